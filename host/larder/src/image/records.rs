@@ -1,0 +1,136 @@
+//! The records that the image API returns.
+//!
+//! Their JSON form is stable: keys are the field names in alphabetical order, times RFC 3339, sizes in bytes.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// Metadata of one cached image reference.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImageHandle {
+    pub(crate) architecture: Option<String>,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) created_at: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) last_used_at: Option<DateTime<Utc>>,
+    pub(crate) layer_count: usize,
+    pub(crate) manifest_digest: Option<String>,
+    pub(crate) os: Option<String>,
+    pub(crate) reference: String,
+    pub(crate) size_bytes: Option<i64>,
+}
+
+impl ImageHandle {
+    /// The reference as it stands in the index, such as `docker.io/library/python:3.12`.
+    pub fn reference(&self) -> &str {
+        &self.reference
+    }
+
+    /// Compressed size of all layers in bytes, when known.
+    pub fn size_bytes(&self) -> Option<i64> {
+        self.size_bytes
+    }
+
+    /// Digest of the resolved manifest, such as `sha256:…`.
+    pub fn manifest_digest(&self) -> Option<&str> {
+        self.manifest_digest.as_deref()
+    }
+
+    /// CPU architecture resolved at pull or load.
+    pub fn architecture(&self) -> Option<&str> {
+        self.architecture.as_deref()
+    }
+
+    /// Operating system resolved at pull or load.
+    pub fn os(&self) -> Option<&str> {
+        self.os.as_deref()
+    }
+
+    /// Number of layers.
+    pub fn layer_count(&self) -> usize {
+        self.layer_count
+    }
+
+    /// When the reference was last used.
+    pub fn last_used_at(&self) -> Option<DateTime<Utc>> {
+        self.last_used_at
+    }
+
+    /// When the reference first came into the cache.
+    pub fn created_at(&self) -> Option<DateTime<Utc>> {
+        self.created_at
+    }
+}
+
+/// Everything that the index knows about one image.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ImageDetail {
+    /// Fields of the image config; absent where the index has none.
+    pub config: Option<ImageConfigDetail>,
+    /// The reference and what it resolves to.
+    pub handle: ImageHandle,
+    /// Bottom to top.
+    pub layers: Vec<ImageLayerDetail>,
+}
+
+/// Fields of the OCI image config (OCI image specification, image configuration).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ImageConfigDetail {
+    /// Default arguments, or the default command where there is no entrypoint.
+    pub cmd: Option<Vec<String>>,
+    /// Digest of the config blob.
+    pub digest: String,
+    /// The command to run.
+    pub entrypoint: Option<Vec<String>>,
+    /// Environment variables as `KEY=value`.
+    pub env: Vec<String>,
+    /// Labels, a JSON object.
+    pub labels: Option<serde_json::Value>,
+    /// The signal that asks the container to stop, such as `SIGTERM`.
+    pub stop_signal: Option<String>,
+    /// User and group to run as.
+    pub user: Option<String>,
+    /// Working directory.
+    pub working_dir: Option<String>,
+}
+
+/// Metadata of one layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImageLayerDetail {
+    /// Digest of the layer blob as the registry served it.
+    pub blob_digest: String,
+    /// Size of the layer blob in bytes.
+    pub compressed_size_bytes: Option<i64>,
+    /// Digest of the uncompressed layer.
+    pub diff_id: String,
+    /// Size of the layer's EROFS image in bytes.
+    pub erofs_size_bytes: Option<i64>,
+    /// OCI media type.
+    pub media_type: Option<String>,
+    /// Position in the image; 0 is the bottom.
+    pub position: i32,
+}
+
+/// What a prune removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImagePruneReport {
+    /// References removed from the index.
+    pub image_refs_removed: u32,
+    /// Manifests removed from the index.
+    pub manifests_removed: u32,
+    /// Layers removed from the index.
+    pub layers_removed: u32,
+    /// Merged fsmeta images removed from disk.
+    pub fsmeta_removed: u32,
+    /// VMDK descriptors removed from disk.
+    pub vmdk_removed: u32,
+    /// Allocated bytes of the files that are gone, hard links counted once; absent where no file went.
+    pub bytes_reclaimed: Option<u64>,
+    /// Images left alone because a live operation held them.
+    pub skipped_in_use: u32,
+}
+
+/// A time as RFC 3339 with as many digits as it needs, and `+00:00` for UTC as the microsandbox SDK writes it.
+fn rfc3339<S: Serializer>(time: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.map(|time| time.to_rfc3339()).serialize(serializer)
+}
