@@ -1,0 +1,106 @@
+//! What a policy is, and how one runs.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use crate::{Cache, Timestamp, config};
+
+/// A policy over the image cache: what [`export_policy!`](crate::export_policy) makes a component of.
+pub trait Policy {
+    /// A short name, such as `keep-recent`.
+    const NAME: &'static str;
+    /// A semantic version; `env!("CARGO_PKG_VERSION")` is one.
+    const VERSION: &'static str;
+    /// One sentence.
+    const SUMMARY: &'static str;
+
+    /// What the operator configures, with keys in kebab-case.
+    ///
+    /// Its schema is the policy's config schema: doc comments become descriptions. A key that the schema does not
+    /// have is refused, with the keys that it has.
+    type Config: DeserializeOwned + JsonSchema;
+
+    /// Decide, as of `now`.
+    ///
+    /// What is staged through `cache` is applied if this returns ok, and dropped if it returns an error, which goes
+    /// to the operator. A policy explains every image that it looks at, what it keeps too: one plain sentence with
+    /// the numbers that decided.
+    fn evaluate(config: Self::Config, now: Timestamp, cache: &mut dyn Cache) -> Result<(), Failure>;
+}
+
+/// Why a policy gives no decision: a sentence for the operator.
+///
+/// Any error becomes one with `?`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure(String);
+
+impl Failure {
+    /// A failure with a sentence of its own.
+    pub fn new(sentence: impl Into<String>) -> Self {
+        Self(sentence.into())
+    }
+
+    /// The sentence.
+    pub fn into_sentence(self) -> String {
+        self.0
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// `Failure` is no `Error` itself, so that this can cover every error.
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// What a policy says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// A short name, such as `keep-recent`.
+    pub name: &'static str,
+    /// A semantic version.
+    pub version: &'static str,
+    /// One sentence.
+    pub summary: &'static str,
+    /// A JSON Schema for the config.
+    pub config_schema: String,
+}
+
+/// What `P` says about itself: what its component's `describe` returns.
+pub fn describe<P: Policy>() -> Description {
+    Description {
+        name: P::NAME,
+        version: P::VERSION,
+        summary: P::SUMMARY,
+        config_schema: config::schema::<P::Config>().to_value().to_string(),
+    }
+}
+
+/// Runs `P` on a config in JSON: what its component's `evaluate` does.
+pub fn evaluate<P: Policy>(config: &str, now: Timestamp, cache: &mut dyn Cache) -> Result<(), Failure> {
+    let config = config::parse::<P::Config>(P::NAME, config)?;
+    P::evaluate(config, now, cache)
+}
+
+/// Makes a policy its component's export: `larder_guest::export_policy!(KeepRecent);`, once in a crate.
+///
+/// In a native build, which is what tests are, it checks the type and exports nothing.
+#[macro_export]
+macro_rules! export_policy {
+    ($policy:ty) => {
+        const _: fn() -> $crate::Description = $crate::describe::<$policy>;
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            type Exported = $crate::component::Component<$policy>;
+    $crate::component::bindings::export!(Exported with_types_in $crate::component::bindings);
+        };
+    };
+}
