@@ -1,0 +1,105 @@
+//! Removes images that were not used for a time.
+
+use larder_guest::{Age, Cache, Failure, Image, Origin, Policy, Timestamp};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The policy.
+pub struct MaxAge;
+
+/// What the operator configures.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Config {
+    /// What was not used for longer than this is removed. What was never used counts from its creation.
+    max_age: Age,
+    /// The same for images loaded from an archive, which may be lost for good: at least `max-age`, and three times
+    /// as long where it is not set.
+    archive_max_age: Option<Age>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { max_age: Age::from_days(30), archive_max_age: None }
+    }
+}
+
+/// How much longer than others an image from an archive waits, unless the operator says how long.
+const ARCHIVE_FACTOR: u32 = 3;
+
+impl Policy for MaxAge {
+    const NAME: &'static str = "max-age";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const SUMMARY: &'static str =
+        "Removes images that were not used for a time, those loaded from an archive only after a longer one.";
+    type Config = Config;
+
+    fn evaluate(config: Config, now: Timestamp, cache: &mut dyn Cache) -> Result<(), Failure> {
+        let archive_max_age = archive_max_age(&config)?;
+        for image in cache.images()? {
+            let (limit, source) = match image.usage.origin {
+                Origin::Archive => (archive_max_age, "loaded from an archive and "),
+                Origin::Registry | Origin::Unknown => (config.max_age, ""),
+            };
+            let reference = &image.handle.reference;
+            let touched = image.handle.touched(now);
+            match Verdict::of(&image, now, limit) {
+                Verdict::Held(holder) => cache.explain(reference, &holder),
+                Verdict::Undated => cache.explain(reference, &format!("{touched}, so its age is unknown")),
+                Verdict::Young => {
+                    cache.explain(reference, &format!("{source}{touched}, which is within {limit}"));
+                }
+                Verdict::Old => {
+                    cache.remove_because(
+                        reference,
+                        &format!("{source}{touched}, which is longer than {limit}"),
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+larder_guest::export_policy!(MaxAge);
+
+/// After which time images from an archive go; an error where the two times contradict each other.
+fn archive_max_age(config: &Config) -> Result<Age, Failure> {
+    let max_age = config.max_age;
+    if max_age == Age::ZERO {
+        return Err(Failure::new(
+            "`max-age` is 0s, which would remove every image that nothing uses: set it to a time such as `30d`",
+        ));
+    }
+    match config.archive_max_age {
+        Some(archive) if archive < max_age => Err(Failure::new(format!(
+            "`archive-max-age` is {archive} and `max-age` is {max_age}: an image from an archive may be lost for \
+             good, so set `archive-max-age` to at least {max_age}"
+        ))),
+        Some(archive) => Ok(archive),
+        None => max_age.checked_mul(ARCHIVE_FACTOR).ok_or_else(|| {
+            Failure::new(format!("`max-age` is {max_age}, which is too long: set a shorter time"))
+        }),
+    }
+}
+
+enum Verdict {
+    Held(String),
+    Undated,
+    Young,
+    Old,
+}
+
+impl Verdict {
+    fn of(image: &Image, now: Timestamp, limit: Age) -> Self {
+        if let Some(holder) = image.held_by() {
+            return Self::Held(holder);
+        }
+        match image.handle.touched_at().map(|touched| touched.age(now)) {
+            None => Self::Undated,
+            // An instant in the future has no age: clocks differ, and just used is the safe reading.
+            Some(Some(age)) if age > limit => Self::Old,
+            Some(_) => Self::Young,
+        }
+    }
+}
