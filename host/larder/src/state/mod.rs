@@ -5,10 +5,12 @@
 //! what it is shown cannot change under it; what is decided is checked against the live index when it is applied.
 
 mod costs;
+mod memory;
 
 use serde::{Deserialize, Serialize};
 
 pub use costs::{CostGraph, CostGraphBuilder, FileCost, Freed, HardLinks, LayerId, ManifestId, Removal};
+pub use memory::{MemoryCache, MemoryImage};
 
 use crate::error::MicrosandboxResult;
 use crate::image::{ImageDetail, ImageHandle};
@@ -39,6 +41,19 @@ impl ImageUsers {
     /// Whether nothing needs the image.
     pub fn is_empty(&self) -> bool {
         self.sandboxes.is_empty() && self.snapshots.is_empty()
+    }
+}
+
+impl std::fmt::Display for ImageUsers {
+    /// The users in words, such as ``sandboxes `a`, `b` and snapshot `c` ``.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |one: &str, many: &str, names: &[String]| match names {
+            [] => None,
+            [name] => Some(format!("{one} `{name}`")),
+            names => Some(format!("{many} `{}`", names.join("`, `"))),
+        };
+        let parts = [list("sandbox", "sandboxes", &self.sandboxes), list("snapshot", "snapshots", &self.snapshots)];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join(" and "))
     }
 }
 

@@ -1,0 +1,104 @@
+//! Leases: who holds an entry of a room, across processes.
+//!
+//! A lease is a `flock` on `.msb-leases/<SHA-256 of the file name>.lock` beside the entry. Whoever reads or publishes
+//! an entry holds it shared until the index has the rows; whoever deletes an entry takes it exclusive without
+//! waiting, and holds it until the file is gone. So nothing that somebody holds is ever deleted, and no two delete
+//! the same file. The lock files stay for ever: a lock on a file that was made anew would be another lock.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, mkdirat, openat};
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+
+use super::{Entry, Room, Rooms};
+use crate::reference::hex;
+
+const LEASES: &str = ".msb-leases";
+
+/// The exclusive leases that a deletion holds. Dropping them releases them.
+///
+/// While one is held, nobody can begin to read or publish the entry; nobody who had begun is waited for.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    held: HashMap<Entry, Option<OwnedFd>>,
+    directories: HashMap<Room, OwnedFd>,
+}
+
+/// How a claim went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// It is held, until the claims are dropped or it is released.
+    Held,
+    /// Somebody reads, publishes or deletes the entry.
+    Busy,
+}
+
+impl Claims {
+    /// Claims an entry, unless it is claimed already. The entry need not exist.
+    pub(crate) fn claim(&mut self, rooms: &Rooms, entry: &Entry) -> io::Result<Claim> {
+        if self.held.contains_key(entry) {
+            return Ok(Claim::Held);
+        }
+        let Some(room) = rooms.get(entry.room) else {
+            // No room, no entry, and nobody who could hold it.
+            self.held.insert(entry.clone(), None);
+            return Ok(Claim::Held);
+        };
+        let leases = match self.directories.entry(entry.room) {
+            std::collections::hash_map::Entry::Occupied(open) => open.into_mut(),
+            std::collections::hash_map::Entry::Vacant(vacant) => vacant.insert(open_leases(&room.directory)?),
+        };
+        match try_exclusive(leases, &entry.name)? {
+            Some(lease) => {
+                self.held.insert(entry.clone(), Some(lease));
+                Ok(Claim::Held)
+            }
+            None => Ok(Claim::Busy),
+        }
+    }
+
+    /// Whether an entry is claimed.
+    pub(crate) fn holds(&self, entry: &Entry) -> bool {
+        self.held.contains_key(entry)
+    }
+
+    /// Releases every claim but those that are still wanted.
+    pub(crate) fn release_all_but(&mut self, wanted: impl Fn(&Entry) -> bool) {
+        self.held.retain(|entry, _| wanted(entry));
+    }
+}
+
+fn open_leases(room: &OwnedFd) -> io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    match openat(room, LEASES, flags, Mode::empty()) {
+        Err(Errno::NOENT) => {
+            match mkdirat(room, LEASES, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            openat(room, LEASES, flags, Mode::empty()).map_err(Into::into)
+        }
+        opened => opened.map_err(Into::into),
+    }
+}
+
+fn try_exclusive(leases: &OwnedFd, name: &str) -> io::Result<Option<OwnedFd>> {
+    let lock = hex(&Sha256::digest(name.as_bytes())) + ".lock";
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = openat(leases, &lock, flags, Mode::from_raw_mode(0o600))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How many leases may be held at once: half of the descriptors that this process may open, and no more than keep a
+/// transaction short.
+pub(crate) fn batch_size() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    usize::try_from(limit.unwrap_or(u64::MAX) / 2).unwrap_or(usize::MAX).clamp(16, 480)
+}

@@ -1,0 +1,299 @@
+//! The files of the cache: where they lie, who holds them, and how they go.
+//!
+//! ```text
+//! CACHE/
+//!   layers/sha256_<diff ID>.erofs       one layer as an EROFS image
+//!   fsmeta/sha256_<manifest>.erofs      the merged metadata of an image's layers
+//!   vmdk/sha256_<manifest>.vmdk         the descriptor that joins them into one disk
+//!   manifests/<reference hash>.json     what was resolved when the reference was pulled
+//!   {each}/.msb-leases/<name hash>.lock who reads, publishes or deletes an entry (see [`lease`])
+//!   flat/{refs,blobs,locks}/            images as flat disks
+//!   tmp/                                work in progress
+//! ```
+//!
+//! The first four are *rooms*: their entries are named after a digest, owned by rows of the index, and deleted under
+//! an exclusive lease only. [`removal`] deletes what the index gives up, [`collect`] what nothing owns.
+
+pub(crate) mod collect;
+pub(crate) mod lease;
+pub(crate) mod removal;
+pub(crate) mod verify;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
+
+use crate::reference::{Digest, Reference};
+use crate::state::{FileCost, HardLinks};
+
+/// The directory of the artifacts.
+#[derive(Debug, Clone)]
+pub(crate) struct CacheDir {
+    root: PathBuf,
+}
+
+/// A directory whose entries rows of the index own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Room {
+    Layers,
+    Fsmeta,
+    Vmdk,
+    Manifests,
+}
+
+impl Room {
+    pub(crate) const ALL: [Self; 4] = [Self::Layers, Self::Fsmeta, Self::Vmdk, Self::Manifests];
+
+    /// The name of the directory.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Layers => "layers",
+            Self::Fsmeta => "fsmeta",
+            Self::Vmdk => "vmdk",
+            Self::Manifests => "manifests",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|room| room.name() == name)
+    }
+
+    /// What stands before and after the hex digits in the name of an entry.
+    fn affixes(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Layers | Self::Fsmeta => ("sha256_", ".erofs"),
+            Self::Vmdk => ("sha256_", ".vmdk"),
+            Self::Manifests => ("", ".json"),
+        }
+    }
+
+    /// The hex digits in the name of an entry, where it is the name of one.
+    pub(crate) fn key_of(self, name: &str) -> Option<&str> {
+        let (prefix, suffix) = self.affixes();
+        let key = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
+        (key.len() == 64 && key.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))).then_some(key)
+    }
+}
+
+/// An entry of a room: a file name without any separator, made of a valid digest.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Entry {
+    pub(crate) room: Room,
+    pub(crate) name: String,
+}
+
+impl Entry {
+    /// The entry whose name is made of these hex digits.
+    fn of(room: Room, hex: &str) -> Self {
+        let (prefix, suffix) = room.affixes();
+        Self { room, name: [prefix, hex, suffix].concat() }
+    }
+
+    /// The entry of a digest as it stands in the index. A text that is no digest has none.
+    pub(crate) fn of_digest(room: Room, digest: &str) -> Option<Self> {
+        digest.parse::<Digest>().ok().map(|digest| Self::of(room, digest.hex()))
+    }
+
+    /// The metadata of a reference.
+    pub(crate) fn metadata(reference: &Reference) -> Self {
+        Self::of(Room::Manifests, &reference.metadata_key())
+    }
+}
+
+/// What the file system says about an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileStat {
+    pub(crate) identity: FileIdentity,
+    pub(crate) is_file: bool,
+    pub(crate) is_dir: bool,
+    /// Allocated bytes.
+    pub(crate) allocated: u64,
+    pub(crate) device: u64,
+    pub(crate) links: u64,
+}
+
+/// What tells a file from a later one of the same name, inode numbers being used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileIdentity {
+    pub(crate) inode: u64,
+    pub(crate) size: u64,
+    /// Nanoseconds since 1970.
+    pub(crate) modified_ns: i64,
+    /// Nanoseconds since 1970, on file systems that record the time of birth.
+    pub(crate) born_ns: Option<i64>,
+}
+
+impl FileStat {
+    /// What the file takes on disk.
+    pub(crate) fn cost(&self) -> FileCost {
+        let hard_links = (self.links > 1).then_some(HardLinks {
+            device: self.device,
+            inode: self.identity.inode,
+            links: self.links,
+        });
+        FileCost { bytes: self.allocated, hard_links }
+    }
+}
+
+/// What the file system says about `name` in `directory`, symbolic links not followed. Absent where there is none.
+pub(crate) fn stat_at(directory: impl AsFd, name: &str) -> io::Result<Option<FileStat>> {
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    let stat = match rustix::fs::statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, wanted) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let nanoseconds = |time: rustix::fs::StatxTimestamp| {
+        time.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(time.tv_nsec))
+    };
+    let born = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+    let kind = rustix::fs::FileType::from_raw_mode(stat.stx_mode.into());
+    Ok(Some(FileStat {
+        identity: FileIdentity {
+            inode: stat.stx_ino,
+            size: stat.stx_size,
+            modified_ns: nanoseconds(stat.stx_mtime),
+            born_ns: born.then(|| nanoseconds(stat.stx_btime)),
+        },
+        is_file: kind.is_file(),
+        is_dir: kind.is_dir(),
+        allocated: stat.stx_blocks.saturating_mul(512),
+        device: (u64::from(stat.stx_dev_major) << 32) | u64::from(stat.stx_dev_minor),
+        links: u64::from(stat.stx_nlink),
+    }))
+}
+
+impl CacheDir {
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn path_of(&self, entry: &Entry) -> PathBuf {
+        self.root.join(entry.room.name()).join(&entry.name)
+    }
+
+    /// Opens the rooms that exist.
+    pub(crate) fn rooms(&self) -> io::Result<Rooms> {
+        let mut rooms = Rooms::default();
+        for room in Room::ALL {
+            rooms.open[room as usize] = open_dir(&self.root.join(room.name()))?.map(|directory| RoomDir {
+                path: self.root.join(room.name()),
+                directory,
+            });
+        }
+        Ok(rooms)
+    }
+}
+
+/// Opens a directory, where it exists.
+pub(crate) fn open_dir(path: &Path) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The rooms of a cache, opened. A room that does not exist has no entries.
+#[derive(Debug, Default)]
+pub(crate) struct Rooms {
+    open: [Option<RoomDir>; 4],
+}
+
+/// A room, opened.
+#[derive(Debug)]
+pub(crate) struct RoomDir {
+    pub(crate) path: PathBuf,
+    pub(crate) directory: OwnedFd,
+}
+
+impl Rooms {
+    pub(crate) fn get(&self, room: Room) -> Option<&RoomDir> {
+        self.open[room as usize].as_ref()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Room, &RoomDir)> {
+        Room::ALL.into_iter().filter_map(|room| self.get(room).map(|opened| (room, opened)))
+    }
+
+    /// What the file system says about an entry.
+    pub(crate) fn stat(&self, entry: &Entry) -> io::Result<Option<FileStat>> {
+        self.get(entry.room).map_or(Ok(None), |room| stat_at(&room.directory, &entry.name))
+    }
+}
+
+impl RoomDir {
+    /// Writes the directory's entries to disk: what was unlinked does not come back.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        rustix::fs::fsync(&self.directory).map_err(Into::into)
+    }
+}
+
+/// The allocated bytes of all files below a directory, hard links counted once. A directory that does not exist, or
+/// goes while it is measured, has none.
+pub(crate) fn allocated_bytes(directory: &Path) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut linked = std::collections::HashSet::new();
+    let mut pending = vec![directory.to_owned()];
+    let mut bytes = 0_u64;
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    while let Some(directory) = pending.pop() {
+        let entries = match std::fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if gone(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                Err(error) if gone(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            if metadata.is_dir() {
+                pending.push(entry.path());
+            } else if metadata.nlink() == 1 || linked.insert((metadata.dev(), metadata.ino())) {
+                bytes = bytes.saturating_add(metadata.blocks().saturating_mul(512));
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An entry is named after a valid digest, and nothing else makes a name.
+    #[test]
+    fn names_come_from_digests() {
+        let hex = "ab".repeat(32);
+        let entry = Entry::of_digest(Room::Layers, &format!("sha256:{hex}")).expect("an entry");
+        assert_eq!(entry.name, format!("sha256_{hex}.erofs"));
+        assert_eq!(Room::Layers.key_of(&entry.name), Some(hex.as_str()));
+        for bad in ["sha256:../../x", "sha256:", "md5:ab", "", "sha256:ABCD"] {
+            assert_eq!(Entry::of_digest(Room::Vmdk, bad), None, "{bad}");
+        }
+        for bad in ["notes.txt", "sha256_ab.erofs", &format!("{}.lock", entry.name)] {
+            assert_eq!(Room::Layers.key_of(bad), None, "{bad}");
+        }
+    }
+
+    /// The metadata of a reference is named as microsandbox names it.
+    #[test]
+    fn metadata_is_named_by_the_normalized_reference() {
+        let reference: Reference = "docker.io/acme/app00001:v1".parse().expect("a reference");
+        assert_eq!(
+            Entry::metadata(&reference).name,
+            "1363703576b43b795153d9f339d9bc5bf0f18f688464fd1c8847e7d0bdd623d2.json"
+        );
+    }
+}

@@ -1,0 +1,299 @@
+//! Whether the index and the files agree.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use rusqlite::Connection;
+use serde::Serialize;
+
+use super::collect::{self, Owners, UnownedFile, UnownedKind};
+use super::{CacheDir, Entry, FileStat, Room};
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::reference::{Digest, Reference};
+
+/// How closely files are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VerifyDepth {
+    /// Size and first bytes.
+    #[default]
+    Shallow,
+    /// Every byte is read, and digests are compared where they are known.
+    Deep,
+}
+
+/// What is done about files that nothing owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Repair {
+    /// Nothing.
+    #[default]
+    ReportOnly,
+    /// They are deleted, unless they are held by somebody, younger than an hour, or nothing that a cache makes.
+    RemoveOrphans,
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum FindingKind {
+    /// The index names it, and it is not there.
+    Missing,
+    /// Its size cannot be right.
+    WrongSize,
+    /// It does not begin as a file of its kind does.
+    WrongMagic,
+    /// Its content does not have the digest that it should have.
+    WrongDigest,
+    /// It could not be read.
+    Unreadable,
+    /// Nothing owns it.
+    Orphan,
+    /// Nothing owns it, and it is nothing that a cache makes: it is never deleted.
+    Foreign,
+}
+
+/// What became of a file that nothing owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RepairOutcome {
+    /// It was deleted.
+    Removed,
+    /// Somebody holds it, it is too young, or it could not be deleted.
+    Left,
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// Allocated bytes.
+    pub bytes: u64,
+    /// One sentence for people.
+    pub detail: String,
+    /// What is wrong.
+    pub kind: FindingKind,
+    /// The digest or reference that needs the file, where one does.
+    pub owner: Option<String>,
+    /// The file, relative to the cache directory.
+    pub path: PathBuf,
+    /// What was done about it, where a repair was asked for.
+    pub repair: Option<RepairOutcome>,
+}
+
+impl Finding {
+    /// Whether this is damage, and not a mere waste of space.
+    pub fn is_damage(&self) -> bool {
+        !matches!(self.kind, FindingKind::Orphan | FindingKind::Foreign)
+    }
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct VerifyReport {
+    /// Files that the index names.
+    pub checked: u64,
+    /// What is wrong, in the order of the paths.
+    pub findings: Vec<Finding>,
+    /// What could not be looked at, or not be deleted: one sentence each.
+    pub problems: Vec<String>,
+}
+
+/// A file that the index names.
+struct Named {
+    entry: Entry,
+    owner: String,
+    /// Its size, where the index knows it.
+    size: Option<u64>,
+}
+
+/// Compares the index with the files.
+pub(crate) fn verify(
+    connection: &Connection,
+    cache: &CacheDir,
+    depth: VerifyDepth,
+    now: DateTime<Utc>,
+) -> MicrosandboxResult<VerifyReport> {
+    let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
+    let named = named(connection).map_err(MicrosandboxError::db("find out what the index names"))?;
+    let owners = Owners::read(connection).map_err(MicrosandboxError::db("find out what owns files"))?;
+    let mut report = VerifyReport { checked: named.len() as u64, ..VerifyReport::default() };
+    for file in named {
+        let stat = rooms.stat(&file.entry);
+        let bytes = stat.as_ref().ok().copied().flatten().map_or(0, |stat| stat.allocated);
+        if let Some((kind, detail)) = examine(cache, &file, stat, depth) {
+            let path = Path::new(file.entry.room.name()).join(&file.entry.name);
+            report.findings.push(Finding { bytes, detail, kind, owner: Some(file.owner), path, repair: None });
+        }
+    }
+    let unowned = collect::find_unowned(cache, &owners, now);
+    report.findings.extend(unowned.old.into_iter().chain(unowned.left).map(orphan));
+    report.problems = unowned.problems;
+    report.findings.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(report)
+}
+
+/// Deletes the orphans of a report, and says so in it.
+pub(crate) fn repair(
+    connection: &Connection,
+    cache: &CacheDir,
+    now: DateTime<Utc>,
+    report: &mut VerifyReport,
+) -> MicrosandboxResult<()> {
+    let collected = collect::delete_unowned(connection, cache, now, None)?;
+    for finding in report.findings.iter_mut().filter(|finding| !finding.is_damage()) {
+        let removed = collected.removed.iter().any(|file| file.path == finding.path);
+        if collected.busy.iter().any(|file| file.path == finding.path) {
+            finding.detail.push_str("; held by a live operation");
+        }
+        finding.repair = Some(if removed { RepairOutcome::Removed } else { RepairOutcome::Left });
+    }
+    report.problems.extend(collected.problems);
+    Ok(())
+}
+
+fn orphan(file: UnownedFile) -> Finding {
+    let (kind, detail) = match file.kind {
+        UnownedKind::Artifact => (FindingKind::Orphan, "no row of the index owns it"),
+        UnownedKind::Blob => (FindingKind::Orphan, "a downloaded blob that no pull is using"),
+        UnownedKind::FlatRef => (FindingKind::Orphan, "the record of a flat disk whose manifest is gone"),
+        UnownedKind::FlatBlob => (FindingKind::Orphan, "a flat disk that no record names"),
+        UnownedKind::Temporary => (FindingKind::Orphan, "work that was begun and not finished"),
+        UnownedKind::Foreign => (FindingKind::Foreign, "nothing that a cache makes: look at it, and delete it by hand"),
+    };
+    Finding { bytes: file.bytes, detail: detail.to_owned(), kind, owner: None, path: file.path, repair: None }
+}
+
+fn named(connection: &Connection) -> rusqlite::Result<Vec<Named>> {
+    let mut named = Vec::new();
+    let mut layers = connection.prepare_cached("SELECT diff_id, erofs_size_bytes FROM main.layer ORDER BY id")?;
+    let mut rows = layers.query([])?;
+    while let Some(row) = rows.next()? {
+        let owner: String = row.get(0)?;
+        let size = row.get::<_, Option<i64>>(1)?.and_then(|size| u64::try_from(size).ok());
+        named.extend(Entry::of_digest(Room::Layers, &owner).map(|entry| Named { entry, owner, size }));
+    }
+    let mut manifests = connection.prepare_cached("SELECT digest FROM main.manifest ORDER BY id")?;
+    let mut rows = manifests.query([])?;
+    while let Some(row) = rows.next()? {
+        let owner: String = row.get(0)?;
+        for room in [Room::Fsmeta, Room::Vmdk] {
+            named.extend(Entry::of_digest(room, &owner).map(|entry| Named { entry, owner: owner.clone(), size: None }));
+        }
+    }
+    let mut references = connection.prepare_cached("SELECT reference FROM image_ref ORDER BY id")?;
+    let mut rows = references.query([])?;
+    while let Some(row) = rows.next()? {
+        let owner: String = row.get(0)?;
+        let entry = owner.parse::<Reference>().ok().map(|parsed| Entry::metadata(&parsed));
+        named.extend(entry.map(|entry| Named { entry, owner, size: None }));
+    }
+    Ok(named)
+}
+
+/// What is wrong with a file, if something is.
+fn examine(
+    cache: &CacheDir,
+    file: &Named,
+    stat: io::Result<Option<FileStat>>,
+    depth: VerifyDepth,
+) -> Option<(FindingKind, String)> {
+    let stat = match stat {
+        Ok(Some(stat)) => stat,
+        Ok(None) => return Some((FindingKind::Missing, format!("`{}` needs it", file.owner))),
+        Err(error) => return Some((FindingKind::Unreadable, error.to_string())),
+    };
+    if !stat.is_file {
+        return Some((FindingKind::WrongMagic, "it is not a regular file".to_owned()));
+    }
+    let size = stat.identity.size;
+    if let Some(expected) = file.size.filter(|&expected| expected != size) {
+        return Some((FindingKind::WrongSize, format!("{size} bytes instead of {expected}")));
+    }
+    let path = cache.path_of(&file.entry);
+    let checked = match file.entry.room {
+        Room::Layers | Room::Fsmeta => check_erofs(&path, size, depth),
+        Room::Vmdk => check_vmdk(&path),
+        Room::Manifests => check_metadata(&path, depth),
+    };
+    match checked {
+        Ok(finding) => finding,
+        Err(error) => Some((FindingKind::Unreadable, error.to_string())),
+    }
+}
+
+/// The superblock of an EROFS image lies at 1024 and begins with this number, little-endian.
+const EROFS_MAGIC: u32 = 0xE0F5_E1E2;
+const EROFS_SUPERBLOCK: usize = 1024;
+/// The block size of every image that microsandbox or Larder makes.
+const EROFS_BLOCK: u64 = 4096;
+
+fn check_erofs(path: &Path, size: u64, depth: VerifyDepth) -> io::Result<Option<(FindingKind, String)>> {
+    if size == 0 || size % EROFS_BLOCK != 0 {
+        return Ok(Some((FindingKind::WrongSize, format!("{size} bytes, which are not whole blocks of {EROFS_BLOCK}"))));
+    }
+    let mut file = File::open(path)?;
+    let mut head = [0; EROFS_SUPERBLOCK + 4];
+    file.read_exact(&mut head)?;
+    let magic = head.last_chunk::<4>().map_or(0, |magic| u32::from_le_bytes(*magic));
+    if magic != EROFS_MAGIC {
+        return Ok(Some((FindingKind::WrongMagic, "it has no EROFS superblock".to_owned())));
+    }
+    if depth == VerifyDepth::Deep {
+        io::copy(&mut file, &mut io::sink())?;
+    }
+    Ok(None)
+}
+
+fn check_vmdk(path: &Path) -> io::Result<Option<(FindingKind, String)>> {
+    const HEADER: &[u8] = b"# Disk DescriptorFile";
+    let mut head = Vec::new();
+    File::open(path)?.take(HEADER.len() as u64).read_to_end(&mut head)?;
+    let wrong = || (FindingKind::WrongMagic, "it is no VMDK descriptor".to_owned());
+    Ok((head != HEADER).then(wrong))
+}
+
+fn check_metadata(path: &Path, depth: VerifyDepth) -> io::Result<Option<(FindingKind, String)>> {
+    #[derive(serde::Deserialize)]
+    struct Metadata {
+        manifest_digest: String,
+        config_digest: String,
+        raw_manifest_json: String,
+        raw_config_json: String,
+    }
+    let text = std::fs::read(path)?;
+    let Ok(metadata) = serde_json::from_slice::<Metadata>(&text) else {
+        return Ok(Some((FindingKind::WrongMagic, "it is not the metadata of an image".to_owned())));
+    };
+    if depth == VerifyDepth::Shallow {
+        return Ok(None);
+    }
+    let parts = [
+        ("manifest", metadata.raw_manifest_json, metadata.manifest_digest),
+        ("config", metadata.raw_config_json, metadata.config_digest),
+    ];
+    let wrong = parts.into_iter().find(|(_, text, digest)| Digest::of(text.as_bytes()).as_str() != digest);
+    Ok(wrong.map(|(part, _, digest)| (FindingKind::WrongDigest, format!("its {part} is not that of `{digest}`"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file is told by its size and its first bytes.
+    #[test]
+    fn files_are_examined() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("x");
+        let mut image = vec![0; 4096];
+        image[1024..1028].copy_from_slice(&EROFS_MAGIC.to_le_bytes());
+        let kind = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).expect("a file");
+            check_erofs(&path, bytes.len() as u64, VerifyDepth::Deep).expect("an answer").map(|(kind, _)| kind)
+        };
+        assert_eq!(kind(&image), None);
+        assert_eq!(kind(&image[..4000]), Some(FindingKind::WrongSize));
+        assert_eq!(kind(&[]), Some(FindingKind::WrongSize));
+        assert_eq!(kind(&[0; 4096]), Some(FindingKind::WrongMagic));
+    }
+}

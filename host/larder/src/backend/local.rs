@@ -1,0 +1,168 @@
+//! The local backend: a home of this machine.
+
+use std::env;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::{Backend, BackendKind};
+use crate::artifacts::CacheDir;
+use crate::catalog::{Catalog, HomePaths, MissingHome};
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+
+/// A source of the current time.
+pub(crate) type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
+
+/// The image cache of a home. Cheap to clone; clones share their connections.
+///
+/// A home is opened with its first use: for reading by whatever reads, for writing by whatever writes, and only
+/// the latter takes locks, finishes interrupted deletions and adds Larder's own tables.
+#[derive(Clone)]
+pub struct LocalBackend {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    catalog: Arc<Catalog>,
+    clock: Clock,
+}
+
+impl LocalBackend {
+    /// The home of the user, opened with its first use: `$MSB_HOME`, or else `~/.microsandbox`.
+    ///
+    /// # Errors
+    /// [`MicrosandboxError::InvalidConfig`] where neither `MSB_HOME` nor `HOME` is set.
+    pub fn lazy() -> MicrosandboxResult<Self> {
+        Self::builder().build_lazy()
+    }
+
+    /// The home of the user, opened now: `$MSB_HOME`, or else `~/.microsandbox`. One that is missing is made.
+    ///
+    /// # Errors
+    /// As [`LocalBackendBuilder::build`].
+    pub async fn new() -> MicrosandboxResult<Self> {
+        Self::builder().build().await
+    }
+
+    /// Begins a backend with settings of its own.
+    pub fn builder() -> LocalBackendBuilder {
+        LocalBackendBuilder::default()
+    }
+
+    /// The home.
+    pub fn home(&self) -> &Path {
+        &self.inner.catalog.paths().home
+    }
+
+    /// Where the artifacts lie: `cache` in the home, unless it was set elsewhere.
+    pub fn cache_dir(&self) -> &Path {
+        self.inner.catalog.cache().root()
+    }
+
+    pub(crate) fn catalog(&self) -> &Arc<Catalog> {
+        &self.inner.catalog
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        (self.inner.clock)()
+    }
+}
+
+impl fmt::Debug for LocalBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalBackend").field("home", &self.home()).field("cache_dir", &self.cache_dir()).finish()
+    }
+}
+
+impl Backend for LocalBackend {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Local
+    }
+
+    fn as_local(&self) -> Option<&LocalBackend> {
+        Some(self)
+    }
+}
+
+impl From<LocalBackend> for Arc<dyn Backend> {
+    fn from(backend: LocalBackend) -> Self {
+        Arc::new(backend)
+    }
+}
+
+/// Settings of a [`LocalBackend`].
+#[derive(Clone, Default)]
+pub struct LocalBackendBuilder {
+    home: Option<PathBuf>,
+    cache_dir: Option<PathBuf>,
+    clock: Option<Clock>,
+    missing: MissingHome,
+}
+
+impl LocalBackendBuilder {
+    /// The home to use. Default: `$MSB_HOME`, or else `~/.microsandbox`.
+    pub fn home(mut self, path: impl Into<PathBuf>) -> Self {
+        self.home = Some(path.into());
+        self
+    }
+
+    /// Where the artifacts lie. Default: `cache` in the home.
+    pub fn cache_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.cache_dir = Some(path.into());
+        self
+    }
+
+    /// What counts as now, for ages and records. Default: the clock of the system.
+    pub fn clock(mut self, clock: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
+        self.clock = Some(Arc::new(clock));
+        self
+    }
+
+    /// Makes a missing home an error instead of making it.
+    pub fn existing(mut self) -> Self {
+        self.missing = MissingHome::Refuse;
+        self
+    }
+
+    /// The backend, its home opened for reading. One that is missing is made, unless that is
+    /// [refused](Self::existing).
+    ///
+    /// # Errors
+    /// [`MicrosandboxError::InvalidConfig`] where no home is set, neither here nor in the environment, and
+    /// [`MicrosandboxError::Home`] where it cannot be read or made.
+    pub async fn build(self) -> MicrosandboxResult<LocalBackend> {
+        let backend = self.build_lazy()?;
+        backend.catalog().read("open the index", |_| Ok(())).await?;
+        Ok(backend)
+    }
+
+    /// The backend, its home opened with its first use.
+    ///
+    /// # Errors
+    /// [`MicrosandboxError::InvalidConfig`] where no home is set, neither here nor in the environment.
+    pub fn build_lazy(self) -> MicrosandboxResult<LocalBackend> {
+        let home = match self.home {
+            Some(home) => home,
+            None => default_home()?,
+        };
+        let cache = CacheDir::new(self.cache_dir.unwrap_or_else(|| home.join("cache")));
+        let clock = self.clock.unwrap_or_else(|| Arc::new(Utc::now));
+        let catalog = Catalog::new(HomePaths::new(home), cache, self.missing, Arc::clone(&clock));
+        Ok(LocalBackend { inner: Arc::new(Inner { catalog: Arc::new(catalog), clock }) })
+    }
+}
+
+impl fmt::Debug for LocalBackendBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalBackendBuilder").field("home", &self.home).field("cache_dir", &self.cache_dir).finish()
+    }
+}
+
+fn default_home() -> MicrosandboxResult<PathBuf> {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("MSB_HOME").or_else(|| set("HOME").map(|home| home.join(".microsandbox"))).ok_or_else(|| {
+        MicrosandboxError::InvalidConfig("no home is set: set `MSB_HOME`, or `HOME` for `~/.microsandbox`".to_owned())
+    })
+}

@@ -1,0 +1,235 @@
+//! Runs that changed the cache, and what each decided about each image.
+//!
+//! What was removed or spared is kept for the last thousand runs, what was merely kept for the last ten: a daily job
+//! over ten thousand images must not fill the disk that it is there to free.
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, Row, params};
+use serde::{Deserialize, Serialize};
+
+use super::{pins, time};
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::image::ImagePruneReport;
+use crate::policy::PlanPolicy;
+
+/// Of so many runs everything is kept but their kept images.
+const RUNS_KEPT: u32 = 1000;
+/// Of so many runs the kept images, too.
+const RUNS_KEPT_WHOLE: u32 = 10;
+
+/// What became of an image in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It was to stay, and stayed.
+    Kept,
+    /// It was to go, and went.
+    Removed,
+    /// It was to go, and was left alone.
+    Spared,
+}
+
+/// A run that changed the cache.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunRecord {
+    /// How long applying it took, in milliseconds.
+    pub duration_ms: u64,
+    /// Its number; later runs have higher ones.
+    pub id: i64,
+    /// How many images it kept, as far as that is still on record.
+    pub kept: u64,
+    /// The policy that decided; absent for a plain prune.
+    pub policy: Option<PlanPolicy>,
+    /// What ended it before it was complete.
+    pub problem: Option<String>,
+    /// How many images it removed.
+    pub removed: u64,
+    /// What it removed.
+    pub report: ImagePruneReport,
+    /// How many images it was to remove and left alone.
+    pub spared: u64,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+}
+
+/// What a run decided about an image.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DecisionRecord {
+    /// Allocated bytes that it freed.
+    pub bytes: u64,
+    /// The manifest that the reference named then.
+    pub manifest_digest: Option<String>,
+    /// The policy that decided; absent for a plain prune.
+    pub policy: Option<PlanPolicy>,
+    /// Why.
+    pub reason: String,
+    /// The number of the run.
+    pub run: i64,
+    /// When the run began.
+    pub started_at: DateTime<Utc>,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+/// A decision to put on record.
+pub(crate) struct NewDecision<'a> {
+    pub(crate) reference: &'a str,
+    pub(crate) manifest_digest: Option<&'a str>,
+    pub(crate) verdict: Verdict,
+    pub(crate) reason: &'a str,
+    pub(crate) bytes: u64,
+}
+
+/// A run to put on record.
+pub(crate) struct NewRun<'a> {
+    pub(crate) started_at: DateTime<Utc>,
+    pub(crate) policy: Option<&'a PlanPolicy>,
+    pub(crate) problem: Option<&'a str>,
+    pub(crate) report: &'a ImagePruneReport,
+    pub(crate) duration_ms: u64,
+}
+
+impl Verdict {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Removed => "removed",
+            Self::Spared => "spared",
+        }
+    }
+
+    fn from_str(text: &str) -> Option<Self> {
+        [Self::Kept, Self::Removed, Self::Spared].into_iter().find(|verdict| verdict.as_str() == text)
+    }
+}
+
+/// Begins a run's record. Gives its number.
+pub(crate) fn insert_run(connection: &Connection, run: &NewRun<'_>) -> rusqlite::Result<i64> {
+    let report = serde_json::to_string(run.report).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    connection
+        .prepare_cached(
+            "INSERT INTO larder_run (started_at, policy_name, policy_version, policy_hash, problem, report, duration_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .insert(params![
+            time::format(run.started_at),
+            run.policy.map(|policy| &policy.name),
+            run.policy.map(|policy| &policy.version),
+            run.policy.map(|policy| &policy.hash),
+            run.problem,
+            report,
+            i64::try_from(run.duration_ms).unwrap_or(i64::MAX),
+        ])
+}
+
+/// Puts decisions of a run on record.
+pub(crate) fn insert_decisions<'a>(
+    connection: &Connection,
+    run: i64,
+    decisions: impl IntoIterator<Item = NewDecision<'a>>,
+) -> rusqlite::Result<()> {
+    // Two spellings of a reference in one run: the decision that changed something is the one to remember.
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO larder_decision (run_id, reference, manifest_digest, decision, reason, bytes)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+    )?;
+    for decision in decisions {
+        insert.execute(params![
+            run,
+            pins::key(decision.reference),
+            decision.manifest_digest,
+            decision.verdict.as_str(),
+            decision.reason,
+            i64::try_from(decision.bytes).unwrap_or(i64::MAX),
+        ])?;
+    }
+    Ok(())
+}
+
+/// Lets go of what is too old to be kept.
+pub(crate) fn expire(connection: &Connection) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM larder_run WHERE id <= (SELECT max(id) FROM larder_run) - ?1")?
+        .execute([RUNS_KEPT])?;
+    connection
+        .prepare_cached(
+            "DELETE FROM larder_decision
+              WHERE decision = 'kept' AND run_id <= (SELECT max(id) FROM larder_run) - ?1",
+        )?
+        .execute([RUNS_KEPT_WHOLE])?;
+    Ok(())
+}
+
+/// The last runs, newest first.
+pub(crate) fn runs(connection: &Connection, limit: u32) -> MicrosandboxResult<Vec<RunRecord>> {
+    let query = || -> rusqlite::Result<Vec<RunRecord>> {
+        let mut statement = connection.prepare_cached(
+            "SELECT run.started_at, run.policy_name, run.policy_version, run.policy_hash, run.id, run.problem, run.report,
+                    run.duration_ms,
+                    count(*) FILTER (WHERE decision.decision = 'removed'),
+                    count(*) FILTER (WHERE decision.decision = 'spared'),
+                    count(*) FILTER (WHERE decision.decision = 'kept')
+               FROM larder_run AS run LEFT JOIN larder_decision AS decision ON decision.run_id = run.id
+              WHERE run.id IN (SELECT id FROM larder_run ORDER BY id DESC LIMIT ?1)
+              GROUP BY run.id ORDER BY run.id DESC",
+        )?;
+        statement.query_map([limit], run_record)?.collect()
+    };
+    query().map_err(MicrosandboxError::db("list past runs"))
+}
+
+fn run_record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
+    Ok(RunRecord {
+        started_at: started_at(row)?,
+        policy: policy(row)?,
+        id: row.get(4)?,
+        problem: row.get(5)?,
+        report: serde_json::from_str(row.get_ref(6)?.as_str()?).unwrap_or_default(),
+        duration_ms: unsigned(row, 7)?,
+        removed: unsigned(row, 8)?,
+        spared: unsigned(row, 9)?,
+        kept: unsigned(row, 10)?,
+    })
+}
+
+/// What runs decided about a reference in any spelling, newest first.
+pub(crate) fn decisions(connection: &Connection, reference: &str) -> MicrosandboxResult<Vec<DecisionRecord>> {
+    let query = || -> rusqlite::Result<Vec<DecisionRecord>> {
+        let mut statement = connection.prepare_cached(
+            "SELECT run.started_at, run.policy_name, run.policy_version, run.policy_hash, run.id,
+                    decision.manifest_digest, decision.decision, decision.reason, decision.bytes
+               FROM larder_decision AS decision JOIN larder_run AS run ON run.id = decision.run_id
+              WHERE decision.reference = ?1 ORDER BY run.id DESC",
+        )?;
+        statement.query_map([pins::key(reference)], decision_record)?.collect()
+    };
+    query().map_err(MicrosandboxError::db("look past decisions up"))
+}
+
+fn decision_record(row: &Row<'_>) -> rusqlite::Result<DecisionRecord> {
+    let verdict = Verdict::from_str(row.get_ref(6)?.as_str()?);
+    Ok(DecisionRecord {
+        started_at: started_at(row)?,
+        policy: policy(row)?,
+        run: row.get(4)?,
+        manifest_digest: row.get(5)?,
+        verdict: verdict.ok_or(rusqlite::Error::InvalidColumnName("decision".to_owned()))?,
+        reason: row.get(7)?,
+        bytes: unsigned(row, 8)?,
+    })
+}
+
+fn started_at(row: &Row<'_>) -> rusqlite::Result<DateTime<Utc>> {
+    Ok(time::parse(row.get_ref(0)?.as_str()?).unwrap_or_default())
+}
+
+fn policy(row: &Row<'_>) -> rusqlite::Result<Option<PlanPolicy>> {
+    let name: Option<String> = row.get(1)?;
+    let Some(name) = name else { return Ok(None) };
+    let text = |column| row.get::<_, Option<String>>(column).map(Option::unwrap_or_default);
+    Ok(Some(PlanPolicy { name, version: text(2)?, hash: text(3)? }))
+}
+
+fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+}

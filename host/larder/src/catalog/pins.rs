@@ -1,0 +1,56 @@
+//! Pins: images that neither a prune nor a policy removes, whatever it decides.
+//!
+//! A pin holds the normalized reference, so it holds for every spelling of it, and for the image that is pulled
+//! under it again.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, params};
+
+use super::{read, time};
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::reference::Reference;
+
+/// The key under which a pin, an origin or a decision stands: the normalized reference, or the text as it stands
+/// where that is none.
+pub(crate) fn key(reference: &str) -> String {
+    reference.parse::<Reference>().map_or_else(|_| reference.to_owned(), |parsed| parsed.to_string())
+}
+
+/// Pins an image that is in the cache. Says whether it was not pinned before.
+pub(crate) fn pin(connection: &Connection, reference: &str, now: DateTime<Utc>) -> MicrosandboxResult<bool> {
+    let handle = read::get(connection, reference)?;
+    let added = connection.execute(
+        "INSERT INTO larder_pin (reference, created_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        params![key(handle.reference()), time::format(now)],
+    );
+    added.map(|rows| rows > 0).map_err(MicrosandboxError::db("pin an image"))
+}
+
+/// Takes a pin away, also that of an image which is not in the cache. Says whether there was one.
+pub(crate) fn unpin(connection: &Connection, reference: &str) -> MicrosandboxResult<bool> {
+    let removed = connection
+        .execute("DELETE FROM larder_pin WHERE reference = ?1", [key(reference)])
+        .map_err(MicrosandboxError::db("unpin an image"))?;
+    if removed == 0 {
+        // Nothing to take away is fine for an image that is there, and a mistake for one that is not.
+        read::get(connection, reference)?;
+    }
+    Ok(removed > 0)
+}
+
+/// Every pin, sorted.
+pub(crate) fn list(connection: &Connection) -> MicrosandboxResult<Vec<String>> {
+    let query = || -> rusqlite::Result<Vec<String>> {
+        let mut statement = connection.prepare_cached("SELECT reference FROM larder_pin ORDER BY reference")?;
+        statement.query_map([], |row| row.get(0))?.collect()
+    };
+    query().map_err(MicrosandboxError::db("list pins"))
+}
+
+/// Every pin, to ask about many images.
+pub(super) fn set(connection: &Connection) -> rusqlite::Result<HashSet<String>> {
+    let mut statement = connection.prepare_cached("SELECT reference FROM larder_pin")?;
+    statement.query_map([], |row| row.get(0))?.collect()
+}

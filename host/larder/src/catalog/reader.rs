@@ -1,0 +1,168 @@
+//! Connections that read.
+//!
+//! A reader opens the database read-only. Where that cannot be shared in the usual way, since the file system is
+//! read-only and SQLite cannot make the files by which it coordinates, the database is opened as immutable if it
+//! has no write-ahead log, and otherwise read from a private copy of database and log: what lies there cannot change.
+//!
+//! Tables that a home lacks, Larder's own or those of a later microsandbox, are stood in for by empty temporary
+//! ones, so that every query is written once. A reader with such stand-ins is not used again after the schema changed.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+use tempfile::TempDir;
+
+use super::{BUSY_TIMEOUT, HomePaths, MissingHome, roots, writer};
+use crate::backend::{Clock, HomeProblem};
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+
+/// Tables that queries name and a home may lack, with the columns that they name.
+const STAND_INS: [(&str, &str); 8] = [
+    ("sandbox", "id, name, config"),
+    ("sandbox_rootfs", "sandbox_id, manifest_id"),
+    ("snapshot_index", "digest, name, image_manifest_digest"),
+    ("larder_pin", "reference, created_at"),
+    ("larder_origin", "reference, origin, recorded_at"),
+    ("larder_deletion", "id, room, name, inode, size, modified_ns, born_ns"),
+    (
+        "larder_run",
+        "id, started_at, policy_name, policy_version, policy_hash, problem, report, duration_ms",
+    ),
+    ("larder_decision", "run_id, reference, manifest_digest, decision, reason, bytes"),
+];
+
+/// A connection that only reads.
+pub(crate) struct Reader {
+    connection: Connection,
+    /// The schema that this reader was made for, where it has stand-ins.
+    stand_ins_for: Option<i64>,
+    /// Holds the private copy for as long as it is read.
+    _copy: Option<TempDir>,
+}
+
+impl Reader {
+    pub(super) fn open(paths: &HomePaths, missing: MissingHome, clock: &Clock) -> MicrosandboxResult<Self> {
+        if !check_exists(paths, missing)? {
+            writer::make_home(paths, clock)?;
+        }
+        let (connection, copy) = connect(paths)?;
+        let stand_ins_for = prepare(&connection).map_err(paths.db("open the index"))?;
+        super::read::check_schema(&connection).map_err(|error| match error {
+            rusqlite::Error::SqliteFailure(_, Some(message)) if message.starts_with("no such") => {
+                paths.problem(HomeProblem::UnknownSchema(message))
+            }
+            error => paths.db("open the index")(error),
+        })?;
+        Ok(Self { connection, stand_ins_for, _copy: copy })
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Whether this reader still fits the schema of its home.
+    pub(super) fn is_current(&self) -> bool {
+        self.stand_ins_for.is_none_or(|version| schema_version(&self.connection).is_ok_and(|now| now == version))
+    }
+}
+
+/// Whether there is a home to read. One that is missing and may be made is no error.
+fn check_exists(paths: &HomePaths, missing: MissingHome) -> MicrosandboxResult<bool> {
+    let kind = |path: &Path| match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(HomeProblem::NotADirectory),
+        Err(error) => Err(HomeProblem::Unreadable(error)),
+    };
+    let checked = (|| {
+        let Some(home) = kind(&paths.home)? else {
+            return if missing == MissingHome::Make { Ok(false) } else { Err(HomeProblem::Missing) };
+        };
+        if !home.is_dir() {
+            return Err(HomeProblem::NotADirectory);
+        }
+        let database = kind(&paths.database)?;
+        if database.is_some_and(|database| database.is_file() && database.len() > 0) {
+            return Ok(true);
+        }
+        let empty = fs::read_dir(&paths.home).map_err(HomeProblem::Unreadable)?.next().is_none();
+        if missing == MissingHome::Make && empty { Ok(false) } else { Err(HomeProblem::NoIndex) }
+    })();
+    checked.map_err(|problem| paths.problem(problem))
+}
+
+/// Opens the database in the first way that it can be read in.
+fn connect(paths: &HomePaths) -> MicrosandboxResult<(Connection, Option<TempDir>)> {
+    let shared = open_database(&paths.database, "");
+    let error = match shared {
+        Ok(connection) => return Ok((connection, None)),
+        Err(error) => error,
+    };
+    let cannot_share = matches!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::CannotOpen | rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::PermissionDenied)
+    );
+    let log = paths.db_dir.join("msb.db-wal");
+    let opened = match fs::metadata(&log) {
+        _ if !cannot_share => Err(error),
+        Ok(metadata) if metadata.len() > 0 => {
+            let copy = copy_database(&paths.database, &log)?;
+            open_database(&copy.path().join("msb.db"), "").map(|connection| (connection, Some(copy)))
+        }
+        _ => open_database(&paths.database, "?immutable=1").map(|connection| (connection, None)),
+    };
+    opened.map_err(paths.db("open the index"))
+}
+
+fn open_database(database: &Path, parameters: &str) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(database_uri(database) + parameters, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Opening reads nothing yet: this does.
+    schema_version(&connection)?;
+    connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
+    Ok(connection)
+}
+
+/// The path as a URI, with what a URI gives a meaning to escaped.
+fn database_uri(path: &Path) -> String {
+    use std::fmt::Write as _;
+    use std::os::unix::ffi::OsStrExt as _;
+    path.as_os_str().as_bytes().iter().fold(String::from("file:"), |mut uri, &byte| {
+        match byte {
+            b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(byte)),
+            // Writing to a string cannot fail.
+            _ => drop(write!(uri, "%{byte:02X}")),
+        }
+        uri
+    })
+}
+
+fn copy_database(database: &Path, log: &Path) -> MicrosandboxResult<TempDir> {
+    let copy = tempfile::tempdir().map_err(MicrosandboxError::io("make a directory in", &std::env::temp_dir()))?;
+    for (from, name) in [(database, "msb.db"), (log, "msb.db-wal")] {
+        fs::copy(from, copy.path().join(name)).map_err(MicrosandboxError::io("copy", from))?;
+    }
+    Ok(copy)
+}
+
+/// Makes the stand-ins and views. Gives the schema's version where there are stand-ins.
+fn prepare(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    connection.pragma_update(None, "temp_store", "memory")?;
+    connection.set_prepared_statement_cache_capacity(64);
+    let mut stand_ins = false;
+    for (table, columns) in STAND_INS {
+        if !connection.table_exists(Some("main"), table)? {
+            connection.execute_batch(&format!("CREATE TEMP TABLE {table} ({columns})"))?;
+            stand_ins = true;
+        }
+    }
+    roots::prepare(connection)?;
+    if stand_ins { schema_version(connection).map(Some) } else { Ok(None) }
+}
+
+fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(Some("main"), "schema_version", |row| row.get(0))
+}

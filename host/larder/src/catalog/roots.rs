@@ -1,0 +1,133 @@
+//! What needs a manifest: sandboxes and snapshots.
+//!
+//! Every connection has a temporary view `image_user(manifest_id, kind, name)` over three sources: `sandbox_rootfs`
+//! (sandboxes of any status), `snapshot_index`, and the temporary table `named_user`. That holds the sandboxes whose
+//! row names no manifest: microsandbox leaves those unprotected, although their config names a manifest digest or an
+//! image reference. [`refresh`] fills it, in the transaction that is going to ask.
+
+use std::collections::{BTreeSet, HashMap};
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde_json::Value;
+
+use crate::reference::{Digest, Reference};
+use crate::state::ImageUsers;
+
+/// Makes the view. Once per connection.
+pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "CREATE TEMP TABLE named_user (manifest_id INTEGER NOT NULL, name TEXT NOT NULL);
+         CREATE TEMP VIEW image_user AS
+         SELECT rootfs.manifest_id, 'sandbox' AS kind,
+                coalesce(sandbox.name, 'sandbox ' || rootfs.sandbox_id) AS name
+           FROM sandbox_rootfs AS rootfs LEFT JOIN sandbox ON sandbox.id = rootfs.sandbox_id
+          WHERE rootfs.manifest_id IS NOT NULL
+          UNION ALL
+         SELECT manifest.id, 'snapshot', coalesce(snapshot.name, snapshot.digest)
+           FROM snapshot_index AS snapshot JOIN main.manifest ON manifest.digest = snapshot.image_manifest_digest
+          UNION ALL
+         SELECT manifest_id, 'sandbox', name FROM named_user;",
+    )
+}
+
+/// Fills `named_user` from the sandboxes whose row names no manifest.
+pub(crate) fn refresh(connection: &Connection) -> rusqlite::Result<()> {
+    let mut nameless = connection.prepare_cached(
+        "SELECT sandbox.name, sandbox.config
+           FROM sandbox LEFT JOIN sandbox_rootfs AS rootfs ON rootfs.sandbox_id = sandbox.id
+          WHERE rootfs.manifest_id IS NULL",
+    )?;
+    let sandboxes: Vec<(String, String)> =
+        nameless.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    connection.prepare_cached("DELETE FROM temp.named_user")?.execute([])?;
+    for (name, config) in sandboxes {
+        let mut manifests = BTreeSet::new();
+        for text in texts(&config) {
+            manifests.extend(manifests_named(connection, &text)?);
+        }
+        for manifest in manifests {
+            connection
+                .prepare_cached("INSERT INTO temp.named_user (manifest_id, name) VALUES (?1, ?2)")?
+                .execute(params![manifest, name])?;
+        }
+    }
+    Ok(())
+}
+
+/// The users of one manifest. [`refresh`] has run.
+pub(crate) fn users_of(connection: &Connection, manifest: i64) -> rusqlite::Result<ImageUsers> {
+    let mut statement = connection
+        .prepare_cached("SELECT DISTINCT kind, name FROM image_user WHERE manifest_id = ?1 ORDER BY kind, name")?;
+    let mut users = ImageUsers::default();
+    let mut rows = statement.query([manifest])?;
+    while let Some(row) = rows.next()? {
+        add(&mut users, row.get_ref(0)?.as_str()?, row.get(1)?);
+    }
+    Ok(users)
+}
+
+/// The users of every manifest that has some. [`refresh`] has run.
+pub(super) fn all_users(connection: &Connection) -> rusqlite::Result<HashMap<i64, ImageUsers>> {
+    let mut statement =
+        connection.prepare_cached("SELECT DISTINCT manifest_id, kind, name FROM image_user ORDER BY kind, name")?;
+    let mut users: HashMap<i64, ImageUsers> = HashMap::new();
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        add(users.entry(row.get(0)?).or_default(), row.get_ref(1)?.as_str()?, row.get(2)?);
+    }
+    Ok(users)
+}
+
+fn add(users: &mut ImageUsers, kind: &str, name: String) {
+    if kind == "sandbox" { users.sandboxes.push(name) } else { users.snapshots.push(name) }
+}
+
+/// Every text in a sandbox's config that could name an image. A config that is not JSON is cut at its quotes: it may
+/// be damaged, and what it names is still needed.
+fn texts(config: &str) -> BTreeSet<String> {
+    fn collect(value: &Value, texts: &mut BTreeSet<String>) {
+        match value {
+            Value::String(text) => drop(texts.insert(text.clone())),
+            Value::Array(values) => values.iter().for_each(|value| collect(value, texts)),
+            Value::Object(fields) => fields.values().for_each(|value| collect(value, texts)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    let mut found = BTreeSet::new();
+    match serde_json::from_str(config) {
+        Ok(value) => collect(&value, &mut found),
+        Err(_) => found.extend(config.split('"').map(str::to_owned)),
+    }
+    found.retain(|text| !text.is_empty() && text.len() <= 1024);
+    found
+}
+
+/// The manifests that a text names, as a digest or as a reference in any spelling.
+fn manifests_named(connection: &Connection, text: &str) -> rusqlite::Result<Vec<i64>> {
+    let mut named = Vec::new();
+    if text.parse::<Digest>().is_ok() {
+        let mut by_digest = connection.prepare_cached("SELECT id FROM main.manifest WHERE digest = ?1")?;
+        named.extend(by_digest.query_row([text], |row| row.get::<_, i64>(0)).optional()?);
+        return Ok(named);
+    }
+    let spellings = text.parse::<Reference>().map_or_else(|_| Vec::new(), |reference| reference.spellings());
+    let mut by_reference = connection.prepare_cached("SELECT manifest_id FROM main.image_ref WHERE reference = ?1")?;
+    for spelling in spellings.iter().map(String::as_str).chain([text]) {
+        named.extend(by_reference.query_row([spelling], |row| row.get::<_, i64>(0)).optional()?);
+    }
+    Ok(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A config names images wherever a text stands in it, even where it is damaged.
+    #[test]
+    fn texts_of_a_config() {
+        let found = |config: &str| texts(config).into_iter().collect::<Vec<_>>();
+        assert_eq!(found(r#"{"image":{"oci":{"reference":"python"}},"n":1}"#), ["python"]);
+        assert!(found(r#"{"image":{"reference":"python:3.12","#).contains(&"python:3.12".to_owned()));
+        assert!(found("{}").is_empty());
+    }
+}

@@ -1,0 +1,203 @@
+//! The tables: microsandbox's, as its version 0.7.13 makes them, and Larder's own beside them.
+//!
+//! Larder's migrations are a list that only grows. Its names begin with `larder_`; dropping them all loses nothing
+//! of microsandbox's. Pins, origins and decisions are keyed by the normalized reference, or the text as it stands
+//! where that is none.
+
+use chrono::{DateTime, Utc};
+use rusqlite::fallible_iterator::FallibleIterator as _;
+use rusqlite::{Batch, Connection, TransactionBehavior};
+
+use crate::backend::HomeProblem;
+
+const SCHEMA_0_7_13: &str = include_str!("msb-0.7.13.schema.sql");
+const MIGRATIONS_0_7_13: &str = include_str!("msb-0.7.13.migrations.txt");
+
+/// Larder's own migrations: the position in this list, counted from 1, is the version that they lead to.
+const LARDER_MIGRATIONS: [&str; 1] = ["
+    CREATE INDEX larder_image_ref_manifest ON image_ref (manifest_id);
+    CREATE INDEX larder_manifest_layer_layer ON manifest_layer (layer_id);
+    CREATE INDEX larder_sandbox_rootfs_manifest ON sandbox_rootfs (manifest_id);
+    CREATE TABLE larder_pin (
+        reference TEXT NOT NULL PRIMARY KEY,
+        created_at TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE larder_origin (
+        reference TEXT NOT NULL PRIMARY KEY,
+        origin TEXT NOT NULL CHECK (origin IN ('registry', 'archive')),
+        recorded_at TEXT NOT NULL
+    ) WITHOUT ROWID;
+    -- Files that no row owns any longer and that are to be deleted: recorded with the rows that gave them up, and
+    -- gone from here when they are gone from the disk.
+    CREATE TABLE larder_deletion (
+        id INTEGER NOT NULL PRIMARY KEY,
+        room TEXT NOT NULL,
+        name TEXT NOT NULL,
+        inode INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        modified_ns INTEGER NOT NULL,
+        born_ns INTEGER
+    );
+    CREATE TABLE larder_run (
+        id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        started_at TEXT NOT NULL,
+        policy_name TEXT,
+        policy_version TEXT,
+        policy_hash TEXT,
+        problem TEXT,
+        report TEXT NOT NULL,
+        duration_ms INTEGER NOT NULL
+    );
+    CREATE TABLE larder_decision (
+        run_id INTEGER NOT NULL REFERENCES larder_run (id) ON DELETE CASCADE,
+        reference TEXT NOT NULL,
+        manifest_digest TEXT,
+        decision TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        PRIMARY KEY (run_id, reference)
+    ) WITHOUT ROWID;
+    CREATE INDEX larder_decision_reference ON larder_decision (reference);
+    CREATE INDEX larder_decision_kept ON larder_decision (run_id) WHERE decision = 'kept';
+"];
+
+/// The migrations that microsandbox 0.7.13 has run on a home, in their order.
+pub(super) fn known_migrations() -> impl ExactSizeIterator<Item = &'static str> + Clone {
+    MIGRATIONS_0_7_13.lines().collect::<Vec<_>>().into_iter()
+}
+
+/// What the recorded migrations of a home say about it.
+pub(super) fn check_migrations(found: &[String]) -> Result<(), HomeProblem> {
+    let known: Vec<&str> = known_migrations().collect();
+    if found.is_empty() {
+        return Err(HomeProblem::NoHistory);
+    }
+    if let Some(unknown) = found.iter().find(|version| !known.contains(&version.as_str())) {
+        return Err(HomeProblem::Newer(unknown.clone()));
+    }
+    let has = |version: &str| found.iter().any(|found| found == version);
+    let last = known.iter().rposition(|version| has(version)).unwrap_or_default();
+    if let Some(missing) = known[..last].iter().find(|version| !has(version)) {
+        return Err(HomeProblem::HistoryGap((*missing).to_owned()));
+    }
+    if found.len() < known.len() {
+        return Err(HomeProblem::Older { found: found.len(), known: known.len() });
+    }
+    Ok(())
+}
+
+/// Makes microsandbox's tables in an empty database, with the record of its migrations.
+pub(super) fn create(connection: &mut Connection, now: DateTime<Utc>) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // SQLite makes this one itself, and refuses to be told.
+    let schema: String = SCHEMA_0_7_13
+        .split_inclusive(";\n")
+        .filter(|statement| !statement.contains("CREATE TABLE sqlite_sequence"))
+        .collect();
+    let mut statements = Batch::new(&transaction, &schema);
+    while let Some(mut statement) = statements.next()? {
+        statement.execute([])?;
+    }
+    {
+        let mut record =
+            transaction.prepare("INSERT INTO seaql_migrations (version, applied_at) VALUES (?1, ?2)")?;
+        for version in known_migrations() {
+            record.execute((version, now.timestamp()))?;
+        }
+    }
+    transaction.commit()
+}
+
+/// The version of Larder's own tables; 0 where there are none.
+pub(super) fn larder_version(connection: &Connection) -> rusqlite::Result<i64> {
+    if !connection.table_exists(Some("main"), "larder_schema")? {
+        return Ok(0);
+    }
+    connection.query_row("SELECT coalesce(max(version), 0) FROM larder_schema", [], |row| row.get(0))
+}
+
+/// The version that this library knows.
+pub(super) const LARDER_VERSION: i64 = LARDER_MIGRATIONS.len() as i64;
+
+/// Brings Larder's own tables up to date, in one transaction.
+pub(super) fn migrate_larder(connection: &mut Connection) -> rusqlite::Result<()> {
+    if larder_version(connection)? >= LARDER_VERSION {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch("CREATE TABLE IF NOT EXISTS larder_schema (version INTEGER NOT NULL PRIMARY KEY)")?;
+    // Asked again: another process may have been faster.
+    let from = larder_version(&transaction)?;
+    for (version, migration) in (1..).zip(LARDER_MIGRATIONS).filter(|&(version, _)| version > from) {
+        transaction.execute_batch(migration)?;
+        transaction.execute("INSERT INTO larder_schema (version) VALUES (?1)", [version])?;
+    }
+    transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn created() -> Connection {
+        let mut connection = Connection::open_in_memory().expect("a database");
+        create(&mut connection, DateTime::UNIX_EPOCH).expect("the tables");
+        connection
+    }
+
+    fn schema(connection: &Connection) -> Vec<(String, String, String)> {
+        let mut statement = connection
+            .prepare("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name")
+            .expect("a statement");
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).expect("rows");
+        rows.collect::<rusqlite::Result<_>>().expect("the schema")
+    }
+
+    /// A home that Larder makes has the very tables of microsandbox 0.7.13 and the record of its 33 migrations.
+    #[test]
+    fn creates_the_schema_of_microsandbox() {
+        let connection = created();
+        let made = schema(&connection);
+        let statements: Vec<_> = SCHEMA_0_7_13.split_inclusive(";\n").collect();
+        assert!(made.len() >= 40, "only {} objects", made.len());
+        for (_, name, sql) in &made {
+            assert!(SCHEMA_0_7_13.contains(&format!("{sql};")), "{name} differs: {sql}");
+        }
+        let named = statements.iter().filter(|statement| statement.starts_with("CREATE")).count();
+        assert_eq!(named, made.len(), "objects of the schema that were not made");
+        let count: i64 = connection
+            .query_row("SELECT count(*) FROM seaql_migrations", [], |row| row.get(0))
+            .expect("the migrations");
+        assert_eq!(count, 33);
+    }
+
+    /// Larder's migrations run once, however often they are run, and leave microsandbox's tables as they were.
+    #[test]
+    fn migrating_twice_changes_nothing() {
+        let mut connection = created();
+        let before = schema(&connection);
+        migrate_larder(&mut connection).expect("the first time");
+        let first = schema(&connection);
+        migrate_larder(&mut connection).expect("the second time");
+        assert_eq!(schema(&connection), first);
+        assert_eq!(larder_version(&connection), Ok(LARDER_VERSION));
+        let others: Vec<_> = first.into_iter().filter(|(_, name, _)| !name.starts_with("larder_")).collect();
+        assert_eq!(others, before);
+    }
+
+    /// Each kind of migration history is told from the others.
+    #[test]
+    fn histories() {
+        let known: Vec<String> = known_migrations().map(str::to_owned).collect();
+        let problem = |found: &[String]| check_migrations(found).map_err(|problem| problem.to_string());
+        assert_eq!(problem(&known), Ok(()));
+        let says = |found: &[String], text: &str| {
+            let message = problem(found).expect_err("a problem");
+            assert!(message.contains(text), "{message}");
+        };
+        says(&[], "without migration history");
+        says(&known[..23], "23 of 33 migrations");
+        says(&[known.clone(), vec!["m20991231_000001_future".to_owned()]].concat(), "m20991231_000001_future");
+        says(&[&known[..5], &known[6..]].concat(), &known[5]);
+    }
+}

@@ -1,0 +1,134 @@
+//! The image API of the microsandbox SDK: [`Image`] and the records it returns.
+//!
+//! Every call exists twice: on the [default backend](crate::backend::default_backend), and as `…_local` on an
+//! explicit [`LocalBackend`], which consults nothing ambient.
+
+mod records;
+
+pub use records::{ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail, ImagePruneReport};
+
+use crate::backend::{LocalBackend, default_backend};
+use crate::catalog::read;
+use crate::error::{MicrosandboxResult, Operation};
+use crate::artifacts::removal::{RemoveMode, prune_unused, remove_image};
+
+/// The images of the cache: a namespace.
+///
+/// A reference is matched as it stands in the index, then in its normalized form: `python:3.12` finds
+/// `docker.io/library/python:3.12`.
+///
+/// ```no_run
+/// # async fn example() -> larder::MicrosandboxResult<()> {
+/// use larder::Image;
+///
+/// for image in Image::list().await? {
+///     println!("{} {:?}", image.reference(), image.size_bytes());
+/// }
+/// let detail = Image::inspect("python:3.12").await?;
+/// println!("{} layers", detail.layers.len());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Image;
+
+impl Image {
+    /// One image of the default backend. See [`get_local`](Self::get_local).
+    ///
+    /// # Errors
+    /// As [`get_local`](Self::get_local), and [`Unsupported`](crate::MicrosandboxError::Unsupported) on a backend
+    /// that is not local.
+    pub async fn get(reference: &str) -> MicrosandboxResult<ImageHandle> {
+        Self::get_local(default_backend().local_for(Operation::ImageGet)?, reference).await
+    }
+
+    /// One image by its reference.
+    ///
+    /// # Errors
+    /// [`ImageNotFound`](crate::MicrosandboxError::ImageNotFound),
+    /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference), or where the home cannot be read.
+    pub async fn get_local(local: &LocalBackend, reference: &str) -> MicrosandboxResult<ImageHandle> {
+        let reference = reference.to_owned();
+        local.catalog().read("look an image up", move |connection| read::get(connection, &reference)).await
+    }
+
+    /// Every image of the default backend. See [`list_local`](Self::list_local).
+    ///
+    /// # Errors
+    /// As [`list_local`](Self::list_local), and [`Unsupported`](crate::MicrosandboxError::Unsupported) on a backend
+    /// that is not local.
+    pub async fn list() -> MicrosandboxResult<Vec<ImageHandle>> {
+        Self::list_local(default_backend().local_for(Operation::ImageList)?).await
+    }
+
+    /// Every image, newest created first; images of the same time in the order of their references.
+    ///
+    /// # Errors
+    /// Where the home cannot be read.
+    pub async fn list_local(local: &LocalBackend) -> MicrosandboxResult<Vec<ImageHandle>> {
+        local.catalog().read("list images", read::list).await
+    }
+
+    /// One image of the default backend with its config and layers. See [`inspect_local`](Self::inspect_local).
+    ///
+    /// # Errors
+    /// As [`inspect_local`](Self::inspect_local), and [`Unsupported`](crate::MicrosandboxError::Unsupported) on a
+    /// backend that is not local.
+    pub async fn inspect(reference: &str) -> MicrosandboxResult<ImageDetail> {
+        Self::inspect_local(default_backend().local_for(Operation::ImageInspect)?, reference).await
+    }
+
+    /// One image by its reference, with its config and its layers from bottom to top.
+    ///
+    /// # Errors
+    /// [`ImageNotFound`](crate::MicrosandboxError::ImageNotFound),
+    /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference), or where the home cannot be read.
+    pub async fn inspect_local(local: &LocalBackend, reference: &str) -> MicrosandboxResult<ImageDetail> {
+        let reference = reference.to_owned();
+        local.catalog().read("inspect an image", move |connection| read::inspect(connection, &reference)).await
+    }
+
+    /// Removes one image of the default backend. See [`remove_local`](Self::remove_local).
+    ///
+    /// # Errors
+    /// As [`remove_local`](Self::remove_local), and [`Unsupported`](crate::MicrosandboxError::Unsupported) on a
+    /// backend that is not local.
+    pub async fn remove(reference: &str, force: bool) -> MicrosandboxResult<()> {
+        Self::remove_local(default_backend().local_for(Operation::ImageRemove)?, reference, force).await
+    }
+
+    /// Removes one reference, and the manifest, layers and files that nothing else needs.
+    ///
+    /// With `force`, an image in use loses its reference and its pin; its data stays for as long as it is used.
+    ///
+    /// # Errors
+    /// [`ImageNotFound`](crate::MicrosandboxError::ImageNotFound);
+    /// [`ImageInUse`](crate::MicrosandboxError::ImageInUse), which names the sandboxes and snapshots that use it or
+    /// says that it is pinned, without `force`; the same, even with `force`, while a live operation holds it; and
+    /// where the home cannot be written.
+    pub async fn remove_local(local: &LocalBackend, reference: &str, force: bool) -> MicrosandboxResult<()> {
+        let mode = if force { RemoveMode::Force } else { RemoveMode::Unused };
+        remove_image(local, reference, mode).await
+    }
+
+    /// Removes every image of the default backend that nothing uses. See [`prune_local`](Self::prune_local).
+    ///
+    /// # Errors
+    /// As [`prune_local`](Self::prune_local), and [`Unsupported`](crate::MicrosandboxError::Unsupported) on a
+    /// backend that is not local.
+    pub async fn prune() -> MicrosandboxResult<ImagePruneReport> {
+        Self::prune_local(default_backend().local_for(Operation::ImagePrune)?).await
+    }
+
+    /// Removes every reference that nothing uses and nobody pinned, the manifests and layers that nothing reaches
+    /// then, and files of the cache that nothing owns and that are older than an hour.
+    ///
+    /// What a live operation holds is skipped and counted, never waited for. What cannot be removed is left; the
+    /// rest goes on.
+    ///
+    /// # Errors
+    /// Where the home cannot be written. What was removed until then stays removed.
+    pub async fn prune_local(local: &LocalBackend) -> MicrosandboxResult<ImagePruneReport> {
+        prune_unused(local).await
+    }
+}

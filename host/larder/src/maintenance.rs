@@ -1,0 +1,101 @@
+//! What an operator asks of a home besides its images: pins, verification, and one state of it to decide on.
+
+use serde::Serialize;
+
+pub use crate::artifacts::collect::{UnownedFile, UnownedKind};
+pub use crate::artifacts::removal::{RemovedImage, SpareReason, SparedImage};
+pub use crate::artifacts::verify::{Finding, FindingKind, Repair, RepairOutcome, VerifyDepth, VerifyReport};
+
+use crate::artifacts::verify;
+use crate::backend::LocalBackend;
+use crate::catalog::snapshot::Snapshot;
+use crate::catalog::{blocking, pins};
+use crate::error::MicrosandboxResult;
+use crate::state::CacheSource;
+
+/// What a pin or an unpin changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PinChange {
+    /// The image is pinned now, or no longer.
+    Changed,
+    /// It was so already.
+    Unchanged,
+}
+
+impl From<bool> for PinChange {
+    fn from(changed: bool) -> Self {
+        if changed { Self::Changed } else { Self::Unchanged }
+    }
+}
+
+impl LocalBackend {
+    /// Pins an image: neither a prune nor a policy removes it, and a removal only with `force`.
+    ///
+    /// The pin holds the normalized reference, so it holds for what is pulled under it later, too.
+    ///
+    /// # Errors
+    /// [`ImageNotFound`](crate::MicrosandboxError::ImageNotFound),
+    /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference), or where the home cannot be written.
+    pub async fn pin(&self, reference: &str) -> MicrosandboxResult<PinChange> {
+        let (reference, now) = (reference.to_owned(), self.now());
+        self.catalog()
+            .write("pin an image", move |writer, _| pins::pin(writer.connection(), &reference, now))
+            .await
+            .map(PinChange::from)
+    }
+
+    /// Takes the pin of an image away; that of one that is not in the cache, too.
+    ///
+    /// # Errors
+    /// [`ImageNotFound`](crate::MicrosandboxError::ImageNotFound) where there is neither a pin nor an image,
+    /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference), or where the home cannot be written.
+    pub async fn unpin(&self, reference: &str) -> MicrosandboxResult<PinChange> {
+        let reference = reference.to_owned();
+        self.catalog()
+            .write("unpin an image", move |writer, _| pins::unpin(writer.connection(), &reference))
+            .await
+            .map(PinChange::from)
+    }
+
+    /// The normalized references that are pinned, sorted.
+    ///
+    /// # Errors
+    /// Where the home cannot be read.
+    pub async fn pins(&self) -> MicrosandboxResult<Vec<String>> {
+        self.catalog().read("list pins", pins::list).await
+    }
+
+    /// One state of the cache, to decide on: it does not change while the result lives.
+    ///
+    /// It holds a read transaction, which makes nobody wait, but keeps SQLite's log from being cut: let it go soon.
+    ///
+    /// # Errors
+    /// Where the home cannot be read.
+    pub async fn snapshot(&self) -> MicrosandboxResult<Box<dyn CacheSource>> {
+        let catalog = std::sync::Arc::clone(self.catalog());
+        blocking("look at the index", move || Ok(Box::new(Snapshot::open(&catalog)?) as Box<dyn CacheSource>)).await
+    }
+
+    /// Compares the index with the files: what is missing, what is damaged, what nothing owns.
+    ///
+    /// With [`Repair::RemoveOrphans`], files that nothing owns are deleted, as a prune deletes them.
+    ///
+    /// # Errors
+    /// Where the home cannot be read, or, for a repair, not be written.
+    pub async fn verify(&self, depth: VerifyDepth, repair: Repair) -> MicrosandboxResult<VerifyReport> {
+        let (cache, now) = (self.catalog().cache().clone(), self.now());
+        let mut report = self
+            .catalog()
+            .read("verify the cache", move |connection| verify::verify(connection, &cache, depth, now))
+            .await?;
+        if repair == Repair::ReportOnly {
+            return Ok(report);
+        }
+        self.catalog()
+            .write("remove orphans", move |writer, cache| {
+                verify::repair(writer.connection(), cache, now, &mut report).map(|()| report)
+            })
+            .await
+    }
+}

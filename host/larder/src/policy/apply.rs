@@ -1,0 +1,191 @@
+//! Applying a plan: it is checked again, image by image, and what no longer holds is spared.
+//!
+//! A plan may be old, and others may have worked on the cache since. Of each image that is to go, under its lease
+//! and in the transaction that removes it: it names the manifest that it named, it was not used since, nothing has
+//! come to use it (unless the plan forces it), and nobody has pinned it. One that is gone already needs nothing.
+//! Nothing is removed that is not in the plan.
+//!
+//! What became of it goes on record in the home when all is done, or when something ended it half-way.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::plan::{Decision, Plan, PlanEntry};
+use crate::artifacts::removal::{RemoveMode, RemovedImage, Remover, Seen, SparedImage, Target};
+use crate::backend::LocalBackend;
+use crate::catalog::change;
+use crate::catalog::history::{self, NewDecision, NewRun, Verdict};
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::image::ImagePruneReport;
+
+/// What became of a plan.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct PlanReport {
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// References that were to go and were gone already.
+    pub gone: Vec<String>,
+    /// What stayed, as the plan says.
+    pub kept: Vec<ImageVerdict>,
+    /// What stood in the way without stopping the rest: one sentence each.
+    pub problems: Vec<String>,
+    /// What went.
+    pub removed: Vec<ImageVerdict>,
+    /// What went, in numbers. `bytes_reclaimed` was measured.
+    pub report: ImagePruneReport,
+    /// The number of the record in the home; absent where there was nothing to do.
+    pub run: Option<i64>,
+    /// What was to go and was left alone.
+    pub spared: Vec<ImageVerdict>,
+}
+
+/// What became of one image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImageVerdict {
+    /// Allocated bytes that were freed with it.
+    pub bytes: u64,
+    /// The manifest that the plan saw it name.
+    pub manifest_digest: Option<String>,
+    /// Why: what the plan says, or why it was spared.
+    pub reason: String,
+    /// The reference as it stands in the index.
+    pub reference: String,
+}
+
+impl LocalBackend {
+    /// Does what a plan says, as far as it still holds, and puts on record what became of it.
+    ///
+    /// # Errors
+    /// Where the home cannot be written. What was removed until then stays removed, and is on record.
+    pub async fn apply(&self, plan: &Plan) -> MicrosandboxResult<PlanReport> {
+        let started_at = self.now();
+        let clock = Instant::now();
+        let mut report = PlanReport::default();
+        let targets = self.targets(plan, &mut report).await?;
+        if targets.is_empty() && plan.collect.is_empty() {
+            return Ok(report);
+        }
+        let mut remover = Remover::new(self);
+        let result = remove_all(&mut remover, plan, targets).await;
+        let (outcome, finished) = remover.finish().await;
+        let problem = result.and(finished).err();
+
+        report.report = outcome.report;
+        report.problems = outcome.problems;
+        report.duration_ms = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let planned: HashMap<&str, &PlanEntry> =
+            plan.entries.iter().map(|entry| (entry.reference.as_str(), entry)).collect();
+        report.removed = outcome.removed.into_iter().map(|image| removed(image, &planned)).collect();
+        report.spared = outcome.spared.into_iter().map(|image| spared(image, &planned)).collect();
+        let kept = plan.entries.iter().filter(|entry| entry.decision == Decision::Keep);
+        report.kept = kept.map(|entry| verdict(entry, entry.reason.clone(), 0)).collect();
+
+        let report = self.put_on_record(plan, started_at, report, problem.as_ref().map(ToString::to_string)).await?;
+        problem.map_or(Ok(report), Err)
+    }
+
+    /// What of the plan is there to be removed.
+    async fn targets(&self, plan: &Plan, report: &mut PlanReport) -> MicrosandboxResult<Vec<Target>> {
+        let wanted: Vec<String> = plan.removals().map(|entry| entry.reference.clone()).collect();
+        let mut rows = self
+            .catalog()
+            .write("look up what a plan removes", move |writer, _| {
+                change::find_refs(writer.connection(), &wanted)
+                    .map_err(MicrosandboxError::db("look up what a plan removes"))
+            })
+            .await?;
+        let mut targets = Vec::with_capacity(rows.len());
+        for entry in plan.removals() {
+            let Some(row) = rows.remove(&entry.reference) else {
+                report.gone.push(entry.reference.clone());
+                continue;
+            };
+            let mode = if entry.force { RemoveMode::Untag } else { RemoveMode::Unused };
+            let seen = Seen { manifest_digest: entry.manifest_digest.clone(), last_used_at: entry.last_used_at };
+            targets.push(Target { row, mode, seen: Some(seen) });
+        }
+        Ok(targets)
+    }
+
+    async fn put_on_record(
+        &self,
+        plan: &Plan,
+        started_at: chrono::DateTime<chrono::Utc>,
+        mut report: PlanReport,
+        problem: Option<String>,
+    ) -> MicrosandboxResult<PlanReport> {
+        let policy = plan.policy.clone();
+        self.catalog()
+            .write("put a run on record", move |writer, _| {
+                let mut insert = || -> rusqlite::Result<i64> {
+                    let transaction = writer.begin()?;
+                    let run = NewRun {
+                        started_at,
+                        policy: policy.as_ref(),
+                        problem: problem.as_deref(),
+                        report: &report.report,
+                        duration_ms: report.duration_ms,
+                    };
+                    let id = history::insert_run(&transaction, &run)?;
+                    history::insert_decisions(&transaction, id, decisions(&report))?;
+                    history::expire(&transaction)?;
+                    transaction.commit()?;
+                    Ok(id)
+                };
+                let id = insert().map_err(MicrosandboxError::db("put a run on record"))?;
+                report.run = Some(id);
+                Ok(report)
+            })
+            .await
+    }
+}
+
+async fn remove_all(remover: &mut Remover<'_>, plan: &Plan, targets: Vec<Target>) -> MicrosandboxResult<()> {
+    remover.remove(targets).await?;
+    // A plain prune takes the rows that nothing reaches, too: their files stand in `collect`.
+    if plan.policy.is_none() && !plan.collect.is_empty() {
+        remover.sweep_rows().await?;
+    }
+    let files: HashSet<PathBuf> = plan.collect.iter().map(|file| file.path.clone()).collect();
+    if files.is_empty() { Ok(()) } else { remover.collect(Some(files)).await }
+}
+
+fn verdict(entry: &PlanEntry, reason: String, bytes: u64) -> ImageVerdict {
+    let (reference, manifest_digest) = (entry.reference.clone(), entry.manifest_digest.clone());
+    ImageVerdict { reference, manifest_digest, reason, bytes }
+}
+
+fn removed(image: RemovedImage, planned: &HashMap<&str, &PlanEntry>) -> ImageVerdict {
+    let reason = planned.get(image.reference.as_str()).map(|entry| entry.reason.clone()).unwrap_or_default();
+    ImageVerdict {
+        bytes: image.bytes,
+        manifest_digest: image.manifest_digest,
+        reason,
+        reference: image.reference,
+    }
+}
+
+fn spared(image: SparedImage, planned: &HashMap<&str, &PlanEntry>) -> ImageVerdict {
+    let manifest_digest = planned.get(image.reference.as_str()).and_then(|entry| entry.manifest_digest.clone());
+    ImageVerdict { bytes: 0, manifest_digest, reason: image.reason.to_string(), reference: image.reference }
+}
+
+fn decisions(report: &PlanReport) -> impl Iterator<Item = NewDecision<'_>> {
+    let removed = report.removed.iter().map(|image| decision(Verdict::Removed, image));
+    let spared = report.spared.iter().map(|image| decision(Verdict::Spared, image));
+    let kept = report.kept.iter().map(|image| decision(Verdict::Kept, image));
+    removed.chain(spared).chain(kept)
+}
+
+fn decision(verdict: Verdict, image: &ImageVerdict) -> NewDecision<'_> {
+    NewDecision {
+        reference: &image.reference,
+        manifest_digest: image.manifest_digest.as_deref(),
+        verdict,
+        reason: &image.reason,
+        bytes: image.bytes,
+    }
+}
