@@ -46,6 +46,7 @@ pub enum UnownedKind {
 
 /// A file that nothing owns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct UnownedFile {
     /// Allocated bytes that deleting it frees.
     pub bytes: u64,

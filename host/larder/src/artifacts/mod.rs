@@ -97,6 +97,16 @@ impl Entry {
         digest.parse::<Digest>().ok().map(|digest| Self::of(room, digest.hex()))
     }
 
+    /// Where it lies, relative to the cache.
+    pub(crate) fn path(&self) -> PathBuf {
+        Path::new(self.room.name()).join(&self.name)
+    }
+
+    /// The fsmeta image and VMDK descriptor of a manifest. A text that is no digest has none.
+    pub(crate) fn of_manifest(digest: &str) -> impl Iterator<Item = Self> + '_ {
+        [Room::Fsmeta, Room::Vmdk].into_iter().filter_map(move |room| Self::of_digest(room, digest))
+    }
+
     /// The metadata of a reference.
     pub(crate) fn metadata(reference: &Reference) -> Self {
         Self::of(Room::Manifests, &reference.metadata_key())
@@ -176,7 +186,7 @@ impl CacheDir {
     }
 
     pub(crate) fn path_of(&self, entry: &Entry) -> PathBuf {
-        self.root.join(entry.room.name()).join(&entry.name)
+        self.root.join(entry.path())
     }
 
     /// Opens the rooms that exist.

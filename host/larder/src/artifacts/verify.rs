@@ -122,7 +122,7 @@ pub(crate) fn verify(
         let stat = rooms.stat(&file.entry);
         let bytes = stat.as_ref().ok().copied().flatten().map_or(0, |stat| stat.allocated);
         if let Some((kind, detail)) = examine(cache, &file, stat, depth) {
-            let path = Path::new(file.entry.room.name()).join(&file.entry.name);
+            let path = file.entry.path();
             report.findings.push(Finding { bytes, detail, kind, owner: Some(file.owner), path, repair: None });
         }
     }
@@ -177,9 +177,7 @@ fn named(connection: &Connection) -> rusqlite::Result<Vec<Named>> {
     let mut rows = manifests.query([])?;
     while let Some(row) = rows.next()? {
         let owner: String = row.get(0)?;
-        for room in [Room::Fsmeta, Room::Vmdk] {
-            named.extend(Entry::of_digest(room, &owner).map(|entry| Named { entry, owner: owner.clone(), size: None }));
-        }
+        named.extend(Entry::of_manifest(&owner).map(|entry| Named { entry, owner: owner.clone(), size: None }));
     }
     let mut references = connection.prepare_cached("SELECT reference FROM image_ref ORDER BY id")?;
     let mut rows = references.query([])?;

@@ -66,6 +66,13 @@ pub(crate) fn users_of(connection: &Connection, manifest: i64) -> rusqlite::Resu
     Ok(users)
 }
 
+/// The users of the manifest with this digest. [`refresh`] has run.
+pub(crate) fn users_of_digest(connection: &Connection, digest: &str) -> rusqlite::Result<ImageUsers> {
+    let mut statement = connection.prepare_cached("SELECT id FROM main.manifest WHERE digest = ?1")?;
+    let manifest = statement.query_row([digest], |row| row.get(0)).optional()?;
+    manifest.map_or_else(|| Ok(ImageUsers::default()), |manifest| users_of(connection, manifest))
+}
+
 /// The users of every manifest that has some. [`refresh`] has run.
 pub(super) fn all_users(connection: &Connection) -> rusqlite::Result<HashMap<i64, ImageUsers>> {
     let mut statement =

@@ -5,8 +5,7 @@
 //! where that is none.
 
 use chrono::{DateTime, Utc};
-use rusqlite::fallible_iterator::FallibleIterator as _;
-use rusqlite::{Batch, Connection, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 
 use crate::backend::HomeProblem;
 
@@ -89,14 +88,10 @@ pub(super) fn check_migrations(found: &[String]) -> Result<(), HomeProblem> {
 /// Makes microsandbox's tables in an empty database, with the record of its migrations.
 pub(super) fn create(connection: &mut Connection, now: DateTime<Utc>) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // SQLite makes this one itself, and refuses to be told.
-    let schema: String = SCHEMA_0_7_13
-        .split_inclusive(";\n")
-        .filter(|statement| !statement.contains("CREATE TABLE sqlite_sequence"))
-        .collect();
-    let mut statements = Batch::new(&transaction, &schema);
-    while let Some(mut statement) = statements.next()? {
-        statement.execute([])?;
+    // The file is in the order of names: tables come first here, since indexes and triggers need them.
+    let (tables, others): (Vec<_>, Vec<_>) = objects().partition(|object| object.starts_with("CREATE TABLE"));
+    for object in tables.into_iter().chain(others) {
+        transaction.execute_batch(&object)?;
     }
     {
         let mut record =
@@ -106,6 +101,13 @@ pub(super) fn create(connection: &mut Connection, now: DateTime<Utc>) -> rusqlit
         }
     }
     transaction.commit()
+}
+
+/// The statements of the schema, but for the table that SQLite makes itself and refuses to be told to make.
+fn objects() -> impl Iterator<Item = String> {
+    let text = SCHEMA_0_7_13.trim_start().trim_start_matches("CREATE ");
+    // Every statement begins a line with this word, and no line within one does.
+    text.split("\nCREATE ").map(|statement| format!("CREATE {statement}")).filter(|s| !s.contains("sqlite_sequence"))
 }
 
 /// The version of Larder's own tables; 0 where there are none.
@@ -158,12 +160,12 @@ mod tests {
     fn creates_the_schema_of_microsandbox() {
         let connection = created();
         let made = schema(&connection);
-        let statements: Vec<_> = SCHEMA_0_7_13.split_inclusive(";\n").collect();
         assert!(made.len() >= 40, "only {} objects", made.len());
         for (_, name, sql) in &made {
             assert!(SCHEMA_0_7_13.contains(&format!("{sql};")), "{name} differs: {sql}");
         }
-        let named = statements.iter().filter(|statement| statement.starts_with("CREATE")).count();
+        let named = SCHEMA_0_7_13.lines().filter(|line| line.starts_with("CREATE")).count();
+        // SQLite's own table is in the file and has an entry of its own in the schema.
         assert_eq!(named, made.len(), "objects of the schema that were not made");
         let count: i64 = connection
             .query_row("SELECT count(*) FROM seaql_migrations", [], |row| row.get(0))

@@ -145,12 +145,13 @@ impl LocalBackend {
 
 async fn remove_all(remover: &mut Remover<'_>, plan: &Plan, targets: Vec<Target>) -> MicrosandboxResult<()> {
     remover.remove(targets).await?;
-    // A plain prune takes the rows that nothing reaches, too: their files stand in `collect`.
-    if plan.policy.is_none() && !plan.collect.is_empty() {
-        remover.sweep_rows().await?;
-    }
     let files: HashSet<PathBuf> = plan.collect.iter().map(|file| file.path.clone()).collect();
-    if files.is_empty() { Ok(()) } else { remover.collect(Some(files)).await }
+    if files.is_empty() {
+        return Ok(());
+    }
+    // Some are of rows that nothing reaches, the others of no row at all.
+    remover.sweep_rows(Some(&files)).await?;
+    remover.collect(Some(files)).await
 }
 
 fn verdict(entry: &PlanEntry, reason: String, bytes: u64) -> ImageVerdict {

@@ -42,11 +42,6 @@ pub(super) fn entries_of(target: &Target) -> usize {
     3 + target.row.handle.layer_count
 }
 
-/// The entries of a manifest.
-fn manifest_entries(digest: &str) -> impl Iterator<Item = Entry> + '_ {
-    [Room::Fsmeta, Room::Vmdk].into_iter().filter_map(move |room| Entry::of_digest(room, digest))
-}
-
 /// Turns an I/O error on a lease into ours.
 fn lease_error(cache: &CacheDir, entry: &Entry) -> impl FnOnce(io::Error) -> MicrosandboxError {
     let path = cache.path_of(entry);
@@ -147,7 +142,7 @@ impl Batch {
                 }
             }
             for manifest in &self.manifests {
-                for entry in manifest_entries(&manifest.digest) {
+                for entry in Entry::of_manifest(&manifest.digest) {
                     if claims.claim(rooms, &entry).map_err(lease_error(cache, &entry))? == Claim::Busy {
                         busy.manifests.insert(manifest.id);
                     }
@@ -233,7 +228,7 @@ impl Batch {
         outcome: &mut Outcome,
     ) -> HashMap<Entry, FileStat> {
         let layers = closure.layers.iter().filter_map(|(row, _)| Entry::of_digest(Room::Layers, &row.digest));
-        let manifests = closure.manifests.iter().flat_map(|row| manifest_entries(&row.digest));
+        let manifests = closure.manifests.iter().flat_map(|row| Entry::of_manifest(&row.digest));
         let metadata = self.targets.iter().filter_map(|target| target.row.parsed.as_ref().map(Entry::metadata));
         let mut stats = HashMap::new();
         for entry in layers.chain(manifests).chain(metadata) {
@@ -281,7 +276,7 @@ impl Batch {
             Some((Entry::metadata(parsed), Some(index)))
         });
         let manifests = closure.manifests.iter().flat_map(|row| {
-            manifest_entries(&row.digest).map(|entry| (entry, target_of.get(&row.id).copied()))
+            Entry::of_manifest(&row.digest).map(|entry| (entry, target_of.get(&row.id).copied()))
         });
         let layers = closure.layers.iter().filter_map(|(row, manifest)| {
             let target = manifest.and_then(|manifest| target_of.get(&manifest).copied());
@@ -301,7 +296,7 @@ impl Batch {
 fn own_entries(target: &Target) -> Vec<Entry> {
     let metadata = target.row.parsed.as_ref().map(Entry::metadata);
     let digest = target.row.handle.manifest_digest.as_deref().unwrap_or_default();
-    metadata.into_iter().chain(manifest_entries(digest)).collect()
+    metadata.into_iter().chain(Entry::of_manifest(digest)).collect()
 }
 
 fn reason_to_spare(connection: &Connection, target: &Target, now: &LiveRef) -> rusqlite::Result<Option<SpareReason>> {

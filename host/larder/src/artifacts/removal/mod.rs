@@ -20,6 +20,7 @@ mod batch;
 mod deletion;
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -27,7 +28,7 @@ use serde::Serialize;
 pub(crate) use batch::Batch;
 pub(crate) use deletion::{is_owned, metadata_keys, recover, unlink_now};
 
-use super::{collect, lease};
+use super::{Entry, Room, collect, lease};
 use crate::backend::LocalBackend;
 use crate::catalog::change::{self, RefRow};
 use crate::catalog::roots;
@@ -177,18 +178,22 @@ impl<'a> Remover<'a> {
         self.run(batch).await
     }
 
-    /// Removes manifests and layers that no reference needs.
-    pub(crate) async fn sweep_rows(&mut self) -> MicrosandboxResult<()> {
+    /// Removes manifests and layers that no reference needs. `only` restricts it to those with one of these files,
+    /// relative to the cache.
+    pub(crate) async fn sweep_rows(&mut self, only: Option<&HashSet<PathBuf>>) -> MicrosandboxResult<()> {
         let read = |connection: &rusqlite::Connection| -> rusqlite::Result<_> {
             roots::refresh(connection)?;
             Ok((change::unreached_manifests(connection)?, change::unreached_layers(connection)?))
         };
-        let (manifests, _) = self.ask("find unused manifests", read).await?;
+        let wanted = |entry: Entry| only.is_some_and(|only| only.contains(&entry.path()));
+        let (mut manifests, _) = self.ask("find unused manifests", read).await?;
+        manifests.retain(|row| only.is_none() || Entry::of_manifest(&row.digest).any(wanted));
         // A manifest that no reference names has no more layers than any other; 24 is a generous guess.
         for chunk in manifests.chunks((lease::batch_size() / 24).max(1)) {
             self.run(Batch::of_manifests(chunk.to_vec())).await?;
         }
-        let (_, layers) = self.ask("find unused layers", read).await?;
+        let (_, mut layers) = self.ask("find unused layers", read).await?;
+        layers.retain(|row| only.is_none() || Entry::of_digest(Room::Layers, &row.digest).is_some_and(wanted));
         for chunk in layers.chunks(lease::batch_size()) {
             self.run(Batch::of_layers(chunk.to_vec())).await?;
         }
@@ -196,7 +201,7 @@ impl<'a> Remover<'a> {
     }
 
     /// Deletes files that nothing owns. `only` restricts it to these paths, relative to the cache.
-    pub(crate) async fn collect(&mut self, only: Option<HashSet<std::path::PathBuf>>) -> MicrosandboxResult<()> {
+    pub(crate) async fn collect(&mut self, only: Option<HashSet<PathBuf>>) -> MicrosandboxResult<()> {
         let now = self.local.now();
         let collected = self
             .local
@@ -283,7 +288,7 @@ pub(crate) async fn prune_unused(local: &LocalBackend) -> MicrosandboxResult<Ima
     let targets = rows.into_iter().map(|row| Target { row, mode: RemoveMode::Unused, seen: None }).collect();
     let mut remover = Remover::new(local);
     remover.remove(targets).await?;
-    remover.sweep_rows().await?;
+    remover.sweep_rows(None).await?;
     remover.collect(None).await?;
     let (outcome, forgotten) = remover.finish().await;
     for problem in &outcome.problems {

@@ -1,0 +1,127 @@
+//! Homes in temporary directories.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::future::Future;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use larder::LocalBackend;
+use rusqlite::Connection;
+use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+
+/// What counts as now for tests on the fixture: a day after microsandbox made it.
+pub const FIXTURE_NOW: &str = "2026-11-24T12:00:00Z";
+
+/// A home of its own, gone when dropped.
+#[derive(Debug)]
+pub struct Home {
+    directory: TempDir,
+}
+
+impl Home {
+    /// A home that does not exist yet.
+    pub fn missing() -> Self {
+        Self { directory: tempfile::tempdir().expect("a temporary directory") }
+    }
+
+    /// A copy of the home that microsandbox 0.7.13 made: 41 references, three of them used by sandboxes and a
+    /// snapshot.
+    pub fn fixture() -> Self {
+        let home = Self::missing();
+        let archive = File::open(fixtures().join("msb-0.7.13-41.tar.gz")).expect("the fixture");
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(archive));
+        archive.set_preserve_mtime(true);
+        archive.unpack(home.path()).expect("the fixture unpacked");
+        home
+    }
+
+    /// An empty home that Larder made.
+    pub fn made() -> Self {
+        let home = Self::missing();
+        run(async { home.open().await });
+        home
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join("home")
+    }
+
+    /// Where its artifacts are.
+    pub fn cache(&self) -> PathBuf {
+        self.path().join("cache")
+    }
+
+    /// A backend on it, whose clock stands at [`FIXTURE_NOW`].
+    pub async fn open(&self) -> LocalBackend {
+        let now: DateTime<Utc> = FIXTURE_NOW.parse().expect("a time");
+        LocalBackend::builder().home(self.path()).clock(move || now).build().await.expect("the home opened")
+    }
+
+    /// Its index, to be looked at or meddled with.
+    pub fn index(&self) -> Connection {
+        let connection = Connection::open(self.path().join("db/msb.db")).expect("the index opened");
+        connection.busy_timeout(std::time::Duration::from_secs(5)).expect("a timeout");
+        connection
+    }
+
+    /// Runs statements on its index.
+    pub fn execute(&self, statements: &str) {
+        self.index().execute_batch(statements).expect("the statements");
+    }
+
+    /// The first column of a query's rows.
+    pub fn texts(&self, query: &str) -> BTreeSet<String> {
+        let index = self.index();
+        let mut statement = index.prepare(query).expect("a query");
+        let rows = statement.query_map([], |row| row.get(0)).expect("rows");
+        rows.collect::<rusqlite::Result<_>>().expect("texts")
+    }
+
+    /// The number that a query gives.
+    pub fn count(&self, query: &str) -> i64 {
+        self.index().query_row(query, [], |row| row.get(0)).expect("a number")
+    }
+
+    /// The names in a directory of the cache, locks and leases aside.
+    pub fn files(&self, room: &str) -> BTreeSet<String> {
+        let Ok(entries) = fs::read_dir(self.cache().join(room)) else { return BTreeSet::new() };
+        let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
+        names.filter(|name| name != ".msb-leases" && !name.ends_with(".lock")).collect()
+    }
+
+    /// Holds an entry as microsandbox does while it reads or publishes it.
+    pub fn lease(&self, room: &str, name: &str) -> File {
+        let directory = self.cache().join(room).join(".msb-leases");
+        fs::create_dir_all(&directory).expect("the leases");
+        let key: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut options = File::options();
+        let file = options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(directory.join(format!("{key}.lock")))
+            .expect("the lease");
+        flock(&file, FlockOperation::NonBlockingLockShared).expect("a shared lease");
+        file
+    }
+}
+
+/// The directory of the fixtures.
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// The JSON documents of a fixture with one on each line.
+pub fn lines_of(fixture: &str) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(fixtures().join(fixture)).expect("the fixture");
+    text.lines().map(|line| serde_json::from_str(line).expect("a document")).collect()
+}
+
+/// Runs a future to its end.
+pub fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime").block_on(future)
+}

@@ -1,0 +1,7 @@
+//! What the whole-system tests share: homes to work on.
+
+mod build;
+mod home;
+
+pub use build::{ImageSpec, Users, layer_digest, manifest_digest, populate};
+pub use home::{FIXTURE_NOW, Home, fixtures, lines_of, run};

@@ -1,0 +1,194 @@
+//! Removing images: what goes, what stays, and who is asked.
+
+use std::fs;
+
+use larder::maintenance::{FindingKind, PinChange, Repair, VerifyDepth};
+use larder::{Image, MicrosandboxError};
+use larder_tests::{Home, run};
+use sha2::{Digest as _, Sha256};
+
+const UNUSED: &str = "docker.io/acme/app00004:v7";
+const SANDBOXED: &str = "docker.io/acme/app00000:v0";
+const SNAPSHOTTED: &str = "docker.io/acme/app00002:v0";
+/// One of two tags of a manifest; the other is `docker.io/acme/app00000:v7`.
+const TAGGED: &str = "docker.io/acme/app00000:latest";
+
+fn remove(home: &Home, reference: &str, force: bool) -> Result<(), MicrosandboxError> {
+    run(async { Image::remove_local(&home.open().await, reference, force).await })
+}
+
+fn rows(home: &Home) -> [i64; 5] {
+    ["image_ref", "manifest", "config", "layer", "manifest_layer"].map(|table| home.count(&format!("SELECT count(*) FROM {table}")))
+}
+
+fn files(home: &Home) -> [usize; 4] {
+    ["manifests", "fsmeta", "vmdk", "layers"].map(|room| home.files(room).len())
+}
+
+fn metadata_of(reference: &str) -> String {
+    let key: String = Sha256::digest(reference).iter().map(|byte| format!("{byte:02x}")).collect();
+    key + ".json"
+}
+
+/// An unused image goes whole: its reference, manifest, config and layers, and all their files.
+#[test]
+fn an_unused_image_goes_whole() {
+    for force in [false, true] {
+        let home = Home::fixture();
+        remove(&home, "acme/app00004:v7", force).expect("removed");
+        assert_eq!(rows(&home), [40, 39, 39, 234, 234]);
+        assert_eq!(files(&home), [39, 39, 39, 234]);
+        assert!(matches!(remove(&home, UNUSED, force), Err(MicrosandboxError::ImageNotFound(_))));
+    }
+}
+
+/// An image in use is refused with the names of its users; with force it loses its reference and keeps its data.
+#[test]
+fn an_image_in_use_keeps_its_data() {
+    for (reference, users) in [(SANDBOXED, "sandboxes `web`, `worker`"), (SNAPSHOTTED, "snapshot `base`")] {
+        let home = Home::fixture();
+        match remove(&home, reference, false) {
+            Err(MicrosandboxError::ImageInUse(message)) => assert!(message.ends_with(users), "{message}"),
+            other => panic!("{reference}: {other:?}"),
+        }
+        assert_eq!(rows(&home), [41, 40, 40, 240, 240]);
+        remove(&home, reference, true).expect("untagged");
+        assert_eq!(rows(&home), [40, 40, 40, 240, 240]);
+        assert_eq!(files(&home), [40, 40, 40, 240]);
+        // And it stays for as long as it is used, however often somebody prunes.
+        run(async { Image::prune_local(&home.open().await).await }).expect("a report");
+        assert_eq!(home.files("fsmeta").len(), 3);
+        assert!(home.files("manifests").contains(&metadata_of(reference)));
+        home.execute("DELETE FROM sandbox_rootfs; DELETE FROM snapshot_index;");
+        run(async { Image::prune_local(&home.open().await).await }).expect("a report");
+        assert_eq!((rows(&home), files(&home)), ([0; 5], [0; 4]));
+    }
+}
+
+/// A sandbox whose row names no manifest protects what its config names, as a digest or in any spelling.
+#[test]
+fn a_config_protects_what_it_names() {
+    let digest = "sha256:a000000000000000000000000000000000000000000000000000000000000027";
+    for name in [UNUSED, "acme/app00004:v7", "index.docker.io/acme/app00004:v7", digest] {
+        let home = Home::fixture();
+        home.execute(&format!(
+            r#"INSERT INTO sandbox (id, name, config, status) VALUES (9, 'unbound', '{{"image":{{"oci":["{name}"]}}}}', 'created');
+               INSERT INTO sandbox_rootfs (sandbox_id, manifest_id, mode) VALUES (9, NULL, 'layered');"#
+        ));
+        match remove(&home, UNUSED, false) {
+            Err(MicrosandboxError::ImageInUse(message)) => assert!(message.ends_with("sandbox `unbound`"), "{message}"),
+            other => panic!("{name}: {other:?}"),
+        }
+        let report = run(async { Image::prune_local(&home.open().await).await }).expect("a report");
+        assert_eq!(report.image_refs_removed, 37, "{name}");
+    }
+}
+
+/// One of two tags of a manifest goes alone; the second takes the manifest with it.
+#[test]
+fn the_last_tag_takes_the_manifest() {
+    let home = Home::fixture();
+    remove(&home, TAGGED, false).expect("removed");
+    assert_eq!((rows(&home)[..2].to_vec(), files(&home)), (vec![40, 40], [40, 40, 40, 240]));
+    remove(&home, "docker.io/acme/app00000:v7", false).expect("removed");
+    assert_eq!((rows(&home)[..2].to_vec(), files(&home)), (vec![39, 39], [39, 39, 39, 234]));
+}
+
+/// Two spellings of a reference share their metadata, which goes with the second.
+#[test]
+fn spellings_share_their_metadata() {
+    let home = Home::fixture();
+    home.execute(
+        "INSERT INTO image_ref (reference, manifest_id, created_at)
+         SELECT 'acme/app00004:v7', manifest_id, created_at FROM image_ref WHERE reference = 'docker.io/acme/app00004:v7'",
+    );
+    remove(&home, UNUSED, false).expect("removed");
+    assert!(home.files("manifests").contains(&metadata_of(UNUSED)));
+    remove(&home, "acme/app00004:v7", false).expect("removed");
+    assert!(!home.files("manifests").contains(&metadata_of(UNUSED)));
+}
+
+/// An image of which a live operation holds any entry is refused, even with force, and prune passes it by.
+#[test]
+fn a_lease_protects() {
+    let digest = "sha256_a000000000000000000000000000000000000000000000000000000000000027";
+    let layer = "sha256_d00000000000000000000000000000000000000000000000000000000000009c.erofs";
+    let entries = [
+        ("manifests", metadata_of(UNUSED)),
+        ("fsmeta", format!("{digest}.erofs")),
+        ("vmdk", format!("{digest}.vmdk")),
+        ("layers", layer.to_owned()),
+    ];
+    for (room, name) in entries {
+        let home = Home::fixture();
+        let lease = home.lease(room, &name);
+        for force in [false, true] {
+            match remove(&home, UNUSED, force) {
+                Err(MicrosandboxError::ImageInUse(message)) => assert!(message.contains("live operation"), "{message}"),
+                other => panic!("{room}: {other:?}"),
+            }
+        }
+        let report = run(async { Image::prune_local(&home.open().await).await }).expect("a report");
+        assert_eq!((report.image_refs_removed, report.skipped_in_use), (37, 1), "{room}");
+        assert!(home.cache().join(room).join(&name).exists());
+        assert_eq!(home.count(&format!("SELECT count(*) FROM image_ref WHERE reference = '{UNUSED}'")), 1);
+        drop(lease);
+        remove(&home, UNUSED, false).expect("removed once nobody holds it");
+    }
+}
+
+/// A pin holds against prune and against a removal without force, in any spelling, and goes with force.
+#[test]
+fn a_pin_protects() {
+    let home = Home::fixture();
+    run(async {
+        let local = home.open().await;
+        assert_eq!(local.pin("acme/app00004:v7").await.expect("pinned"), PinChange::Changed);
+        assert_eq!(local.pin(UNUSED).await.expect("pinned"), PinChange::Unchanged);
+        assert_eq!(local.pins().await.expect("pins"), [UNUSED]);
+        assert_eq!(Image::prune_local(&local).await.expect("a report").image_refs_removed, 37);
+        match Image::remove_local(&local, UNUSED, false).await {
+            Err(MicrosandboxError::ImageInUse(message)) => assert!(message.ends_with("is pinned"), "{message}"),
+            other => panic!("{other:?}"),
+        }
+        Image::remove_local(&local, UNUSED, true).await.expect("removed");
+        assert!(local.pins().await.expect("pins").is_empty());
+        assert!(matches!(local.pin(UNUSED).await, Err(MicrosandboxError::ImageNotFound(_))));
+    });
+}
+
+/// A malformed reference, a directory or a stray file in place of an artifact, and missing artifacts do not stop a
+/// prune, and what is not the cache's own stays.
+#[test]
+fn prune_passes_what_is_broken() {
+    let home = Home::fixture();
+    home.execute(
+        "UPDATE image_ref SET reference = 'UPPER case!' WHERE reference = 'docker.io/acme/app00003:v1';
+         UPDATE layer SET diff_id = 'sha256:../../../etc/passwd' WHERE id = 100;",
+    );
+    let layers = home.cache().join("layers");
+    let directory = layers.join("sha256_d000000000000000000000000000000000000000000000000000000000000030.erofs");
+    fs::remove_file(&directory).expect("a layer taken away");
+    fs::create_dir_all(directory.join("inside")).expect("a directory in its place");
+    fs::remove_file(layers.join("sha256_d000000000000000000000000000000000000000000000000000000000000031.erofs")).expect("a layer lost");
+    let stray = layers.join("notes.txt");
+    fs::write(&stray, "mine").expect("a stray file");
+    let report = run(async { Image::prune_local(&home.open().await).await }).expect("a report");
+    assert_eq!((report.image_refs_removed, report.manifests_removed, report.layers_removed), (38, 37, 222));
+    assert!(directory.join("inside").exists() && stray.exists());
+    assert_eq!(home.count("SELECT count(*) FROM larder_deletion"), 0);
+    let verified = run(async { home.open().await.verify(VerifyDepth::Shallow, Repair::ReportOnly).await }).expect("a report");
+    let foreign = verified.findings.iter().filter(|finding| finding.kind == FindingKind::Foreign).count();
+    assert_eq!(foreign, 2, "{:?}", verified.findings);
+}
+
+/// Ten references at once or one by one: what is shared goes with the last that needs it.
+#[test]
+fn every_reference_can_be_removed() {
+    let home = Home::fixture();
+    home.execute("DELETE FROM sandbox_rootfs; DELETE FROM snapshot_index;");
+    for reference in home.texts("SELECT reference FROM image_ref") {
+        remove(&home, &reference, false).expect("removed");
+    }
+    assert_eq!((rows(&home), files(&home)), ([0; 5], [0; 4]));
+}
