@@ -50,8 +50,8 @@ impl Reader {
         let (connection, copy) = connect(paths)?;
         let stand_ins_for = prepare(&connection).map_err(paths.db("open the index"))?;
         super::read::check_schema(&connection).map_err(|error| match error {
-            rusqlite::Error::SqliteFailure(_, Some(message)) if message.starts_with("no such") => {
-                paths.problem(HomeProblem::UnknownSchema(message))
+            rusqlite::Error::SqlInputError { msg, .. } if msg.starts_with("no such") => {
+                paths.problem(HomeProblem::UnknownSchema(msg))
             }
             error => paths.db("open the index")(error),
         })?;

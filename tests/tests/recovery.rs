@@ -1,0 +1,147 @@
+//! A process that ends at any step of a removal loses nothing, and the next change of the home finishes its work.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
+
+use larder::maintenance::{FindingKind, Repair, VerifyDepth};
+use larder::{Image, MicrosandboxError};
+use larder_tests::{Home, run};
+
+const IN_USE: [&str; 3] = ["docker.io/acme/app00000:v0", "docker.io/acme/app00001:v0", "docker.io/acme/app00002:v0"];
+
+/// Runs an operation that ends at a failpoint. Says whether it got there.
+fn crash(home: &Home, operation: &str, reference: &str, failpoint: &str, nth: u32) -> bool {
+    let output = Command::new(env!("CARGO_BIN_EXE_larder-crash"))
+        .arg(home.path())
+        .args([operation, reference, failpoint, &nth.to_string()])
+        .output()
+        .expect("the child ran");
+    let aborted = output.status.signal() == Some(6);
+    assert!(aborted || output.status.success(), "{failpoint}: {}", String::from_utf8_lossy(&output.stderr));
+    aborted
+}
+
+/// Opens the home for a change that changes nothing.
+fn recover(home: &Home) {
+    let result = run(async { Image::remove_local(&home.open().await, "docker.io/acme/none:1", false).await });
+    assert!(matches!(result, Err(MicrosandboxError::ImageNotFound(_))), "{result:?}");
+}
+
+/// Rule 1: every artifact that the index names is there.
+fn assert_no_row_without_artifact(home: &Home, when: &str) {
+    let named = |query: &str, suffix: &str| -> BTreeSet<String> {
+        home.texts(query).iter().map(|digest| format!("{}{suffix}", digest.replace(':', "_"))).collect()
+    };
+    let layers = named("SELECT diff_id FROM layer", ".erofs");
+    assert!(layers.is_subset(&home.files("layers")), "{when}: a layer is gone");
+    let manifests = "SELECT digest FROM manifest";
+    assert!(named(manifests, ".erofs").is_subset(&home.files("fsmeta")), "{when}: an fsmeta image is gone");
+    assert!(named(manifests, ".vmdk").is_subset(&home.files("vmdk")), "{when}: a descriptor is gone");
+}
+
+/// Nothing of a removal is left undone, and nothing but what it was to remove is gone.
+fn assert_finished(home: &Home, when: &str) {
+    assert_no_row_without_artifact(home, when);
+    assert_eq!(home.count("SELECT count(*) FROM larder_deletion"), 0, "{when}: records are left");
+    let report = run(async { home.open().await.verify(VerifyDepth::Shallow, Repair::ReportOnly).await }).expect("a report");
+    let orphans: Vec<_> = report.findings.iter().filter(|finding| finding.kind == FindingKind::Orphan).collect();
+    assert!(orphans.is_empty(), "{when}: {orphans:?}");
+    for reference in IN_USE {
+        assert_eq!(home.count(&format!("SELECT count(*) FROM image_ref WHERE reference = '{reference}'")), 1, "{when}");
+    }
+    // Whoever goes on finds a home in order.
+    run(async { Image::prune_local(&home.open().await).await }).expect("a prune");
+    assert_eq!(home.texts("SELECT reference FROM image_ref"), IN_USE.map(str::to_owned).into(), "{when}");
+    assert_eq!((home.files("layers").len(), home.files("fsmeta").len()), (18, 3), "{when}");
+}
+
+/// Killed at every step of a removal and of a prune, a process leaves an index that names nothing that is gone, and
+/// the next open finishes what was begun.
+#[test]
+fn every_step_can_be_the_last() {
+    let mut reached = BTreeSet::new();
+    for failpoint in larder::failpoint::NAMES {
+        for (operation, nth) in [("remove", 1), ("remove", 4), ("prune", 1), ("prune", 2), ("prune", 100)] {
+            let home = Home::fixture();
+            let when = format!("{operation} at {failpoint}, {nth}");
+            if !crash(&home, operation, "docker.io/acme/app00004:v7", failpoint, nth) {
+                continue;
+            }
+            reached.insert(failpoint);
+            assert_no_row_without_artifact(&home, &when);
+            recover(&home);
+            assert_finished(&home, &when);
+        }
+    }
+    assert_eq!(reached, larder::failpoint::NAMES.into(), "failpoints that nothing reaches");
+}
+
+/// What was committed is gone for good, what was not is there as before: a removal is never seen half done.
+#[test]
+fn a_removal_is_whole_or_not_at_all() {
+    for (failpoint, references) in [("removal.recorded", 41), ("removal.committed", 40), ("removal.unlinking", 40)] {
+        let home = Home::fixture();
+        assert!(crash(&home, "remove", "docker.io/acme/app00004:v7", failpoint, 1));
+        assert_eq!(home.count("SELECT count(*) FROM image_ref"), references, "{failpoint}");
+        assert_eq!(home.files("layers").len(), 240, "{failpoint}");
+    }
+}
+
+const LAYER: &str = "sha256_d00000000000000000000000000000000000000000000000000000000000009c.erofs";
+
+/// Rule 2: a file that the index owns again is not deleted, though it is the very file that was to go.
+#[test]
+fn recovery_spares_what_is_owned_again() {
+    let home = Home::fixture();
+    assert!(crash(&home, "remove", "docker.io/acme/app00004:v7", "removal.committed", 1));
+    let diff_id = LAYER.trim_end_matches(".erofs").replace('_', ":");
+    home.execute(&format!("INSERT INTO layer (diff_id, blob_digest) VALUES ('{diff_id}', 'x')"));
+    recover(&home);
+    assert!(home.files("layers").contains(LAYER));
+    assert_eq!(home.files("layers").len(), 235);
+    assert_eq!(home.count("SELECT count(*) FROM larder_deletion"), 0);
+}
+
+/// Rule 2: a newer file under the name of one that was to go is not deleted.
+#[test]
+fn recovery_spares_a_newer_file() {
+    let home = Home::fixture();
+    assert!(crash(&home, "remove", "docker.io/acme/app00004:v7", "removal.committed", 1));
+    let path = home.cache().join("layers").join(LAYER);
+    let content = fs::read(&path).expect("the layer");
+    let other = path.with_extension("new");
+    fs::write(&other, content).expect("a newer file");
+    fs::rename(&other, &path).expect("put in its place");
+    recover(&home);
+    assert!(path.exists());
+    assert_eq!(home.files("layers").len(), 235);
+}
+
+/// Rule 3: a file that somebody holds is not deleted by the recovery, which comes back for it.
+#[test]
+fn recovery_spares_what_is_held() {
+    let home = Home::fixture();
+    assert!(crash(&home, "remove", "docker.io/acme/app00004:v7", "removal.committed", 1));
+    let lease = home.lease("layers", LAYER);
+    recover(&home);
+    assert!(home.files("layers").contains(LAYER));
+    assert_eq!(home.count("SELECT count(*) FROM larder_deletion"), 1);
+    drop(lease);
+    recover(&home);
+    assert!(!home.files("layers").contains(LAYER));
+    assert_finished(&home, "once it was free");
+}
+
+/// A forced removal that was cut short keeps the data of an image in use.
+#[test]
+fn a_forced_removal_that_was_cut_short_keeps_data_in_use() {
+    for failpoint in larder::failpoint::NAMES {
+        let home = Home::fixture();
+        crash(&home, "force", IN_USE[0], failpoint, 1);
+        recover(&home);
+        assert_no_row_without_artifact(&home, failpoint);
+        assert_eq!((home.files("layers").len(), home.files("manifests").len()), (240, 40), "{failpoint}");
+    }
+}
