@@ -1,5 +1,82 @@
-//! Policies.
+//! Policies: small programs that decide what of a cache goes, and that can do nothing but propose.
+//!
+//! A [`Policy`] is a WebAssembly component of the world `larder:image/image-policy` (`wit/`). It sees one unchanging
+//! state of the cache, as far as its grant reaches, and stages removals; what it staged becomes a [`Plan`], which a
+//! person can read and which is checked again, entry by entry, when it is applied.
+//!
+//! - [`PolicyEngine`]: what all policies share; [`Policy`]: one component, loaded; [`PolicyRun`] and [`Evaluation`]:
+//!   what a run is given and what it comes to
+//! - [`GrantDocument`]: what a policy may do ([`Grant`]), what none may do ([`Guard`]), what a run may use up
+//!   ([`Limits`])
+//! - [`Plan`]: the decision on every image, with reasons, bytes, and what was denied
+//! - [`PolicyError`]: why there is no policy, or no plan
+//!
+//! # What holds
+//!
+//! - **A policy only proposes.** Nothing outside this process changes while it runs; no lock and no transaction is
+//!   held for it. After an error, a trap, a limit or a cap that was passed there is no plan at all.
+//! - **One place decides.** `access.rs` is the only reader of grants and guards. What a grant hides does not exist:
+//!   no call tells a hidden image from an absent one. Two figures are about the whole cache and so may hint at hidden
+//!   images, because an operator means them so: the disk's, and how many references `max-share` and `keep` count.
+//! - **Everything is bounded.** Time, memory, stack, calls, texts, lists, log and reasons have a limit each, and each
+//!   that is passed is named by its key in `[limits]`. A run ends within 5 ms of its deadline, or when the call to
+//!   the host that it is in returns. Compiling is bounded by the size of the component alone.
+//! - **The same input gives the same plan**, byte for byte, on every machine.
+//! - **No text of a policy is trusted**: control characters are gone before a reason, a log line or an error leaves
+//!   this module.
 
-/// Why a policy could not be loaded or its run ended without a plan.
-#[derive(Debug, thiserror::Error)]
-pub enum PolicyError {}
+mod apply;
+mod error;
+mod grant;
+mod local;
+mod plan;
+mod units;
+mod unused;
+
+#[cfg(feature = "policy")]
+mod access;
+#[cfg(feature = "policy")]
+mod bindings;
+#[cfg(feature = "policy")]
+mod convert;
+#[cfg(feature = "policy")]
+mod engine;
+#[cfg(feature = "policy")]
+mod host;
+#[cfg(feature = "policy")]
+mod images;
+#[cfg(feature = "policy")]
+mod load;
+#[cfg(feature = "policy")]
+mod run;
+#[cfg(feature = "policy")]
+mod select;
+#[cfg(feature = "policy")]
+mod session;
+#[cfg(feature = "policy")]
+mod staging;
+#[cfg(feature = "policy")]
+mod ticker;
+
+#[cfg(all(test, feature = "policy"))]
+mod tests;
+
+pub use apply::{ImageVerdict, PlanReport};
+pub use error::{Overrun, PolicyError};
+pub use grant::{Grant, GrantDocument, Guard, Limits};
+pub use local::Explanation;
+pub use plan::{
+    Decision, Denial, LogLevel, LogLine, Plan, PlanEntry, PlanPolicy, Right,
+    VERSION as PLAN_VERSION,
+};
+pub use units::{ByteSize, Share, UnitError};
+
+pub use crate::catalog::history::{DecisionRecord, RunRecord, Verdict};
+
+#[cfg(feature = "policy")]
+pub use engine::{Description, Policy, PolicyEngine};
+#[cfg(feature = "policy")]
+pub use run::{Evaluation, PolicyRun, RunStats};
+
+/// The version of `larder:image` that this host speaks: patch versions don't matter.
+pub const WIT_VERSION: &str = "0.1";

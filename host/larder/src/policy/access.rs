@@ -1,0 +1,463 @@
+//! The one place that decides what a policy may do.
+//!
+//! Each right is one function, and no other code reads a [`Grant`](super::Grant) or a [`Guard`](super::Guard). They
+//! are pure: they get a [`Subject`], say yes, or say which right is lacking, why, and what would allow it.
+//!
+//! Where something is not known, the answer is no: an image of unknown age counts as young, and a clock that cannot
+//! be subtracted from makes every image young.
+
+use std::fmt::Write as _;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::error::Overrun;
+use super::grant::{EVERYTHING, GrantDocument};
+use super::plan::Right;
+use super::units::ByteSize;
+use crate::pattern::ReferencePattern;
+use crate::reference::Reference;
+
+/// What a reference is called, for patterns.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Name<'a> {
+    /// A reference, which patterns see normalized.
+    Parsed(&'a Reference),
+    /// A text in the index that is not a reference: patterns see it as it stands.
+    Verbatim(&'a str),
+}
+
+impl Name<'_> {
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Parsed(reference) => reference.as_str(),
+            Self::Verbatim(text) => text,
+        }
+    }
+}
+
+/// An image that somebody wants to remove.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) name: Name<'a>,
+    pub(super) pinned: bool,
+    pub(super) created_at: Option<DateTime<Utc>>,
+    /// Whether a sandbox or snapshot uses it.
+    pub(super) in_use: bool,
+    /// References that its repository has before this one goes; `None` where the name has no repository.
+    pub(super) left_in_repository: Option<u32>,
+}
+
+/// A right that is lacking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) right: Right,
+    pub(super) message: String,
+    /// What in the grant, or which command, would allow it.
+    pub(super) allowed_by: String,
+}
+
+/// Why an image may not be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NotRemovable {
+    /// A right is lacking.
+    Refused(Refusal),
+    /// Something uses it, and `force` was not asked for.
+    InUse,
+}
+
+/// What a run has staged, or wanted to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Total {
+    pub(super) references: u64,
+    /// Allocated bytes.
+    pub(super) bytes: u64,
+}
+
+/// The rights of one run.
+#[derive(Debug, Clone)]
+pub(super) struct Access {
+    document: GrantDocument,
+    now: DateTime<Utc>,
+}
+
+impl Access {
+    pub(super) fn new(document: GrantDocument, now: DateTime<Utc>) -> Self {
+        Self { document, now }
+    }
+
+    pub(super) fn document(&self) -> &GrantDocument {
+        &self.document
+    }
+
+    /// Whether every image may be seen, so that nobody has to look at names.
+    pub(super) fn reads_everything(&self) -> bool {
+        is_everything(&self.document.grant.read)
+    }
+
+    /// Whether the image may be seen at all.
+    pub(super) fn may_read(&self, name: Name<'_>) -> bool {
+        any(&self.document.grant.read, name)
+    }
+
+    /// Why an image that exists is not there for this run: for the operator, never for the policy.
+    pub(super) fn hidden(&self, name: Name<'_>) -> Refusal {
+        refusal(Right::Read, name, "the grant hides it", in_list("read", name))
+    }
+
+    /// Whether config and layers may be read.
+    pub(super) fn may_inspect(&self, name: Name<'_>) -> Result<(), Refusal> {
+        if any(&self.document.grant.inspect, name) {
+            return Ok(());
+        }
+        Err(refusal(Right::Inspect, name, "the grant does not let this policy inspect it", in_list("inspect", name)))
+    }
+
+    /// Whether environment variables and labels are shown.
+    pub(super) fn sees_secrets(&self) -> bool {
+        self.document.grant.secrets
+    }
+
+    /// Whether the image may be removed. Caps are [`within_budget`](Self::within_budget)'s.
+    pub(super) fn may_remove(&self, image: &Subject<'_>, force: bool) -> Result<(), NotRemovable> {
+        let name = image.name;
+        if !is_everything(&self.document.grant.remove) && !any(&self.document.grant.remove, name) {
+            let why = "the grant does not let this policy remove it";
+            return Err(refusal(Right::Remove, name, why, in_list("remove", name)).into());
+        }
+        self.unguarded(image)?;
+        match (image.in_use, force, self.document.grant.force) {
+            (false, _, _) | (true, true, true) => Ok(()),
+            (true, false, _) => Err(NotRemovable::InUse),
+            (true, true, false) => {
+                let why = "something uses it, and the grant does not let this policy force its removal";
+                Err(refusal(Right::Force, name, why, "`force = true` in `[grant]`".to_owned()).into())
+            }
+        }
+    }
+
+    /// What is staged of a removal that asked for `force`: no more than the grant gives.
+    pub(super) fn effective_force(&self, force: bool) -> bool {
+        force && self.document.grant.force
+    }
+
+    /// Whether everything unused may be removed in one call.
+    pub(super) fn may_prune(&self) -> Result<(), Refusal> {
+        if self.document.grant.prune {
+            return Ok(());
+        }
+        Err(Refusal {
+            right: Right::Prune,
+            message: "the grant does not let this policy prune".to_owned(),
+            allowed_by: "`prune = true` in `[grant]`".to_owned(),
+        })
+    }
+
+    /// Whether a run may stage this much in all, of a cache with this many references.
+    pub(super) fn within_budget(&self, wanted: Total, references_in_cache: u64) -> Result<(), Refusal> {
+        let overruns = self.overruns(wanted, references_in_cache);
+        let Some(first) = overruns.first() else { return Ok(()) };
+        let keys = overruns.iter().fold(String::new(), |mut keys, overrun| {
+            // Writing to a string cannot fail.
+            let _ = write!(keys, "{}`{}`", if keys.is_empty() { "" } else { " and " }, overrun.key());
+            keys
+        });
+        Err(Refusal {
+            right: Right::Budget,
+            message: format!("this goes past what the grant allows in one run: {first}"),
+            allowed_by: format!("a higher {keys} in `[grant]`"),
+        })
+    }
+
+    /// Every cap that this much goes past.
+    pub(super) fn overruns(&self, wanted: Total, references_in_cache: u64) -> Vec<Overrun> {
+        let grant = &self.document.grant;
+        let references = wanted.references;
+        let removals = grant.max_removals.filter(|&granted| references > u64::from(granted));
+        let bytes = grant.max_bytes.filter(|granted| wanted.bytes > granted.as_bytes());
+        let share = grant.max_share.filter(|granted| references > granted.of(references_in_cache));
+        let mut overruns = Vec::new();
+        overruns.extend(removals.map(|granted| Overrun::Removals { granted, wanted: references }));
+        overruns.extend(bytes.map(|granted| Overrun::Bytes { granted, wanted: ByteSize::bytes(wanted.bytes) }));
+        overruns.extend(share.map(|granted| Overrun::Share {
+            granted,
+            granted_references: granted.of(references_in_cache),
+            wanted: references,
+            total: references_in_cache,
+        }));
+        overruns
+    }
+
+    /// Whether bytes matter to any cap.
+    pub(super) fn counts_bytes(&self) -> bool {
+        self.document.grant.max_bytes.is_some()
+    }
+
+    /// Whether the number of references in a repository matters.
+    pub(super) fn counts_repositories(&self) -> bool {
+        self.document.guard.keep > 0
+    }
+
+    /// Whether the operator protects the image from every policy.
+    fn unguarded(&self, image: &Subject<'_>) -> Result<(), Refusal> {
+        let guard = &self.document.guard;
+        let name = image.name;
+        let protected = |why: String, allowed_by: String| Err(refusal(Right::Protected, name, &why, allowed_by));
+        if image.pinned {
+            return protected("it is pinned".to_owned(), format!("`larder unpin {}`", name.as_str()));
+        }
+        if let Some(pattern) = guard.protect.iter().find(|pattern| matches(pattern, name)) {
+            let allowed_by = format!("`protect` in `[guard]` without `{pattern}`");
+            return protected(format!("`{pattern}` is protected"), allowed_by);
+        }
+        if !guard.min_age.is_zero() {
+            let min_age = super::units::format_duration(guard.min_age);
+            let old_enough = || {
+                let oldest_young = self.now.checked_sub_signed(TimeDelta::from_std(guard.min_age).ok()?)?;
+                Some(image.created_at? <= oldest_young)
+            };
+            if old_enough() != Some(true) {
+                let why = match image.created_at {
+                    Some(_) => format!("it is younger than {min_age}"),
+                    None => format!("nobody knows whether it is older than {min_age}"),
+                };
+                return protected(why, "a lower `min-age` in `[guard]`".to_owned());
+            }
+        }
+        match image.left_in_repository {
+            Some(left) if left <= guard.keep => {
+                let why = format!("its repository would be left with fewer than {} references", guard.keep);
+                protected(why, "a lower `keep` in `[guard]`".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl From<Refusal> for NotRemovable {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+fn matches(pattern: &ReferencePattern, name: Name<'_>) -> bool {
+    pattern.as_str() == EVERYTHING || pattern.matches_text(name.as_str())
+}
+
+fn any(patterns: &[ReferencePattern], name: Name<'_>) -> bool {
+    patterns.iter().any(|pattern| matches(pattern, name))
+}
+
+fn is_everything(patterns: &[ReferencePattern]) -> bool {
+    patterns.iter().any(|pattern| pattern.as_str() == EVERYTHING)
+}
+
+fn refusal(right: Right, name: Name<'_>, why: &str, allowed_by: String) -> Refusal {
+    Refusal { right, message: format!("{}: {why}", name.as_str()), allowed_by }
+}
+
+/// The entry that would have to stand in a list of the grant.
+fn in_list(key: &str, name: Name<'_>) -> String {
+    format!("`{key} = [\"{}\"]` in `[grant]`", name.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::grant::{Grant, Guard};
+    use super::super::units::Share;
+    use super::*;
+
+    const NOW: DateTime<Utc> = DateTime::from_timestamp(1_700_000_000, 0).expect("a time");
+    const HOUR: u64 = 3600;
+
+    fn patterns(texts: &[&str]) -> Vec<ReferencePattern> {
+        texts.iter().map(|text| text.parse().expect("a pattern")).collect()
+    }
+
+    fn access(grant: Grant, guard: Guard) -> Access {
+        Access::new(GrantDocument::default().with_grant(grant).with_guard(guard), NOW)
+    }
+
+    fn ago(seconds: u64) -> Option<DateTime<Utc>> {
+        NOW.checked_sub_signed(TimeDelta::seconds(i64::try_from(seconds).expect("few")))
+    }
+
+    /// Each list of patterns gives its right to the normalized references that it matches and to no other; what is
+    /// in the index without being a reference is matched as it stands.
+    #[test]
+    fn lists_of_patterns() {
+        let table: [(&[&str], &str, bool); 8] = [
+            (&[], "python:3.12", false),
+            (&["**"], "python:3.12", true),
+            (&["docker.io/library/**"], "python:3.12", true),
+            (&["python:3.12"], "python:3.12", false),
+            (&["docker.io/acme/**"], "python:3.12", false),
+            (&["docker.io/acme/**", "docker.io/library/python:*"], "python:3.12", true),
+            (&["**"], "NOT A REFERENCE", true),
+            (&["docker.io/**"], "NOT A REFERENCE", false),
+        ];
+        for (list, text, expected) in table {
+            let parsed = text.parse::<Reference>();
+            let name = parsed.as_ref().map_or(Name::Verbatim(text), Name::Parsed);
+            let list = patterns(list);
+            let guard = Guard::default().with_min_age(Duration::ZERO);
+            let read = access(Grant::default().with_read(list.clone()), guard.clone());
+            let inspect = access(Grant::default().with_inspect(list.clone()), guard.clone());
+            let remove = access(Grant::default().with_remove(list.clone()), guard);
+            let subject =
+                Subject { name, pinned: false, created_at: None, in_use: false, left_in_repository: None };
+            assert_eq!(read.may_read(name), expected, "read {list:?} {text}");
+            assert_eq!(inspect.may_inspect(name).is_ok(), expected, "inspect {list:?} {text}");
+            assert_eq!(remove.may_remove(&subject, false).is_ok(), expected, "remove {list:?} {text}");
+        }
+    }
+
+    /// Secrets and pruning are given by their switches alone.
+    #[test]
+    fn switches() {
+        for on in [false, true] {
+            let access = access(Grant::default().with_secrets(on).with_prune(on), Guard::default());
+            assert_eq!((access.sees_secrets(), access.may_prune().is_ok()), (on, on));
+        }
+    }
+
+    /// What is granted is refused all the same while the guard protects it, first for the pin, then for the pattern,
+    /// the age and the repository; only then does use count, and then `force`.
+    #[test]
+    fn removing() {
+        let python: Reference = "python:3.12".parse().expect("a reference");
+        let guard = Guard { protect: patterns(&["docker.io/acme/**"]), min_age: Duration::from_secs(HOUR), keep: 1 };
+        let base = Subject {
+            name: Name::Parsed(&python),
+            pinned: false,
+            created_at: ago(HOUR),
+            in_use: false,
+            left_in_repository: Some(2),
+        };
+        let acme: Reference = "docker.io/acme/app:1".parse().expect("a reference");
+        let every = Subject {
+            name: Name::Parsed(&acme),
+            pinned: true,
+            created_at: ago(0),
+            in_use: true,
+            left_in_repository: Some(1),
+        };
+        // subject, granted, forced, force granted, what it says
+        let table = [
+            (base, true, false, false, "yes"),
+            (base, false, false, false, "remove: docker.io/library/python:3.12: the grant does not let this policy remove it"),
+            (every, false, true, true, "remove: docker.io/acme/app:1: the grant does not let this policy remove it"),
+            (every, true, true, true, "protected: docker.io/acme/app:1: it is pinned"),
+            (
+                Subject { pinned: false, ..every },
+                true,
+                true,
+                true,
+                "protected: docker.io/acme/app:1: `docker.io/acme/**` is protected",
+            ),
+            (
+                Subject { created_at: ago(HOUR - 1), in_use: true, left_in_repository: Some(1), ..base },
+                true,
+                true,
+                true,
+                "protected: docker.io/library/python:3.12: it is younger than 1h",
+            ),
+            (
+                Subject { created_at: None, ..base },
+                true,
+                false,
+                false,
+                "protected: docker.io/library/python:3.12: nobody knows whether it is older than 1h",
+            ),
+            (
+                Subject { left_in_repository: Some(1), in_use: true, ..base },
+                true,
+                true,
+                true,
+                "protected: docker.io/library/python:3.12: its repository would be left with fewer than 1 references",
+            ),
+            (Subject { left_in_repository: None, ..base }, true, false, false, "yes"),
+            (Subject { in_use: true, ..base }, true, false, true, "in use"),
+            (
+                Subject { in_use: true, ..base },
+                true,
+                true,
+                false,
+                "force: docker.io/library/python:3.12: something uses it, and the grant does not let this policy force its removal",
+            ),
+            (Subject { in_use: true, ..base }, true, true, true, "yes"),
+            (base, true, true, false, "yes"),
+        ];
+        for (subject, granted, force, force_granted, expected) in table {
+            let remove = if granted { patterns(&["**"]) } else { Vec::new() };
+            let access = access(Grant::default().with_remove(remove).with_force(force_granted), guard.clone());
+            let said = match access.may_remove(&subject, force) {
+                Ok(()) => "yes".to_owned(),
+                Err(NotRemovable::InUse) => "in use".to_owned(),
+                Err(NotRemovable::Refused(Refusal { right, message, .. })) => {
+                    format!("{}: {message}", format!("{right:?}").to_lowercase())
+                }
+            };
+            assert_eq!(said, expected, "{subject:?}");
+        }
+    }
+
+    /// A minimum age that reaches back before all time protects everything, and none protects nothing.
+    #[test]
+    fn odd_ages() {
+        let python: Reference = "python:3.12".parse().expect("a reference");
+        let remove = Grant::default().with_remove(patterns(&["**"]));
+        for (min_age, created_at, expected) in [
+            (Duration::MAX, DateTime::from_timestamp(0, 0), false),
+            (Duration::ZERO, None, true),
+            (Duration::ZERO, ago(0), true),
+            (Duration::from_secs(1), NOW.checked_add_signed(TimeDelta::days(1)), false),
+        ] {
+            let name = Name::Parsed(&python);
+            let subject = Subject { name, pinned: false, created_at, in_use: false, left_in_repository: None };
+            let access = access(remove.clone(), Guard::default().with_min_age(min_age));
+            assert_eq!(access.may_remove(&subject, false).is_ok(), expected, "{min_age:?} {created_at:?}");
+        }
+    }
+
+    /// What would allow a refused call is named as it stands in the grant.
+    #[test]
+    fn refusals_say_what_would_allow_it() {
+        let python: Reference = "python:3.12".parse().expect("a reference");
+        let name = Name::Parsed(&python);
+        let none = access(Grant::default(), Guard::default());
+        assert_eq!(none.hidden(name).allowed_by, "`read = [\"docker.io/library/python:3.12\"]` in `[grant]`");
+        assert_eq!(none.may_prune().expect_err("refused").allowed_by, "`prune = true` in `[grant]`");
+        let subject = Subject { name, pinned: true, created_at: None, in_use: false, left_in_repository: None };
+        let all = access(Grant::default().with_remove(patterns(&["**"])), Guard::default());
+        let Err(NotRemovable::Refused(refusal)) = all.may_remove(&subject, false) else { panic!("refused") };
+        assert_eq!(refusal.allowed_by, "`larder unpin docker.io/library/python:3.12`");
+    }
+
+    /// Each cap alone refuses, from the first reference or byte past it, and all that are passed are named.
+    #[test]
+    fn budgets() {
+        let grant = Grant::default()
+            .with_max_removals(10)
+            .with_max_bytes(ByteSize::bytes(1000))
+            .with_max_share(Share::percent(25));
+        let access = access(grant, Guard::default());
+        let table: [(u64, u64, u64, &[&str]); 6] = [
+            (10, 1000, 40, &[]),
+            (11, 1000, 44, &["max-removals"]),
+            (10, 1001, 40, &["max-bytes"]),
+            (10, 1000, 39, &["max-share"]),
+            (11, 1001, 40, &["max-removals", "max-bytes", "max-share"]),
+            (0, 0, 0, &[]),
+        ];
+        for (references, bytes, in_cache, expected) in table {
+            let total = Total { references, bytes };
+            let keys: Vec<_> = access.overruns(total, in_cache).iter().map(Overrun::key).collect();
+            assert_eq!(keys, expected);
+            assert_eq!(access.within_budget(total, in_cache).is_ok(), expected.is_empty());
+        }
+        let none = Access::new(GrantDocument::default(), NOW);
+        assert!(none.within_budget(Total { references: u64::MAX, bytes: u64::MAX }, 0).is_ok());
+    }
+}

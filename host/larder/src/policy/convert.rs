@@ -1,0 +1,150 @@
+//! Records of this crate as records of the contract, and back.
+
+use chrono::{DateTime, Utc};
+
+use super::bindings::{images, report, types, usage};
+use super::plan::{LogLevel, Right};
+use super::select::Order;
+use crate::image::{ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail};
+use crate::state::{ImageUsers, Origin};
+
+/// What a record takes in a guest's memory besides its texts, roughly: more than any record of the contract has.
+pub(super) const RECORD_BYTES: usize = 160;
+
+pub(super) fn datetime(time: DateTime<Utc>) -> types::Datetime {
+    // chrono shows a leap second as more than a second's worth of nanoseconds, which the contract does not know.
+    let nanoseconds = time.timestamp_subsec_nanos().min(999_999_999);
+    types::Datetime { seconds: time.timestamp(), nanoseconds }
+}
+
+/// The instant, where it is one that this host can hold.
+pub(super) fn instant(time: types::Datetime) -> Option<DateTime<Utc>> {
+    let in_range = time.nanoseconds < 1_000_000_000;
+    in_range.then(|| DateTime::from_timestamp(time.seconds, time.nanoseconds)).flatten()
+}
+
+pub(super) fn handle(handle: &ImageHandle) -> types::ImageHandle {
+    types::ImageHandle {
+        reference: handle.reference.clone(),
+        size_bytes: handle.size_bytes,
+        manifest_digest: handle.manifest_digest.clone(),
+        architecture: handle.architecture.clone(),
+        os: handle.os.clone(),
+        layer_count: u32::try_from(handle.layer_count).unwrap_or(u32::MAX),
+        last_used_at: handle.last_used_at.map(datetime),
+        created_at: handle.created_at.map(datetime),
+    }
+}
+
+/// Bytes that a handle carries into a guest.
+pub(super) fn handle_bytes(handle: &ImageHandle) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    RECORD_BYTES
+        + handle.reference.len()
+        + text(&handle.manifest_digest)
+        + text(&handle.architecture)
+        + text(&handle.os)
+}
+
+/// The detail, without environment and labels unless `secrets`.
+pub(super) fn detail(detail: ImageDetail, secrets: bool) -> types::ImageDetail {
+    types::ImageDetail {
+        handle: handle(&detail.handle),
+        config: detail.config.map(|detail| config(detail, secrets)),
+        layers: detail.layers.into_iter().map(layer).collect(),
+    }
+}
+
+/// Bytes that a detail carries into a guest.
+pub(super) fn detail_bytes(detail: &types::ImageDetail) -> usize {
+    let texts = |texts: &[String]| texts.iter().map(|text| text.len() + 8).sum::<usize>();
+    let list = |list: &Option<Vec<String>>| list.as_deref().map_or(0, texts);
+    let config = detail.config.as_ref().map_or(0, |config| {
+        let labels = config.labels.iter().map(|(key, value)| key.len() + value.len() + 16).sum::<usize>();
+        texts(&config.env) + list(&config.cmd) + list(&config.entrypoint) + labels
+    });
+    // Digests and media types are short; a record's worth covers them.
+    config + (1 + detail.layers.len()) * 2 * RECORD_BYTES
+}
+
+fn config(config: ImageConfigDetail, secrets: bool) -> types::ImageConfigDetail {
+    let labels = match config.labels {
+        Some(serde_json::Value::Object(labels)) if secrets => labels
+            .into_iter()
+            .map(|(key, value)| match value {
+                serde_json::Value::String(text) => (key, text),
+                other => (key, other.to_string()),
+            })
+            .collect(),
+        _ => Vec::new(),
+    };
+    types::ImageConfigDetail {
+        digest: config.digest,
+        env: if secrets { config.env } else { Vec::new() },
+        cmd: config.cmd,
+        entrypoint: config.entrypoint,
+        working_dir: config.working_dir,
+        user: config.user,
+        labels,
+        stop_signal: config.stop_signal,
+    }
+}
+
+fn layer(layer: ImageLayerDetail) -> types::ImageLayerDetail {
+    types::ImageLayerDetail {
+        diff_id: layer.diff_id,
+        blob_digest: layer.blob_digest,
+        media_type: layer.media_type,
+        compressed_size_bytes: layer.compressed_size_bytes,
+        erofs_size_bytes: layer.erofs_size_bytes,
+        position: layer.position,
+    }
+}
+
+pub(super) fn users(reference: &str, users: &ImageUsers) -> types::ImageUsers {
+    types::ImageUsers {
+        reference: reference.to_owned(),
+        sandboxes: users.sandboxes.clone(),
+        snapshots: users.snapshots.clone(),
+    }
+}
+
+pub(super) fn origin(origin: Origin) -> usage::Origin {
+    match origin {
+        Origin::Registry => usage::Origin::Registry,
+        Origin::Archive => usage::Origin::Archive,
+        Origin::Unknown => usage::Origin::Unknown,
+    }
+}
+
+pub(super) fn right(right: Right) -> types::Right {
+    match right {
+        Right::Read => types::Right::Read,
+        Right::Inspect => types::Right::Inspect,
+        Right::Remove => types::Right::Remove,
+        Right::Force => types::Right::Force,
+        Right::Prune => types::Right::Prune,
+        Right::Budget => types::Right::Budget,
+        Right::Protected => types::Right::Protected,
+    }
+}
+
+pub(super) fn order(order: images::Order) -> Order {
+    match order {
+        images::Order::CreatedNewestFirst => Order::CreatedNewestFirst,
+        images::Order::CreatedOldestFirst => Order::CreatedOldestFirst,
+        images::Order::UsedNewestFirst => Order::UsedNewestFirst,
+        images::Order::UsedOldestFirst => Order::UsedOldestFirst,
+        images::Order::LargestFirst => Order::LargestFirst,
+        images::Order::SmallestFirst => Order::SmallestFirst,
+    }
+}
+
+pub(super) fn level(level: report::Level) -> LogLevel {
+    match level {
+        report::Level::Debug => LogLevel::Debug,
+        report::Level::Info => LogLevel::Info,
+        report::Level::Warn => LogLevel::Warn,
+        report::Level::Error => LogLevel::Error,
+    }
+}

@@ -1,0 +1,338 @@
+//! Why a policy could not be loaded, or why its run ended without a plan.
+//!
+//! After any of these, nothing has been staged anywhere and nothing of the cache has changed.
+
+use std::fmt;
+
+#[cfg(feature = "policy")]
+use super::units::format_duration;
+use super::units::{ByteSize, Share};
+use crate::error::MicrosandboxError;
+
+/// Why a policy could not be loaded, or why its run ended without a plan.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// The bytes are not a policy: not WebAssembly, a core module, damaged, or a component of another world.
+    #[error("this is not a policy: {found}; {remedy}")]
+    NotAComponent {
+        /// What it is instead.
+        found: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+
+    /// The component needs something that no policy gets.
+    #[error("this policy imports {import}; {reason}; see docs/languages.md")]
+    ForeignImport {
+        /// The import as WIT names it, such as `wasi:sockets/tcp@0.2.0`.
+        import: String,
+        /// What policies don't get, and what there is instead.
+        reason: &'static str,
+    },
+
+    /// The component speaks another version of `larder:image`.
+    #[error("this policy {direction} {interface}; this host speaks larder:image@{}: rebuild the policy against its `wit/`", super::WIT_VERSION)]
+    WrongVersion {
+        /// `imports` or `exports`.
+        direction: &'static str,
+        /// The interface with its version, such as `larder:image/policy@0.2.0`.
+        interface: String,
+    },
+
+    /// The component is larger than this host compiles.
+    #[error("this policy has {size:#}; this host compiles at most {cap:#}")]
+    TooLarge {
+        /// Its size.
+        size: ByteSize,
+        /// The largest that is compiled.
+        cap: ByteSize,
+    },
+
+    /// What the policy says about itself cannot be used.
+    #[error("the policy describes itself wrongly: its {field} {problem}")]
+    InvalidDescription {
+        /// The field of `description`, as WIT names it.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// The config is not a JSON object.
+    #[error("the config of a policy has to be a JSON object, and this is {0}")]
+    InvalidConfig(&'static str),
+
+    /// The grant cannot be read.
+    #[error("{source_name}{}: `{key}`: {problem}{}", Line(.line), Suggestion(.suggestion))]
+    InvalidGrant {
+        /// Where the document came from.
+        source_name: String,
+        /// The line in it, counted from 1, where there is one.
+        line: Option<usize>,
+        /// The key, as the document writes it.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What was probably meant.
+        suggestion: Option<String>,
+    },
+
+    /// The policy broke off.
+    #[error("the policy broke off in `{during}`: {cause}{}", Backtrace(.backtrace))]
+    Trapped {
+        /// The export that was running: `describe` or `evaluate`.
+        during: &'static str,
+        /// What happened.
+        cause: String,
+        /// The policy's own functions, innermost first; empty where it has no names.
+        backtrace: Vec<String>,
+    },
+
+    /// The policy used up what `[limits]` allows.
+    #[error("the policy went past its limit: `{limit}` is {value}, {meaning}; to allow more, raise `{limit}` in `[limits]`")]
+    Limit {
+        /// The key in `[limits]`.
+        limit: &'static str,
+        /// Its value, as the grant writes it.
+        value: String,
+        /// What the key limits.
+        meaning: &'static str,
+    },
+
+    /// The policy returned an error. The text is its own.
+    #[error("the policy failed: {0}")]
+    Failed(String),
+
+    /// The policy wanted to remove more than the grant's caps allow.
+    #[error("the policy wants to remove more than its grant allows: {}", Overruns(.0))]
+    OverBudget(Vec<Overrun>),
+
+    /// The cache could not be read.
+    #[error("the cache could not be read for the policy")]
+    Source(#[source] Box<MicrosandboxError>),
+
+    /// This host could not set up what runs policies.
+    #[error("this host cannot run policies: {0}")]
+    Host(String),
+}
+
+/// A cap of a grant, and how much a policy wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overrun {
+    /// `max-removals`.
+    Removals {
+        /// References that the grant allows.
+        granted: u32,
+        /// References that the policy wanted to remove.
+        wanted: u64,
+    },
+    /// `max-bytes`.
+    Bytes {
+        /// What the grant allows.
+        granted: ByteSize,
+        /// What the policy wanted to free.
+        wanted: ByteSize,
+    },
+    /// `max-share`.
+    Share {
+        /// The share that the grant allows.
+        granted: Share,
+        /// That share in references.
+        granted_references: u64,
+        /// References that the policy wanted to remove.
+        wanted: u64,
+        /// References in the cache.
+        total: u64,
+    },
+}
+
+impl Overrun {
+    /// The key in `[grant]`.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Removals { .. } => "max-removals",
+            Self::Bytes { .. } => "max-bytes",
+            Self::Share { .. } => "max-share",
+        }
+    }
+}
+
+impl fmt::Display for Overrun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = self.key();
+        match self {
+            Self::Removals { granted, wanted } => write!(f, "`{key}` is {granted}, it wants {wanted}"),
+            Self::Bytes { granted, wanted } => write!(f, "`{key}` is {granted}, it wants {wanted:#}"),
+            Self::Share { granted, granted_references, wanted, total } => {
+                write!(f, "`{key}` is {granted} ({granted_references} of {total} references), it wants {wanted}")
+            }
+        }
+    }
+}
+
+impl PolicyError {
+    /// The limit `key` of `[limits]`, as this value of it was exceeded.
+    #[cfg(feature = "policy")]
+    pub(super) fn limit(key: LimitKey, limits: &super::Limits) -> Self {
+        let count = |number: u64| number.to_string();
+        let (limit, value, meaning) = match key {
+            LimitKey::Time => ("time", format_duration(limits.time), "the time that a run may take"),
+            LimitKey::Memory => ("memory", limits.memory.to_string(), "the memory that it may have"),
+            LimitKey::HostCalls => ("host-calls", count(limits.host_calls), "the calls that it may make"),
+            LimitKey::Log => ("log", limits.log.to_string(), "the text that it may log"),
+            LimitKey::Fuel => ("fuel", count(limits.fuel.unwrap_or_default()), "the instructions that it may run"),
+            LimitKey::Stack => ("stack", limits.stack.to_string(), "how deep its calls may go"),
+            LimitKey::TableElements => {
+                ("table-elements", count(limits.table_elements), "the table elements that it may have")
+            }
+            LimitKey::Instances => ("instances", count(limits.instances.into()), "the parts that it may consist of"),
+            LimitKey::String => ("string", limits.string.to_string(), "the longest text that it may hand over"),
+            LimitKey::List => ("list", count(limits.list.into()), "the longest list that may cross"),
+            LimitKey::Transfer => ("transfer", limits.transfer.to_string(), "what one call may carry"),
+            LimitKey::Reasons => ("reasons", limits.reasons.to_string(), "the reasons that it may give"),
+            LimitKey::Removals => ("removals", count(limits.removals.into()), "the removals that it may stage"),
+        };
+        Self::Limit { limit, value, meaning }
+    }
+}
+
+/// A key of `[limits]`.
+#[cfg(feature = "policy")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LimitKey {
+    Time,
+    Memory,
+    HostCalls,
+    Log,
+    Fuel,
+    Stack,
+    TableElements,
+    Instances,
+    String,
+    List,
+    Transfer,
+    Reasons,
+    Removals,
+}
+
+/// `, line 7`, where there is a line.
+struct Line<'a>(&'a Option<usize>);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |line| write!(f, ", line {line}"))
+    }
+}
+
+struct Suggestion<'a>(&'a Option<String>);
+
+impl fmt::Display for Suggestion<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |suggestion| write!(f, "; did you mean {suggestion}?"))
+    }
+}
+
+struct Backtrace<'a>(&'a [String]);
+
+impl fmt::Display for Backtrace<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|frame| write!(f, "\n    in {frame}"))
+    }
+}
+
+struct Overruns<'a>(&'a [Overrun]);
+
+impl fmt::Display for Overruns<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().enumerate().try_for_each(|(index, overrun)| {
+            write!(f, "{}{overrun}", if index == 0 { "" } else { "; " })
+        })
+    }
+}
+
+/// Makes a text of a policy safe to print on one line: control characters, which could rewrite a terminal, and the
+/// marks that reorder text are replaced.
+#[cfg(feature = "policy")]
+pub(super) fn one_line(text: &str) -> String {
+    let replace = |character: char| match character {
+        '\n' | '\t' => ' ',
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
+        character if character.is_control() => char::REPLACEMENT_CHARACTER,
+        character => character,
+    };
+    text.trim_end().chars().map(replace).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every message says what is wrong and what to do, in the words of the files that people edit.
+    #[test]
+    fn messages() {
+        let table = [
+            (
+                PolicyError::NotAComponent { found: "a core module".into(), remedy: "run `x`" },
+                "this is not a policy: a core module; run `x`",
+            ),
+            (
+                PolicyError::ForeignImport {
+                    import: "wasi:sockets/tcp@0.2.0".into(),
+                    reason: "policies get no network",
+                },
+                "this policy imports wasi:sockets/tcp@0.2.0; policies get no network; see docs/languages.md",
+            ),
+            (
+                PolicyError::WrongVersion { direction: "exports", interface: "larder:image/policy@0.2.0".into() },
+                "this policy exports larder:image/policy@0.2.0; this host speaks larder:image@0.1: rebuild the policy against its `wit/`",
+            ),
+            (
+                PolicyError::TooLarge { size: ByteSize::mib(70), cap: ByteSize::mib(64) },
+                "this policy has 70.0 MiB; this host compiles at most 64.0 MiB",
+            ),
+            (
+                PolicyError::InvalidConfig("a list"),
+                "the config of a policy has to be a JSON object, and this is a list",
+            ),
+            (
+                PolicyError::Trapped {
+                    during: "evaluate",
+                    cause: "it divided by zero".into(),
+                    backtrace: vec!["keep_recent::decide".into(), "run".into()],
+                },
+                "the policy broke off in `evaluate`: it divided by zero\n    in keep_recent::decide\n    in run",
+            ),
+            (PolicyError::Failed("no budget".into()), "the policy failed: no budget"),
+            (
+                PolicyError::OverBudget(vec![
+                    Overrun::Removals { granted: 50, wanted: 60 },
+                    Overrun::Bytes { granted: ByteSize::gib(20), wanted: ByteSize::bytes(27 << 30) },
+                    Overrun::Share { granted: Share::percent(25), granted_references: 10, wanted: 60, total: 41 },
+                ]),
+                "the policy wants to remove more than its grant allows: `max-removals` is 50, it wants 60; `max-bytes` is 20GiB, it wants 27.0 GiB; `max-share` is 25% (10 of 41 references), it wants 60",
+            ),
+        ];
+        for (error, expected) in table {
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    /// A limit is named by its key, with its value as the grant writes it.
+    #[cfg(feature = "policy")]
+    #[test]
+    fn limits() {
+        let limits = super::super::Limits::default();
+        assert_eq!(
+            PolicyError::limit(LimitKey::Time, &limits).to_string(),
+            "the policy went past its limit: `time` is 5s, the time that a run may take; to allow more, raise `time` in `[limits]`"
+        );
+    }
+
+    /// No text of a policy reaches a terminal as anything but text.
+    #[cfg(feature = "policy")]
+    #[test]
+    fn texts_are_disarmed() {
+        assert_eq!(one_line("a\u{1b}[2Jb\nc\u{202e}d\r\n"), "a\u{fffd}[2Jb c\u{fffd}d");
+    }
+}

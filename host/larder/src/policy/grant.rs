@@ -1,0 +1,475 @@
+//! What a policy may do, as the operator writes it down.
+//!
+//! A [`GrantDocument`] is a TOML file of three tables: `[grant]`, what this policy may do; `[guard]`, what no policy
+//! may do under any grant; and `[limits]`, what a run may use up. Every key may be left out. An empty document lets
+//! a policy see every image and change nothing.
+//!
+//! ```toml
+//! [grant]
+//! read   = ["**"]
+//! remove = ["docker.io/acme/**"]
+//! max-bytes = "20GiB"
+//!
+//! [guard]
+//! protect = ["docker.io/acme/base:*"]
+//!
+//! [limits]
+//! time = "5s"
+//! ```
+//!
+//! An unknown key, a value of another kind and a pattern that does not parse are errors that name file, line and
+//! key: a typing error never makes a grant wider. A plan carries the whole document, so that what was allowed
+//! stands beside what was decided; it reads back to the same document.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::PolicyError;
+use super::units::{ByteSize, Share, human_duration};
+use crate::pattern::ReferencePattern;
+
+/// A grant with its guard and limits: the whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct GrantDocument {
+    /// What the policy may do.
+    pub grant: Grant,
+    /// What no policy may do.
+    pub guard: Guard,
+    /// What a run may use up.
+    pub limits: Limits,
+}
+
+/// What a policy may do. The default: see every image, change nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Grant {
+    /// References that it can see; every other image does not exist for it. Default: `["**"]`.
+    pub read: Vec<ReferencePattern>,
+    /// Whose config and layers it can read. Default: none.
+    pub inspect: Vec<ReferencePattern>,
+    /// Whether it sees environment variables and labels. Default: withheld.
+    pub secrets: bool,
+    /// What it may remove. Default: nothing.
+    pub remove: Vec<ReferencePattern>,
+    /// Whether it may remove what is in use. Default: no.
+    pub force: bool,
+    /// Whether it may remove, in one call, everything unused that `remove` allows. Default: no.
+    pub prune: bool,
+    /// At most this many references. Default: no cap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_removals: Option<u32>,
+    /// At most this many bytes freed. Default: no cap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<ByteSize>,
+    /// At most this share of the references in the cache, hidden ones counted. Default: no cap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_share: Option<Share>,
+}
+
+/// What no policy may do, whatever its grant says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Guard {
+    /// References that no policy removes. Default: none.
+    pub protect: Vec<ReferencePattern>,
+    /// No policy removes what came into the cache less than this ago, or at an unknown time. `0s` turns it off.
+    /// Default: one hour.
+    #[serde(with = "human_duration")]
+    pub min_age: Duration,
+    /// No repository is left with fewer references. Default: 0.
+    pub keep: u32,
+}
+
+/// What a run may use up. Exceeding any of them ends the run, and nothing is changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Wall time of the whole run, calls to the host included. Default: 5 s.
+    #[serde(with = "human_duration")]
+    pub time: Duration,
+    /// All memories of the policy together. Default: 64 MiB.
+    pub memory: ByteSize,
+    /// Calls to the host. Default: 1,000,000.
+    pub host_calls: u64,
+    /// Log lines, in bytes of text, and one byte for each line. Default: 256 KiB.
+    pub log: ByteSize,
+    /// Instructions, about; a run ends at the same one every time, but takes longer. Default: not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<u64>,
+    /// The policy's call stack, from 64 KiB to 1 MiB. Default: 512 KiB.
+    pub stack: ByteSize,
+    /// Elements of all its tables together. Default: 1,000,000.
+    pub table_elements: u64,
+    /// Parts that its component may consist of (module instances, tables, memories: each counted for itself).
+    /// Default: 1000.
+    pub instances: u32,
+    /// The longest text that it may hand over: a reference, a reason, a log line. Default: 64 KiB.
+    pub string: ByteSize,
+    /// The longest list that goes to or comes from it, in elements. Default: 1,000,000.
+    pub list: u32,
+    /// What one call may carry in either direction. Default: 64 MiB.
+    pub transfer: ByteSize,
+    /// The reasons that stand, in bytes of text. Default: 32 MiB.
+    pub reasons: ByteSize,
+    /// References that may be staged for removal, a technical limit beside `max-removals`. Default: 1,000,000.
+    pub removals: u32,
+}
+
+impl Default for Grant {
+    fn default() -> Self {
+        Self {
+            read: vec![everything()],
+            inspect: Vec::new(),
+            secrets: false,
+            remove: Vec::new(),
+            force: false,
+            prune: false,
+            max_removals: None,
+            max_bytes: None,
+            max_share: None,
+        }
+    }
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self { protect: Vec::new(), min_age: Duration::from_secs(3600), keep: 0 }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            time: Duration::from_secs(5),
+            memory: ByteSize::mib(64),
+            host_calls: 1_000_000,
+            log: ByteSize::kib(256),
+            fuel: None,
+            stack: ByteSize::kib(512),
+            table_elements: 1_000_000,
+            instances: 1000,
+            string: ByteSize::kib(64),
+            list: 1_000_000,
+            transfer: ByteSize::mib(64),
+            reasons: ByteSize::mib(32),
+            removals: 1_000_000,
+        }
+    }
+}
+
+impl GrantDocument {
+    /// Reads a TOML document; `source_name` is what errors call it, such as the path it came from.
+    ///
+    /// # Errors
+    /// [`PolicyError::InvalidGrant`] with line and key.
+    pub fn from_toml(text: &str, source_name: &str) -> Result<Self, PolicyError> {
+        let document: Self =
+            toml::from_str(text).map_err(|error| diagnose(text, source_name, error.message(), error.span()))?;
+        document.check_in(source_name, text)?;
+        Ok(document)
+    }
+
+    /// Refuses values that no run can have. [`from_toml`](Self::from_toml) and every run do this by themselves.
+    ///
+    /// # Errors
+    /// [`PolicyError::InvalidGrant`] with the key.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        self.check_in("the grant", "")
+    }
+
+    fn check_in(&self, source_name: &str, text: &str) -> Result<(), PolicyError> {
+        let stack = self.limits.stack;
+        if (STACK_MIN..=STACK_MAX).contains(&stack) {
+            return Ok(());
+        }
+        let line = text.lines().position(|line| line.trim_start().starts_with("stack"));
+        Err(PolicyError::InvalidGrant {
+            source_name: source_name.to_owned(),
+            line: line.map(|line| line + 1),
+            key: "stack".to_owned(),
+            problem: format!("`{stack}` is not a size from `{STACK_MIN}` to `{STACK_MAX}`"),
+            suggestion: None,
+        })
+    }
+}
+
+/// The pattern that every reference matches.
+pub(super) fn everything() -> ReferencePattern {
+    EVERYTHING.parse().expect("two stars are a pattern")
+}
+
+/// The text of [`everything`].
+pub(super) const EVERYTHING: &str = "**";
+
+/// Below this, no language's runtime starts.
+const STACK_MIN: ByteSize = ByteSize::kib(64);
+/// Above this, the host's own stack would have to be larger than the 2 MiB that threads usually get.
+const STACK_MAX: ByteSize = ByteSize::mib(1);
+
+impl std::str::FromStr for GrantDocument {
+    type Err = PolicyError;
+
+    fn from_str(text: &str) -> Result<Self, PolicyError> {
+        Self::from_toml(text, "the grant")
+    }
+}
+
+macro_rules! setters {
+    ($type:ty { $($(#[$doc:meta])* $with:ident: $field:ident = $value:ty;)* }) => {
+        impl $type {
+            $($(#[$doc])*
+            #[must_use]
+            pub fn $with(mut self, $field: impl Into<$value>) -> Self {
+                self.$field = $field.into();
+                self
+            })*
+        }
+    };
+}
+
+setters!(GrantDocument {
+    /// The same with this grant.
+    with_grant: grant = Grant;
+    /// The same with this guard.
+    with_guard: guard = Guard;
+    /// The same with these limits.
+    with_limits: limits = Limits;
+});
+
+setters!(Grant {
+    /// The same, seeing these.
+    with_read: read = Vec<ReferencePattern>;
+    /// The same, reading the config and layers of these.
+    with_inspect: inspect = Vec<ReferencePattern>;
+    /// The same, with or without environment variables and labels.
+    with_secrets: secrets = bool;
+    /// The same, allowed to remove these.
+    with_remove: remove = Vec<ReferencePattern>;
+    /// The same, with or without the right to remove what is in use.
+    with_force: force = bool;
+    /// The same, with or without the right to prune.
+    with_prune: prune = bool;
+    /// The same with this cap on references.
+    with_max_removals: max_removals = Option<u32>;
+    /// The same with this cap on bytes.
+    with_max_bytes: max_bytes = Option<ByteSize>;
+    /// The same with this cap on the share of the cache.
+    with_max_share: max_share = Option<Share>;
+});
+
+setters!(Guard {
+    /// The same, protecting these.
+    with_protect: protect = Vec<ReferencePattern>;
+    /// The same with this minimum age.
+    with_min_age: min_age = Duration;
+    /// The same, keeping this many references in every repository.
+    with_keep: keep = u32;
+});
+
+setters!(Limits {
+    /// The same with this much time.
+    with_time: time = Duration;
+    /// The same with this much memory.
+    with_memory: memory = ByteSize;
+    /// The same with this many host calls.
+    with_host_calls: host_calls = u64;
+    /// The same with this much log.
+    with_log: log = ByteSize;
+    /// The same with this much fuel, or uncounted.
+    with_fuel: fuel = Option<u64>;
+    /// The same with this much stack.
+    with_stack: stack = ByteSize;
+});
+
+/// The keys of each table, for suggestions; a test keeps them equal to the fields.
+const KEYS: [(&str, &[&str]); 4] = [
+    ("", &["grant", "guard", "limits"]),
+    (
+        "grant",
+        &["read", "inspect", "secrets", "remove", "force", "prune", "max-removals", "max-bytes", "max-share"],
+    ),
+    ("guard", &["protect", "min-age", "keep"]),
+    (
+        "limits",
+        &[
+            "time", "memory", "host-calls", "log", "fuel", "stack", "table-elements", "instances", "string", "list",
+            "transfer", "reasons", "removals",
+        ],
+    ),
+];
+
+/// Makes an error that names line and key out of the parser's message and the place it gives.
+fn diagnose(text: &str, source_name: &str, message: &str, span: Option<std::ops::Range<usize>>) -> PolicyError {
+    let before = span.as_ref().and_then(|span| text.get(..span.start));
+    let line = before.map(|before| before.matches('\n').count() + 1);
+    let line_text = line.and_then(|line| text.lines().nth(line - 1)).unwrap_or_default();
+    let mut key = line_text.split(['=', '#']).next().unwrap_or_default().trim().to_owned();
+    let mut suggestion = None;
+    let mut problem = message.lines().next().unwrap_or_default().to_owned();
+    if let Some(unknown) = problem.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
+        let unknown = unknown.to_owned();
+        let header = before.unwrap_or_default().lines().map(str::trim).rfind(|line| line.starts_with('['));
+        let table = header.map_or("", |header| header.trim_start_matches('[').split(']').next().unwrap_or_default());
+        let table = if line_text.trim_start().starts_with('[') { "" } else { table.trim() };
+        suggestion = suggest(table, &unknown);
+        problem = match table {
+            "" => "no such table in a grant; there are `[grant]`, `[guard]` and `[limits]`".to_owned(),
+            _ => format!("no such key in `[{table}]`"),
+        };
+        key = unknown;
+    }
+    for (rust, words) in [
+        ("u32", "a whole number of at most 4294967295"),
+        ("u64", "a whole number"),
+        ("a sequence", "a list of patterns such as `[\"docker.io/acme/**\"]`"),
+    ] {
+        problem = problem.replace(&format!("expected {rust}"), &format!("expected {words}"));
+    }
+    PolicyError::InvalidGrant { source_name: source_name.to_owned(), line, key, problem, suggestion }
+}
+
+/// The key that was probably meant: the closest in its table, or the same in another table.
+fn suggest(table: &str, unknown: &str) -> Option<String> {
+    let spelled = unknown.replace('_', "-").to_lowercase();
+    let close = |keys: &[&'static str]| {
+        let scored = keys.iter().map(|key| (strsim::jaro_winkler(key, &spelled), *key));
+        scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, key)| key)
+    };
+    let own = KEYS.iter().find(|(name, _)| *name == table).and_then(|(_, keys)| close(keys));
+    own.map(|key| format!("`{key}`")).or_else(|| {
+        let (other, _) = KEYS[1..].iter().find(|(_, keys)| keys.contains(&spelled.as_str()))?;
+        Some(format!("`{spelled}` in `[{other}]`"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> String {
+        GrantDocument::from_toml(text, "grant.toml").expect_err("not a grant").to_string()
+    }
+
+    /// An empty document lets a policy see every image and change nothing, for at most five seconds.
+    #[test]
+    fn the_default_changes_nothing() {
+        let document: GrantDocument = "".parse().expect("a grant");
+        assert_eq!(document, GrantDocument::default());
+        let Grant { read, inspect, secrets, remove, force, prune, .. } = document.grant;
+        assert_eq!(read.iter().map(ReferencePattern::as_str).collect::<Vec<_>>(), ["**"]);
+        assert!(inspect.is_empty() && remove.is_empty() && !secrets && !force && !prune);
+        assert_eq!((document.guard.min_age, document.guard.keep), (Duration::from_secs(3600), 0));
+        assert_eq!((document.limits.time, document.limits.memory), (Duration::from_secs(5), ByteSize::mib(64)));
+    }
+
+    const WHOLE: &str = r#"
+[grant]
+read     = ["**"]
+inspect  = ["**"]
+secrets  = true
+remove   = ["docker.io/acme/**"]
+force    = true
+prune    = true
+max-removals = 50
+max-bytes    = "20GiB"
+max-share    = "25%"
+
+[guard]
+protect = ["docker.io/acme/base:*"]
+min-age = "1h"
+keep    = 1
+
+[limits]
+time       = "5s"
+memory     = "64MiB"
+host-calls = 1_000_000
+log        = "256KiB"
+fuel       = 10_000_000_000
+"#;
+
+    /// Every key is read, and a document that a plan carries reads back the same.
+    #[test]
+    fn a_whole_document_survives_a_plan() {
+        let document = GrantDocument::from_toml(WHOLE, "grant.toml").expect("a grant");
+        assert_eq!(document.grant.max_bytes, Some(ByteSize::gib(20)));
+        assert_eq!(document.grant.max_share, Some(Share::percent(25)));
+        assert_eq!(document.limits.fuel, Some(10_000_000_000));
+        let json = serde_json::to_string(&document).expect("JSON");
+        assert_eq!(serde_json::from_str::<GrantDocument>(&json).expect("the same"), document);
+        let toml = toml::to_string(&document).expect("TOML");
+        assert_eq!(GrantDocument::from_toml(&toml, "again").expect("the same"), document);
+    }
+
+    /// The keys that are suggested are the keys there are.
+    #[test]
+    fn suggestions_know_every_key() {
+        let document = GrantDocument::from_toml(WHOLE, "grant.toml").expect("a grant");
+        let json = serde_json::to_value(&document).expect("JSON");
+        for (table, keys) in &KEYS[1..] {
+            let mut known = keys.to_vec();
+            known.sort_unstable();
+            let mut fields: Vec<_> = json[table].as_object().expect("a table").keys().map(String::as_str).collect();
+            fields.sort_unstable();
+            assert_eq!(known, fields, "[{table}]");
+        }
+    }
+
+    /// What cannot be read is refused with file, line and key, and what was probably meant.
+    #[test]
+    fn errors_name_the_line_and_the_key() {
+        let table = [
+            ("[grant]\nremov = []", "grant.toml, line 2: `remov`: no such key in `[grant]`; did you mean `remove`?"),
+            (
+                "[grant]\nread = []\nmax_bytes = \"1B\"",
+                "grant.toml, line 3: `max_bytes`: no such key in `[grant]`; did you mean `max-bytes`?",
+            ),
+            (
+                "[grant]\nkeep = 1",
+                "grant.toml, line 2: `keep`: no such key in `[grant]`; did you mean `keep` in `[guard]`?",
+            ),
+            (
+                "[limit]\ntime = \"5s\"",
+                "grant.toml, line 1: `limit`: no such table in a grant; there are `[grant]`, `[guard]` and `[limits]`; did you mean `limits`?",
+            ),
+            ("[guard]\nzzz = 1", "grant.toml, line 2: `zzz`: no such key in `[guard]`"),
+            (
+                "[limits]\ntime = 5",
+                "grant.toml, line 2: `time`: invalid type: integer `5`, expected a duration such as `500ms`, `5s`, `1h30m` or `7d`",
+            ),
+            (
+                "[grant]\nmax-bytes = \"20\"",
+                "grant.toml, line 2: `max-bytes`: `20` is not a size such as `512B`, `64MiB` or `20GiB`",
+            ),
+            (
+                "[grant]\nmax-removals = -1",
+                "grant.toml, line 2: `max-removals`: invalid value: integer `-1`, expected a whole number of at most 4294967295",
+            ),
+            (
+                "[grant]\nread = \"**\"",
+                "grant.toml, line 2: `read`: invalid type: string \"**\", expected a list of patterns such as `[\"docker.io/acme/**\"]`",
+            ),
+            (
+                "[grant]\nremove = [\"docker.io/[ab]\"]",
+                "grant.toml, line 2: `remove`: `docker.io/[ab]` is not a reference pattern: at character 11, expected a letter, a digit, or one of `/:@.-_+*`",
+            ),
+            (
+                "[limits]\nstack = \"1GiB\"",
+                "grant.toml, line 2: `stack`: `1GiB` is not a size from `64KiB` to `1MiB`",
+            ),
+        ];
+        for (text, expected) in table {
+            assert_eq!(message(text), expected, "{text}");
+        }
+        assert!(message("[grant\n").starts_with("grant.toml, line 1: "));
+    }
+
+    /// Garbage is refused and never panics.
+    #[test]
+    fn garbage_is_an_error() {
+        for text in ["\u{0}", "=", "[[grant]]", "grant = 1", "[grant]\nread = [1]", "é = \"é\n"] {
+            GrantDocument::from_toml(text, "grant.toml").expect_err(text);
+        }
+    }
+}

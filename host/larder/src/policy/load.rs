@@ -1,0 +1,169 @@
+//! What bytes are that claim to be a policy, in terms of WIT and of what to do about it.
+
+use wasmtime::Engine;
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
+use super::error::{PolicyError, one_line};
+
+/// The package of the contract.
+const PACKAGE: &str = "larder:image/";
+/// What the policy has to export.
+const EXPORT: &str = "policy";
+/// The interfaces that a policy may import, and their functions.
+const IMPORTS: [(&str, &[&str]); 4] = [
+    ("types", &[]),
+    ("images", &["list", "get", "inspect", "remove", "prune", "select"]),
+    ("usage", &["list-usage", "get-usage", "reclaimable-bytes", "disk"]),
+    ("report", &["log", "explain"]),
+];
+
+/// What WASI offers and policies don't get, by the beginning of the interface's name.
+const FOREIGN: [(&str, &str); 8] = [
+    ("wasi:sockets/", "policies get no network"),
+    ("wasi:http/", "policies get no network"),
+    ("wasi:filesystem/", "policies get no files: what they decide about comes through `larder:image`"),
+    ("wasi:clocks/", "policies get no clock: the request has the instant that counts as now"),
+    ("wasi:random/", "policies get no randomness, so that they decide the same every time"),
+    ("wasi:cli/", "policies get no environment and no standard streams: `report.log` takes their place"),
+    ("wasi:io/", "policies get no streams: `report.log` takes the place of printing"),
+    ("wasi_snapshot_preview1", "policies get no WASI"),
+];
+
+/// Tells a component from everything else by its first bytes (WebAssembly binary format, magic and version).
+pub(super) fn check_header(bytes: &[u8]) -> Result<(), PolicyError> {
+    let not = |found: &str, remedy| Err(PolicyError::NotAComponent { found: found.to_owned(), remedy });
+    const BUILD: &str = "build it as a WebAssembly component of the world `larder:image/image-policy`";
+    match bytes {
+        [] => not("the file is empty", BUILD),
+        [0, b'a', b's', b'm', version @ ..] => match version {
+            [0x0d, 0, 1, 0, ..] => Ok(()),
+            [1, 0, 0, 0, ..] => not(
+                "a core WebAssembly module",
+                "make a component of it: `wasm-tools component embed wit module.wasm | wasm-tools component new - -o policy.wasm`",
+            ),
+            [_, _, _, _, ..] => not("WebAssembly of a version that this host does not know", BUILD),
+            _ => not("WebAssembly that is cut off after its first bytes", "copy or build it again"),
+        },
+        [b'(', ..] => not("WebAssembly as text", "translate it: `wasm-tools parse policy.wat -o policy.wasm`"),
+        [0x1f, 0x8b, ..] => not("a gzip file", "unpack it"),
+        [b'P', b'K', ..] => not("a zip file", "unpack it"),
+        [0x7f, b'E', b'L', b'F', ..] => not("a program for this machine", BUILD),
+        _ => not("not WebAssembly", BUILD),
+    }
+}
+
+/// What the compiler did not accept.
+pub(super) fn damaged(error: &wasmtime::Error) -> PolicyError {
+    let cause = one_line(&error.root_cause().to_string());
+    if cause.contains("unexpected end") {
+        return PolicyError::NotAComponent {
+            found: "a component that is cut off before its end".to_owned(),
+            remedy: "copy or build it again",
+        };
+    }
+    PolicyError::NotAComponent {
+        found: format!("a component that is damaged, or uses what policies don't have ({cause})"),
+        remedy: "build it again, without threads, 64-bit memories, exceptions and async",
+    }
+}
+
+/// Whether a component imports nothing but the contract, and exports a policy.
+pub(super) fn check_world(engine: &Engine, component: &Component) -> Result<(), PolicyError> {
+    let world = component.component_type();
+    for (name, item) in world.imports(engine) {
+        let Some(rest) = name.strip_prefix(PACKAGE) else {
+            let known = FOREIGN.iter().find(|(prefix, _)| name.starts_with(prefix));
+            let generic = "policies get nothing but `larder:image`";
+            let reason = known.map_or(generic, |(_, reason)| reason);
+            return Err(PolicyError::ForeignImport { import: one_line(name), reason });
+        };
+        let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
+        if !speaks(version) {
+            return Err(PolicyError::WrongVersion { direction: "imports", interface: one_line(name) });
+        }
+        let known = IMPORTS.iter().find(|(known, _)| *known == interface).map(|(_, functions)| *functions);
+        let unknown = match (known, item.ty) {
+            (None, _) => Some(name.to_owned()),
+            (Some(functions), ComponentItem::ComponentInstance(instance)) => instance
+                .exports(engine)
+                .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)))
+                .find(|(function, _)| !functions.contains(function))
+                .map(|(function, _)| format!("{PACKAGE}{interface}.{function}")),
+            (Some(_), _) => None,
+        };
+        if let Some(import) = unknown {
+            let reason = "this version of `larder:image` does not have it: rebuild against its `wit/`";
+            return Err(PolicyError::ForeignImport { import: one_line(&import), reason });
+        }
+    }
+    let mut others = Vec::new();
+    for (name, _) in world.exports(engine) {
+        match name.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@')) {
+            Some((EXPORT, version)) if speaks(version) => return Ok(()),
+            Some((EXPORT, _)) => {
+                return Err(PolicyError::WrongVersion { direction: "exports", interface: one_line(name) });
+            }
+            _ => others.push(format!("`{}`", one_line(name))),
+        }
+    }
+    let exports = match others.len() {
+        0 => "nothing".to_owned(),
+        1..=3 => others.join(", "),
+        more => format!("{} and {} more", others[..2].join(", "), more - 2),
+    };
+    Err(PolicyError::NotAComponent {
+        found: format!("a component of another world, which exports {exports}"),
+        remedy: "a policy exports `larder:image/policy`: build it for the world `larder:image/image-policy`",
+    })
+}
+
+/// Names and versions are right, and the types are not.
+pub(super) fn other_types() -> PolicyError {
+    PolicyError::NotAComponent {
+        found: "a component whose `larder:image` has other types than this host's".to_owned(),
+        remedy: "rebuild it against this host's `wit/`",
+    }
+}
+
+/// Whether an interface of this version is one that this host has: before 1.0, the minor version decides.
+fn speaks(version: &str) -> bool {
+    version.strip_prefix(super::WIT_VERSION).is_some_and(|patch| patch.starts_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is not a component is called by its name, with what to do about it.
+    #[test]
+    fn headers() {
+        let found = |bytes: &[u8]| match check_header(bytes) {
+            Ok(()) => "a component".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(found(b"\0asm\x0d\0\x01\0"), "a component");
+        let table: [(&[u8], &str); 8] = [
+            (b"", "the file is empty"),
+            (b"\0asm", "WebAssembly that is cut off"),
+            (b"\0asm\x01\0\0\0", "a core WebAssembly module; make a component of it: `wasm-tools component embed"),
+            (b"\0asm\x02\0\0\0", "WebAssembly of a version"),
+            (b"(component)", "WebAssembly as text; translate it"),
+            (b"\x1f\x8b\x08", "a gzip file; unpack it"),
+            (b"\x7fELF", "a program for this machine"),
+            (b"#!/bin/sh", "not WebAssembly; build it"),
+        ];
+        for (bytes, expected) in table {
+            let found = found(bytes);
+            assert!(found.starts_with(&format!("this is not a policy: {expected}")), "{found}");
+        }
+    }
+
+    /// Patches of a version speak to each other, versions before and after don't.
+    #[test]
+    fn versions() {
+        for (version, expected) in [("0.1.0", true), ("0.1.7", true), ("0.10.0", false), ("0.2.0", false), ("", false)] {
+            assert_eq!(speaks(version), expected, "{version}");
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! A plan: what is to be removed, and why, as a document that a person can read and a later command can apply.
+//!
+//! A plan holds everything that decided it (the policy's hash, the config, the whole grant), every image that was
+//! seen with the decision and its reason, and of each image what it was when it was seen (manifest, times), so that
+//! whoever applies it can tell whether it is still the same. Applying it removes nothing that is not in it.
+//!
+//! The document is JSON. It is the same, byte for byte, for the same state, policy, config and grant: keys stand in
+//! the order of the fields below, images in the order of the list (newest created first). [`VERSION`] changes when a
+//! reader of before would misunderstand it; keys that a reader does not know are refused, not ignored.
+
+use std::collections::HashSet;
+use std::path::{Component, Path};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::grant::GrantDocument;
+use crate::artifacts::collect::UnownedFile;
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::image::{ImageHandle, ImagePruneReport};
+use crate::reference::Digest;
+
+/// The version of the document that this crate writes and reads.
+pub const VERSION: u32 = 1;
+
+/// The largest document that is read, in bytes: a plan over a million images has about half of it.
+const MAX_DOCUMENT: usize = 512 << 20;
+
+/// What is to be removed, and why. See the [module](self).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The instant that the decision counts as now.
+    pub created_at: DateTime<Utc>,
+    /// What decided; absent for a plain prune or removal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PlanPolicy>,
+    /// The policy's config; absent without a policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<serde_json::Value>,
+    /// What the policy was allowed; absent without a policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<GrantDocument>,
+    /// What applying it frees, in allocated bytes: the sum over `entries` and `collect`.
+    pub bytes: u64,
+    /// What applying it will report, if nothing changes until then.
+    pub report: ImagePruneReport,
+    /// Every image that was seen, newest created first.
+    pub entries: Vec<PlanEntry>,
+    /// Files that nothing owns and that go as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub collect: Vec<UnownedFile>,
+    /// What the policy tried and was not allowed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denials: Vec<Denial>,
+    /// What the policy logged, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<LogLine>,
+}
+
+/// The policy that made a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanPolicy {
+    /// Its name, as it says itself.
+    pub name: String,
+    /// Its version, as it says itself.
+    pub version: String,
+    /// Digest of the component.
+    pub hash: String,
+}
+
+/// What is to become of one image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanEntry {
+    /// The reference as it stands in the index.
+    pub reference: String,
+    /// What is to become of it.
+    pub decision: Decision,
+    /// Whether it is to go although something uses it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+    /// Why.
+    pub reason: String,
+    /// What removing it frees in allocated bytes, on top of what was decided before it; 0 for what stays.
+    pub bytes: u64,
+    /// The manifest it resolved to.
+    pub manifest_digest: Option<String>,
+    /// When it came into the cache.
+    pub created_at: Option<DateTime<Utc>>,
+    /// When it was last used.
+    pub last_used_at: Option<DateTime<Utc>>,
+}
+
+/// What is to become of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// It goes.
+    Remove,
+    /// It stays.
+    Keep,
+}
+
+/// A right that a call can lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Right {
+    /// To see the image at all.
+    Read,
+    /// To read its config and layers.
+    Inspect,
+    /// To remove it.
+    Remove,
+    /// To remove it although something uses it.
+    Force,
+    /// To prune all unused data.
+    Prune,
+    /// To go past the number of images or bytes granted to this run.
+    Budget,
+    /// To touch what the operator protects: a pin, a protected reference, a minimum age.
+    Protected,
+}
+
+/// Something a policy tried and was not allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Denial {
+    /// What it lacked.
+    pub right: Right,
+    /// The image it was about, as it stands in the index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// One sentence for people.
+    pub message: String,
+    /// What in the grant, or which command, would allow it.
+    pub allowed_by: String,
+}
+
+/// One line that a policy logged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogLine {
+    /// How much it matters.
+    pub level: LogLevel,
+    /// The line, without control characters.
+    pub message: String,
+}
+
+/// How much a log line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    /// For the author of the policy.
+    Debug,
+    /// For whoever wants to know.
+    Info,
+    /// Something is odd.
+    Warn,
+    /// Something is wrong.
+    Error,
+}
+
+impl PlanEntry {
+    /// An image that stays.
+    pub fn keep(handle: &ImageHandle, reason: impl Into<String>) -> Self {
+        Self {
+            reference: handle.reference.clone(),
+            decision: Decision::Keep,
+            force: false,
+            reason: reason.into(),
+            bytes: 0,
+            manifest_digest: handle.manifest_digest.clone(),
+            created_at: handle.created_at,
+            last_used_at: handle.last_used_at,
+        }
+    }
+
+    /// An image that goes and frees this many bytes, on top of what went before it.
+    pub fn remove(handle: &ImageHandle, reason: impl Into<String>, bytes: u64, force: bool) -> Self {
+        Self { decision: Decision::Remove, force, bytes, ..Self::keep(handle, reason) }
+    }
+}
+
+impl Plan {
+    /// A plan that no policy made. `report` is what is projected; its `bytes_reclaimed` and the plan's `bytes` are
+    /// set to what the entries and files sum up to.
+    pub fn new(
+        created_at: DateTime<Utc>,
+        entries: Vec<PlanEntry>,
+        collect: Vec<UnownedFile>,
+        report: ImagePruneReport,
+    ) -> Self {
+        let bytes = sum(entries.iter().map(|entry| entry.bytes)).saturating_add(sum(collect.iter().map(|c| c.bytes)));
+        let removes = collect.len() + entries.iter().filter(|entry| entry.decision == Decision::Remove).count();
+        Self {
+            version: VERSION,
+            created_at,
+            policy: None,
+            config: None,
+            grant: None,
+            bytes,
+            report: ImagePruneReport { bytes_reclaimed: (removes > 0).then_some(bytes), ..report },
+            entries,
+            collect,
+            denials: Vec::new(),
+            log: Vec::new(),
+        }
+    }
+
+    /// The images that go, in the order of the list.
+    pub fn removals(&self) -> impl Iterator<Item = &PlanEntry> {
+        self.entries.iter().filter(|entry| entry.decision == Decision::Remove)
+    }
+
+    /// Whether applying it does nothing.
+    pub fn is_empty(&self) -> bool {
+        self.removals().next().is_none() && self.collect.is_empty()
+    }
+
+    /// The document, for people and machines: JSON, indented, with a newline at its end.
+    ///
+    /// # Errors
+    /// [`MicrosandboxError::InvalidPlan`] where a path in `collect` is not Unicode.
+    pub fn to_json(&self) -> MicrosandboxResult<String> {
+        let mut text = serde_json::to_string_pretty(self).map_err(|error| invalid(error.to_string()))?;
+        text.push('\n');
+        Ok(text)
+    }
+
+    /// Reads a document.
+    ///
+    /// # Errors
+    /// [`MicrosandboxError::InvalidPlan`] with the place in it, where it is of another version, is not complete, or
+    /// contradicts itself.
+    pub fn from_json(text: &str) -> MicrosandboxResult<Self> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        if text.len() > MAX_DOCUMENT {
+            return Err(invalid(format!("it has {} bytes; at most {MAX_DOCUMENT} are read", text.len())));
+        }
+        // The version first: another one has other fields.
+        let Versioned { version } = serde_json::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        if version != VERSION {
+            let problem = format!("`version` is {version}, and this larder reads {VERSION}: make the plan again");
+            return Err(invalid(problem));
+        }
+        let plan: Self = serde_json::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        plan.check().map_err(invalid)?;
+        Ok(plan)
+    }
+
+    /// Whether the parts agree with each other, so that what was shown is what is done.
+    fn check(&self) -> Result<(), String> {
+        if let Some(policy) = &self.policy {
+            policy.hash.parse::<Digest>().map_err(|error| format!("`policy.hash`: {error}"))?;
+        }
+        if self.config.as_ref().is_some_and(|config| !config.is_object()) {
+            return Err("`config`: expected an object".to_owned());
+        }
+        if let Some(grant) = &self.grant {
+            grant.check().map_err(|error| format!("`grant`: {error}"))?;
+        }
+        let mut seen = HashSet::new();
+        let mut removed = 0_u32;
+        for (index, entry) in self.entries.iter().enumerate() {
+            let place = |field: &str, problem: String| format!("`entries[{index}].{field}`: {problem}");
+            let reference = &entry.reference;
+            if reference.is_empty() {
+                return Err(place("reference", "it is empty".to_owned()));
+            }
+            if !seen.insert(reference) {
+                return Err(place("reference", format!("`{reference}` is in the plan already")));
+            }
+            if let Some(Err(error)) = entry.manifest_digest.as_deref().map(str::parse::<Digest>) {
+                return Err(place("manifest_digest", error.to_string()));
+            }
+            match entry.decision {
+                Decision::Remove => removed += 1,
+                Decision::Keep if entry.bytes > 0 || entry.force => {
+                    return Err(place("bytes", "what stays frees nothing and needs no force".to_owned()));
+                }
+                Decision::Keep => {}
+            }
+        }
+        for (index, entry) in self.collect.iter().enumerate() {
+            if !stays_inside(&entry.path) {
+                let path = entry.path.display();
+                return Err(format!("`collect[{index}].path`: `{path}` is not a path inside the cache"));
+            }
+        }
+        let total = checked_sum(self.entries.iter().map(|entry| entry.bytes))
+            .zip(checked_sum(self.collect.iter().map(|entry| entry.bytes)))
+            .and_then(|(entries, collect)| entries.checked_add(collect));
+        if total != Some(self.bytes) {
+            return Err(format!("`bytes` is {}, which is not the sum of the bytes in it", self.bytes));
+        }
+        if self.report.image_refs_removed != removed {
+            let said = self.report.image_refs_removed;
+            return Err(format!("`report.image_refs_removed` is {said}, and {removed} entries are to be removed"));
+        }
+        Ok(())
+    }
+}
+
+fn invalid(problem: String) -> MicrosandboxError {
+    MicrosandboxError::InvalidPlan(problem)
+}
+
+fn sum(bytes: impl Iterator<Item = u64>) -> u64 {
+    bytes.fold(0, u64::saturating_add)
+}
+
+fn checked_sum(mut bytes: impl Iterator<Item = u64>) -> Option<u64> {
+    bytes.try_fold(0, u64::checked_add)
+}
+
+/// Whether a relative path goes down only.
+fn stays_inside(path: &Path) -> bool {
+    path.components().next().is_some() && path.components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::maintenance::UnownedKind;
+
+    fn plan() -> Plan {
+        let handle = |reference: &str| ImageHandle {
+            architecture: None,
+            created_at: DateTime::from_timestamp(1_700_000_000, 0),
+            last_used_at: None,
+            layer_count: 1,
+            manifest_digest: Some(Digest::of(reference.as_bytes()).to_string()),
+            os: None,
+            reference: reference.to_owned(),
+            size_bytes: None,
+        };
+        let entries = vec![
+            PlanEntry::keep(&handle("docker.io/acme/app:2"), "newest"),
+            PlanEntry::remove(&handle("docker.io/acme/app:1"), "old", 100, false),
+        ];
+        let collect = vec![UnownedFile { bytes: 7, kind: UnownedKind::Artifact, path: "layers/x.erofs".into() }];
+        let report = ImagePruneReport { image_refs_removed: 1, ..ImagePruneReport::default() };
+        Plan::new(DateTime::UNIX_EPOCH, entries, collect, report)
+    }
+
+    /// A plan reads back as it was written, and its bytes are the sum of its parts.
+    #[test]
+    fn a_plan_survives_its_document() {
+        let plan = plan();
+        assert_eq!((plan.bytes, plan.report.bytes_reclaimed), (107, Some(107)));
+        let json = plan.to_json().expect("JSON");
+        assert!(json.starts_with("{\n  \"version\": 1,\n  \"created_at\": \"1970-01-01T00:00:00Z\",\n"), "{json}");
+        assert_eq!(Plan::from_json(&json).expect("the same"), plan);
+    }
+
+    /// A plan that was changed by hand into something that contradicts itself is refused, with the place.
+    #[test]
+    fn contradictions_are_refused_with_their_place() {
+        let json = plan().to_json().expect("JSON");
+        let refused = |from: &str, to: &str| {
+            assert!(json.contains(from), "{from}");
+            Plan::from_json(&json.replacen(from, to, 1)).expect_err("refused").to_string()
+        };
+        let table = [
+            ("\"version\": 1", "\"version\": 2", "`version` is 2, and this larder reads 1: make the plan again"),
+            ("\"bytes\": 107", "\"bytes\": 108", "`bytes` is 108, which is not the sum of the bytes in it"),
+            (
+                "app:1\"",
+                "app:2\"",
+                "`entries[1].reference`: `docker.io/acme/app:2` is in the plan already",
+            ),
+            (
+                "layers/x.erofs",
+                "layers/../../x",
+                "`collect[0].path`: `layers/../../x` is not a path inside the cache",
+            ),
+            ("layers/x.erofs", "/etc/passwd", "`collect[0].path`: `/etc/passwd` is not a path inside the cache"),
+            (
+                "\"decision\": \"keep\"",
+                "\"decision\": \"remove\"",
+                "`report.image_refs_removed` is 1, and 2 entries are to be removed",
+            ),
+            (
+                "\"sha256:",
+                "\"sha256:0",
+                "`entries[0].manifest_digest`: ",
+            ),
+            ("\"reason\"", "\"raeson\"", "unknown field `raeson`"),
+            ("\"bytes\": 100", "\"bytes\": 18446744073709551615", "`bytes` is 107"),
+        ];
+        for (from, to, expected) in table {
+            let message = refused(from, to);
+            assert!(message.starts_with(&format!("the plan cannot be used: {expected}")), "{message}");
+        }
+        for text in ["", "[]", "{}", "{\"version\": 1}", "null"] {
+            Plan::from_json(text).expect_err(text);
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! One run of a policy: a fresh instance, its limits, and the plan that comes of it.
+//!
+//! The limits stand before the instance is made, since a component can run code while it is. The store, and with it
+//! everything that the guest has, is dropped at the end of every run, good or bad. Nothing of one run is seen by the
+//! next.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace};
+
+use super::access::Access;
+use super::bindings::policy::Request;
+use super::convert;
+use super::engine::{Description, Policy, Prepared};
+use super::error::{LimitKey, PolicyError, one_line};
+use super::grant::{GrantDocument, Limits};
+use super::host::RunState;
+use super::plan::{Plan, PlanPolicy};
+use super::session::Session;
+use crate::state::CacheSource;
+
+/// What a run is given.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyRun {
+    config: serde_json::Value,
+    grant: GrantDocument,
+    now: DateTime<Utc>,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Evaluation {
+    /// What the policy wants, as far as it may.
+    pub plan: Plan,
+    /// What the run took.
+    pub stats: RunStats,
+}
+
+/// What a run took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RunStats {
+    /// Wall time, reading the cache included, compiling not.
+    pub duration: Duration,
+    /// Calls to the host.
+    pub host_calls: u64,
+    /// Log lines, in bytes as `log` in `[limits]` counts them.
+    pub log_bytes: u64,
+    /// Fuel, where it was counted.
+    pub fuel: Option<u64>,
+    /// Bytes of all memories of the policy at the end, when they are largest.
+    pub memory_bytes: u64,
+}
+
+impl PolicyRun {
+    /// A run at this instant, without config and with the grant that changes nothing.
+    pub fn new(now: DateTime<Utc>) -> Self {
+        Self { config: serde_json::Value::Object(serde_json::Map::new()), grant: GrantDocument::default(), now }
+    }
+
+    /// The same with this config, which has to be a JSON object. Whether it suits the policy, the policy says.
+    #[must_use]
+    pub fn with_config(mut self, config: serde_json::Value) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The same under this grant.
+    #[must_use]
+    pub fn with_grant(mut self, grant: GrantDocument) -> Self {
+        self.grant = grant;
+        self
+    }
+
+    /// The config.
+    pub fn config(&self) -> &serde_json::Value {
+        &self.config
+    }
+
+    /// The grant.
+    pub fn grant(&self) -> &GrantDocument {
+        &self.grant
+    }
+
+    /// The instant that counts as now.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+}
+
+impl Policy {
+    /// Runs the policy over a state of a cache. This blocks, for up to the limit `time` and what the state takes to
+    /// read, so asynchronous code calls it on a thread that may block.
+    ///
+    /// The policy cannot find out what will become of the plan.
+    ///
+    /// # Errors
+    /// Whatever goes wrong, there is no plan: [`Failed`](PolicyError::Failed) with the policy's own words,
+    /// [`Trapped`](PolicyError::Trapped), [`Limit`](PolicyError::Limit), [`OverBudget`](PolicyError::OverBudget),
+    /// [`Source`](PolicyError::Source) where the cache could not be read; before it starts
+    /// [`InvalidConfig`](PolicyError::InvalidConfig) and [`InvalidGrant`](PolicyError::InvalidGrant).
+    pub fn evaluate(&self, source: Box<dyn CacheSource>, run: &PolicyRun) -> Result<Evaluation, PolicyError> {
+        let PolicyRun { config, grant, now } = run;
+        check_config(config)?;
+        grant.check()?;
+        let limits = &grant.limits;
+        let description = self.description()?;
+        let policy = PlanPolicy {
+            name: description.name.clone(),
+            version: description.version.clone(),
+            hash: self.hash().to_string(),
+        };
+        let prepared = self.prepared(limits)?;
+        let started = Instant::now();
+        let session = Session::new(source, Access::new(grant.clone(), *now))?;
+        let request = Request { now: convert::datetime(*now), config: config.to_string() };
+        let mut instance = Instance::new(self, &prepared, Some(session), limits.clone(), started)?;
+        let answer = instance.enter("evaluate", |policy, store| {
+            policy.larder_image_policy().call_evaluate(store, &request)
+        })?;
+        if started.elapsed() > limits.time {
+            // A call to the host outlasted the deadline, and the guest returned before its clock ticked.
+            return Err(PolicyError::limit(LimitKey::Time, limits));
+        }
+        answer.map_err(|message| PolicyError::Failed(shorten(&message)))?;
+        let fuel = limits.fuel.and_then(|given| Some(given.saturating_sub(instance.store.get_fuel().ok()?)));
+        let RunState { session, host_calls, memory, .. } = instance.store.into_data();
+        let Some(session) = session else {
+            // It was put there above, and nothing takes it out.
+            return Err(PolicyError::Host("the run lost its session".to_owned()));
+        };
+        let log_bytes = session.log_bytes;
+        let plan = session.into_plan(policy, config.clone(), *now)?;
+        let stats = RunStats { duration: started.elapsed(), host_calls, log_bytes, fuel, memory_bytes: memory };
+        Ok(Evaluation { plan, stats })
+    }
+}
+
+/// Runs `describe` under the default limits, without access to anything.
+pub(super) fn describe(policy: &Policy) -> Result<Description, PolicyError> {
+    let limits = Limits::default();
+    let prepared = policy.prepared(&limits)?;
+    let mut instance = Instance::new(policy, &prepared, None, limits, Instant::now())?;
+    let said = instance.enter("describe", |policy, store| policy.larder_image_policy().call_describe(store))?;
+    let wrong = |field, problem: &str| PolicyError::InvalidDescription { field, problem: problem.to_owned() };
+    let is_word = |text: &str, also: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || also.contains(c);
+        (1..=64).contains(&text.len()) && text.chars().all(allowed)
+    };
+    if !is_word(&said.name, "-_.") {
+        return Err(wrong("name", "has to be 1 to 64 letters, digits, `-`, `_` and `.`"));
+    }
+    if !is_word(&said.version, "-+.") {
+        return Err(wrong("version", "has to be a semantic version, such as `1.2.0`"));
+    }
+    if said.summary.len() > 1024 {
+        return Err(wrong("summary", "has to be one sentence, of at most 1024 bytes"));
+    }
+    let schema: Result<serde_json::Value, _> = serde_json::from_str(&said.config_schema);
+    let config_schema = match schema {
+        Ok(schema) if schema.is_object() || schema.is_boolean() => schema,
+        _ => return Err(wrong("config-schema", "has to be a JSON Schema: a JSON object or a boolean")),
+    };
+    Ok(Description { name: said.name, version: said.version, summary: one_line(&said.summary), config_schema })
+}
+
+/// A policy that is being run.
+struct Instance {
+    store: Store<RunState>,
+    policy: super::bindings::ImagePolicy,
+    /// Makes the deadline count.
+    _clock: super::ticker::Running,
+}
+
+impl Instance {
+    fn new(
+        policy: &Policy,
+        prepared: &Prepared,
+        session: Option<Session>,
+        limits: Limits,
+        started: Instant,
+    ) -> Result<Self, PolicyError> {
+        let during = if session.is_some() { "evaluate" } else { "describe" };
+        // No deadline where it lies beyond what the clock can count to.
+        let deadline = started.checked_add(limits.time);
+        let transfer = limits.transfer.as_len();
+        let fuel = limits.fuel;
+        let mut store = Store::new(&prepared.engine, RunState::new(session, limits));
+        store.limiter(|state| state);
+        store.set_hostcall_fuel(transfer);
+        // The contract has no resources.
+        store.set_max_component_handles(MAX_HANDLES);
+        if let Some(fuel) = fuel {
+            store.set_fuel(fuel).map_err(|error| PolicyError::Host(error.to_string()))?;
+        }
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(move |mut store: StoreContextMut<'_, RunState>| {
+            if deadline.is_none_or(|deadline| Instant::now() < deadline) {
+                return Ok(UpdateDeadline::Continue(1));
+            }
+            let state = store.data_mut();
+            let error = PolicyError::limit(LimitKey::Time, &state.limits);
+            Err(state.stop(error))
+        });
+        let clock = policy.engine().clock()?;
+        let instance = prepared.policy.instantiate(&mut store);
+        let policy = instance.map_err(|error| diagnose(&error, store.data_mut(), during))?;
+        Ok(Self { store, policy, _clock: clock })
+    }
+
+    fn enter<T>(
+        &mut self,
+        during: &'static str,
+        call: impl FnOnce(&super::bindings::ImagePolicy, &mut Store<RunState>) -> wasmtime::Result<T>,
+    ) -> Result<T, PolicyError> {
+        let result = call(&self.policy, &mut self.store);
+        result.map_err(|error| diagnose(&error, self.store.data_mut(), during))
+    }
+}
+
+/// Component-model handles that may live at once: enough for what a language's runtime does by itself.
+const MAX_HANDLES: usize = 1024;
+
+/// Why a run ended, in terms of the policy and its grant.
+fn diagnose(error: &wasmtime::Error, state: &mut RunState, during: &'static str) -> PolicyError {
+    if let Some(error) = state.stopped.take() {
+        return error;
+    }
+    let limit = |key| PolicyError::limit(key, &state.limits);
+    let trap = error.downcast_ref::<Trap>().copied();
+    match trap {
+        Some(Trap::StackOverflow) => return limit(LimitKey::Stack),
+        Some(Trap::OutOfFuel) => return limit(LimitKey::Fuel),
+        Some(Trap::Interrupt) => return limit(LimitKey::Time),
+        _ => {}
+    }
+    if let Some(key) = state.exhausted {
+        return limit(key);
+    }
+    let root = error.root_cause().to_string();
+    // The engine has no types for these two; tests hold its words.
+    if root.contains("fuel allocated for hostcalls has been exhausted") {
+        return limit(LimitKey::Transfer);
+    }
+    if root.starts_with("resource limit exceeded") {
+        return limit(LimitKey::Instances);
+    }
+    let cause = match trap {
+        Some(Trap::UnreachableCodeReached) => "it gave up (a panic, an abort or a failed assertion)".to_owned(),
+        Some(Trap::MemoryOutOfBounds) => "it reached outside its memory".to_owned(),
+        Some(Trap::TableOutOfBounds | Trap::IndirectCallToNull | Trap::BadSignature) => {
+            "it called a function that is not there".to_owned()
+        }
+        Some(Trap::IntegerDivisionByZero) => "it divided by zero".to_owned(),
+        Some(Trap::IntegerOverflow | Trap::BadConversionToInteger) => "a number did not fit".to_owned(),
+        Some(other) => one_line(other.to_string().trim_start_matches("wasm trap: ")),
+        None => format!("it handed over what the contract does not allow ({})", one_line(&root)),
+    };
+    PolicyError::Trapped { during, cause, backtrace: backtrace(error) }
+}
+
+/// The policy's own functions at the time of an error, innermost first; empty where it was built without names.
+fn backtrace(error: &wasmtime::Error) -> Vec<String> {
+    let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
+    let name = |name: &str| one_line(&format!("{:#}", rustc_demangle::demangle(name)));
+    frames.iter().filter_map(|frame| frame.func_name()).map(name).collect()
+}
+
+fn check_config(config: &serde_json::Value) -> Result<(), PolicyError> {
+    use serde_json::Value;
+    Err(PolicyError::InvalidConfig(match config {
+        Value::Object(_) => return Ok(()),
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+    }))
+}
+
+/// The policy's own words, as far as a person reads them.
+fn shorten(message: &str) -> String {
+    const LONGEST: usize = 4096;
+    let line = one_line(message);
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}

@@ -1,0 +1,207 @@
+//! What a run stages, what that frees, and the plan that comes of it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::access::{NotRemovable, Total};
+use super::bindings::types;
+use super::convert;
+use super::error::{LimitKey, PolicyError};
+use super::images::Staged;
+use super::plan::{Plan, PlanEntry, PlanPolicy};
+use super::session::{Answer, Session, Stop, repository};
+use crate::image::ImagePruneReport;
+use crate::state::{CacheSource, Freed, Removal};
+
+/// What images cost, less what is staged; read when it is first asked for.
+#[derive(Default)]
+pub(super) struct Costs(Option<Removal>);
+
+impl Costs {
+    pub(super) fn get(&mut self, source: &mut dyn CacheSource) -> Answer<&mut Removal> {
+        let removal = match self.0.take() {
+            Some(removal) => removal,
+            None => {
+                let graph = source.costs().map_err(|error| Stop::End(PolicyError::Source(Box::new(error))))?;
+                Removal::new(Arc::new(graph))
+            }
+        };
+        Ok(self.0.insert(removal))
+    }
+
+    /// What all that is staged frees.
+    fn freed(&self) -> Freed {
+        self.0.as_ref().map(Removal::freed).unwrap_or_default()
+    }
+}
+
+/// What a run would have staged without its caps.
+pub(super) struct Wanted {
+    removal: Removal,
+    images: HashSet<usize>,
+    staged: u64,
+}
+
+impl Wanted {
+    fn total(&self) -> Total {
+        Total { references: self.staged + self.images.len() as u64, bytes: self.removal.freed().bytes }
+    }
+
+    /// Adds what was refused.
+    fn refuse(&mut self, images: &[usize]) {
+        for &image in images {
+            self.images.insert(image);
+            self.removal.remove(image);
+        }
+    }
+
+    /// Adds what was staged after something had been refused.
+    fn stage(&mut self, image: usize) {
+        self.staged += 1;
+        self.images.remove(&image);
+        self.removal.remove(image);
+    }
+}
+
+impl Session {
+    pub(super) fn remove(&mut self, reference: &str, force: bool) -> Answer<()> {
+        let index = self.find(reference)?;
+        match self.access.may_remove(&self.images.subject(index), force) {
+            Ok(()) => self.stage(&[index], self.access.effective_force(force), false).map(drop),
+            Err(NotRemovable::Refused(refusal)) => {
+                self.images.get_mut(index).refused = Some(refusal.message.clone());
+                Err(self.deny(Some(index), refusal))
+            }
+            Err(NotRemovable::InUse) => {
+                let image = self.images.get_mut(index);
+                image.refused = Some("something uses it".to_owned());
+                Err(types::Error::ImageInUse(convert::users(image.reference(), &image.state.users)).into())
+            }
+        }
+    }
+
+    pub(super) fn prune(&mut self) -> Answer<types::ImagePruneReport> {
+        if let Err(refusal) = self.access.may_prune() {
+            return Err(self.deny(None, refusal));
+        }
+        let unused = self.unused();
+        let freed = self.stage(&unused, false, true)?;
+        Ok(types::ImagePruneReport {
+            image_refs_removed: count(unused.len()),
+            manifests_removed: freed.manifests,
+            layers_removed: freed.layers,
+            fsmeta_removed: freed.fsmeta,
+            vmdk_removed: freed.vmdk,
+            bytes_reclaimed: Some(freed.bytes),
+        })
+    }
+
+    /// Everything unused that may be removed, oldest first, so that the guard keeps the newest of a repository.
+    fn unused(&self) -> Vec<usize> {
+        let present: Vec<_> = self.images.present().map(|(index, _)| index).collect();
+        let mut taken: HashMap<&str, u32> = HashMap::new();
+        let mut unused = Vec::new();
+        for index in present.into_iter().rev() {
+            let mut subject = self.images.subject(index);
+            let taken = repository(&subject.name).map(|repository| taken.entry(repository).or_default());
+            if let Some((left, taken)) = subject.left_in_repository.as_mut().zip(taken.as_deref()) {
+                *left = left.saturating_sub(*taken);
+            }
+            if !subject.in_use && self.access.may_remove(&subject, false).is_ok() {
+                unused.push(index);
+                taken.into_iter().for_each(|taken| *taken += 1);
+            }
+        }
+        unused
+    }
+
+    /// Stages all of these, or none where a cap refuses. Returns what that frees.
+    fn stage(&mut self, images: &[usize], force: bool, by_prune: bool) -> Answer<Freed> {
+        let removal = self.costs.get(&mut *self.source)?;
+        let more = if self.access.counts_bytes() { removal.would_free(images.iter().copied()).bytes } else { 0 };
+        let total = Total {
+            references: self.staged.references + images.len() as u64,
+            bytes: self.staged.bytes.saturating_add(more),
+        };
+        if let Err(refusal) = self.access.within_budget(total, self.images.len() as u64) {
+            let staged = self.staged.references;
+            let fresh = || Wanted { removal: removal.clone(), images: HashSet::new(), staged };
+            self.wanted.get_or_insert_with(fresh).refuse(images);
+            let image = match images {
+                &[image] => Some(image),
+                _ => None,
+            };
+            return Err(self.deny(image, refusal));
+        }
+        if total.references > u64::from(self.access.document().limits.removals) {
+            return Err(self.past(LimitKey::Removals));
+        }
+        let mut freed = Freed::default();
+        for &image in images {
+            let frees = removal.remove(image);
+            freed += frees;
+            self.images.stage(image, Staged { force, bytes: frees.bytes, by_prune });
+            if let Some(wanted) = &mut self.wanted {
+                wanted.stage(image);
+            }
+        }
+        self.staged = Total { references: total.references, bytes: removal.freed().bytes };
+        Ok(freed)
+    }
+
+    /// What was staged, as a plan.
+    ///
+    /// # Errors
+    /// [`PolicyError::OverBudget`], also where the policy did not mind being refused.
+    pub(super) fn into_plan(
+        self,
+        policy: PlanPolicy,
+        config: serde_json::Value,
+        now: DateTime<Utc>,
+    ) -> Result<Plan, PolicyError> {
+        if let Some(wanted) = &self.wanted {
+            return Err(PolicyError::OverBudget(
+                self.access.overruns(wanted.total(), self.images.len() as u64),
+            ));
+        }
+        let entry = |(_, image): (usize, &super::images::Image)| {
+            let handle = &image.state.handle;
+            let reason = match (&image.reason, &image.staged, &image.refused) {
+                (Some(reason), ..) => reason.clone(),
+                (None, Some(staged), _) if staged.by_prune => "nothing uses it".to_owned(),
+                (None, Some(_), _) => "removed by the policy, which gave no reason".to_owned(),
+                (None, None, Some(why)) => format!("the policy was not allowed to remove it: {why}"),
+                (None, None, None) => "not mentioned by the policy".to_owned(),
+            };
+            match image.staged {
+                Some(Staged { force, bytes, .. }) => PlanEntry::remove(handle, reason, bytes, force),
+                None => PlanEntry::keep(handle, reason),
+            }
+        };
+        let entries = self.images.visible().map(entry).collect();
+        let freed = self.costs.freed();
+        let report = ImagePruneReport {
+            image_refs_removed: count(usize::try_from(self.staged.references).unwrap_or(usize::MAX)),
+            manifests_removed: freed.manifests,
+            layers_removed: freed.layers,
+            fsmeta_removed: freed.fsmeta,
+            vmdk_removed: freed.vmdk,
+            ..ImagePruneReport::default()
+        };
+        let plan = Plan::new(now, entries, Vec::new(), report);
+        Ok(Plan {
+            policy: Some(policy),
+            config: Some(config),
+            grant: Some(self.access.document().clone()),
+            denials: self.denials,
+            log: self.log,
+            ..plan
+        })
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
