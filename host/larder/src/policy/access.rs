@@ -109,7 +109,12 @@ impl Access {
         if any(&self.document.grant.inspect, name) {
             return Ok(());
         }
-        Err(refusal(Right::Inspect, name, "the grant does not let this policy inspect it", in_list("inspect", name)))
+        Err(refusal(
+            Right::Inspect,
+            name,
+            "the grant does not let this policy inspect it",
+            in_list("inspect", name),
+        ))
     }
 
     /// Whether environment variables and labels are shown.
@@ -177,7 +182,8 @@ impl Access {
         let share = grant.max_share.filter(|granted| references > granted.of(references_in_cache));
         let mut overruns = Vec::new();
         overruns.extend(removals.map(|granted| Overrun::Removals { granted, wanted: references }));
-        overruns.extend(bytes.map(|granted| Overrun::Bytes { granted, wanted: ByteSize::bytes(wanted.bytes) }));
+        overruns
+            .extend(bytes.map(|granted| Overrun::Bytes { granted, wanted: ByteSize::bytes(wanted.bytes) }));
         overruns.extend(share.map(|granted| Overrun::Share {
             granted,
             granted_references: granted.of(references_in_cache),
@@ -201,7 +207,8 @@ impl Access {
     fn unguarded(&self, image: &Subject<'_>) -> Result<(), Refusal> {
         let guard = &self.document.guard;
         let name = image.name;
-        let protected = |why: String, allowed_by: String| Err(refusal(Right::Protected, name, &why, allowed_by));
+        let protected =
+            |why: String, allowed_by: String| Err(refusal(Right::Protected, name, &why, allowed_by));
         if image.pinned {
             return protected("it is pinned".to_owned(), format!("`larder unpin {}`", name.as_str()));
         }
@@ -327,7 +334,8 @@ mod tests {
     #[test]
     fn removing() {
         let python: Reference = "python:3.12".parse().expect("a reference");
-        let guard = Guard { protect: patterns(&["docker.io/acme/**"]), min_age: Duration::from_secs(HOUR), keep: 1 };
+        let guard =
+            Guard { protect: patterns(&["docker.io/acme/**"]), min_age: Duration::from_secs(HOUR), keep: 1 };
         let base = Subject {
             name: Name::Parsed(&python),
             pinned: false,
@@ -346,8 +354,20 @@ mod tests {
         // subject, granted, forced, force granted, what it says
         let table = [
             (base, true, false, false, "yes"),
-            (base, false, false, false, "remove: docker.io/library/python:3.12: the grant does not let this policy remove it"),
-            (every, false, true, true, "remove: docker.io/acme/app:1: the grant does not let this policy remove it"),
+            (
+                base,
+                false,
+                false,
+                false,
+                "remove: docker.io/library/python:3.12: the grant does not let this policy remove it",
+            ),
+            (
+                every,
+                false,
+                true,
+                true,
+                "remove: docker.io/acme/app:1: the grant does not let this policy remove it",
+            ),
             (every, true, true, true, "protected: docker.io/acme/app:1: it is pinned"),
             (
                 Subject { pinned: false, ..every },
@@ -391,7 +411,8 @@ mod tests {
         ];
         for (subject, granted, force, force_granted, expected) in table {
             let remove = if granted { patterns(&["**"]) } else { Vec::new() };
-            let access = access(Grant::default().with_remove(remove).with_force(force_granted), guard.clone());
+            let access =
+                access(Grant::default().with_remove(remove).with_force(force_granted), guard.clone());
             let said = match access.may_remove(&subject, force) {
                 Ok(()) => "yes".to_owned(),
                 Err(NotRemovable::InUse) => "in use".to_owned(),
@@ -415,7 +436,8 @@ mod tests {
             (Duration::from_secs(1), NOW.checked_add_signed(TimeDelta::days(1)), false),
         ] {
             let name = Name::Parsed(&python);
-            let subject = Subject { name, pinned: false, created_at, in_use: false, left_in_repository: None };
+            let subject =
+                Subject { name, pinned: false, created_at, in_use: false, left_in_repository: None };
             let access = access(remove.clone(), Guard::default().with_min_age(min_age));
             assert_eq!(access.may_remove(&subject, false).is_ok(), expected, "{min_age:?} {created_at:?}");
         }
@@ -429,7 +451,8 @@ mod tests {
         let none = access(Grant::default(), Guard::default());
         assert_eq!(none.hidden(name).allowed_by, "`read = [\"docker.io/library/python:3.12\"]` in `[grant]`");
         assert_eq!(none.may_prune().expect_err("refused").allowed_by, "`prune = true` in `[grant]`");
-        let subject = Subject { name, pinned: true, created_at: None, in_use: false, left_in_repository: None };
+        let subject =
+            Subject { name, pinned: true, created_at: None, in_use: false, left_in_repository: None };
         let all = access(Grant::default().with_remove(patterns(&["**"])), Guard::default());
         let Err(NotRemovable::Refused(refusal)) = all.may_remove(&subject, false) else { panic!("refused") };
         assert_eq!(refusal.allowed_by, "`larder unpin docker.io/library/python:3.12`");

@@ -237,7 +237,9 @@ impl Policy {
 
 impl std::fmt::Debug for PolicyEngine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PolicyEngine").field("max_component", &self.shared.max_component).finish_non_exhaustive()
+        f.debug_struct("PolicyEngine")
+            .field("max_component", &self.shared.max_component)
+            .finish_non_exhaustive()
     }
 }
 

@@ -32,7 +32,10 @@ pub enum PolicyError {
     },
 
     /// The component speaks another version of `larder:image`.
-    #[error("this policy {direction} {interface}; this host speaks larder:image@{}: rebuild the policy against its `wit/`", super::WIT_VERSION)]
+    #[error(
+        "this policy {direction} {interface}; this host speaks larder:image@{}: rebuild the policy against its `wit/`",
+        super::WIT_VERSION
+    )]
     WrongVersion {
         /// `imports` or `exports`.
         direction: &'static str,
@@ -89,7 +92,9 @@ pub enum PolicyError {
     },
 
     /// The policy used up what `[limits]` allows.
-    #[error("the policy went past its limit: `{limit}` is {value}, {meaning}; to allow more, raise `{limit}` in `[limits]`")]
+    #[error(
+        "the policy went past its limit: `{limit}` is {value}, {meaning}; to allow more, raise `{limit}` in `[limits]`"
+    )]
     Limit {
         /// The key in `[limits]`.
         limit: &'static str,
@@ -165,7 +170,10 @@ impl fmt::Display for Overrun {
             Self::Removals { granted, wanted } => write!(f, "`{key}` is {granted}, it wants {wanted}"),
             Self::Bytes { granted, wanted } => write!(f, "`{key}` is {granted}, it wants {wanted:#}"),
             Self::Share { granted, granted_references, wanted, total } => {
-                write!(f, "`{key}` is {granted} ({granted_references} of {total} references), it wants {wanted}")
+                write!(
+                    f,
+                    "`{key}` is {granted} ({granted_references} of {total} references), it wants {wanted}"
+                )
             }
         }
     }
@@ -181,17 +189,25 @@ impl PolicyError {
             LimitKey::Memory => ("memory", limits.memory.to_string(), "the memory that it may have"),
             LimitKey::HostCalls => ("host-calls", count(limits.host_calls), "the calls that it may make"),
             LimitKey::Log => ("log", limits.log.to_string(), "the text that it may log"),
-            LimitKey::Fuel => ("fuel", count(limits.fuel.unwrap_or_default()), "the instructions that it may run"),
+            LimitKey::Fuel => {
+                ("fuel", count(limits.fuel.unwrap_or_default()), "the instructions that it may run")
+            }
             LimitKey::Stack => ("stack", limits.stack.to_string(), "how deep its calls may go"),
             LimitKey::TableElements => {
                 ("table-elements", count(limits.table_elements), "the table elements that it may have")
             }
-            LimitKey::Instances => ("instances", count(limits.instances.into()), "the parts that it may consist of"),
-            LimitKey::String => ("string", limits.string.to_string(), "the longest text that it may hand over"),
+            LimitKey::Instances => {
+                ("instances", count(limits.instances.into()), "the parts that it may consist of")
+            }
+            LimitKey::String => {
+                ("string", limits.string.to_string(), "the longest text that it may hand over")
+            }
             LimitKey::List => ("list", count(limits.list.into()), "the longest list that may cross"),
             LimitKey::Transfer => ("transfer", limits.transfer.to_string(), "what one call may carry"),
             LimitKey::Reasons => ("reasons", limits.reasons.to_string(), "the reasons that it may give"),
-            LimitKey::Removals => ("removals", count(limits.removals.into()), "the removals that it may stage"),
+            LimitKey::Removals => {
+                ("removals", count(limits.removals.into()), "the removals that it may stage")
+            }
         };
         Self::Limit { limit, value, meaning }
     }
@@ -245,9 +261,10 @@ struct Overruns<'a>(&'a [Overrun]);
 
 impl fmt::Display for Overruns<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().enumerate().try_for_each(|(index, overrun)| {
-            write!(f, "{}{overrun}", if index == 0 { "" } else { "; " })
-        })
+        self.0
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, overrun)| write!(f, "{}{overrun}", if index == 0 { "" } else { "; " }))
     }
 }
 
@@ -284,7 +301,10 @@ mod tests {
                 "this policy imports wasi:sockets/tcp@0.2.0; policies get no network; see docs/languages.md",
             ),
             (
-                PolicyError::WrongVersion { direction: "exports", interface: "larder:image/policy@0.2.0".into() },
+                PolicyError::WrongVersion {
+                    direction: "exports",
+                    interface: "larder:image/policy@0.2.0".into(),
+                },
                 "this policy exports larder:image/policy@0.2.0; this host speaks larder:image@0.1: rebuild the policy against its `wit/`",
             ),
             (
@@ -308,7 +328,12 @@ mod tests {
                 PolicyError::OverBudget(vec![
                     Overrun::Removals { granted: 50, wanted: 60 },
                     Overrun::Bytes { granted: ByteSize::gib(20), wanted: ByteSize::bytes(27 << 30) },
-                    Overrun::Share { granted: Share::percent(25), granted_references: 10, wanted: 60, total: 41 },
+                    Overrun::Share {
+                        granted: Share::percent(25),
+                        granted_references: 10,
+                        wanted: 60,
+                        total: 41,
+                    },
                 ]),
                 "the policy wants to remove more than its grant allows: `max-removals` is 50, it wants 60; `max-bytes` is 20GiB, it wants 27.0 GiB; `max-share` is 25% (10 of 41 references), it wants 60",
             ),

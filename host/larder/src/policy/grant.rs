@@ -165,8 +165,8 @@ impl GrantDocument {
     /// # Errors
     /// [`PolicyError::InvalidGrant`] with line and key.
     pub fn from_toml(text: &str, source_name: &str) -> Result<Self, PolicyError> {
-        let document: Self =
-            toml::from_str(text).map_err(|error| diagnose(text, source_name, error.message(), error.span()))?;
+        let document: Self = toml::from_str(text)
+            .map_err(|error| diagnose(text, source_name, error.message(), error.span()))?;
         document.check_in(source_name, text)?;
         Ok(document)
     }
@@ -294,14 +294,30 @@ const KEYS: [(&str, &[&str]); 4] = [
     (
         "limits",
         &[
-            "time", "memory", "host-calls", "log", "fuel", "stack", "table-elements", "instances", "string", "list",
-            "transfer", "reasons", "removals",
+            "time",
+            "memory",
+            "host-calls",
+            "log",
+            "fuel",
+            "stack",
+            "table-elements",
+            "instances",
+            "string",
+            "list",
+            "transfer",
+            "reasons",
+            "removals",
         ],
     ),
 ];
 
 /// Makes an error that names line and key out of the parser's message and the place it gives.
-fn diagnose(text: &str, source_name: &str, message: &str, span: Option<std::ops::Range<usize>>) -> PolicyError {
+fn diagnose(
+    text: &str,
+    source_name: &str,
+    message: &str,
+    span: Option<std::ops::Range<usize>>,
+) -> PolicyError {
     let before = span.as_ref().and_then(|span| text.get(..span.start));
     let line = before.map(|before| before.matches('\n').count() + 1);
     let line_text = line.and_then(|line| text.lines().nth(line - 1)).unwrap_or_default();
@@ -311,7 +327,8 @@ fn diagnose(text: &str, source_name: &str, message: &str, span: Option<std::ops:
     if let Some(unknown) = problem.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
         let unknown = unknown.to_owned();
         let header = before.unwrap_or_default().lines().map(str::trim).rfind(|line| line.starts_with('['));
-        let table = header.map_or("", |header| header.trim_start_matches('[').split(']').next().unwrap_or_default());
+        let table =
+            header.map_or("", |header| header.trim_start_matches('[').split(']').next().unwrap_or_default());
         let table = if line_text.trim_start().starts_with('[') { "" } else { table.trim() };
         suggestion = suggest(table, &unknown);
         problem = match table {
@@ -361,7 +378,10 @@ mod tests {
         assert_eq!(read.iter().map(ReferencePattern::as_str).collect::<Vec<_>>(), ["**"]);
         assert!(inspect.is_empty() && remove.is_empty() && !secrets && !force && !prune);
         assert_eq!((document.guard.min_age, document.guard.keep), (Duration::from_secs(3600), 0));
-        assert_eq!((document.limits.time, document.limits.memory), (Duration::from_secs(5), ByteSize::mib(64)));
+        assert_eq!(
+            (document.limits.time, document.limits.memory),
+            (Duration::from_secs(5), ByteSize::mib(64))
+        );
     }
 
     const WHOLE: &str = r#"
@@ -410,7 +430,8 @@ fuel       = 10_000_000_000
         for (table, keys) in &KEYS[1..] {
             let mut known = keys.to_vec();
             known.sort_unstable();
-            let mut fields: Vec<_> = json[table].as_object().expect("a table").keys().map(String::as_str).collect();
+            let mut fields: Vec<_> =
+                json[table].as_object().expect("a table").keys().map(String::as_str).collect();
             fields.sort_unstable();
             assert_eq!(known, fields, "[{table}]");
         }
@@ -420,7 +441,10 @@ fuel       = 10_000_000_000
     #[test]
     fn errors_name_the_line_and_the_key() {
         let table = [
-            ("[grant]\nremov = []", "grant.toml, line 2: `remov`: no such key in `[grant]`; did you mean `remove`?"),
+            (
+                "[grant]\nremov = []",
+                "grant.toml, line 2: `remov`: no such key in `[grant]`; did you mean `remove`?",
+            ),
             (
                 "[grant]\nread = []\nmax_bytes = \"1B\"",
                 "grant.toml, line 3: `max_bytes`: no such key in `[grant]`; did you mean `max-bytes`?",

@@ -46,7 +46,10 @@ impl RunState {
     }
 
     /// A call that can answer with an error.
-    fn call<T>(&mut self, call: impl FnOnce(&mut Session) -> Answer<T>) -> wasmtime::Result<Result<T, types::Error>> {
+    fn call<T>(
+        &mut self,
+        call: impl FnOnce(&mut Session) -> Answer<T>,
+    ) -> wasmtime::Result<Result<T, types::Error>> {
         self.count()?;
         let Some(session) = &mut self.session else {
             return Ok(Err(types::Error::Unsupported("`describe` has no access to the cache".to_owned())));

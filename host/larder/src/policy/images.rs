@@ -86,12 +86,20 @@ impl Images {
     pub(super) fn new(states: Vec<ImageState>, access: &Access) -> Self {
         let everything = access.reads_everything();
         let image = |state: ImageState| {
-            let mut image = Image { state, visible: true, staged: None, reason: None, refused: None, name: OnceCell::new() };
+            let mut image = Image {
+                state,
+                visible: true,
+                staged: None,
+                reason: None,
+                refused: None,
+                name: OnceCell::new(),
+            };
             image.visible = everything || access.may_read(image.name());
             image
         };
         let all: Vec<Image> = states.into_iter().map(image).collect();
-        let by_text = all.iter().zip(0..).map(|(image, index)| (image.reference().to_owned(), index)).collect();
+        let by_text =
+            all.iter().zip(0..).map(|(image, index)| (image.reference().to_owned(), index)).collect();
         let mut images = Self { all, by_text, by_name: OnceCell::new(), left: None };
         if access.counts_repositories() {
             let mut left = HashMap::new();
@@ -160,7 +168,8 @@ impl Images {
         });
         // The normalized spelling comes before the others, as it does in the index.
         let normalized = self.by_text.get(name.as_str());
-        let spellings = || by_name.get(name.as_str()).into_iter().flatten().chain(normalized).map(|&i| i as usize);
+        let spellings =
+            || by_name.get(name.as_str()).into_iter().flatten().chain(normalized).map(|&i| i as usize);
         if let Some(&index) = normalized
             && seen(&self.all[index as usize])
         {

@@ -45,7 +45,9 @@ pub(super) fn check_header(bytes: &[u8]) -> Result<(), PolicyError> {
             [_, _, _, _, ..] => not("WebAssembly of a version that this host does not know", BUILD),
             _ => not("WebAssembly that is cut off after its first bytes", "copy or build it again"),
         },
-        [b'(', ..] => not("WebAssembly as text", "translate it: `wasm-tools parse policy.wat -o policy.wasm`"),
+        [b'(', ..] => {
+            not("WebAssembly as text", "translate it: `wasm-tools parse policy.wat -o policy.wasm`")
+        }
         [0x1f, 0x8b, ..] => not("a gzip file", "unpack it"),
         [b'P', b'K', ..] => not("a zip file", "unpack it"),
         [0x7f, b'E', b'L', b'F', ..] => not("a program for this machine", BUILD),
@@ -146,7 +148,10 @@ mod tests {
         let table: [(&[u8], &str); 8] = [
             (b"", "the file is empty"),
             (b"\0asm", "WebAssembly that is cut off"),
-            (b"\0asm\x01\0\0\0", "a core WebAssembly module; make a component of it: `wasm-tools component embed"),
+            (
+                b"\0asm\x01\0\0\0",
+                "a core WebAssembly module; make a component of it: `wasm-tools component embed",
+            ),
             (b"\0asm\x02\0\0\0", "WebAssembly of a version"),
             (b"(component)", "WebAssembly as text; translate it"),
             (b"\x1f\x8b\x08", "a gzip file; unpack it"),
@@ -162,7 +167,9 @@ mod tests {
     /// Patches of a version speak to each other, versions before and after don't.
     #[test]
     fn versions() {
-        for (version, expected) in [("0.1.0", true), ("0.1.7", true), ("0.10.0", false), ("0.2.0", false), ("", false)] {
+        for (version, expected) in
+            [("0.1.0", true), ("0.1.7", true), ("0.10.0", false), ("0.2.0", false), ("", false)]
+        {
             assert_eq!(speaks(version), expected, "{version}");
         }
     }

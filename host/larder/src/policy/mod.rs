@@ -66,8 +66,7 @@ pub use error::{Overrun, PolicyError};
 pub use grant::{Grant, GrantDocument, Guard, Limits};
 pub use local::Explanation;
 pub use plan::{
-    Decision, Denial, LogLevel, LogLine, Plan, PlanEntry, PlanPolicy, Right,
-    VERSION as PLAN_VERSION,
+    Decision, Denial, LogLevel, LogLine, Plan, PlanEntry, PlanPolicy, Right, VERSION as PLAN_VERSION,
 };
 pub use units::{ByteSize, Share, UnitError};
 

@@ -194,8 +194,10 @@ impl Plan {
         collect: Vec<UnownedFile>,
         report: ImagePruneReport,
     ) -> Self {
-        let bytes = sum(entries.iter().map(|entry| entry.bytes)).saturating_add(sum(collect.iter().map(|c| c.bytes)));
-        let removes = collect.len() + entries.iter().filter(|entry| entry.decision == Decision::Remove).count();
+        let bytes =
+            sum(entries.iter().map(|entry| entry.bytes)).saturating_add(sum(collect.iter().map(|c| c.bytes)));
+        let removes =
+            collect.len() + entries.iter().filter(|entry| entry.decision == Decision::Remove).count();
         Self {
             version: VERSION,
             created_at,
@@ -247,7 +249,8 @@ impl Plan {
         // The version first: another one has other fields.
         let Versioned { version } = serde_json::from_str(text).map_err(|error| invalid(error.to_string()))?;
         if version != VERSION {
-            let problem = format!("`version` is {version}, and this larder reads {VERSION}: make the plan again");
+            let problem =
+                format!("`version` is {version}, and this larder reads {VERSION}: make the plan again");
             return Err(invalid(problem));
         }
         let plan: Self = serde_json::from_str(text).map_err(|error| invalid(error.to_string()))?;
@@ -302,7 +305,9 @@ impl Plan {
         }
         if self.report.image_refs_removed != removed {
             let said = self.report.image_refs_removed;
-            return Err(format!("`report.image_refs_removed` is {said}, and {removed} entries are to be removed"));
+            return Err(format!(
+                "`report.image_refs_removed` is {said}, and {removed} entries are to be removed"
+            ));
         }
         Ok(())
     }
@@ -345,7 +350,8 @@ mod tests {
             PlanEntry::keep(&handle("docker.io/acme/app:2"), "newest"),
             PlanEntry::remove(&handle("docker.io/acme/app:1"), "old", 100, false),
         ];
-        let collect = vec![UnownedFile { bytes: 7, kind: UnownedKind::Artifact, path: "layers/x.erofs".into() }];
+        let collect =
+            vec![UnownedFile { bytes: 7, kind: UnownedKind::Artifact, path: "layers/x.erofs".into() }];
         let report = ImagePruneReport { image_refs_removed: 1, ..ImagePruneReport::default() };
         Plan::new(DateTime::UNIX_EPOCH, entries, collect, report)
     }
@@ -356,7 +362,10 @@ mod tests {
         let plan = plan();
         assert_eq!((plan.bytes, plan.report.bytes_reclaimed), (107, Some(107)));
         let json = plan.to_json().expect("JSON");
-        assert!(json.starts_with("{\n  \"version\": 1,\n  \"created_at\": \"1970-01-01T00:00:00Z\",\n"), "{json}");
+        assert!(
+            json.starts_with("{\n  \"version\": 1,\n  \"created_at\": \"1970-01-01T00:00:00Z\",\n"),
+            "{json}"
+        );
         assert_eq!(Plan::from_json(&json).expect("the same"), plan);
     }
 
@@ -369,29 +378,29 @@ mod tests {
             Plan::from_json(&json.replacen(from, to, 1)).expect_err("refused").to_string()
         };
         let table = [
-            ("\"version\": 1", "\"version\": 2", "`version` is 2, and this larder reads 1: make the plan again"),
-            ("\"bytes\": 107", "\"bytes\": 108", "`bytes` is 108, which is not the sum of the bytes in it"),
             (
-                "app:1\"",
-                "app:2\"",
-                "`entries[1].reference`: `docker.io/acme/app:2` is in the plan already",
+                "\"version\": 1",
+                "\"version\": 2",
+                "`version` is 2, and this larder reads 1: make the plan again",
             ),
+            ("\"bytes\": 107", "\"bytes\": 108", "`bytes` is 108, which is not the sum of the bytes in it"),
+            ("app:1\"", "app:2\"", "`entries[1].reference`: `docker.io/acme/app:2` is in the plan already"),
             (
                 "layers/x.erofs",
                 "layers/../../x",
                 "`collect[0].path`: `layers/../../x` is not a path inside the cache",
             ),
-            ("layers/x.erofs", "/etc/passwd", "`collect[0].path`: `/etc/passwd` is not a path inside the cache"),
+            (
+                "layers/x.erofs",
+                "/etc/passwd",
+                "`collect[0].path`: `/etc/passwd` is not a path inside the cache",
+            ),
             (
                 "\"decision\": \"keep\"",
                 "\"decision\": \"remove\"",
                 "`report.image_refs_removed` is 1, and 2 entries are to be removed",
             ),
-            (
-                "\"sha256:",
-                "\"sha256:0",
-                "`entries[0].manifest_digest`: ",
-            ),
+            ("\"sha256:", "\"sha256:0", "`entries[0].manifest_digest`: "),
             ("\"reason\"", "\"raeson\"", "unknown field `raeson`"),
             ("\"bytes\": 100", "\"bytes\": 18446744073709551615", "`bytes` is 107"),
         ];

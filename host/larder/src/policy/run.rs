@@ -57,7 +57,11 @@ pub struct RunStats {
 impl PolicyRun {
     /// A run at this instant, without config and with the grant that changes nothing.
     pub fn new(now: DateTime<Utc>) -> Self {
-        Self { config: serde_json::Value::Object(serde_json::Map::new()), grant: GrantDocument::default(), now }
+        Self {
+            config: serde_json::Value::Object(serde_json::Map::new()),
+            grant: GrantDocument::default(),
+            now,
+        }
     }
 
     /// The same with this config, which has to be a JSON object. Whether it suits the policy, the policy says.
@@ -117,9 +121,8 @@ impl Policy {
         let session = Session::new(source, Access::new(grant.clone(), *now))?;
         let request = Request { now: convert::datetime(*now), config: config.to_string() };
         let mut instance = Instance::new(self, &prepared, Some(session), limits.clone(), started)?;
-        let answer = instance.enter("evaluate", |policy, store| {
-            policy.larder_image_policy().call_evaluate(store, &request)
-        })?;
+        let answer = instance
+            .enter("evaluate", |policy, store| policy.larder_image_policy().call_evaluate(store, &request))?;
         if started.elapsed() > limits.time {
             // A call to the host outlasted the deadline, and the guest returned before its clock ticked.
             return Err(PolicyError::limit(LimitKey::Time, limits));
@@ -133,7 +136,8 @@ impl Policy {
         };
         let log_bytes = session.log_bytes;
         let plan = session.into_plan(policy, config.clone(), *now)?;
-        let stats = RunStats { duration: started.elapsed(), host_calls, log_bytes, fuel, memory_bytes: memory };
+        let stats =
+            RunStats { duration: started.elapsed(), host_calls, log_bytes, fuel, memory_bytes: memory };
         Ok(Evaluation { plan, stats })
     }
 }
@@ -143,7 +147,8 @@ pub(super) fn describe(policy: &Policy) -> Result<Description, PolicyError> {
     let limits = Limits::default();
     let prepared = policy.prepared(&limits)?;
     let mut instance = Instance::new(policy, &prepared, None, limits, Instant::now())?;
-    let said = instance.enter("describe", |policy, store| policy.larder_image_policy().call_describe(store))?;
+    let said =
+        instance.enter("describe", |policy, store| policy.larder_image_policy().call_describe(store))?;
     let wrong = |field, problem: &str| PolicyError::InvalidDescription { field, problem: problem.to_owned() };
     let is_word = |text: &str, also: &str| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || also.contains(c);
@@ -163,7 +168,12 @@ pub(super) fn describe(policy: &Policy) -> Result<Description, PolicyError> {
         Ok(schema) if schema.is_object() || schema.is_boolean() => schema,
         _ => return Err(wrong("config-schema", "has to be a JSON Schema: a JSON object or a boolean")),
     };
-    Ok(Description { name: said.name, version: said.version, summary: one_line(&said.summary), config_schema })
+    Ok(Description {
+        name: said.name,
+        version: said.version,
+        summary: one_line(&said.summary),
+        config_schema,
+    })
 }
 
 /// A policy that is being run.
@@ -248,7 +258,9 @@ fn diagnose(error: &wasmtime::Error, state: &mut RunState, during: &'static str)
         return limit(LimitKey::Instances);
     }
     let cause = match trap {
-        Some(Trap::UnreachableCodeReached) => "it gave up (a panic, an abort or a failed assertion)".to_owned(),
+        Some(Trap::UnreachableCodeReached) => {
+            "it gave up (a panic, an abort or a failed assertion)".to_owned()
+        }
         Some(Trap::MemoryOutOfBounds) => "it reached outside its memory".to_owned(),
         Some(Trap::TableOutOfBounds | Trap::IndirectCallToNull | Trap::BadSignature) => {
             "it called a function that is not there".to_owned()

@@ -46,7 +46,9 @@ impl Conditions {
         let handle = &state.handle;
         self.unused.is_none_or(|unused| state.users.is_empty() == unused)
             && self.unused_since.is_none_or(|since| handle.last_used_at.is_none_or(|used| used < since))
-            && self.created_before.is_none_or(|before| handle.created_at.is_some_and(|created| created < before))
+            && self
+                .created_before
+                .is_none_or(|before| handle.created_at.is_some_and(|created| created < before))
             && self.min_size_bytes.is_none_or(|min| handle.size_bytes.is_some_and(|size| size >= min))
             && self.reference.as_ref().is_none_or(|pattern| pattern.matches_text(image.name().as_str()))
     }
@@ -159,16 +161,17 @@ mod tests {
 
     fn conditions() -> impl Strategy<Value = Conditions> {
         let few = || proptest::option::of(0..4_i64);
-        let pattern = proptest::option::of(prop_oneof![Just("docker.io/acme/**"), Just("**:1*"), Just("docker.io/*")]);
-        (pattern, few(), few(), few(), any::<Option<bool>>()).prop_map(|(pattern, since, before, min, unused)| {
-            Conditions {
+        let pattern =
+            proptest::option::of(prop_oneof![Just("docker.io/acme/**"), Just("**:1*"), Just("docker.io/*")]);
+        (pattern, few(), few(), few(), any::<Option<bool>>()).prop_map(
+            |(pattern, since, before, min, unused)| Conditions {
                 reference: pattern.map(|pattern| pattern.parse().expect("a pattern")),
                 unused_since: since.map(at),
                 created_before: before.map(at),
                 min_size_bytes: min,
                 unused,
-            }
-        })
+            },
+        )
     }
 
     /// What the contract says of one image, in as few words.

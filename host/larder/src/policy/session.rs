@@ -127,7 +127,8 @@ impl Session {
 
     pub(super) fn list_usage(&mut self) -> Answer<Vec<usage::ImageUsage>> {
         let present: Vec<_> = self.images.present().map(|(index, _)| index).collect();
-        let bytes = present.iter().map(|&index| convert::RECORD_BYTES + self.images.get(index).reference().len());
+        let bytes =
+            present.iter().map(|&index| convert::RECORD_BYTES + self.images.get(index).reference().len());
         self.carries(present.len(), bytes.sum())?;
         present.into_iter().map(|index| self.usage(index)).collect()
     }
@@ -139,7 +140,8 @@ impl Session {
 
     pub(super) fn reclaimable_bytes(&mut self, references: &[String]) -> Answer<u64> {
         self.carries(references.len(), 0)?;
-        let images: Vec<_> = references.iter().map(|reference| self.find(reference)).collect::<Result<_, _>>()?;
+        let images: Vec<_> =
+            references.iter().map(|reference| self.find(reference)).collect::<Result<_, _>>()?;
         let removal = self.costs.get(&mut *self.source)?;
         Ok(removal.would_free(images).bytes)
     }
@@ -224,9 +226,9 @@ impl Session {
         self.takes(&text)?;
         match self.last_pattern.take_if(|last| last.as_str() == text) {
             Some(pattern) => Ok(pattern),
-            None => text.parse().map_err(|error| {
-                Stop::Answer(types::Error::InvalidReference(format!("{error}")))
-            }),
+            None => {
+                text.parse().map_err(|error| Stop::Answer(types::Error::InvalidReference(format!("{error}"))))
+            }
         }
     }
 
@@ -254,7 +256,11 @@ impl Session {
 
     /// Whether a text that the policy hands over is short enough.
     fn takes(&self, text: &str) -> Answer<()> {
-        if text.len() as u64 > self.limits().string.as_bytes() { Err(self.past(LimitKey::String)) } else { Ok(()) }
+        if text.len() as u64 > self.limits().string.as_bytes() {
+            Err(self.past(LimitKey::String))
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether a list that crosses is short enough.

@@ -24,7 +24,8 @@ impl Costs {
         let removal = match self.0.take() {
             Some(removal) => removal,
             None => {
-                let graph = source.costs().map_err(|error| Stop::End(PolicyError::Source(Box::new(error))))?;
+                let graph =
+                    source.costs().map_err(|error| Stop::End(PolicyError::Source(Box::new(error))))?;
                 Removal::new(Arc::new(graph))
             }
         };
@@ -120,7 +121,8 @@ impl Session {
     /// Stages all of these, or none where a cap refuses. Returns what that frees.
     fn stage(&mut self, images: &[usize], force: bool, by_prune: bool) -> Answer<Freed> {
         let removal = self.costs.get(&mut *self.source)?;
-        let more = if self.access.counts_bytes() { removal.would_free(images.iter().copied()).bytes } else { 0 };
+        let more =
+            if self.access.counts_bytes() { removal.would_free(images.iter().copied()).bytes } else { 0 };
         let total = Total {
             references: self.staged.references + images.len() as u64,
             bytes: self.staged.bytes.saturating_add(more),

@@ -57,7 +57,9 @@ impl Ticker {
         let mut state = self.0.lock();
         if !state.started {
             let shared = Arc::clone(&self.0);
-            std::thread::Builder::new().name("larder-policy-clock".to_owned()).spawn(move || tick(&shared))?;
+            std::thread::Builder::new()
+                .name("larder-policy-clock".to_owned())
+                .spawn(move || tick(&shared))?;
             state.started = true;
         }
         state.running += 1;

@@ -27,7 +27,8 @@ impl UnitError {
 pub struct ByteSize(u64);
 
 const A_SIZE: &str = "a size such as `512B`, `64MiB` or `20GiB`";
-const BINARY_UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+const BINARY_UNITS: [(&str, u64); 4] =
+    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 const DECIMAL_UNITS: [(&str, u64); 4] =
     [("TB", 1_000_000_000_000), ("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)];
 
@@ -290,7 +291,9 @@ mod tests {
     /// A share is a percentage of at most 100, and what it allows is rounded down.
     #[test]
     fn shares() {
-        for (text, whole, part) in [("25%", 41, 10), ("12.5%", 1000, 125), ("0.01%", 9_999, 0), ("100%", 7, 7)] {
+        for (text, whole, part) in
+            [("25%", 41, 10), ("12.5%", 1000, 125), ("0.01%", 9_999, 0), ("100%", 7, 7)]
+        {
             let share: Share = text.parse().expect(text);
             assert_eq!((share.of(whole), share.to_string().as_str()), (part, text));
         }
