@@ -1,8 +1,8 @@
 //! Removes the least recently used images while the cache is above its budget.
 //!
-//! - [`budget`]: the operator's budget, and by how much the cache is above it.
-//! - [`unit`]: what goes or stays together, in the order in which it goes.
-//! - [`sweep`]: one after the other, until the budget is met.
+//! - `budget`: the operator's budget, and by how much the cache is above it.
+//! - `unit`: what goes or stays together, in the order in which it goes.
+//! - `sweep`: one after the other, until the budget is met.
 
 mod budget;
 mod sweep;
