@@ -1,0 +1,46 @@
+//! `cargo xtask TASK`: the tasks behind the README's commands.
+//!
+//! Each installs what it needs and is missing, and can be run again and again.
+
+mod demo;
+mod guests;
+mod shell;
+mod test;
+mod wasm_target;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The tasks of this repository.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Shows the main job on a copy of a real home: list, dry run, plan, apply, explain.
+    Demo,
+    /// Builds every policy to `target/policies/NAME.wasm`.
+    Guests,
+    /// Runs everything that CI runs: format, lints, docs, dependencies, all tests, the demo.
+    Test,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().task {
+        Task::Demo => demo::run_demo(),
+        Task::Guests => guests::run().map(drop),
+        Task::Test => test::run_all(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `cargo xtask test`: everything that CI runs.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+
+use crate::shell::{cargo, command, run, succeeds, target};
+use crate::{demo, guests};
+
+const CARGO_DENY: &str = "0.20.2";
+
+/// Runs every step, and stops at the first that fails.
+pub(crate) fn run_all() -> Result<()> {
+    step("toolchain", toolchain)?;
+    step("format", || run(cargo().args(["fmt", "--all", "--check"])))?;
+    step("guests", || guests::run().map(drop))?;
+    step("lints", || run(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])))?;
+    step("lints without policies", || {
+        run(cargo().args(["clippy", "-p", "larder", "--no-default-features", "--quiet", "--", "-D", "warnings"]))
+    })?;
+    step("lints of the component bindings", || {
+        let mut clippy = cargo();
+        clippy.args(["clippy", "-p", "larder-guest", "--target", "wasm32-unknown-unknown", "--profile", "policy"]);
+        run(clippy.arg("--target-dir").arg(target().join("wasm")).args(["--quiet", "--", "-D", "warnings"]))
+    })?;
+    step("documentation", || {
+        // The program's page would take the place of the library's, which has its name.
+        let mut doc = cargo();
+        doc.args(["doc", "--workspace", "--exclude", "larder-cli", "--no-deps", "--quiet"]);
+        run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+    })?;
+    step("dependencies", || run(&mut cargo_deny()?))?;
+    step("tests", || run(cargo().args(["test", "--workspace", "--quiet"])))?;
+    step("demo", demo::run_demo)
+}
+
+fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    eprintln!("==> {name}");
+    let clock = Instant::now();
+    work().with_context(|| format!("step `{name}`"))?;
+    eprintln!("==> {name}: {} s", clock.elapsed().as_secs());
+    Ok(())
+}
+
+/// The parts of the toolchain that a minimal installation lacks.
+fn toolchain() -> Result<()> {
+    for (subcommand, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
+        if !succeeds(cargo().args([subcommand, "--version"])) {
+            run(command("rustup").args(["component", "add", component]))?;
+        }
+    }
+    Ok(())
+}
+
+/// `cargo deny` over what needs no network: bans, licences and sources.
+fn cargo_deny() -> Result<Command> {
+    let tools = target().join("tools");
+    let program = tools.join("bin/cargo-deny");
+    if !succeeds(command(&program).arg("--version")) {
+        let version = format!("cargo-deny@{CARGO_DENY}");
+        let mut install = cargo();
+        install.args(["install", "--quiet", "--locked", "--no-default-features", &version, "--root"]).arg(&tools);
+        // It runs for a second and is compiled for minutes: the quicker compilation wins.
+        install.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0").env("CARGO_PROFILE_RELEASE_LTO", "off");
+        install.arg("--target-dir").arg(tools.join("build"));
+        run(&mut install)?;
+    }
+    let mut deny = command(program);
+    deny.args(["--log-level", "error", "check", "bans", "licenses", "sources"]);
+    Ok(deny)
+}
