@@ -92,10 +92,18 @@ pub struct MemoryCache {
 impl MemoryCache {
     /// A cache with these images, on a disk of 100 GiB of which half is free.
     pub fn new(images: impl IntoIterator<Item = MemoryImage>) -> Self {
-        let mut images: Vec<_> = images.into_iter().collect();
-        images.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.reference.cmp(&b.reference)));
         let disk = DiskStatus { cache_bytes: 0, capacity_bytes: 100 << 30, available_bytes: 50 << 30 };
-        Self { images, layer_bytes: HashMap::new(), disk }
+        let mut cache = Self { images: images.into_iter().collect(), layer_bytes: HashMap::new(), disk };
+        cache.sort();
+        cache
+    }
+
+    /// The same with one more image.
+    #[must_use]
+    pub fn with_image(mut self, image: MemoryImage) -> Self {
+        self.images.push(image);
+        self.sort();
+        self
     }
 
     /// The same with a layer that takes this many allocated bytes; a layer that is not given takes none.
@@ -110,6 +118,12 @@ impl MemoryCache {
     pub fn with_disk(mut self, disk: DiskStatus) -> Self {
         self.disk = disk;
         self
+    }
+
+    /// Newest created first, as [`CacheSource::images`] wants them.
+    fn sort(&mut self) {
+        self.images
+            .sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.reference.cmp(&b.reference)));
     }
 
     /// Its images, newest created first.

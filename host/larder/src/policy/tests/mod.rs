@@ -1,1 +1,81 @@
-//! Real guests.
+//! Runs over caches in memory: by calls on a session, and by guests written as WebAssembly text.
+
+mod guest;
+mod hostile;
+mod loading;
+mod running;
+mod session;
+mod staging;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::access::Access;
+use super::session::{Session, Stop};
+use super::{Grant, GrantDocument, Guard};
+use crate::state::{MemoryCache, MemoryImage};
+
+const NOW: DateTime<Utc> = DateTime::from_timestamp(1_700_000_000, 0).expect("a time");
+
+fn days_ago(days: i64) -> Option<DateTime<Utc>> {
+    NOW.checked_sub_signed(TimeDelta::days(days))
+}
+
+/// An image with one layer of its own and the layer `base`.
+fn image(reference: &str, age_days: i64) -> MemoryImage {
+    let mut image = MemoryImage::new(reference);
+    image.created_at = days_ago(age_days);
+    image.last_used_at = days_ago(age_days);
+    image.size_bytes = Some(100);
+    image.layers = vec!["base".to_owned(), reference.to_owned()];
+    image
+}
+
+/// Two images of `acme/app`, the older one in use, one of `acme/tool`, pinned, and one of somebody else; each has a
+/// layer of 100 bytes of its own, and they share one of 1000 bytes.
+fn cache() -> MemoryCache {
+    let mut old = image("docker.io/acme/app:1", 20);
+    old.sandboxes = vec!["web".to_owned()];
+    let mut tool = image("docker.io/acme/tool:1", 5);
+    tool.pinned = true;
+    let new = image("docker.io/acme/app:2", 10);
+    let other = image("docker.io/other/secret:1", 30);
+    [old, tool, new, other].into_iter().fold(MemoryCache::new([]).with_layer("base", 1000), |cache, image| {
+        let layer = image.reference.clone();
+        cache.with_image(image).with_layer(layer, 100)
+    })
+}
+
+fn grant(text: &str) -> GrantDocument {
+    text.parse().expect("a grant")
+}
+
+/// May do everything; the guard protects nothing.
+fn everything() -> GrantDocument {
+    let all = || vec!["**".parse().expect("a pattern")];
+    let grant = Grant::default().with_inspect(all()).with_remove(all()).with_force(true).with_prune(true);
+    let guard = Guard::default().with_min_age(std::time::Duration::ZERO);
+    GrantDocument::default().with_grant(grant).with_guard(guard)
+}
+
+fn session(cache: MemoryCache, grant: GrantDocument) -> Session {
+    Session::new(Box::new(cache), Access::new(grant, NOW)).expect("a session")
+}
+
+/// What a call came to, in a few words.
+fn said<T: std::fmt::Debug>(answer: Result<T, Stop>) -> String {
+    use super::bindings::types::Error;
+    match answer {
+        Ok(value) => format!("{value:?}"),
+        Err(Stop::Answer(Error::ImageNotFound(reference))) => format!("not found: {reference}"),
+        Err(Stop::Answer(Error::ImageInUse(users))) => {
+            format!("in use: {} by {:?} {:?}", users.reference, users.sandboxes, users.snapshots)
+        }
+        Err(Stop::Answer(Error::Denied(denial))) => {
+            format!("denied: {:?} of {:?}", denial.right, denial.reference.unwrap_or_default())
+        }
+        Err(Stop::Answer(
+            Error::InvalidReference(message) | Error::Other(message) | Error::Unsupported(message),
+        )) => message,
+        Err(Stop::End(error)) => format!("the end: {error}"),
+    }
+}

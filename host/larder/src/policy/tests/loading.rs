@@ -1,0 +1,110 @@
+//! What is not a policy.
+
+use super::guest::{ENGINE, Guest};
+use crate::policy::{ByteSize, Policy, PolicyEngine};
+
+fn refused(bytes: &[u8]) -> String {
+    Policy::load(&ENGINE, bytes).expect_err("not a policy").to_string()
+}
+
+fn component(text: &str) -> Vec<u8> {
+    wat::parse_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+/// A component that is not a policy is refused in terms of WIT, with what it wants or lacks and what to do.
+#[test]
+fn other_components() {
+    let table = [
+        (
+            r#"(component (import "wasi:sockets/tcp@0.2.0" (instance)))"#,
+            "this policy imports wasi:sockets/tcp@0.2.0; policies get no network; see docs/languages.md",
+        ),
+        (
+            r#"(component (import "wasi:cli/stdout@0.2.3" (instance)))"#,
+            "this policy imports wasi:cli/stdout@0.2.3; policies get no environment and no standard streams: `report.log` takes their place; see docs/languages.md",
+        ),
+        (
+            r#"(component (import "acme:tools/hammer" (instance)))"#,
+            "this policy imports acme:tools/hammer; policies get nothing but `larder:image`; see docs/languages.md",
+        ),
+        (
+            r#"(component (import "larder:image/images@0.2.0" (instance)))"#,
+            "this policy imports larder:image/images@0.2.0; this host speaks larder:image@0.1: rebuild the policy against its `wit/`",
+        ),
+        (
+            r#"(component (import "larder:image/images@0.1.0" (instance (export "fly" (func)))))"#,
+            "this policy imports larder:image/images.fly; this version of `larder:image` does not have it: rebuild against its `wit/`; see docs/languages.md",
+        ),
+        (
+            r#"(component (instance $i) (export "larder:image/policy@0.2.0" (instance $i)))"#,
+            "this policy exports larder:image/policy@0.2.0; this host speaks larder:image@0.1: rebuild the policy against its `wit/`",
+        ),
+        (
+            r#"(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#,
+            "this is not a policy: a component of another world, which exports `wasi:cli/run@0.2.0`; a policy exports `larder:image/policy`: build it for the world `larder:image/image-policy`",
+        ),
+        (
+            "(component)",
+            "this is not a policy: a component of another world, which exports nothing; a policy exports `larder:image/policy`: build it for the world `larder:image/image-policy`",
+        ),
+        (
+            r#"(component (instance $i) (export "larder:image/policy@0.1.0" (instance $i)))"#,
+            "this is not a policy: a component whose `larder:image` has other types than this host's; rebuild it against this host's `wit/`",
+        ),
+        (
+            r#"(component (import "larder:image/images@0.1.0" (instance (export "prune" (func))))
+                (instance $i) (export "larder:image/policy@0.1.0" (instance $i)))"#,
+            "this is not a policy: a component whose `larder:image` has other types than this host's; rebuild it against this host's `wit/`",
+        ),
+        (
+            "(component (core module (memory i64 1)))",
+            "this is not a policy: a component that is damaged, or uses what policies don't have (memory64 must be enabled for 64-bit memories (at offset 0x15)); build it again, without threads, 64-bit memories, exceptions and async",
+        ),
+    ];
+    for (text, expected) in table {
+        assert_eq!(refused(&component(text)), expected);
+    }
+}
+
+/// A policy cut off anywhere is refused, and so are random bytes, with or without the first bytes of a component.
+#[test]
+fn cut_off_and_random_bytes() {
+    let whole = Guest::default().component();
+    for end in 0..whole.len() {
+        match Policy::load(&ENGINE, &whole[..end]) {
+            Err(error) => assert!(error.to_string().starts_with("this is not a policy: "), "{end}: {error}"),
+            // Nothing is missing but what the format lets be missing: a custom section, whose number is 0.
+            Ok(_) => assert_eq!(whole[end], 0, "{end}"),
+        }
+    }
+    assert!(refused(&whole[..whole.len() - 1]).contains("cut off before its end"));
+    // A xorshift generator: the same bytes every time.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    for round in 0..200 {
+        let length = (next() % 500) as usize;
+        let mut bytes: Vec<u8> = (0..length).map(|_| next() as u8).collect();
+        if round % 2 == 0 {
+            bytes.splice(0..0, *b"\0asm\x0d\0\x01\0");
+        }
+        refused(&bytes);
+        // One byte of a good policy is changed: anything may come of that, but a panic.
+        let mut changed = whole.clone();
+        let place = (next() as usize) % changed.len();
+        changed[place] = next() as u8;
+        let _ = Policy::load(&ENGINE, &changed);
+    }
+}
+
+/// Size is looked at before anything is compiled.
+#[test]
+fn large_components() {
+    let engine = PolicyEngine::with_max_component(ByteSize::kib(1)).expect("an engine");
+    let error = Policy::load(&engine, &[0; 2048]).expect_err("too large").to_string();
+    assert_eq!(error, "this policy has 2.0 KiB; this host compiles at most 1.0 KiB");
+}
