@@ -66,17 +66,23 @@ pub fn populate(home: &Path, now: DateTime<Utc>, images: &[ImageSpec]) {
 fn add(index: &Connection, cache: &Path, now: DateTime<Utc>, image: &ImageSpec) {
     let digest = manifest_digest(image.manifest);
     let time = |days: i64| (now - TimeDelta::days(days)).format("%Y-%m-%d %H:%M:%S%.9f").to_string();
-    let known = index.query_row("SELECT id FROM manifest WHERE digest = ?1", [&digest], |row| row.get::<_, i64>(0));
+    let known =
+        index.query_row("SELECT id FROM manifest WHERE digest = ?1", [&digest], |row| row.get::<_, i64>(0));
     let manifest = known.unwrap_or_else(|_| add_manifest(index, cache, &digest, image));
     index
-        .prepare_cached("INSERT INTO image_ref (reference, manifest_id, created_at, updated_at) VALUES (?1, ?2, ?3, ?4)")
+        .prepare_cached(
+            "INSERT INTO image_ref (reference, manifest_id, created_at, updated_at) VALUES (?1, ?2, ?3, ?4)",
+        )
         .and_then(|mut insert| {
             insert.execute(params![image.reference, manifest, time(image.age_days), time(image.unused_days)])
         })
         .expect("a reference");
     let normalized: larder::reference::Reference = image.reference.parse().expect("a reference");
     let key: String = Sha256::digest(normalized.as_str()).iter().map(|byte| format!("{byte:02x}")).collect();
-    write(&cache.join("manifests").join(format!("{key}.json")), format!(r#"{{"manifest_digest":"{digest}"}}"#).as_bytes());
+    write(
+        &cache.join("manifests").join(format!("{key}.json")),
+        format!(r#"{{"manifest_digest":"{digest}"}}"#).as_bytes(),
+    );
     add_user(index, image, manifest, &digest);
 }
 
@@ -91,7 +97,9 @@ fn add_manifest(index: &Connection, cache: &Path, digest: &str, image: &ImageSpe
         })
         .expect("a manifest");
     index
-        .prepare_cached("INSERT INTO config (manifest_id, digest, env, labels) VALUES (?1, ?2, '[\"PATH=/bin\"]', '{}')")
+        .prepare_cached(
+            "INSERT INTO config (manifest_id, digest, env, labels) VALUES (?1, ?2, '[\"PATH=/bin\"]', '{}')",
+        )
         .and_then(|mut insert| insert.execute(params![manifest, digest]))
         .expect("a config");
     let name = digest.replace(':', "_");
@@ -107,7 +115,9 @@ fn add_manifest(index: &Connection, cache: &Path, digest: &str, image: &ImageSpe
             .and_then(|mut insert| insert.query_row([&diff_id], |row| row.get::<_, i64>(0)))
             .expect("a layer");
         index
-            .prepare_cached("INSERT INTO manifest_layer (manifest_id, layer_id, position) VALUES (?1, ?2, ?3)")
+            .prepare_cached(
+                "INSERT INTO manifest_layer (manifest_id, layer_id, position) VALUES (?1, ?2, ?3)",
+            )
             .and_then(|mut insert| insert.execute(params![manifest, layer, position as i64]))
             .expect("a layer of the manifest");
         let file = cache.join("layers").join(format!("{}.erofs", diff_id.replace(':', "_")));
@@ -122,7 +132,10 @@ fn add_user(index: &Connection, image: &ImageSpec, manifest: i64, digest: &str) 
     let name = format!("user of {}", image.reference);
     let sandbox = |manifest: Option<i64>, config: &str| {
         index
-            .execute("INSERT INTO sandbox (name, config, status) VALUES (?1, ?2, 'stopped')", params![name, config])
+            .execute(
+                "INSERT INTO sandbox (name, config, status) VALUES (?1, ?2, 'stopped')",
+                params![name, config],
+            )
             .expect("a sandbox");
         index
             .execute(
@@ -134,7 +147,9 @@ fn add_user(index: &Connection, image: &ImageSpec, manifest: i64, digest: &str) 
     match image.users {
         Users::None => {}
         Users::Sandbox => sandbox(Some(manifest), "{}"),
-        Users::NamedInConfig => sandbox(None, &format!(r#"{{"image":{{"reference":"{}"}}}}"#, image.reference)),
+        Users::NamedInConfig => {
+            sandbox(None, &format!(r#"{{"image":{{"reference":"{}"}}}}"#, image.reference))
+        }
         Users::Snapshot => {
             index
                 .execute(

@@ -11,7 +11,12 @@ use larder_tests::{Home, run};
 /// How many images are listed, or why not.
 fn list(home: &Home) -> Result<usize, String> {
     run(async {
-        let local = LocalBackend::builder().home(home.path()).existing().build().await.map_err(|error| error.to_string())?;
+        let local = LocalBackend::builder()
+            .home(home.path())
+            .existing()
+            .build()
+            .await
+            .map_err(|error| error.to_string())?;
         Image::list_local(&local).await.map(|images| images.len()).map_err(|error| error.to_string())
     })
 }
@@ -20,7 +25,9 @@ fn list(home: &Home) -> Result<usize, String> {
 fn change(home: &Home) -> Result<(), String> {
     run(async {
         let local = home.open().await;
-        Image::remove_local(&local, "docker.io/acme/app00004:v7", false).await.map_err(|error| error.to_string())
+        Image::remove_local(&local, "docker.io/acme/app00004:v7", false)
+            .await
+            .map_err(|error| error.to_string())
     })
 }
 
@@ -74,8 +81,14 @@ fn a_missing_home_is_made() {
 #[test]
 fn other_histories() {
     let table = [
-        ("INSERT INTO seaql_migrations VALUES ('m20991231_000001_future', 0)", "newer microsandbox (`m20991231_000001_future`)"),
-        ("DELETE FROM seaql_migrations WHERE version = 'm20260531_000001_create_sandbox_labels'", "lacks `m20260531_000001_create_sandbox_labels`"),
+        (
+            "INSERT INTO seaql_migrations VALUES ('m20991231_000001_future', 0)",
+            "newer microsandbox (`m20991231_000001_future`)",
+        ),
+        (
+            "DELETE FROM seaql_migrations WHERE version = 'm20260531_000001_create_sandbox_labels'",
+            "lacks `m20260531_000001_create_sandbox_labels`",
+        ),
         ("DELETE FROM seaql_migrations WHERE version > 'm20260901'", "26 of 33 migrations"),
         ("DELETE FROM seaql_migrations", "without migration history"),
         ("DROP TABLE seaql_migrations", "without migration history"),
@@ -97,7 +110,10 @@ fn installations() {
         ));
         home
     };
-    assert_refused(&lease(std::process::id(), "2099-01-01 00:00:00"), &format!("by process {}", std::process::id()));
+    assert_refused(
+        &lease(std::process::id(), "2099-01-01 00:00:00"),
+        &format!("by process {}", std::process::id()),
+    );
     assert_eq!(change(&lease(std::process::id(), "2020-01-01 00:00:00")), Ok(()));
     let mut ended = Command::new("true").spawn().expect("a process");
     ended.wait().expect("its end");
@@ -181,7 +197,9 @@ fn a_read_only_home() {
         let home = Home::fixture();
         let index = home.index();
         if with_log {
-            index.execute_batch("PRAGMA wal_autocheckpoint = 0; DELETE FROM image_ref WHERE id = 1").expect("a change");
+            index
+                .execute_batch("PRAGMA wal_autocheckpoint = 0; DELETE FROM image_ref WHERE id = 1")
+                .expect("a change");
             let log = home.path().join("db/msb.db-wal");
             let copy = fs::read(&log).expect("the log");
             drop(index);

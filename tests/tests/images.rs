@@ -45,7 +45,12 @@ fn references_are_matched_in_any_spelling() {
             Err(MicrosandboxError::ImageNotFound(reference)) => format!("{reference}: not found"),
             Err(error) => error.to_string(),
         };
-        for spelling in ["python:3.12", "library/python:3.12", "docker.io/library/python:3.12", "index.docker.io/python:3.12"] {
+        for spelling in [
+            "python:3.12",
+            "library/python:3.12",
+            "docker.io/library/python:3.12",
+            "index.docker.io/python:3.12",
+        ] {
             assert_eq!(found(spelling).await, "python:3.12", "{spelling}");
         }
         assert_eq!(found("acme/app00004:v7").await, "docker.io/acme/app00004:v7");
@@ -68,7 +73,11 @@ fn prune_equals_the_sdk() {
         (38, 37, 222),
         "{report:?}"
     );
-    assert_eq!((report.fsmeta_removed, report.vmdk_removed, report.skipped_in_use), (37, 37, 0), "{report:?}");
+    assert_eq!(
+        (report.fsmeta_removed, report.vmdk_removed, report.skipped_in_use),
+        (37, 37, 0),
+        "{report:?}"
+    );
     assert_eq!(report.bytes_reclaimed, Some(before - allocated(&home)));
     let left = ["docker.io/acme/app00000:v0", "docker.io/acme/app00001:v0", "docker.io/acme/app00002:v0"];
     assert_eq!(home.texts("SELECT reference FROM image_ref"), left.map(str::to_owned).into());
@@ -80,7 +89,9 @@ fn prune_equals_the_sdk() {
 fn allocated(home: &Home) -> u64 {
     let files = |room: &str| {
         let room_path = home.cache().join(room);
-        home.files(room).into_iter().map(move |name| std::fs::metadata(room_path.join(name)).expect("a file").blocks() * 512)
+        home.files(room)
+            .into_iter()
+            .map(move |name| std::fs::metadata(room_path.join(name)).expect("a file").blocks() * 512)
     };
     ["layers", "fsmeta", "vmdk", "manifests"].into_iter().flat_map(files).sum()
 }

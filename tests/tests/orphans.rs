@@ -36,18 +36,32 @@ fn verify_and_repair() {
     put(&layers.join(orphan(3)), "leased", 90);
     put(&layers.join("notes.txt"), "mine", 90);
     let lease = home.lease("layers", &orphan(3));
-    fs::remove_file(layers.join("sha256_d000000000000000000000000000000000000000000000000000000000000030.erofs")).expect("lost");
-    put(&layers.join("sha256_d000000000000000000000000000000000000000000000000000000000000031.erofs"), "cut", 90);
+    fs::remove_file(
+        layers.join("sha256_d000000000000000000000000000000000000000000000000000000000000030.erofs"),
+    )
+    .expect("lost");
+    put(
+        &layers.join("sha256_d000000000000000000000000000000000000000000000000000000000000031.erofs"),
+        "cut",
+        90,
+    );
 
     let found = |report: &VerifyReport, kind| -> Vec<String> {
         let of_kind = report.findings.iter().filter(|finding| finding.kind == kind);
-        of_kind.map(|finding| finding.path.file_name().expect("a name").to_string_lossy().into_owned()).collect()
+        of_kind
+            .map(|finding| finding.path.file_name().expect("a name").to_string_lossy().into_owned())
+            .collect()
     };
     let report = verify(&home, Repair::ReportOnly);
     assert_eq!(found(&report, FindingKind::Orphan), [orphan(1), orphan(2), orphan(3)]);
     assert_eq!(found(&report, FindingKind::Foreign), ["notes.txt"]);
-    assert_eq!(found(&report, FindingKind::WrongSize), ["sha256_d000000000000000000000000000000000000000000000000000000000000031.erofs"]);
-    assert!(found(&report, FindingKind::Missing).contains(&"sha256_d000000000000000000000000000000000000000000000000000000000000030.erofs".to_owned()));
+    assert_eq!(
+        found(&report, FindingKind::WrongSize),
+        ["sha256_d000000000000000000000000000000000000000000000000000000000000031.erofs"]
+    );
+    assert!(found(&report, FindingKind::Missing).contains(
+        &"sha256_d000000000000000000000000000000000000000000000000000000000000030.erofs".to_owned()
+    ));
     assert!(report.findings.iter().all(|finding| finding.repair.is_none()));
 
     let report = verify(&home, Repair::RemoveOrphans);
@@ -70,7 +84,9 @@ fn verify_and_repair() {
 fn prune_collects_what_microsandbox_leaves() {
     let home = Home::fixture();
     let cache = home.cache();
-    let [kept, gone] = ["10", "27"].map(|number| format!("sha256_a0000000000000000000000000000000000000000000000000000000000000{number}.json"));
+    let [kept, gone] = ["10", "27"].map(|number| {
+        format!("sha256_a0000000000000000000000000000000000000000000000000000000000000{number}.json")
+    });
     let [kept_blob, gone_blob] = ["1", "2"].map(|digit| digit.repeat(64));
     put(&cache.join("flat/refs").join(&kept), &format!(r#"{{"artifact":"sha256:{kept_blob}"}}"#), 90);
     put(&cache.join("flat/refs").join(&gone), &format!(r#"{{"artifact":"sha256:{gone_blob}"}}"#), 90);
@@ -95,7 +111,10 @@ fn an_unreadable_record_protects_flat_disks() {
     let home = Home::fixture();
     let refs = home.cache().join("flat/refs");
     let blob = home.cache().join(format!("flat/blobs/sha256_{}.raw", "1".repeat(64)));
-    fs::create_dir_all(refs.join("sha256_a000000000000000000000000000000000000000000000000000000000000010.json")).expect("a directory");
+    fs::create_dir_all(
+        refs.join("sha256_a000000000000000000000000000000000000000000000000000000000000010.json"),
+    )
+    .expect("a directory");
     put(&blob, "disk", 90);
     run(async { Image::prune_local(&home.open().await).await }).expect("a report");
     assert!(blob.exists());

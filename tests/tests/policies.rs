@@ -36,8 +36,20 @@ enum Is {
     FromArchive,
 }
 
-fn row(reference: &'static str, created_days: i64, used_days: impl Into<Option<i64>>, decision: &'static str) -> Row {
-    Row { reference, created_days, used_days: used_days.into(), is: Is::Free, layer: (reference, 100), decision }
+fn row(
+    reference: &'static str,
+    created_days: i64,
+    used_days: impl Into<Option<i64>>,
+    decision: &'static str,
+) -> Row {
+    Row {
+        reference,
+        created_days,
+        used_days: used_days.into(),
+        is: Is::Free,
+        layer: (reference, 100),
+        decision,
+    }
 }
 
 impl Row {
@@ -122,7 +134,8 @@ fn run_component(name: &str, config: &str, rows: &[Row]) -> Vec<String> {
         cache = cache.with_layer(row.layer.0, row.layer.1 * KIB);
     }
     let grant = GrantDocument::from_toml("[grant]\nremove = [\"**\"]\n", "grant.toml").expect("a grant");
-    let run = PolicyRun::new(now()).with_config(serde_json::from_str(config).expect("a config")).with_grant(grant);
+    let run =
+        PolicyRun::new(now()).with_config(serde_json::from_str(config).expect("a config")).with_grant(grant);
     let plan = policy.evaluate(Box::new(cache), &run).expect("a plan").plan;
     let line = |entry: &larder::policy::PlanEntry| {
         let decision = if entry.decision == Decision::Remove { "remove" } else { "keep" };
@@ -138,7 +151,9 @@ fn component(name: &str) -> PathBuf {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let built = Command::new(env!("CARGO")).args(["xtask", "guests"]).current_dir(&root).status();
         assert!(built.is_ok_and(|status| status.success()), "`cargo xtask guests` failed");
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from).join("policies")
+        std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| root.join("target"), PathBuf::from)
+            .join("policies")
     });
     directory.join(name).with_extension("wasm")
 }
@@ -150,8 +165,18 @@ fn keep_recent() {
         "keep-recent",
         r#"{"keep": 1, "used-within": "7d"}"#,
         &[
-            row("docker.io/acme/a:1", 30, 30, "remove: 4th newest of docker.io/acme/a, last used 30d ago, which is longer than 7d"),
-            row("docker.io/acme/a:2", 20, 5, "keep: 3rd newest of docker.io/acme/a, last used 5d ago, which is within 7d"),
+            row(
+                "docker.io/acme/a:1",
+                30,
+                30,
+                "remove: 4th newest of docker.io/acme/a, last used 30d ago, which is longer than 7d",
+            ),
+            row(
+                "docker.io/acme/a:2",
+                20,
+                5,
+                "keep: 3rd newest of docker.io/acme/a, last used 5d ago, which is within 7d",
+            ),
             row("docker.io/acme/a:3", 10, 10, "keep: pinned by the operator").is(Is::Pinned),
             row("docker.io/acme/a:4", 5, 5, "keep: the newest of docker.io/acme/a"),
             row("docker.io/acme/b:1", 90, 90, "keep: in use by 1 sandbox").is(Is::Sandboxed),
@@ -169,9 +194,19 @@ fn max_age() {
         &[
             row("docker.io/acme/a:1", 90, 8, "remove: last used 8d ago, which is longer than 7d"),
             row("docker.io/acme/a:2", 90, 7, "keep: last used 7d ago, which is within 7d"),
-            row("docker.io/acme/a:3", 8, None, "remove: never used and created 8d ago, which is longer than 7d"),
-            row("docker.io/acme/b:1", 90, 20, "keep: loaded from an archive and last used 20d ago, which is within 30d")
-                .is(Is::FromArchive),
+            row(
+                "docker.io/acme/a:3",
+                8,
+                None,
+                "remove: never used and created 8d ago, which is longer than 7d",
+            ),
+            row(
+                "docker.io/acme/b:1",
+                90,
+                20,
+                "keep: loaded from an archive and last used 20d ago, which is within 30d",
+            )
+            .is(Is::FromArchive),
             row("docker.io/acme/b:2", 90, 90, "keep: in use by 1 snapshot").is(Is::Snapshotted),
         ],
     );
@@ -184,10 +219,28 @@ fn disk_budget() {
         "disk-budget",
         r#"{"max-bytes": "250KiB"}"#,
         &[
-            row("docker.io/acme/a:1", 90, 50, "keep: in use by 1 sandbox").is(Is::Sandboxed).layer("base", 100),
-            row("docker.io/acme/b:1", 90, 40, "keep: last used 40d ago; images that stay hold all that it has").layer("base", 100),
-            row("docker.io/acme/c:1", 90, 30, "remove: last used 30d ago; frees 100KiB of the 150KiB above the budget"),
-            row("docker.io/acme/d:1", 90, 20, "remove: last used 20d ago; frees 100KiB of the 50KiB above the budget"),
+            row("docker.io/acme/a:1", 90, 50, "keep: in use by 1 sandbox")
+                .is(Is::Sandboxed)
+                .layer("base", 100),
+            row(
+                "docker.io/acme/b:1",
+                90,
+                40,
+                "keep: last used 40d ago; images that stay hold all that it has",
+            )
+            .layer("base", 100),
+            row(
+                "docker.io/acme/c:1",
+                90,
+                30,
+                "remove: last used 30d ago; frees 100KiB of the 150KiB above the budget",
+            ),
+            row(
+                "docker.io/acme/d:1",
+                90,
+                20,
+                "remove: last used 20d ago; frees 100KiB of the 50KiB above the budget",
+            ),
             row("docker.io/acme/e:1", 90, 10, "keep: last used 10d ago; the budget is met without it"),
         ],
     );

@@ -17,13 +17,23 @@ use proptest::prelude::*;
 /// Something that is done to a home.
 #[derive(Debug, Clone)]
 enum Step {
-    Remove { image: usize, force: bool },
+    Remove {
+        image: usize,
+        force: bool,
+    },
     Prune,
     /// As a policy would have it: these images, forced or not.
-    Plan { images: Vec<usize>, force: bool },
-    Pin { image: usize },
+    Plan {
+        images: Vec<usize>,
+        force: bool,
+    },
+    Pin {
+        image: usize,
+    },
     /// An operation begins to hold the image, as a pull or a starting sandbox does.
-    Lease { image: usize },
+    Lease {
+        image: usize,
+    },
     /// The sandboxes and snapshots of a home are removed.
     FreeAll,
 }
@@ -56,14 +66,15 @@ fn case() -> impl Strategy<Value = Case> {
     ];
     let linked = prop::option::of((0..4_u32, 4..8_u32));
     (layers, images, linked, prop::collection::vec(step, 1..6)).prop_map(|(layers, images, linked, steps)| {
-        let images = images.into_iter().enumerate().map(|(number, (manifest, users, unused_days))| ImageSpec {
-            reference: format!("docker.io/acme/app:{number}"),
-            manifest,
-            layers: layers[manifest as usize].clone(),
-            users,
-            age_days: 100,
-            unused_days,
-        });
+        let images =
+            images.into_iter().enumerate().map(|(number, (manifest, users, unused_days))| ImageSpec {
+                reference: format!("docker.io/acme/app:{number}"),
+                manifest,
+                layers: layers[manifest as usize].clone(),
+                users,
+                age_days: 100,
+                unused_days,
+            });
         Case { images: images.collect(), linked, steps }
     })
 }
@@ -101,7 +112,13 @@ fn link(home: &Home, first: u32, second: u32) {
     }
 }
 
-async fn take(home: &Home, local: &LocalBackend, case: &Case, step: &Step, leases: &mut BTreeMap<String, fs::File>) {
+async fn take(
+    home: &Home,
+    local: &LocalBackend,
+    case: &Case,
+    step: &Step,
+    leases: &mut BTreeMap<String, fs::File>,
+) {
     let reference = |image: usize| &case.images[image % case.images.len()].reference;
     let before = allocated(&home.cache());
     match step {
@@ -132,7 +149,13 @@ async fn take(home: &Home, local: &LocalBackend, case: &Case, step: &Step, lease
     }
 }
 
-async fn remove(home: &Home, local: &LocalBackend, reference: &str, force: bool, leases: &BTreeMap<String, fs::File>) {
+async fn remove(
+    home: &Home,
+    local: &LocalBackend,
+    reference: &str,
+    force: bool,
+    leases: &BTreeMap<String, fs::File>,
+) {
     let is_there = home.texts("SELECT reference FROM image_ref").contains(reference);
     let protected = needed(home).contains(reference) && !force || leased(home, leases).contains(reference);
     match Image::remove_local(local, reference, force).await {
@@ -171,7 +194,8 @@ async fn apply(
     drop(snapshot);
 
     let held = leased(home, leases);
-    let stay = &home.texts("SELECT reference FROM image_ref") - &plan.removals().map(|entry| entry.reference.clone()).collect();
+    let stay = &home.texts("SELECT reference FROM image_ref")
+        - &plan.removals().map(|entry| entry.reference.clone()).collect();
     let report = local.apply(&plan).await.expect("a report");
     let left = home.texts("SELECT reference FROM image_ref");
     assert!(stay.is_subset(&left) && (&left - &stay).is_subset(&held), "{left:?}");
@@ -216,7 +240,11 @@ async fn check(home: &Home, local: &LocalBackend, leases: &BTreeMap<String, fs::
     for finding in &report.findings {
         // Metadata outlives its reference while a sandbox uses the image, and is collected after it.
         let is_late_metadata = finding.kind == FindingKind::Orphan && finding.path.starts_with("manifests");
-        assert!(is_late_metadata || finding.kind == FindingKind::WrongMagic && finding.path.starts_with("manifests"), "{finding:?}");
+        assert!(
+            is_late_metadata
+                || finding.kind == FindingKind::WrongMagic && finding.path.starts_with("manifests"),
+            "{finding:?}"
+        );
     }
     assert_eq!(home.count("SELECT count(*) FROM pragma_foreign_key_check"), 0);
     assert_eq!(home.count("SELECT count(*) FROM larder_deletion"), 0);

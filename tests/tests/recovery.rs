@@ -9,7 +9,8 @@ use larder::maintenance::{FindingKind, Repair, VerifyDepth};
 use larder::{Image, MicrosandboxError};
 use larder_tests::{Home, run};
 
-const IN_USE: [&str; 3] = ["docker.io/acme/app00000:v0", "docker.io/acme/app00001:v0", "docker.io/acme/app00002:v0"];
+const IN_USE: [&str; 3] =
+    ["docker.io/acme/app00000:v0", "docker.io/acme/app00001:v0", "docker.io/acme/app00002:v0"];
 
 /// Runs an operation that ends at a failpoint. Says whether it got there.
 fn crash(home: &Home, operation: &str, reference: &str, failpoint: &str, nth: u32) -> bool {
@@ -45,11 +46,17 @@ fn assert_no_row_without_artifact(home: &Home, when: &str) {
 fn assert_finished(home: &Home, when: &str) {
     assert_no_row_without_artifact(home, when);
     assert_eq!(home.count("SELECT count(*) FROM larder_deletion"), 0, "{when}: records are left");
-    let report = run(async { home.open().await.verify(VerifyDepth::Shallow, Repair::ReportOnly).await }).expect("a report");
-    let orphans: Vec<_> = report.findings.iter().filter(|finding| finding.kind == FindingKind::Orphan).collect();
+    let report = run(async { home.open().await.verify(VerifyDepth::Shallow, Repair::ReportOnly).await })
+        .expect("a report");
+    let orphans: Vec<_> =
+        report.findings.iter().filter(|finding| finding.kind == FindingKind::Orphan).collect();
     assert!(orphans.is_empty(), "{when}: {orphans:?}");
     for reference in IN_USE {
-        assert_eq!(home.count(&format!("SELECT count(*) FROM image_ref WHERE reference = '{reference}'")), 1, "{when}");
+        assert_eq!(
+            home.count(&format!("SELECT count(*) FROM image_ref WHERE reference = '{reference}'")),
+            1,
+            "{when}"
+        );
     }
     // Whoever goes on finds a home in order.
     run(async { Image::prune_local(&home.open().await).await }).expect("a prune");
@@ -81,7 +88,9 @@ fn every_step_can_be_the_last() {
 /// What was committed is gone for good, what was not is there as before: a removal is never seen half done.
 #[test]
 fn a_removal_is_whole_or_not_at_all() {
-    for (failpoint, references) in [("removal.recorded", 41), ("removal.committed", 40), ("removal.unlinking", 40)] {
+    for (failpoint, references) in
+        [("removal.recorded", 41), ("removal.committed", 40), ("removal.unlinking", 40)]
+    {
         let home = Home::fixture();
         assert!(crash(&home, "remove", "docker.io/acme/app00004:v7", failpoint, 1));
         assert_eq!(home.count("SELECT count(*) FROM image_ref"), references, "{failpoint}");

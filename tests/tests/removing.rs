@@ -18,7 +18,8 @@ fn remove(home: &Home, reference: &str, force: bool) -> Result<(), MicrosandboxE
 }
 
 fn rows(home: &Home) -> [i64; 5] {
-    ["image_ref", "manifest", "config", "layer", "manifest_layer"].map(|table| home.count(&format!("SELECT count(*) FROM {table}")))
+    ["image_ref", "manifest", "config", "layer", "manifest_layer"]
+        .map(|table| home.count(&format!("SELECT count(*) FROM {table}")))
 }
 
 fn files(home: &Home) -> [usize; 4] {
@@ -76,7 +77,9 @@ fn a_config_protects_what_it_names() {
                INSERT INTO sandbox_rootfs (sandbox_id, manifest_id, mode) VALUES (9, NULL, 'layered');"#
         ));
         match remove(&home, UNUSED, false) {
-            Err(MicrosandboxError::ImageInUse(message)) => assert!(message.ends_with("sandbox `unbound`"), "{message}"),
+            Err(MicrosandboxError::ImageInUse(message)) => {
+                assert!(message.ends_with("sandbox `unbound`"), "{message}")
+            }
             other => panic!("{name}: {other:?}"),
         }
         let report = run(async { Image::prune_local(&home.open().await).await }).expect("a report");
@@ -124,7 +127,9 @@ fn a_lease_protects() {
         let lease = home.lease(room, &name);
         for force in [false, true] {
             match remove(&home, UNUSED, force) {
-                Err(MicrosandboxError::ImageInUse(message)) => assert!(message.contains("live operation"), "{message}"),
+                Err(MicrosandboxError::ImageInUse(message)) => {
+                    assert!(message.contains("live operation"), "{message}")
+                }
                 other => panic!("{room}: {other:?}"),
             }
         }
@@ -148,7 +153,9 @@ fn a_pin_protects() {
         assert_eq!(local.pins().await.expect("pins"), [UNUSED]);
         assert_eq!(Image::prune_local(&local).await.expect("a report").image_refs_removed, 37);
         match Image::remove_local(&local, UNUSED, false).await {
-            Err(MicrosandboxError::ImageInUse(message)) => assert!(message.ends_with("is pinned"), "{message}"),
+            Err(MicrosandboxError::ImageInUse(message)) => {
+                assert!(message.ends_with("is pinned"), "{message}")
+            }
             other => panic!("{other:?}"),
         }
         Image::remove_local(&local, UNUSED, true).await.expect("removed");
@@ -167,17 +174,22 @@ fn prune_passes_what_is_broken() {
          UPDATE layer SET diff_id = 'sha256:../../../etc/passwd' WHERE id = 100;",
     );
     let layers = home.cache().join("layers");
-    let directory = layers.join("sha256_d000000000000000000000000000000000000000000000000000000000000030.erofs");
+    let directory =
+        layers.join("sha256_d000000000000000000000000000000000000000000000000000000000000030.erofs");
     fs::remove_file(&directory).expect("a layer taken away");
     fs::create_dir_all(directory.join("inside")).expect("a directory in its place");
-    fs::remove_file(layers.join("sha256_d000000000000000000000000000000000000000000000000000000000000031.erofs")).expect("a layer lost");
+    fs::remove_file(
+        layers.join("sha256_d000000000000000000000000000000000000000000000000000000000000031.erofs"),
+    )
+    .expect("a layer lost");
     let stray = layers.join("notes.txt");
     fs::write(&stray, "mine").expect("a stray file");
     let report = run(async { Image::prune_local(&home.open().await).await }).expect("a report");
     assert_eq!((report.image_refs_removed, report.manifests_removed, report.layers_removed), (38, 37, 222));
     assert!(directory.join("inside").exists() && stray.exists());
     assert_eq!(home.count("SELECT count(*) FROM larder_deletion"), 0);
-    let verified = run(async { home.open().await.verify(VerifyDepth::Shallow, Repair::ReportOnly).await }).expect("a report");
+    let verified = run(async { home.open().await.verify(VerifyDepth::Shallow, Repair::ReportOnly).await })
+        .expect("a report");
     let foreign = verified.findings.iter().filter(|finding| finding.kind == FindingKind::Foreign).count();
     assert_eq!(foreign, 2, "{:?}", verified.findings);
 }

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::shell::{cargo, command, root, run, target, words};
 use crate::guests;
+use crate::shell::{cargo, command, root, run, target, words};
 
 const GRANT: &str = r#"# What the policy may do on this host.
 [grant]
@@ -55,18 +55,21 @@ impl Demo {
     fn set_up() -> Result<Self> {
         let directory = target().join("demo");
         if directory.exists() {
-            fs::remove_dir_all(&directory).with_context(|| format!("could not remove `{}`", directory.display()))?;
+            fs::remove_dir_all(&directory)
+                .with_context(|| format!("could not remove `{}`", directory.display()))?;
         }
         let demo = Self {
             home: directory.join("home"),
             grant: directory.join("grant.toml"),
             plan: directory.join("plan.json"),
         };
-        fs::create_dir_all(&demo.home).with_context(|| format!("could not make `{}`", demo.home.display()))?;
+        fs::create_dir_all(&demo.home)
+            .with_context(|| format!("could not make `{}`", demo.home.display()))?;
         // The owner of the files is whoever unpacks them, which a home insists on.
         let archive = root().join("tests/fixtures/msb-0.7.13-41.tar.gz");
         run(command("tar").args(["--no-same-owner", "-xzf"]).arg(archive).arg("-C").arg(&demo.home))?;
-        fs::write(&demo.grant, GRANT).with_context(|| format!("could not write `{}`", demo.grant.display()))?;
+        fs::write(&demo.grant, GRANT)
+            .with_context(|| format!("could not write `{}`", demo.grant.display()))?;
         Ok(demo)
     }
 

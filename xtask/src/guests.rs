@@ -27,7 +27,8 @@ pub(crate) fn run() -> Result<Vec<PathBuf>> {
     fs::create_dir_all(&components).with_context(|| format!("could not make `{}`", components.display()))?;
     let mut made = Vec::new();
     for name in names {
-        let module = modules.join("wasm32-unknown-unknown/policy").join(name.replace('-', "_")).with_extension("wasm");
+        let module =
+            modules.join("wasm32-unknown-unknown/policy").join(name.replace('-', "_")).with_extension("wasm");
         let component = components.join(&name).with_extension("wasm");
         make_component(&module, &component).with_context(|| format!("the policy `{name}`"))?;
         made.push(component);
@@ -39,7 +40,9 @@ pub(crate) fn run() -> Result<Vec<PathBuf>> {
 fn names() -> Result<Vec<String>> {
     let directory = shell::root().join("guest/policies");
     let mut names = Vec::new();
-    for entry in fs::read_dir(&directory).with_context(|| format!("could not read `{}`", directory.display()))? {
+    for entry in
+        fs::read_dir(&directory).with_context(|| format!("could not read `{}`", directory.display()))?
+    {
         let entry = entry?;
         if entry.path().join("Cargo.toml").exists() {
             names.push(entry.file_name().to_string_lossy().into_owned());

@@ -15,13 +15,32 @@ pub(crate) fn run_all() -> Result<()> {
     step("toolchain", toolchain)?;
     step("format", || run(cargo().args(["fmt", "--all", "--check"])))?;
     step("guests", || guests::run().map(drop))?;
-    step("lints", || run(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])))?;
+    step("lints", || {
+        run(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+    })?;
     step("lints without policies", || {
-        run(cargo().args(["clippy", "-p", "larder", "--no-default-features", "--quiet", "--", "-D", "warnings"]))
+        run(cargo().args([
+            "clippy",
+            "-p",
+            "larder",
+            "--no-default-features",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ]))
     })?;
     step("lints of the component bindings", || {
         let mut clippy = cargo();
-        clippy.args(["clippy", "-p", "larder-guest", "--target", "wasm32-unknown-unknown", "--profile", "policy"]);
+        clippy.args([
+            "clippy",
+            "-p",
+            "larder-guest",
+            "--target",
+            "wasm32-unknown-unknown",
+            "--profile",
+            "policy",
+        ]);
         run(clippy.arg("--target-dir").arg(target().join("wasm")).args(["--quiet", "--", "-D", "warnings"]))
     })?;
     step("documentation", || {
@@ -60,7 +79,9 @@ fn cargo_deny() -> Result<Command> {
     if !succeeds(command(&program).arg("--version")) {
         let version = format!("cargo-deny@{CARGO_DENY}");
         let mut install = cargo();
-        install.args(["install", "--quiet", "--locked", "--no-default-features", &version, "--root"]).arg(&tools);
+        install
+            .args(["install", "--quiet", "--locked", "--no-default-features", &version, "--root"])
+            .arg(&tools);
         // It runs for a second and is compiled for minutes: the quicker compilation wins.
         install.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0").env("CARGO_PROFILE_RELEASE_LTO", "off");
         install.arg("--target-dir").arg(tools.join("build"));

@@ -32,11 +32,17 @@ impl WasmCompiler {
         }
         eprintln!("rustup has no target `{TARGET}`: installing Debian's compiler instead");
         let install = ["install", "-y", "--no-install-recommends"];
-        let installed = run(command("apt-get").args(["update", "-q"]))
-            .and_then(|()| run(command("apt-get").args(install).args(DEBIAN_PACKAGES).env("DEBIAN_FRONTEND", "noninteractive")));
+        let installed = run(command("apt-get").args(["update", "-q"])).and_then(|()| {
+            run(command("apt-get")
+                .args(install)
+                .args(DEBIAN_PACKAGES)
+                .env("DEBIAN_FRONTEND", "noninteractive"))
+        });
         match installed {
             Ok(()) if has_debian_compiler() => Ok(Self::Debian),
-            Ok(()) => bail!("Debian's `rust-web-src` was installed, and its sources are not where they should be"),
+            Ok(()) => {
+                bail!("Debian's `rust-web-src` was installed, and its sources are not where they should be")
+            }
             Err(error) => bail!(
                 "there is no compiler for `{TARGET}`: run `rustup target add {TARGET}`, or, as root on Debian, \
                  `apt-get install {}` ({error:#})",

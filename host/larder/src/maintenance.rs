@@ -74,7 +74,8 @@ impl LocalBackend {
     /// Where the home cannot be read.
     pub async fn snapshot(&self) -> MicrosandboxResult<Box<dyn CacheSource>> {
         let catalog = std::sync::Arc::clone(self.catalog());
-        blocking("look at the index", move || Ok(Box::new(Snapshot::open(&catalog)?) as Box<dyn CacheSource>)).await
+        blocking("look at the index", move || Ok(Box::new(Snapshot::open(&catalog)?) as Box<dyn CacheSource>))
+            .await
     }
 
     /// Compares the index with the files: what is missing, what is damaged, what nothing owns.

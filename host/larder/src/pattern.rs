@@ -56,7 +56,8 @@ impl FromStr for ReferencePattern {
     type Err = PatternError;
 
     fn from_str(text: &str) -> Result<Self, PatternError> {
-        let error = |position, expected| PatternError { text: text.chars().take(80).collect(), position, expected };
+        let error =
+            |position, expected| PatternError { text: text.chars().take(80).collect(), position, expected };
         if text.is_empty() {
             return Err(error(1, "expected a reference, in which `*` and `**` stand for any text"));
         }
@@ -76,7 +77,9 @@ impl FromStr for ReferencePattern {
                     }
                     regex.push_str(if across { ".*" } else { "[^/:@]*" });
                 }
-                'a'..='z' | 'A'..='Z' | '0'..='9' | '/' | ':' | '@' | '-' | '_' | '+' => regex.push(character),
+                'a'..='z' | 'A'..='Z' | '0'..='9' | '/' | ':' | '@' | '-' | '_' | '+' => {
+                    regex.push(character)
+                }
                 '.' => regex.push_str("\\."),
                 _ => return Err(error(index + 1, "expected a letter, a digit, or one of `/:@.-_+*`")),
             }

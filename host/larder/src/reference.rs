@@ -52,10 +52,15 @@ impl Reference {
             names.push(format!("index.docker.io/{path}"));
             names.push(path.to_owned());
             if let Some(short) = path.strip_prefix("library/") {
-                names.extend([format!("docker.io/{short}"), format!("index.docker.io/{short}"), short.to_owned()]);
+                names.extend([
+                    format!("docker.io/{short}"),
+                    format!("index.docker.io/{short}"),
+                    short.to_owned(),
+                ]);
             }
         }
-        let untagged: Vec<_> = names.iter().filter_map(|n| n.strip_suffix(":latest")).map(str::to_owned).collect();
+        let untagged: Vec<_> =
+            names.iter().filter_map(|n| n.strip_suffix(":latest")).map(str::to_owned).collect();
         names.extend(untagged);
         names
     }

@@ -157,8 +157,9 @@ impl Search<'_> {
             manifest_digest: String,
         }
         let text = fs::read(self.cache.root().join(path)).unwrap_or_default();
-        serde_json::from_slice::<Metadata>(&text)
-            .is_ok_and(|metadata| owners.manifests.contains(metadata.manifest_digest.trim_start_matches("sha256:")))
+        serde_json::from_slice::<Metadata>(&text).is_ok_and(|metadata| {
+            owners.manifests.contains(metadata.manifest_digest.trim_start_matches("sha256:"))
+        })
     }
 
     fn flat(&mut self, owners: &Owners) {
@@ -252,7 +253,9 @@ impl Search<'_> {
 
 /// Every word of 64 hex digits in a text.
 fn hex_words(text: &str) -> impl Iterator<Item = String> + '_ {
-    text.split(|character: char| !character.is_ascii_hexdigit()).filter(|word| word.len() == 64).map(str::to_owned)
+    text.split(|character: char| !character.is_ascii_hexdigit())
+        .filter(|word| word.len() == 64)
+        .map(str::to_owned)
 }
 
 struct Size {
@@ -265,8 +268,10 @@ struct Size {
 /// modified.
 fn measure(path: &Path) -> io::Result<Size> {
     let metadata = fs::symlink_metadata(path)?;
-    let modified = DateTime::from_timestamp(metadata.mtime(), metadata.mtime_nsec() as u32).unwrap_or(DateTime::<Utc>::MAX_UTC);
-    let own = if metadata.is_dir() || metadata.nlink() == 1 { metadata.blocks().saturating_mul(512) } else { 0 };
+    let modified = DateTime::from_timestamp(metadata.mtime(), metadata.mtime_nsec() as u32)
+        .unwrap_or(DateTime::<Utc>::MAX_UTC);
+    let own =
+        if metadata.is_dir() || metadata.nlink() == 1 { metadata.blocks().saturating_mul(512) } else { 0 };
     let mut size = Size { bytes: own, modified, is_file: metadata.is_file() };
     if metadata.is_dir() {
         for entry in fs::read_dir(path)? {
@@ -346,7 +351,8 @@ fn delete_entry(connection: &Connection, rooms: &Rooms, file: &UnownedFile) -> M
         Ok(Claim::Busy) => return Ok(Deleted::Busy),
         Err(error) => return Ok(Deleted::Failed(error)),
     }
-    let owned = is_owned(connection, &entry, &mut None).map_err(MicrosandboxError::db("find out what owns a file"))?;
+    let owned = is_owned(connection, &entry, &mut None)
+        .map_err(MicrosandboxError::db("find out what owns a file"))?;
     if owned {
         return Ok(Deleted::No);
     }

@@ -193,10 +193,8 @@ impl CacheDir {
     pub(crate) fn rooms(&self) -> io::Result<Rooms> {
         let mut rooms = Rooms::default();
         for room in Room::ALL {
-            rooms.open[room as usize] = open_dir(&self.root.join(room.name()))?.map(|directory| RoomDir {
-                path: self.root.join(room.name()),
-                directory,
-            });
+            rooms.open[room as usize] = open_dir(&self.root.join(room.name()))?
+                .map(|directory| RoomDir { path: self.root.join(room.name()), directory });
         }
         Ok(rooms)
     }

@@ -123,7 +123,14 @@ pub(crate) fn verify(
         let bytes = stat.as_ref().ok().copied().flatten().map_or(0, |stat| stat.allocated);
         if let Some((kind, detail)) = examine(cache, &file, stat, depth) {
             let path = file.entry.path();
-            report.findings.push(Finding { bytes, detail, kind, owner: Some(file.owner), path, repair: None });
+            report.findings.push(Finding {
+                bytes,
+                detail,
+                kind,
+                owner: Some(file.owner),
+                path,
+                repair: None,
+            });
         }
     }
     let unowned = collect::find_unowned(cache, &owners, now);
@@ -159,14 +166,17 @@ fn orphan(file: UnownedFile) -> Finding {
         UnownedKind::FlatRef => (FindingKind::Orphan, "the record of a flat disk whose manifest is gone"),
         UnownedKind::FlatBlob => (FindingKind::Orphan, "a flat disk that no record names"),
         UnownedKind::Temporary => (FindingKind::Orphan, "work that was begun and not finished"),
-        UnownedKind::Foreign => (FindingKind::Foreign, "nothing that a cache makes: look at it, and delete it by hand"),
+        UnownedKind::Foreign => {
+            (FindingKind::Foreign, "nothing that a cache makes: look at it, and delete it by hand")
+        }
     };
     Finding { bytes: file.bytes, detail: detail.to_owned(), kind, owner: None, path: file.path, repair: None }
 }
 
 fn named(connection: &Connection) -> rusqlite::Result<Vec<Named>> {
     let mut named = Vec::new();
-    let mut layers = connection.prepare_cached("SELECT diff_id, erofs_size_bytes FROM main.layer ORDER BY id")?;
+    let mut layers =
+        connection.prepare_cached("SELECT diff_id, erofs_size_bytes FROM main.layer ORDER BY id")?;
     let mut rows = layers.query([])?;
     while let Some(row) = rows.next()? {
         let owner: String = row.get(0)?;
@@ -177,7 +187,11 @@ fn named(connection: &Connection) -> rusqlite::Result<Vec<Named>> {
     let mut rows = manifests.query([])?;
     while let Some(row) = rows.next()? {
         let owner: String = row.get(0)?;
-        named.extend(Entry::of_manifest(&owner).map(|entry| Named { entry, owner: owner.clone(), size: None }));
+        named.extend(Entry::of_manifest(&owner).map(|entry| Named {
+            entry,
+            owner: owner.clone(),
+            size: None,
+        }));
     }
     let mut references = connection.prepare_cached("SELECT reference FROM image_ref ORDER BY id")?;
     let mut rows = references.query([])?;
@@ -228,7 +242,10 @@ const EROFS_BLOCK: u64 = 4096;
 
 fn check_erofs(path: &Path, size: u64, depth: VerifyDepth) -> io::Result<Option<(FindingKind, String)>> {
     if size == 0 || size % EROFS_BLOCK != 0 {
-        return Ok(Some((FindingKind::WrongSize, format!("{size} bytes, which are not whole blocks of {EROFS_BLOCK}"))));
+        return Ok(Some((
+            FindingKind::WrongSize,
+            format!("{size} bytes, which are not whole blocks of {EROFS_BLOCK}"),
+        )));
     }
     let mut file = File::open(path)?;
     let mut head = [0; EROFS_SUPERBLOCK + 4];
@@ -271,7 +288,8 @@ fn check_metadata(path: &Path, depth: VerifyDepth) -> io::Result<Option<(Finding
         ("config", metadata.raw_config_json, metadata.config_digest),
     ];
     let wrong = parts.into_iter().find(|(_, text, digest)| Digest::of(text.as_bytes()).as_str() != digest);
-    Ok(wrong.map(|(part, _, digest)| (FindingKind::WrongDigest, format!("its {part} is not that of `{digest}`"))))
+    Ok(wrong
+        .map(|(part, _, digest)| (FindingKind::WrongDigest, format!("its {part} is not that of `{digest}`"))))
 }
 
 #[cfg(test)]
@@ -287,7 +305,9 @@ mod tests {
         image[1024..1028].copy_from_slice(&EROFS_MAGIC.to_le_bytes());
         let kind = |bytes: &[u8]| {
             std::fs::write(&path, bytes).expect("a file");
-            check_erofs(&path, bytes.len() as u64, VerifyDepth::Deep).expect("an answer").map(|(kind, _)| kind)
+            check_erofs(&path, bytes.len() as u64, VerifyDepth::Deep)
+                .expect("an answer")
+                .map(|(kind, _)| kind)
         };
         assert_eq!(kind(&image), None);
         assert_eq!(kind(&image[..4000]), Some(FindingKind::WrongSize));

@@ -53,10 +53,14 @@ pub enum HomeProblem {
     #[error("has an index that this version cannot read: {0}")]
     UnknownSchema(String),
     /// A microsandbox newer than this library has changed the index.
-    #[error("was upgraded by a newer microsandbox (`{0}`): reading works where it can; to change it, upgrade larder")]
+    #[error(
+        "was upgraded by a newer microsandbox (`{0}`): reading works where it can; to change it, upgrade larder"
+    )]
     Newer(String),
     /// A microsandbox older than 0.7.13 made the index, and none has upgraded it.
-    #[error("was made by an older microsandbox ({found} of {known} migrations): reading works; to change it, run `msb image ls` with microsandbox 0.7.13 once, which upgrades it")]
+    #[error(
+        "was made by an older microsandbox ({found} of {known} migrations): reading works; to change it, run `msb image ls` with microsandbox 0.7.13 once, which upgrades it"
+    )]
     Older {
         /// Migrations that the home has.
         found: usize,
@@ -76,7 +80,9 @@ pub enum HomeProblem {
     #[error("is being installed by process {0}: try again when that has ended")]
     Installing(i64),
     /// Larder's own tables are of a later version.
-    #[error("was used by a newer larder (its tables are version {found}, this one knows {known}): upgrade larder")]
+    #[error(
+        "was used by a newer larder (its tables are version {found}, this one knows {known}): upgrade larder"
+    )]
     NewerLarder {
         /// Version of the tables in the home.
         found: i64,

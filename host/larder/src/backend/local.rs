@@ -72,7 +72,10 @@ impl LocalBackend {
 
 impl fmt::Debug for LocalBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalBackend").field("home", &self.home()).field("cache_dir", &self.cache_dir()).finish()
+        f.debug_struct("LocalBackend")
+            .field("home", &self.home())
+            .field("cache_dir", &self.cache_dir())
+            .finish()
     }
 }
 
@@ -156,13 +159,18 @@ impl LocalBackendBuilder {
 
 impl fmt::Debug for LocalBackendBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalBackendBuilder").field("home", &self.home).field("cache_dir", &self.cache_dir).finish()
+        f.debug_struct("LocalBackendBuilder")
+            .field("home", &self.home)
+            .field("cache_dir", &self.cache_dir)
+            .finish()
     }
 }
 
 fn default_home() -> MicrosandboxResult<PathBuf> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("MSB_HOME").or_else(|| set("HOME").map(|home| home.join(".microsandbox"))).ok_or_else(|| {
-        MicrosandboxError::InvalidConfig("no home is set: set `MSB_HOME`, or `HOME` for `~/.microsandbox`".to_owned())
+        MicrosandboxError::InvalidConfig(
+            "no home is set: set `MSB_HOME`, or `HOME` for `~/.microsandbox`".to_owned(),
+        )
     })
 }

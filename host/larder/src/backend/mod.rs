@@ -102,7 +102,8 @@ pub async fn with_backend<F: Future>(backend: impl Into<Arc<dyn Backend>>, futur
 }
 
 fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Arc<dyn Backend> {
-    let set = |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+    let set =
+        |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
     let misconfigured =
         |kind, problem: String| -> Arc<dyn Backend> { Arc::new(MisconfiguredBackend { problem, kind }) };
     match set("MSB_BACKEND").as_deref() {

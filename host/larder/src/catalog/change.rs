@@ -91,7 +91,10 @@ pub(crate) fn find_ref(connection: &Connection, reference: &str) -> rusqlite::Re
 }
 
 /// The rows of these references, each exactly as it stands.
-pub(crate) fn find_refs(connection: &Connection, references: &[String]) -> rusqlite::Result<HashMap<String, RefRow>> {
+pub(crate) fn find_refs(
+    connection: &Connection,
+    references: &[String],
+) -> rusqlite::Result<HashMap<String, RefRow>> {
     let query = [REF_COLUMNS, "WHERE ref.reference IN (SELECT value FROM json_each(?1))"].concat();
     let mut statement = connection.prepare_cached(&query)?;
     let rows = statement.query_map([serde_json::Value::from(references).to_string()], ref_row)?;
@@ -208,7 +211,11 @@ pub(crate) fn manifests_with(connection: &Connection, layer: i64) -> rusqlite::R
 }
 
 /// Deletes these references, and the manifests and layers of the closure, which nothing needs without them.
-pub(crate) fn delete(connection: &Connection, refs: &[RefRow], closure: &Closure) -> rusqlite::Result<Deleted> {
+pub(crate) fn delete(
+    connection: &Connection,
+    refs: &[RefRow],
+    closure: &Closure,
+) -> rusqlite::Result<Deleted> {
     let delete = |query: &str, ids: String| connection.prepare_cached(query)?.execute([ids]);
     Ok(Deleted {
         refs: delete(
@@ -271,13 +278,18 @@ fn pinned_among<'a>(
     keys: impl Iterator<Item = &'a str>,
 ) -> rusqlite::Result<HashSet<String>> {
     let keys = serde_json::Value::from(keys.collect::<Vec<_>>()).to_string();
-    let mut statement = connection
-        .prepare_cached("SELECT reference FROM larder_pin WHERE reference IN (SELECT value FROM json_each(?1))")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT reference FROM larder_pin WHERE reference IN (SELECT value FROM json_each(?1))",
+    )?;
     statement.query_map([keys], |row| row.get(0))?.collect()
 }
 
 /// Forgets what Larder noted about references that are gone: their origin, and the pins of those that were forced.
-pub(crate) fn forget_notes(connection: &Connection, rows: &[RefRow], forced: &[&str]) -> rusqlite::Result<()> {
+pub(crate) fn forget_notes(
+    connection: &Connection,
+    rows: &[RefRow],
+    forced: &[&str],
+) -> rusqlite::Result<()> {
     let json = |keys: Vec<&str>| serde_json::Value::from(keys).to_string();
     connection
         .prepare_cached("DELETE FROM larder_origin WHERE reference IN (SELECT value FROM json_each(?1))")?

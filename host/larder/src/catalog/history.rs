@@ -105,7 +105,8 @@ impl Verdict {
 
 /// Begins a run's record. Gives its number.
 pub(crate) fn insert_run(connection: &Connection, run: &NewRun<'_>) -> rusqlite::Result<i64> {
-    let report = serde_json::to_string(run.report).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let report = serde_json::to_string(run.report)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     connection
         .prepare_cached(
             "INSERT INTO larder_run (started_at, policy_name, policy_version, policy_hash, problem, report, duration_ms)

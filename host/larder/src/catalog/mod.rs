@@ -87,7 +87,9 @@ impl HomePaths {
     /// What an SQLite error says about this home, where it says something about it.
     fn sqlite_problem(&self, error: &rusqlite::Error) -> Option<HomeProblem> {
         match error.sqlite_error_code()? {
-            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Some(HomeProblem::Corrupt(error.to_string())),
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
+                Some(HomeProblem::Corrupt(error.to_string()))
+            }
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Some(HomeProblem::Locked),
             ErrorCode::DiskFull => Some(HomeProblem::Full),
             ErrorCode::ReadOnly => Some(HomeProblem::ReadOnly),
@@ -153,7 +155,8 @@ impl Catalog {
         T: Send + 'static,
         F: FnOnce(&Connection) -> MicrosandboxResult<T> + Send + 'static,
     {
-        let _permit = self.permits.acquire().await.map_err(|_| MicrosandboxError::Interrupted(action.to_owned()))?;
+        let _permit =
+            self.permits.acquire().await.map_err(|_| MicrosandboxError::Interrupted(action.to_owned()))?;
         let catalog = Arc::clone(self);
         blocking(action, move || {
             let reader = catalog.take_reader()?;
@@ -174,7 +177,11 @@ impl Catalog {
     }
 
     /// Runs `change` with the writer, off the async runtime and after every change before it.
-    pub(crate) async fn write<T, F>(self: &Arc<Self>, action: &'static str, change: F) -> MicrosandboxResult<T>
+    pub(crate) async fn write<T, F>(
+        self: &Arc<Self>,
+        action: &'static str,
+        change: F,
+    ) -> MicrosandboxResult<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut Writer, &CacheDir) -> MicrosandboxResult<T> + Send + 'static,

@@ -43,7 +43,8 @@ pub(crate) fn unpin(connection: &Connection, reference: &str) -> MicrosandboxRes
 /// Every pin, sorted.
 pub(crate) fn list(connection: &Connection) -> MicrosandboxResult<Vec<String>> {
     let query = || -> rusqlite::Result<Vec<String>> {
-        let mut statement = connection.prepare_cached("SELECT reference FROM larder_pin ORDER BY reference")?;
+        let mut statement =
+            connection.prepare_cached("SELECT reference FROM larder_pin ORDER BY reference")?;
         statement.query_map([], |row| row.get(0))?.collect()
     };
     query().map_err(MicrosandboxError::db("list pins"))

@@ -28,17 +28,20 @@ pub(super) fn check_schema(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 fn list_query() -> String {
-    [concat!("SELECT ", handle_columns!()), FROM_IMAGES, " ORDER BY ref.created_at DESC, ref.reference"].concat()
+    [concat!("SELECT ", handle_columns!()), FROM_IMAGES, " ORDER BY ref.created_at DESC, ref.reference"]
+        .concat()
 }
 
 fn get_query() -> String {
-    [concat!("SELECT ", handle_columns!(), ", manifest.id"), FROM_IMAGES, " WHERE ref.reference = ?1"].concat()
+    [concat!("SELECT ", handle_columns!(), ", manifest.id"), FROM_IMAGES, " WHERE ref.reference = ?1"]
+        .concat()
 }
 
 const CONFIG_QUERY: &str = "SELECT digest, env, cmd, entrypoint, working_dir, user, labels, stop_signal
                               FROM config WHERE manifest_id = ?1";
 
-const LAYERS_QUERY: &str = "SELECT layer.diff_id, layer.blob_digest, layer.media_type, layer.compressed_size_bytes,
+const LAYERS_QUERY: &str =
+    "SELECT layer.diff_id, layer.blob_digest, layer.media_type, layer.compressed_size_bytes,
                                    layer.erofs_size_bytes, link.position
                               FROM manifest_layer AS link JOIN layer ON layer.id = link.layer_id
                              WHERE link.manifest_id = ?1 ORDER BY link.position";
@@ -71,13 +74,17 @@ pub(crate) fn inspect(connection: &Connection, reference: &str) -> MicrosandboxR
 }
 
 /// As [`inspect`], within a transaction of the caller's.
-pub(crate) fn inspect_in_transaction(connection: &Connection, reference: &str) -> MicrosandboxResult<ImageDetail> {
+pub(crate) fn inspect_in_transaction(
+    connection: &Connection,
+    reference: &str,
+) -> MicrosandboxResult<ImageDetail> {
     let (mut handle, manifest) = find(connection, reference)?;
     let Some(manifest) = manifest else {
         return Ok(ImageDetail { handle, config: None, layers: Vec::new() });
     };
     let query = || -> rusqlite::Result<_> {
-        let config = connection.prepare_cached(CONFIG_QUERY)?.query_row([manifest], config_detail).optional()?;
+        let config =
+            connection.prepare_cached(CONFIG_QUERY)?.query_row([manifest], config_detail).optional()?;
         let mut layers = connection.prepare_cached(LAYERS_QUERY)?;
         let layers = layers.query_map([manifest], layer_detail)?.collect::<rusqlite::Result<Vec<_>>>()?;
         Ok((config, layers))
@@ -92,7 +99,9 @@ fn find(connection: &Connection, reference: &str) -> MicrosandboxResult<(ImageHa
     let query = |spelling: &str| -> MicrosandboxResult<Option<_>> {
         connection
             .prepare_cached(&get_query())
-            .and_then(|mut statement| statement.query_row([spelling], |row| Ok((handle(row)?, row.get(8)?))).optional())
+            .and_then(|mut statement| {
+                statement.query_row([spelling], |row| Ok((handle(row)?, row.get(8)?))).optional()
+            })
             .map_err(MicrosandboxError::db("look an image up"))
     };
     if let Some(found) = query(reference)? {

@@ -26,10 +26,7 @@ const STAND_INS: [(&str, &str); 8] = [
     ("larder_pin", "reference, created_at"),
     ("larder_origin", "reference, origin, recorded_at"),
     ("larder_deletion", "id, room, name, inode, size, modified_ns, born_ns"),
-    (
-        "larder_run",
-        "id, started_at, policy_name, policy_version, policy_hash, problem, report, duration_ms",
-    ),
+    ("larder_run", "id, started_at, policy_name, policy_version, policy_hash, problem, report, duration_ms"),
     ("larder_decision", "run_id, reference, manifest_digest, decision, reason, bytes"),
 ];
 
@@ -64,7 +61,8 @@ impl Reader {
 
     /// Whether this reader still fits the schema of its home.
     pub(super) fn is_current(&self) -> bool {
-        self.stand_ins_for.is_none_or(|version| schema_version(&self.connection).is_ok_and(|now| now == version))
+        self.stand_ins_for
+            .is_none_or(|version| schema_version(&self.connection).is_ok_and(|now| now == version))
     }
 }
 
@@ -102,7 +100,11 @@ fn connect(paths: &HomePaths) -> MicrosandboxResult<(Connection, Option<TempDir>
     };
     let cannot_share = matches!(
         error.sqlite_error_code(),
-        Some(rusqlite::ErrorCode::CannotOpen | rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::PermissionDenied)
+        Some(
+            rusqlite::ErrorCode::CannotOpen
+                | rusqlite::ErrorCode::ReadOnly
+                | rusqlite::ErrorCode::PermissionDenied
+        )
     );
     let log = paths.db_dir.join("msb.db-wal");
     let opened = match fs::metadata(&log) {
@@ -117,7 +119,8 @@ fn connect(paths: &HomePaths) -> MicrosandboxResult<(Connection, Option<TempDir>
 }
 
 fn open_database(database: &Path, parameters: &str) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(database_uri(database) + parameters, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // Opening reads nothing yet: this does.
@@ -141,7 +144,8 @@ fn database_uri(path: &Path) -> String {
 }
 
 fn copy_database(database: &Path, log: &Path) -> MicrosandboxResult<TempDir> {
-    let copy = tempfile::tempdir().map_err(MicrosandboxError::io("make a directory in", &std::env::temp_dir()))?;
+    let copy =
+        tempfile::tempdir().map_err(MicrosandboxError::io("make a directory in", &std::env::temp_dir()))?;
     for (from, name) in [(database, "msb.db"), (log, "msb.db-wal")] {
         fs::copy(from, copy.path().join(name)).map_err(MicrosandboxError::io("copy", from))?;
     }

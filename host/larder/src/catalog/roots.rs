@@ -56,8 +56,9 @@ pub(crate) fn refresh(connection: &Connection) -> rusqlite::Result<()> {
 
 /// The users of one manifest. [`refresh`] has run.
 pub(crate) fn users_of(connection: &Connection, manifest: i64) -> rusqlite::Result<ImageUsers> {
-    let mut statement = connection
-        .prepare_cached("SELECT DISTINCT kind, name FROM image_user WHERE manifest_id = ?1 ORDER BY kind, name")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT DISTINCT kind, name FROM image_user WHERE manifest_id = ?1 ORDER BY kind, name",
+    )?;
     let mut users = ImageUsers::default();
     let mut rows = statement.query([manifest])?;
     while let Some(row) = rows.next()? {
@@ -75,8 +76,8 @@ pub(crate) fn users_of_digest(connection: &Connection, digest: &str) -> rusqlite
 
 /// The users of every manifest that has some. [`refresh`] has run.
 pub(super) fn all_users(connection: &Connection) -> rusqlite::Result<HashMap<i64, ImageUsers>> {
-    let mut statement =
-        connection.prepare_cached("SELECT DISTINCT manifest_id, kind, name FROM image_user ORDER BY kind, name")?;
+    let mut statement = connection
+        .prepare_cached("SELECT DISTINCT manifest_id, kind, name FROM image_user ORDER BY kind, name")?;
     let mut users: HashMap<i64, ImageUsers> = HashMap::new();
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -118,7 +119,8 @@ fn manifests_named(connection: &Connection, text: &str) -> rusqlite::Result<Vec<
         return Ok(named);
     }
     let spellings = text.parse::<Reference>().map_or_else(|_| Vec::new(), |reference| reference.spellings());
-    let mut by_reference = connection.prepare_cached("SELECT manifest_id FROM main.image_ref WHERE reference = ?1")?;
+    let mut by_reference =
+        connection.prepare_cached("SELECT manifest_id FROM main.image_ref WHERE reference = ?1")?;
     for spelling in spellings.iter().map(String::as_str).chain([text]) {
         named.extend(by_reference.query_row([spelling], |row| row.get::<_, i64>(0)).optional()?);
     }

@@ -107,7 +107,9 @@ pub(super) fn create(connection: &mut Connection, now: DateTime<Utc>) -> rusqlit
 fn objects() -> impl Iterator<Item = String> {
     let text = SCHEMA_0_7_13.trim_start().trim_start_matches("CREATE ");
     // Every statement begins a line with this word, and no line within one does.
-    text.split("\nCREATE ").map(|statement| format!("CREATE {statement}")).filter(|s| !s.contains("sqlite_sequence"))
+    text.split("\nCREATE ")
+        .map(|statement| format!("CREATE {statement}"))
+        .filter(|s| !s.contains("sqlite_sequence"))
 }
 
 /// The version of Larder's own tables; 0 where there are none.
@@ -127,7 +129,8 @@ pub(super) fn migrate_larder(connection: &mut Connection) -> rusqlite::Result<()
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction.execute_batch("CREATE TABLE IF NOT EXISTS larder_schema (version INTEGER NOT NULL PRIMARY KEY)")?;
+    transaction
+        .execute_batch("CREATE TABLE IF NOT EXISTS larder_schema (version INTEGER NOT NULL PRIMARY KEY)")?;
     // Asked again: another process may have been faster.
     let from = larder_version(&transaction)?;
     for (version, migration) in (1..).zip(LARDER_MIGRATIONS).filter(|&(version, _)| version > from) {
@@ -199,7 +202,10 @@ mod tests {
         };
         says(&[], "without migration history");
         says(&known[..23], "23 of 33 migrations");
-        says(&[known.clone(), vec!["m20991231_000001_future".to_owned()]].concat(), "m20991231_000001_future");
+        says(
+            &[known.clone(), vec!["m20991231_000001_future".to_owned()]].concat(),
+            "m20991231_000001_future",
+        );
         says(&[&known[..5], &known[6..]].concat(), &known[5]);
     }
 }

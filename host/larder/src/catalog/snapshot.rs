@@ -75,7 +75,8 @@ impl CacheSource for Snapshot {
                     *left
                 });
                 // Most images are the only ones of their manifest, and take its users as they are.
-                let users = if others == Some(0) { users.remove(&manifest) } else { users.get(&manifest).cloned() };
+                let users =
+                    if others == Some(0) { users.remove(&manifest) } else { users.get(&manifest).cloned() };
                 ImageState {
                     users: users.unwrap_or_default(),
                     pinned: pins.contains(&key),
@@ -180,7 +181,8 @@ fn for_each(connection: &Connection, query: &str, mut visit: impl FnMut(i64, &st
 /// The disk under a cache directory, which need not exist yet.
 fn disk_status(cache: &Path) -> MicrosandboxResult<DiskStatus> {
     let existing = cache.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let fs = rustix::fs::statvfs(existing).map_err(|error| MicrosandboxError::io("measure", existing)(error.into()))?;
+    let fs = rustix::fs::statvfs(existing)
+        .map_err(|error| MicrosandboxError::io("measure", existing)(error.into()))?;
     Ok(DiskStatus {
         cache_bytes: artifacts::allocated_bytes(cache).map_err(MicrosandboxError::io("measure", cache))?,
         capacity_bytes: fs.f_frsize.saturating_mul(fs.f_blocks),

@@ -16,7 +16,9 @@ pub(super) fn format(time: DateTime<Utc>) -> String {
 fn usual_form(text: &[u8]) -> Option<NaiveDateTime> {
     let (date_time, fraction) = text.split_at_checked(19)?;
     let number = |from: usize, to: usize| -> Option<u32> {
-        date_time[from..to].iter().try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))
+        date_time[from..to]
+            .iter()
+            .try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))
     };
     let separators = [(4, b'-'), (7, b'-'), (10, b' '), (13, b':'), (16, b':')];
     if separators.iter().any(|&(at, separator)| date_time[at] != separator) {
@@ -25,15 +27,19 @@ fn usual_form(text: &[u8]) -> Option<NaiveDateTime> {
     let nanoseconds = match fraction {
         [] => 0,
         [b'.', digits @ ..] if matches!(digits.len(), 1..=9) => {
-            let value = digits
-                .iter()
-                .try_fold(0_u32, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0')))?;
+            let value = digits.iter().try_fold(0_u32, |sum, byte| {
+                byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0'))
+            })?;
             value * 10_u32.pow(9 - digits.len() as u32)
         }
         _ => return None,
     };
-    NaiveDate::from_ymd_opt(number(0, 4)? as i32, number(5, 7)?, number(8, 10)?)?
-        .and_hms_nano_opt(number(11, 13)?, number(14, 16)?, number(17, 19)?, nanoseconds)
+    NaiveDate::from_ymd_opt(number(0, 4)? as i32, number(5, 7)?, number(8, 10)?)?.and_hms_nano_opt(
+        number(11, 13)?,
+        number(14, 16)?,
+        number(17, 19)?,
+        nanoseconds,
+    )
 }
 
 /// Forms that other programs write.

@@ -49,12 +49,14 @@ impl Writer {
 
     /// Opens a database that is fit to be changed. The migration lock is held.
     fn open_locked(paths: &HomePaths, now: DateTime<Utc>) -> MicrosandboxResult<Self> {
-        let mut connection = open_database(&paths.database).map_err(paths.db("open the index for writing"))?;
+        let mut connection =
+            open_database(&paths.database).map_err(paths.db("open the index for writing"))?;
         let migrations = check_history(&connection, paths)?;
         if let Some(holder) = installing(&connection, now).map_err(paths.db("read the maintenance lease"))? {
             return Err(paths.problem(HomeProblem::Installing(holder)));
         }
-        let version = schema::larder_version(&connection).map_err(paths.db("read the version of Larder's tables"))?;
+        let version =
+            schema::larder_version(&connection).map_err(paths.db("read the version of Larder's tables"))?;
         if version > schema::LARDER_VERSION {
             let problem = HomeProblem::NewerLarder { found: version, known: schema::LARDER_VERSION };
             return Err(paths.problem(problem));
@@ -81,8 +83,10 @@ impl Writer {
 }
 
 fn open_database(path: &Path) -> rusqlite::Result<Connection> {
-    let connection =
-        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.pragma_update(None, "foreign_keys", true)?;
@@ -135,7 +139,9 @@ fn cannot_write(paths: &HomePaths, error: io::Error) -> MicrosandboxError {
 fn check_owner(paths: &HomePaths) -> MicrosandboxResult<()> {
     let user = rustix::process::geteuid().as_raw();
     let log = paths.db_dir.join("msb.db-wal");
-    for (path, required) in [(&paths.home, true), (&paths.db_dir, true), (&paths.database, true), (&log, false)] {
+    for (path, required) in
+        [(&paths.home, true), (&paths.db_dir, true), (&paths.database, true), (&log, false)]
+    {
         let refuse = |why| paths.problem(HomeProblem::NotOurs { file: path.clone(), why });
         let metadata = match fs::symlink_metadata(path) {
             Ok(metadata) => metadata,
@@ -143,7 +149,9 @@ fn check_owner(paths: &HomePaths) -> MicrosandboxResult<()> {
             Err(error) if error.kind() == io::ErrorKind::NotFound && *path == paths.home => {
                 return Err(paths.problem(HomeProblem::Missing));
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(paths.problem(HomeProblem::NoIndex)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(paths.problem(HomeProblem::NoIndex));
+            }
             Err(error) => return Err(paths.problem(HomeProblem::Unreadable(error))),
         };
         // The home itself may be a link: that is where the operator wants it.

@@ -7,10 +7,10 @@ mod records;
 
 pub use records::{ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail, ImagePruneReport};
 
+use crate::artifacts::removal::{RemoveMode, prune_unused, remove_image};
 use crate::backend::{LocalBackend, default_backend};
 use crate::catalog::read;
 use crate::error::{MicrosandboxResult, Operation};
-use crate::artifacts::removal::{RemoveMode, prune_unused, remove_image};
 
 /// The images of the cache: a namespace.
 ///
@@ -85,7 +85,10 @@ impl Image {
     /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference), or where the home cannot be read.
     pub async fn inspect_local(local: &LocalBackend, reference: &str) -> MicrosandboxResult<ImageDetail> {
         let reference = reference.to_owned();
-        local.catalog().read("inspect an image", move |connection| read::inspect(connection, &reference)).await
+        local
+            .catalog()
+            .read("inspect an image", move |connection| read::inspect(connection, &reference))
+            .await
     }
 
     /// Removes one image of the default backend. See [`remove_local`](Self::remove_local).

@@ -83,7 +83,8 @@ impl LocalBackend {
         let kept = plan.entries.iter().filter(|entry| entry.decision == Decision::Keep);
         report.kept = kept.map(|entry| verdict(entry, entry.reason.clone(), 0)).collect();
 
-        let report = self.put_on_record(plan, started_at, report, problem.as_ref().map(ToString::to_string)).await?;
+        let report =
+            self.put_on_record(plan, started_at, report, problem.as_ref().map(ToString::to_string)).await?;
         problem.map_or(Ok(report), Err)
     }
 
@@ -104,7 +105,8 @@ impl LocalBackend {
                 continue;
             };
             let mode = if entry.force { RemoveMode::Untag } else { RemoveMode::Unused };
-            let seen = Seen { manifest_digest: entry.manifest_digest.clone(), last_used_at: entry.last_used_at };
+            let seen =
+                Seen { manifest_digest: entry.manifest_digest.clone(), last_used_at: entry.last_used_at };
             targets.push(Target { row, mode, seen: Some(seen) });
         }
         Ok(targets)
@@ -170,7 +172,8 @@ fn removed(image: RemovedImage, planned: &HashMap<&str, &PlanEntry>) -> ImageVer
 }
 
 fn spared(image: SparedImage, planned: &HashMap<&str, &PlanEntry>) -> ImageVerdict {
-    let manifest_digest = planned.get(image.reference.as_str()).and_then(|entry| entry.manifest_digest.clone());
+    let manifest_digest =
+        planned.get(image.reference.as_str()).and_then(|entry| entry.manifest_digest.clone());
     ImageVerdict { bytes: 0, manifest_digest, reason: image.reason.to_string(), reference: image.reference }
 }
 

@@ -49,9 +49,13 @@ fn plan(catalog: &Arc<Catalog>, now: DateTime<Utc>) -> MicrosandboxResult<Plan> 
         owners.flat.remove(manifest.digest.trim_start_matches("sha256:"));
     }
     let mut collect = rows.unreached_files(catalog.cache())?;
-    let unreached = |room: Room| collect.iter().filter(|file| file.bytes > 0 && file.path.starts_with(room.name())).count();
+    let unreached = |room: Room| {
+        collect.iter().filter(|file| file.bytes > 0 && file.path.starts_with(room.name())).count()
+    };
     let report = ImagePruneReport {
-        image_refs_removed: count(entries.iter().filter(|entry| entry.decision == super::Decision::Remove).count()),
+        image_refs_removed: count(
+            entries.iter().filter(|entry| entry.decision == super::Decision::Remove).count(),
+        ),
         manifests_removed: count(rows.all.manifests.len()),
         layers_removed: count(rows.all.layers.len()),
         fsmeta_removed: removal.freed().fsmeta + count(unreached(Room::Fsmeta)),
@@ -64,7 +68,11 @@ fn plan(catalog: &Arc<Catalog>, now: DateTime<Utc>) -> MicrosandboxResult<Plan> 
 }
 
 fn reason_to_keep(image: &ImageState) -> Option<String> {
-    if image.users.is_empty() { image.pinned.then(|| "pinned".to_owned()) } else { Some(format!("used by {}", image.users)) }
+    if image.users.is_empty() {
+        image.pinned.then(|| "pinned".to_owned())
+    } else {
+        Some(format!("used by {}", image.users))
+    }
 }
 
 fn count(rows: usize) -> u32 {
@@ -95,7 +103,8 @@ impl Rows {
         let counted: HashSet<Entry> = entries_of(&self.with_refs).collect();
         let mut files = Vec::new();
         for entry in entries_of(&self.all).filter(|entry| !counted.contains(entry)) {
-            let stat = rooms.stat(&entry).map_err(MicrosandboxError::io("look at", &cache.path_of(&entry)))?;
+            let stat =
+                rooms.stat(&entry).map_err(MicrosandboxError::io("look at", &cache.path_of(&entry)))?;
             let bytes = stat.filter(|stat| stat.links == 1).map_or(0, |stat| stat.allocated);
             files.push(UnownedFile { bytes, kind: UnownedKind::Artifact, path: entry.path() });
         }

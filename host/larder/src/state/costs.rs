@@ -135,7 +135,12 @@ impl CostGraphBuilder {
     }
 
     /// Adds a manifest with its fsmeta image and VMDK descriptor, where they exist, and its layers.
-    pub fn manifest(&mut self, fsmeta: Option<FileCost>, vmdk: Option<FileCost>, layers: &[LayerId]) -> ManifestId {
+    pub fn manifest(
+        &mut self,
+        fsmeta: Option<FileCost>,
+        vmdk: Option<FileCost>,
+        layers: &[LayerId],
+    ) -> ManifestId {
         // A manifest may name a layer twice; it needs it once.
         let mut needs: Vec<u32> = layers.iter().map(|layer| layer.0).collect();
         needs.sort_unstable();
@@ -357,7 +362,8 @@ mod tests {
     /// A hard-linked file frees its blocks once, with its last link.
     #[test]
     fn hard_links_count_once() {
-        let link = |links| FileCost { bytes: LAYER, hard_links: Some(HardLinks { device: 1, inode: 7, links }) };
+        let link =
+            |links| FileCost { bytes: LAYER, hard_links: Some(HardLinks { device: 1, inode: 7, links }) };
         for (links, freed) in [(2, LAYER), (3, 0)] {
             let mut graph = CostGraphBuilder::new();
             let layers = [graph.layer(Some(link(links))), graph.layer(Some(link(links)))];

@@ -52,7 +52,8 @@ impl std::fmt::Display for ImageUsers {
             [name] => Some(format!("{one} `{name}`")),
             names => Some(format!("{many} `{}`", names.join("`, `"))),
         };
-        let parts = [list("sandbox", "sandboxes", &self.sandboxes), list("snapshot", "snapshots", &self.snapshots)];
+        let parts =
+            [list("sandbox", "sandboxes", &self.sandboxes), list("snapshot", "snapshots", &self.snapshots)];
         f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join(" and "))
     }
 }

@@ -151,7 +151,8 @@ impl Batch {
             for (layer, _) in &closure.layers {
                 let Some(entry) = Entry::of_digest(Room::Layers, &layer.digest) else { continue };
                 if claims.claim(rooms, &entry).map_err(lease_error(cache, &entry))? == Claim::Busy {
-                    let manifests = change::manifests_with(connection, layer.id).map_err(db("find out what goes"))?;
+                    let manifests =
+                        change::manifests_with(connection, layer.id).map_err(db("find out what goes"))?;
                     busy.manifests.extend(manifests);
                     busy.layers.insert(layer.id);
                 }
@@ -206,8 +207,12 @@ impl Batch {
         });
         let doom = self.files_of(&closure, &in_use, stats);
         let gone = change::delete(&transaction, &doomed.refs, &closure).map_err(db("remove images"))?;
-        let forced: Vec<_> =
-            self.targets.iter().filter(|target| target.mode == RemoveMode::Force).map(|target| target.row.key()).collect();
+        let forced: Vec<_> = self
+            .targets
+            .iter()
+            .filter(|target| target.mode == RemoveMode::Force)
+            .map(|target| target.row.key())
+            .collect();
         change::forget_notes(&transaction, &doomed.refs, &forced).map_err(db("remove images"))?;
         let files = doom.iter().map(|doom| (&doom.entry, &doom.stat.identity));
         let records = deletion::record(&transaction, files).map_err(db("record the files to delete"))?;
@@ -229,13 +234,16 @@ impl Batch {
     ) -> HashMap<Entry, FileStat> {
         let layers = closure.layers.iter().filter_map(|(row, _)| Entry::of_digest(Room::Layers, &row.digest));
         let manifests = closure.manifests.iter().flat_map(|row| Entry::of_manifest(&row.digest));
-        let metadata = self.targets.iter().filter_map(|target| target.row.parsed.as_ref().map(Entry::metadata));
+        let metadata =
+            self.targets.iter().filter_map(|target| target.row.parsed.as_ref().map(Entry::metadata));
         let mut stats = HashMap::new();
         for entry in layers.chain(manifests).chain(metadata) {
             let path = || cache.path_of(&entry).display().to_string();
             match rooms.stat(&entry) {
                 Ok(Some(stat)) if stat.is_dir => {
-                    outcome.problems.push(format!("`{}` is a directory and not a file of the cache: left alone", path()));
+                    outcome
+                        .problems
+                        .push(format!("`{}` is a directory and not a file of the cache: left alone", path()));
                 }
                 Ok(Some(stat)) => drop(stats.insert(entry, stat)),
                 Ok(None) => {}
@@ -246,7 +254,11 @@ impl Batch {
     }
 
     /// Takes out of the batch what is not as it was decided about. Says which manifests of the rest are in use.
-    fn spare_changed(&mut self, connection: &Connection, outcome: &mut Outcome) -> rusqlite::Result<HashSet<i64>> {
+    fn spare_changed(
+        &mut self,
+        connection: &Connection,
+        outcome: &mut Outcome,
+    ) -> rusqlite::Result<HashSet<i64>> {
         let live = change::live_refs(connection, self.targets.iter().map(|target| &target.row))?;
         let mut kept = Vec::with_capacity(self.targets.len());
         let mut in_use = HashSet::new();
@@ -266,7 +278,12 @@ impl Batch {
     }
 
     /// The files that nothing owns once the closure is gone.
-    fn files_of(&self, closure: &Closure, in_use: &HashSet<i64>, stats: &HashMap<Entry, FileStat>) -> Vec<Doom> {
+    fn files_of(
+        &self,
+        closure: &Closure,
+        in_use: &HashSet<i64>,
+        stats: &HashMap<Entry, FileStat>,
+    ) -> Vec<Doom> {
         let target_of: HashMap<i64, usize> =
             self.targets.iter().enumerate().map(|(index, target)| (target.row.manifest, index)).collect();
         let metadata = self.targets.iter().enumerate().filter_map(|(index, target)| {
@@ -299,7 +316,11 @@ fn own_entries(target: &Target) -> Vec<Entry> {
     metadata.into_iter().chain(Entry::of_manifest(digest)).collect()
 }
 
-fn reason_to_spare(connection: &Connection, target: &Target, now: &LiveRef) -> rusqlite::Result<Option<SpareReason>> {
+fn reason_to_spare(
+    connection: &Connection,
+    target: &Target,
+    now: &LiveRef,
+) -> rusqlite::Result<Option<SpareReason>> {
     let decided_about = target.seen.as_ref();
     if target.row.manifest != now.manifest
         || decided_about.is_some_and(|seen| seen.manifest_digest != now.seen.manifest_digest)

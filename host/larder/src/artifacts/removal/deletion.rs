@@ -125,8 +125,9 @@ pub(crate) fn recover(writer: &mut Writer, cache: &CacheDir) -> MicrosandboxResu
 }
 
 fn pending(connection: &Connection) -> rusqlite::Result<Vec<Record>> {
-    let mut statement = connection
-        .prepare_cached("SELECT id, room, name, inode, size, modified_ns, born_ns FROM larder_deletion ORDER BY id")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT id, room, name, inode, size, modified_ns, born_ns FROM larder_deletion ORDER BY id",
+    )?;
     let rows = statement.query_map([], |row| {
         let name: String = row.get(2)?;
         let room = Room::from_name(row.get_ref(1)?.as_str()?).filter(|room| room.key_of(&name).is_some());

@@ -193,7 +193,8 @@ impl<'a> Remover<'a> {
             self.run(Batch::of_manifests(chunk.to_vec())).await?;
         }
         let (_, mut layers) = self.ask("find unused layers", read).await?;
-        layers.retain(|row| only.is_none() || Entry::of_digest(Room::Layers, &row.digest).is_some_and(wanted));
+        layers
+            .retain(|row| only.is_none() || Entry::of_digest(Room::Layers, &row.digest).is_some_and(wanted));
         for chunk in layers.chunks(lease::batch_size()) {
             self.run(Batch::of_layers(chunk.to_vec())).await?;
         }
@@ -237,7 +238,11 @@ impl<'a> Remover<'a> {
         if batch.is_empty() {
             return Ok(());
         }
-        let done = self.local.catalog().write("remove images", move |writer, cache| batch.run(writer, cache)).await?;
+        let done = self
+            .local
+            .catalog()
+            .write("remove images", move |writer, cache| batch.run(writer, cache))
+            .await?;
         self.outcome.add(done.outcome);
         self.deleted.extend(done.deleted);
         if self.deleted.len() >= FORGET_AFTER {
@@ -251,13 +256,18 @@ impl<'a> Remover<'a> {
         if deleted.is_empty() {
             return Ok(());
         }
-        let forget = move |writer: &mut crate::catalog::Writer, cache: &_| deletion::forget(writer, cache, &deleted);
+        let forget =
+            move |writer: &mut crate::catalog::Writer, cache: &_| deletion::forget(writer, cache, &deleted);
         self.local.catalog().write("forget deleted files", forget).await
     }
 }
 
 /// Removes one image, or says why not.
-pub(crate) async fn remove_image(local: &LocalBackend, reference: &str, mode: RemoveMode) -> MicrosandboxResult<()> {
+pub(crate) async fn remove_image(
+    local: &LocalBackend,
+    reference: &str,
+    mode: RemoveMode,
+) -> MicrosandboxResult<()> {
     let wanted = reference.to_owned();
     let row = local
         .catalog()
