@@ -1,7 +1,9 @@
 //! What the whole-system tests share: homes to work on.
 
 mod build;
+mod component;
 mod home;
 
 pub use build::{ImageSpec, Users, layer_digest, manifest_digest, populate};
+pub use component::component;
 pub use home::{FIXTURE_NOW, Home, fixtures, lines_of, run};

@@ -1,8 +1,6 @@
 //! The policies decide what the tables here say: natively, and as the components that hosts run.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -11,6 +9,7 @@ use keep_recent::KeepRecent;
 use larder::policy::{Decision, GrantDocument, Policy, PolicyEngine, PolicyRun};
 use larder::state::{DiskStatus, MemoryCache, MemoryImage, Origin};
 use larder_guest::testing::{self, FakeCache, FakeImage};
+use larder_tests::component;
 use max_age::MaxAge;
 
 const KIB: u64 = 1024;
@@ -142,20 +141,6 @@ fn run_component(name: &str, config: &str, rows: &[Row]) -> Vec<String> {
         format!("{decision} {}: {}", entry.reference, entry.reason)
     };
     plan.entries.iter().map(line).collect()
-}
-
-/// The component of a policy, built by the task that builds them all.
-fn component(name: &str) -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let directory = BUILT.get_or_init(|| {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let built = Command::new(env!("CARGO")).args(["xtask", "guests"]).current_dir(&root).status();
-        assert!(built.is_ok_and(|status| status.success()), "`cargo xtask guests` failed");
-        std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| root.join("target"), PathBuf::from)
-            .join("policies")
-    });
-    directory.join(name).with_extension("wasm")
 }
 
 /// `keep-recent` keeps the newest of each repository, what was used of late, and what is needed.
