@@ -2,6 +2,7 @@
 //!
 //! Each installs what it needs and is missing, and can be run again and again.
 
+mod bench;
 mod demo;
 mod guests;
 mod shell;
@@ -22,6 +23,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measures the image API on homes of 1,000 and 10,000 images, beside plain SQLite and plain `unlink`.
+    Bench,
     /// Shows the main job on a copy of a real home: list, dry run, plan, apply, explain.
     Demo,
     /// Builds every policy to `target/policies/NAME.wasm`.
@@ -32,6 +35,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
+        Task::Bench => bench::run_all(),
         Task::Demo => demo::run_demo(),
         Task::Guests => guests::run().map(drop),
         Task::Test => test::run_all(),
