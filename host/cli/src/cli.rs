@@ -1,0 +1,146 @@
+//! The arguments that every command has, and the way from them to an exit status.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use chrono::{DateTime, Utc};
+use clap::{CommandFactory as _, Parser};
+use larder::LocalBackend;
+
+use crate::commands::Command;
+use crate::console::{Console, Format, Verbosity};
+use crate::exit::{Failure, Status};
+use crate::logging;
+
+/// An OCI image cache for microVM sandboxes, cleaned up by small WebAssembly programs.
+///
+/// Larder works on the homes that microsandbox makes, in place and beside a running `msb`. Data goes to standard
+/// output, everything else to standard error.
+#[derive(Debug, Parser)]
+#[command(
+    name = "larder",
+    version,
+    max_term_width = 100,
+    after_help = "Exit status: 0 done, 1 failed, 2 usage, 3 no such image, 4 in use, 5 the policy failed or broke a \
+                  limit, 6 denied by grant or guard, 7 applied, but some entries were spared.",
+    after_long_help = "\
+Exit status:
+  0  done
+  1  failed
+  2  usage: the arguments, or a file that they name, cannot be used as they are
+  3  no such image
+  4  an image is in use
+  5  the policy failed or broke a limit
+  6  denied by grant or guard
+  7  applied, but some entries were spared
+
+Examples:
+  larder ls --unused --sort size
+  larder prune --dry-run
+  larder prune --policy keep-recent.wasm --config keep=2 --grant grant.toml --plan plan.json
+  larder apply plan.json"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Global {
+    /// The home [default: `$MSB_HOME`, or else `~/.microsandbox`]
+    #[arg(long, global = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    home: Option<PathBuf>,
+    /// Tables for people, or JSON for programs
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "human")]
+    format: Format,
+    /// Say nothing but data and errors
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say what is being done; twice, for whoever debugs
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// What counts as now, for tests and simulations
+    #[arg(long, global = true, hide = true, value_name = "RFC3339")]
+    now: Option<DateTime<Utc>>,
+}
+
+/// What a command works with.
+pub(crate) struct Context {
+    pub(crate) console: Console,
+    home: Option<PathBuf>,
+    now: Option<DateTime<Utc>>,
+}
+
+impl Context {
+    /// The home, which has to exist.
+    pub(crate) async fn open(&self) -> Result<LocalBackend, Failure> {
+        let mut builder = LocalBackend::builder().existing();
+        if let Some(home) = &self.home {
+            builder = builder.home(home);
+        }
+        if let Some(now) = self.now {
+            builder = builder.clock(move || now);
+        }
+        Ok(builder.build().await?)
+    }
+
+    /// What counts as now.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.now.unwrap_or_else(Utc::now)
+    }
+}
+
+/// Everything from the arguments to the exit status.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_parsed(&error),
+    };
+    let Global { home, format, quiet, verbose, now } = cli.global;
+    let verbosity = if quiet { Verbosity::Quiet } else { Verbosity::from_count(verbose) };
+    let console = Console::new(format, verbosity);
+    logging::install(&console);
+    let context = Context { console, home, now };
+    let status = run(cli.command, &context).unwrap_or_else(|failure| {
+        context.console.failure(&failure);
+        failure.status()
+    });
+    status.into()
+}
+
+fn run(command: Command, context: &Context) -> Result<Status, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(|error| Failure::failed("runtime", "could not start the asynchronous runtime", error))?;
+    runtime.block_on(command.run(context))
+}
+
+/// Help and version, too, come as an error from the parser.
+fn not_parsed(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Whoever closed the output has seen enough of it.
+        let _ = error.print();
+        return Status::Done.into();
+    }
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--format");
+    let json = std::env::args().any(|argument| argument == "--format=json")
+        || arguments.nth(1).is_some_and(|format| format == "json");
+    if json {
+        let text = error.render().to_string();
+        let first = text.lines().next().unwrap_or_default();
+        let failure = Failure::usage(first.trim_start_matches("error: ").to_owned());
+        Console::new(Format::Json, Verbosity::Normal).failure(&failure);
+    } else {
+        let _ = error.print();
+    }
+    Status::Usage.into()
+}
+
+/// The parser, for completions and manual pages.
+pub(crate) fn parser() -> clap::Command {
+    Cli::command()
+}

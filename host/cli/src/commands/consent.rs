@@ -1,0 +1,37 @@
+//! What is shown before something is deleted, and who agrees to it.
+
+use larder::policy::Plan;
+
+use crate::cli::Context;
+use crate::exit::Failure;
+use crate::render;
+
+/// Whether something may be deleted without asking.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Consent {
+    /// Delete what is shown without asking
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+impl Consent {
+    /// Refuses at once where nobody could be asked later.
+    pub(crate) fn require(self, context: &Context) -> Result<(), Failure> {
+        if self.yes || context.console.can_ask() {
+            return Ok(());
+        }
+        let message = "this deletes, and there is no terminal to ask at: add `--yes`";
+        Err(Failure::usage(message.to_owned()))
+    }
+
+    /// Shows what a plan deletes, and asks. Programs that agreed beforehand are spared the table: they get it as data.
+    pub(crate) fn obtain(self, context: &Context, plan: &Plan) -> Result<(), Failure> {
+        let console = &context.console;
+        if self.yes {
+            console.note(render::plan::removals(plan, console).trim_end());
+            return Ok(());
+        }
+        console.show(&render::plan::removals(plan, console));
+        if console.ask("Delete this?")? { Ok(()) } else { Err(Failure::declined()) }
+    }
+}

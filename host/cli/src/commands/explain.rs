@@ -1,0 +1,86 @@
+use larder::policy::{Explanation, Verdict};
+
+use crate::cli::Context;
+use crate::exit::{Failure, Status};
+use crate::render::table::{Align, Table};
+use crate::render::{NOTHING, age, plain, short_digest, size};
+
+/// Show why an image is there, or why it is gone
+///
+/// Names what needs the image now, and what past runs decided about it, with their reasons.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  larder explain docker.io/acme/app:v1")]
+pub(crate) struct Explain {
+    /// Which image, in the cache or gone
+    #[arg(value_name = "REF")]
+    reference: String,
+}
+
+impl Explain {
+    pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
+        let explanation = context.open().await?.explain(&self.reference).await?;
+        if context.console.is_json() {
+            context.console.json(&explanation)?;
+        } else {
+            context.console.data(&describe(&explanation, context))?;
+        }
+        Ok(Status::Done)
+    }
+}
+
+fn describe(explanation: &Explanation, context: &Context) -> String {
+    let now = context.now();
+    let mut text = format!("{}\n", plain(&explanation.reference));
+    let mut line = |line: String| text.push_str(&format!("  {}\n", plain(&line)));
+    match &explanation.image {
+        Some(image) => {
+            line(format!(
+                "is in the cache: created {}, used {}, manifest {}",
+                age::known(image.created_at(), now),
+                age::known(image.last_used_at(), now),
+                image.manifest_digest().map_or(NOTHING.to_owned(), short_digest),
+            ));
+            match (explanation.users.is_empty(), explanation.pinned) {
+                (false, _) => line(format!("is used by {}", explanation.users)),
+                (true, true) => {}
+                (true, false) => line("nothing uses it: a prune would remove it".to_owned()),
+            }
+        }
+        None => line("is not in the cache".to_owned()),
+    }
+    if explanation.pinned {
+        line("is pinned".to_owned());
+    }
+    if explanation.decisions.is_empty() {
+        line("no run on record has decided about it".to_owned());
+        return text;
+    }
+    let columns = [
+        ("RUN", Align::Right),
+        ("WHEN", Align::Left),
+        ("DECISION", Align::Left),
+        ("POLICY", Align::Left),
+        ("FREED", Align::Right),
+        ("REASON", Align::Left),
+    ];
+    let mut table = Table::new(columns, context.console.width());
+    for decision in &explanation.decisions {
+        let policy = decision.policy.as_ref().map(|policy| format!("{} {}", policy.name, policy.version));
+        let verdict = match decision.verdict {
+            Verdict::Kept => "kept",
+            Verdict::Removed => "removed",
+            Verdict::Spared => "spared",
+        };
+        table.row([
+            decision.run.to_string(),
+            age::age(decision.started_at, now),
+            verdict.to_owned(),
+            policy.unwrap_or(NOTHING.to_owned()),
+            size::size(decision.bytes),
+            decision.reason.clone(),
+        ]);
+    }
+    text + &table.render()
+}

@@ -1,0 +1,61 @@
+use larder::policy::RunRecord;
+
+use crate::cli::Context;
+use crate::exit::{Failure, Status};
+use crate::render::table::{Align, Table};
+use crate::render::{NOTHING, age, size};
+
+/// Show the last runs that removed something, newest first
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  larder history
+  larder history 3 --format json")]
+pub(crate) struct History {
+    /// At most so many
+    #[arg(default_value = "20")]
+    number: u32,
+}
+
+impl History {
+    pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
+        let runs = context.open().await?.history(self.number).await?;
+        if context.console.is_json() {
+            context.console.json(&runs)?;
+            return Ok(Status::Done);
+        }
+        context.console.data(&table(&runs, context))?;
+        if runs.is_empty() {
+            context.console.note("no run has removed anything yet");
+        }
+        Ok(Status::Done)
+    }
+}
+
+fn table(runs: &[RunRecord], context: &Context) -> String {
+    let columns = [
+        ("RUN", Align::Right),
+        ("BEGAN", Align::Left),
+        ("POLICY", Align::Left),
+        ("REMOVED", Align::Right),
+        ("SPARED", Align::Right),
+        ("KEPT", Align::Right),
+        ("FREED", Align::Right),
+        ("PROBLEM", Align::Left),
+    ];
+    let mut table = Table::new(columns, context.console.width());
+    for run in runs {
+        let policy = run.policy.as_ref().map(|policy| format!("{} {}", policy.name, policy.version));
+        table.row([
+            run.id.to_string(),
+            age::age(run.started_at, context.now()),
+            policy.unwrap_or(NOTHING.to_owned()),
+            run.removed.to_string(),
+            run.spared.to_string(),
+            run.kept.to_string(),
+            size::size(run.report.bytes_reclaimed.unwrap_or_default()),
+            run.problem.clone().unwrap_or_default(),
+        ]);
+    }
+    table.render()
+}

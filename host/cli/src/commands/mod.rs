@@ -1,0 +1,94 @@
+//! One file a command: its arguments, whose comments are its help, what it asks of the library, what it shows.
+
+mod apply;
+mod consent;
+mod df;
+mod explain;
+mod generate;
+mod history;
+mod inspect;
+mod ls;
+mod pin;
+mod prune;
+mod rm;
+mod verify;
+
+use crate::cli::Context;
+use crate::exit::{Failure, Status};
+
+/// What can be done.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    Ls(ls::Ls),
+    Inspect(inspect::Inspect),
+    Df(df::Df),
+    Rm(rm::Rm),
+    Pin(pin::Pin),
+    Unpin(pin::Unpin),
+    Verify(verify::Verify),
+    Prune(prune::Prune),
+    Apply(apply::Apply),
+    History(history::History),
+    Explain(explain::Explain),
+    Completions(generate::Completions),
+    Man(generate::Man),
+}
+
+impl Command {
+    pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
+        match self {
+            Self::Ls(command) => command.run(context).await,
+            Self::Inspect(command) => command.run(context).await,
+            Self::Df(command) => command.run(context).await,
+            Self::Rm(command) => command.run(context).await,
+            Self::Pin(command) => command.run(context).await,
+            Self::Unpin(command) => command.run(context).await,
+            Self::Verify(command) => command.run(context).await,
+            Self::Prune(command) => command.run(context).await,
+            Self::Apply(command) => command.run(context).await,
+            Self::History(command) => command.run(context).await,
+            Self::Explain(command) => command.run(context).await,
+            Self::Completions(command) => command.run(context),
+            Self::Man(command) => command.run(context),
+        }
+    }
+}
+
+/// Goes on after failures, says each, and remembers how the first one ends the program.
+struct Failures<'a> {
+    context: &'a Context,
+    first: Option<Status>,
+}
+
+impl<'a> Failures<'a> {
+    fn new(context: &'a Context) -> Self {
+        Self { context, first: None }
+    }
+
+    /// The value, or nothing where that failed, which is said now.
+    fn catch<T>(&mut self, result: Result<T, impl Into<Failure>>) -> Option<T> {
+        result.map_err(|error| self.add(&error.into())).ok()
+    }
+
+    fn add(&mut self, failure: &Failure) {
+        self.context.console.failure(failure);
+        self.first.get_or_insert(failure.status());
+    }
+
+    /// How the command ends: as the first failure does.
+    fn status(self) -> Status {
+        self.first.unwrap_or(Status::Done)
+    }
+}
+
+/// One state of the cache, read off the asynchronous runtime.
+async fn look<T: Send + 'static>(
+    local: &larder::LocalBackend,
+    question: impl FnOnce(&mut dyn larder::state::CacheSource) -> larder::MicrosandboxResult<T> + Send + 'static,
+) -> Result<T, Failure> {
+    let mut source = local.snapshot().await?;
+    match tokio::task::spawn_blocking(move || question(source.as_mut())).await {
+        Ok(answer) => Ok(answer?),
+        Err(error) => Err(Failure::failed("interrupted", "the cache could not be looked at", error)),
+    }
+}

@@ -1,0 +1,126 @@
+use std::collections::HashSet;
+use std::path::Path;
+
+use larder::maintenance::{Finding, FindingKind, Repair, RepairOutcome, VerifyDepth, VerifyReport};
+use larder::policy::Plan;
+use larder::{ImagePruneReport, LocalBackend};
+
+use super::consent::Consent;
+use crate::cli::Context;
+use crate::exit::{Failure, Status};
+use crate::render::size::size;
+use crate::render::table::{Align, Table};
+use crate::render::{NOTHING, count, plain};
+
+/// Compare the index with the files
+///
+/// Names what is missing, what is damaged, and what nothing owns. Ends with status 1 where something is missing or
+/// damaged: remove such images with `larder rm`, and pull them again.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  larder verify --deep
+  larder verify --repair")]
+pub(crate) struct Verify {
+    /// Read every byte, and compare digests where they are known
+    #[arg(long)]
+    deep: bool,
+    /// Delete files that nothing owns, unless somebody holds them or they are younger than an hour
+    #[arg(long)]
+    repair: bool,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+impl Verify {
+    pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
+        if self.repair {
+            self.consent.require(context)?;
+        }
+        let local = context.open().await?;
+        let step = context.console.step("looking at every file");
+        let depth = if self.deep { VerifyDepth::Deep } else { VerifyDepth::Shallow };
+        let mut report = local.verify(depth, Repair::ReportOnly).await?;
+        drop(step);
+        if self.repair {
+            self.repair(&local, &mut report, context).await?;
+        }
+        if context.console.is_json() {
+            context.console.json(&report)?;
+        } else {
+            for problem in &report.problems {
+                context.console.warn(&plain(problem));
+            }
+            context.console.data(&table(&report, context))?;
+        }
+        let damaged = report.findings.iter().any(Finding::is_damage) || !report.problems.is_empty();
+        Ok(if damaged { Status::Failed } else { Status::Done })
+    }
+
+    /// Deletes what was shown and nothing else, so it goes the way of a plan.
+    async fn repair(
+        &self,
+        local: &LocalBackend,
+        report: &mut VerifyReport,
+        context: &Context,
+    ) -> Result<(), Failure> {
+        let orphans: HashSet<&Path> = report
+            .findings
+            .iter()
+            .filter(|finding| finding.kind == FindingKind::Orphan)
+            .map(|finding| finding.path.as_path())
+            .collect();
+        let Plan { created_at, mut collect, .. } = local.plan_prune().await?;
+        collect.retain(|file| orphans.contains(file.path.as_path()));
+        let plan = Plan::new(created_at, Vec::new(), collect, ImagePruneReport::default());
+        if !plan.is_empty() {
+            self.consent.obtain(context, &plan)?;
+            let _step = context.console.step("removing");
+            report.problems.extend(local.apply(&plan).await?.problems);
+        }
+        for finding in report.findings.iter_mut().filter(|finding| !finding.is_damage()) {
+            let there = local.cache_dir().join(&finding.path).symlink_metadata().is_ok();
+            finding.repair = Some(if there { RepairOutcome::Left } else { RepairOutcome::Removed });
+        }
+        Ok(())
+    }
+}
+
+fn table(report: &VerifyReport, context: &Context) -> String {
+    let columns = [
+        ("FINDING", Align::Left),
+        ("SIZE", Align::Right),
+        ("FILE", Align::Left),
+        ("NEEDED BY", Align::Left),
+        ("WHAT", Align::Left),
+    ];
+    let mut table = Table::new(columns, context.console.width());
+    for finding in &report.findings {
+        let kind = match (finding.kind, finding.repair) {
+            (_, Some(RepairOutcome::Removed)) => "removed",
+            (FindingKind::Missing, _) => "missing",
+            (FindingKind::WrongSize, _) => "wrong size",
+            (FindingKind::WrongMagic, _) => "wrong magic",
+            (FindingKind::WrongDigest, _) => "wrong digest",
+            (FindingKind::Unreadable, _) => "unreadable",
+            (FindingKind::Orphan, _) => "orphan",
+            (FindingKind::Foreign, _) => "foreign",
+            _ => "damaged",
+        };
+        table.row([
+            kind.to_owned(),
+            size(finding.bytes),
+            finding.path.display().to_string(),
+            finding.owner.clone().unwrap_or(NOTHING.to_owned()),
+            finding.detail.clone(),
+        ]);
+    }
+    let damaged = report.findings.iter().filter(|finding| finding.is_damage()).count();
+    let others = report.findings.len() - damaged;
+    let checked = usize::try_from(report.checked).unwrap_or(usize::MAX);
+    format!(
+        "{}{} checked: {damaged} missing or damaged, {others} that nothing owns\n",
+        table.render(),
+        count(checked, "file")
+    )
+}

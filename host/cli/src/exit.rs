@@ -1,0 +1,226 @@
+//! What each error is at the command line: an exit status, a kind for programs, a hint for people.
+//!
+//! Exit statuses and kinds are stable. This is the only place that decides them.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use larder::MicrosandboxError;
+use larder::backend::HomeProblem;
+use larder::policy::PolicyError;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// Everything was done.
+    Done = 0,
+    /// Something failed, damage was found, or the answer was no.
+    Failed = 1,
+    /// The arguments, or a file that they name, cannot be used as they are.
+    Usage = 2,
+    /// There is no such image.
+    NotFound = 3,
+    /// An image is in use, pinned, or held by a live operation.
+    InUse = 4,
+    /// The policy could not be loaded, failed, or broke a limit.
+    Policy = 5,
+    /// A cap of the grant refused the plan, or nothing that the policy wanted was allowed.
+    Denied = 6,
+    /// The plan was applied, and some of its entries were spared.
+    Spared = 7,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        Self::from(status as u8)
+    }
+}
+
+/// An error on its way to the console.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    status: Status,
+    kind: &'static str,
+    hint: Option<&'static str>,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    /// The arguments, or a file that they name, cannot be used.
+    pub(crate) fn usage(message: String) -> Self {
+        Self { status: Status::Usage, kind: "usage", hint: None, error: anyhow::Error::msg(message) }
+    }
+
+    /// Something failed that is no error of the library.
+    pub(crate) fn failed(
+        kind: &'static str,
+        message: impl Into<String>,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        let error = anyhow::Error::new(source).context(message.into());
+        Self { status: Status::Failed, kind, hint: None, error }
+    }
+
+    /// A file that the arguments name could not be read.
+    pub(crate) fn unreadable(path: &Path, source: std::io::Error) -> Self {
+        let message = format!("could not read `{}`", path.display());
+        Self { status: Status::Usage, ..Self::failed("unreadable", message, source) }
+    }
+
+    /// A file that the arguments name could not be written.
+    pub(crate) fn unwritable(path: &Path, source: std::io::Error) -> Self {
+        Self::failed("unwritable", format!("could not write `{}`", path.display()), source)
+    }
+
+    /// Nobody agreed to what was shown.
+    pub(crate) fn declined() -> Self {
+        let error = anyhow::Error::msg("nothing was changed");
+        Self { status: Status::Failed, kind: "declined", hint: None, error }
+    }
+
+    /// The same with a hint.
+    pub(crate) fn with_hint(self, hint: &'static str) -> Self {
+        Self { hint: Some(hint), ..self }
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.status
+    }
+
+    /// A word for programs, such as `image-not-found`.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// What can be done about it.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        self.hint
+    }
+
+    /// What happened, and what caused it, outermost first.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = String> {
+        self.error.chain().map(ToString::to_string)
+    }
+}
+
+impl From<MicrosandboxError> for Failure {
+    fn from(error: MicrosandboxError) -> Self {
+        let (status, kind, hint) = classify(&error);
+        Self { status, kind, hint, error: error.into() }
+    }
+}
+
+impl From<PolicyError> for Failure {
+    fn from(error: PolicyError) -> Self {
+        MicrosandboxError::Policy(error).into()
+    }
+}
+
+type Class = (Status, &'static str, Option<&'static str>);
+
+fn classify(error: &MicrosandboxError) -> Class {
+    use MicrosandboxError as E;
+    match error {
+        E::ImageNotFound(_) => (Status::NotFound, "image-not-found", Some("`larder ls` shows what there is")),
+        E::ImageInUse(_) => (Status::InUse, "image-in-use", None),
+        E::InvalidReference(_) => (Status::Usage, "invalid-reference", None),
+        E::InvalidDigest(_) => (Status::Usage, "invalid-digest", None),
+        E::InvalidConfig(_) => (Status::Usage, "invalid-config", None),
+        E::Unsupported { .. } => (Status::Failed, "unsupported", None),
+        E::Home(error) => (Status::Failed, home_kind(&error.problem), None),
+        E::Io { .. } => (Status::Failed, "io", None),
+        E::Database { .. } => (Status::Failed, "database", None),
+        E::InvalidPlan(_) => (
+            Status::Usage,
+            "invalid-plan",
+            Some("make a plan with `larder prune --plan FILE`, and apply it as it was written"),
+        ),
+        E::Policy(error) => classify_policy(error),
+        E::Interrupted(_) => (Status::Failed, "interrupted", None),
+        // The library may learn to fail in ways that this program does not know yet.
+        _ => (Status::Failed, "failed", None),
+    }
+}
+
+fn home_kind(problem: &HomeProblem) -> &'static str {
+    use HomeProblem as P;
+    match problem {
+        P::Missing => "home-missing",
+        P::NotADirectory | P::NoIndex => "home-invalid",
+        P::Unreadable(_) => "home-unreadable",
+        P::ReadOnly => "home-read-only",
+        P::Full => "home-full",
+        P::Locked => "home-locked",
+        P::NotOurs { .. } => "home-not-ours",
+        P::Corrupt(_) => "home-corrupt",
+        P::Newer(_) | P::NewerLarder { .. } => "home-newer",
+        P::Older { .. } => "home-older",
+        P::Downgrading(_) | P::Installing(_) => "home-busy",
+        _ => "home-unknown",
+    }
+}
+
+fn classify_policy(error: &PolicyError) -> Class {
+    use PolicyError as P;
+    match error {
+        P::NotAComponent { .. } => (Status::Policy, "not-a-policy", None),
+        P::ForeignImport { .. } => (Status::Policy, "foreign-import", None),
+        P::WrongVersion { .. } => (Status::Policy, "wrong-version", None),
+        P::TooLarge { .. } => (Status::Policy, "policy-too-large", None),
+        P::InvalidDescription { .. } => (Status::Policy, "invalid-description", None),
+        P::InvalidConfig(_) => (Status::Usage, "invalid-config", None),
+        P::InvalidGrant { .. } => (Status::Usage, "invalid-grant", None),
+        P::Trapped { .. } => (Status::Policy, "policy-trapped", None),
+        P::Limit { .. } => (Status::Policy, "policy-limit", None),
+        P::Failed(_) => (Status::Policy, "policy-failed", None),
+        P::OverBudget(_) => (
+            Status::Denied,
+            "over-budget",
+            Some("raise the cap in `[grant]`, or configure the policy to remove less; nothing was changed"),
+        ),
+        P::Source(source) => classify(source),
+        P::Host(_) => (Status::Failed, "host", None),
+        _ => (Status::Policy, "policy-failed", None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Exit statuses are what scripts rely on: each keeps its number.
+    #[test]
+    fn statuses_keep_their_numbers() {
+        let table = [
+            (Status::Done, 0),
+            (Status::Failed, 1),
+            (Status::Usage, 2),
+            (Status::NotFound, 3),
+            (Status::InUse, 4),
+            (Status::Policy, 5),
+            (Status::Denied, 6),
+            (Status::Spared, 7),
+        ];
+        for (status, number) in table {
+            assert_eq!(status as u8, number, "{status:?}");
+        }
+    }
+
+    /// What caused an error is said once, after it.
+    #[test]
+    fn causes_follow_what_they_caused() {
+        let source = std::io::Error::other("the disk is on fire");
+        let failure = Failure::unwritable(Path::new("plan.json"), source);
+        let messages: Vec<_> = failure.messages().collect();
+        assert_eq!(messages, ["could not write `plan.json`", "the disk is on fire"]);
+        assert_eq!(failure.status(), Status::Failed);
+    }
+
+    /// An error of the cache under a policy is what it would be without the policy.
+    #[test]
+    fn a_policys_source_error_is_its_own() {
+        let inner = MicrosandboxError::ImageNotFound("a".to_owned());
+        let failure = Failure::from(PolicyError::Source(Box::new(inner)));
+        assert_eq!((failure.status(), failure.kind()), (Status::NotFound, "image-not-found"));
+    }
+}

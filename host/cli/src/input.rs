@@ -1,0 +1,147 @@
+//! What commands read besides the home: plans, policies, their configs and grants.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use larder::policy::GrantDocument;
+use serde_json::{Map, Value};
+
+use crate::exit::Failure;
+
+/// A file of text that the arguments name.
+pub(crate) fn read(path: &Path) -> Result<String, Failure> {
+    fs::read_to_string(path).map_err(|error| Failure::unreadable(path, error))
+}
+
+/// A file of bytes that the arguments name.
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|error| Failure::unreadable(path, error))
+}
+
+/// A grant; without a file, the one that changes nothing.
+pub(crate) fn grant(path: Option<&Path>) -> Result<GrantDocument, Failure> {
+    let Some(path) = path else { return Ok(GrantDocument::default()) };
+    Ok(GrantDocument::from_toml(&read(path)?, &path.display().to_string())?)
+}
+
+/// One piece of a policy's config.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum ConfigArgument {
+    /// A key, and its value.
+    Value(String, Value),
+    /// A file with an object in it.
+    File(PathBuf),
+}
+
+impl FromStr for ConfigArgument {
+    type Err = std::convert::Infallible;
+
+    /// What begins with a key and `=` is a value: JSON where it parses as such, and a text where it does not.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_key = |key: &str| {
+            !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        };
+        Ok(match text.split_once('=') {
+            Some((key, value)) if is_key(key) => {
+                let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+                Self::Value(key.to_owned(), value)
+            }
+            _ => Self::File(text.into()),
+        })
+    }
+}
+
+/// The config that these pieces make; of two values for a key the later one counts.
+pub(crate) fn config(arguments: &[ConfigArgument]) -> Result<Value, Failure> {
+    let mut config = Map::new();
+    for argument in arguments {
+        match argument {
+            ConfigArgument::Value(key, value) => {
+                config.insert(key.clone(), value.clone());
+            }
+            ConfigArgument::File(path) => config.extend(object(path)?),
+        }
+    }
+    Ok(Value::Object(config))
+}
+
+/// The object in a file of JSON or TOML.
+fn object(path: &Path) -> Result<Map<String, Value>, Failure> {
+    let text = read(path)?;
+    let invalid =
+        |problem: String| Failure::usage(format!("`{}` is not a config: {problem}", path.display()));
+    if path.extension().is_some_and(|extension| extension == "toml") {
+        let table: toml::Table =
+            text.parse().map_err(|error: toml::de::Error| invalid(error.message().to_owned()))?;
+        let values = table.into_iter().map(|(key, value)| Ok((key, json(value)?)));
+        return values.collect::<Result<_, String>>().map_err(invalid);
+    }
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(invalid("expected a JSON object, or TOML in a file that ends in `.toml`".to_owned())),
+        Err(error) => Err(invalid(format!("{error}; TOML is read from files that end in `.toml`"))),
+    }
+}
+
+/// A value of TOML as JSON has it. Dates become texts.
+fn json(value: toml::Value) -> Result<Value, String> {
+    Ok(match value {
+        toml::Value::String(text) => text.into(),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) => {
+            let number = serde_json::Number::from_f64(number);
+            number.ok_or("JSON has neither infinity nor `nan`")?.into()
+        }
+        toml::Value::Boolean(value) => value.into(),
+        toml::Value::Datetime(time) => time.to_string().into(),
+        toml::Value::Array(values) => values.into_iter().map(json).collect::<Result<Vec<_>, _>>()?.into(),
+        toml::Value::Table(table) => {
+            let values = table.into_iter().map(|(key, value)| Ok((key, json(value)?)));
+            Value::Object(values.collect::<Result<_, String>>()?)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> ConfigArgument {
+        let Ok(argument) = text.parse();
+        argument
+    }
+
+    /// A value is JSON where it parses as such and a text where it does not; everything else is a file.
+    #[test]
+    fn arguments() {
+        let value = |key: &str, value: Value| ConfigArgument::Value(key.to_owned(), value);
+        let table = [
+            ("keep=2", value("keep", 2.into())),
+            ("used-within=30d", value("used-within", "30d".into())),
+            ("only=[\"a\",\"b\"]", value("only", vec!["a", "b"].into())),
+            ("dry=true", value("dry", true.into())),
+            ("name=\"2\"", value("name", "2".into())),
+            ("empty=", value("empty", "".into())),
+            ("a=b=c", value("a", "b=c".into())),
+            ("config.json", ConfigArgument::File("config.json".into())),
+            ("./keep=2.json", ConfigArgument::File("./keep=2.json".into())),
+        ];
+        for (text, expected) in table {
+            assert_eq!(parse(text), expected, "{text}");
+        }
+    }
+
+    /// Files of both kinds give an object, and of two values for a key the later one counts.
+    #[test]
+    fn later_pieces_win() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [toml, json] = ["a.toml", "a.json"].map(|name| directory.path().join(name));
+        fs::write(&toml, "keep = 1\nsince = 2026-01-01\n[nested]\nratio = 0.5").expect("a file");
+        fs::write(&json, "{\"keep\": 2}").expect("a file");
+        let pieces = [ConfigArgument::File(toml), ConfigArgument::File(json), parse("keep=3")];
+        let expected = serde_json::json!({ "keep": 3, "since": "2026-01-01", "nested": { "ratio": 0.5 } });
+        assert_eq!(config(&pieces).expect("a config"), expected);
+        assert_eq!(config(&pieces[..2]).expect("a config")["keep"], 2);
+    }
+}

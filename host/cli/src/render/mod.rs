@@ -1,0 +1,57 @@
+//! How data looks to people.
+
+pub(crate) mod age;
+pub(crate) mod plan;
+pub(crate) mod report;
+pub(crate) mod size;
+pub(crate) mod table;
+
+/// What stands where there is nothing to show.
+pub(crate) const NOTHING: &str = "-";
+
+/// A text from the cache or a policy, safe to print on one line: whatever could move the cursor or reorder text is
+/// replaced.
+pub(crate) fn plain(text: &str) -> String {
+    let disarm = |character: char| match character {
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
+        character if character.is_control() => char::REPLACEMENT_CHARACTER,
+        character => character,
+    };
+    text.chars().map(disarm).collect()
+}
+
+/// A digest as people tell it from others: its first twelve digits.
+pub(crate) fn short_digest(digest: &str) -> String {
+    let digits = digest.split_once(':').map_or(digest, |(_, digits)| digits);
+    plain(&digits.chars().take(12).collect::<String>())
+}
+
+/// A number with the word for what is counted, such as `1 image` or `3 images`.
+pub(crate) fn count(number: usize, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No text of the cache reaches a terminal as anything but text.
+    #[test]
+    fn texts_are_disarmed() {
+        assert_eq!(plain("a\u{1b}[2Jb\nc\u{202e}d"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d");
+    }
+
+    /// Digests are shortened with or without their algorithm, and short texts stay as they are.
+    #[test]
+    fn digests_are_shortened() {
+        assert_eq!(short_digest("sha256:0123456789abcdef"), "0123456789ab");
+        assert_eq!(short_digest("0123456789abcdef"), "0123456789ab");
+        assert_eq!(short_digest("sha256:é"), "é");
+    }
+
+    /// One is singular, everything else plural.
+    #[test]
+    fn counts() {
+        assert_eq!((count(0, "image"), count(1, "image")), ("0 images".to_owned(), "1 image".to_owned()));
+    }
+}

@@ -1,0 +1,107 @@
+//! A plan as people read it.
+
+use std::collections::BTreeMap;
+
+use larder::maintenance::UnownedKind;
+use larder::policy::{Decision, Denial, LogLevel, Plan, PlanEntry};
+
+use super::size::size;
+use super::table::{Align, Table};
+use super::{count, plain};
+use crate::console::{Console, Verbosity};
+
+/// So many denials are shown; a plan has them all.
+const DENIALS_SHOWN: usize = 10;
+
+/// What a plan deletes: image by image with reason and bytes, then files, then the sum.
+pub(crate) fn removals(plan: &Plan, console: &Console) -> String {
+    let columns = [("FREES", Align::Right), ("IMAGE", Align::Left), ("REASON", Align::Left)];
+    let mut table = Table::new(columns, console.width());
+    for entry in plan.removals() {
+        table.row([size(entry.bytes), entry.reference.clone(), reason(entry)]);
+    }
+    files(plan, console, |bytes, what, why| table.row([size(bytes), what, why]));
+    table.render() + &sum(plan)
+}
+
+/// What becomes of every image: what goes and what stays, and why.
+pub(crate) fn decisions(plan: &Plan, console: &Console) -> String {
+    let columns =
+        [("DECISION", Align::Left), ("FREES", Align::Right), ("IMAGE", Align::Left), ("REASON", Align::Left)];
+    let mut table = Table::new(columns, console.width());
+    for entry in &plan.entries {
+        let decision = match entry.decision {
+            Decision::Remove => "remove",
+            Decision::Keep => "keep",
+        };
+        table.row([decision.to_owned(), size(entry.bytes), entry.reference.clone(), reason(entry)]);
+    }
+    files(plan, console, |bytes, what, why| table.row(["remove".to_owned(), size(bytes), what, why]));
+    table.render() + &sum(plan)
+}
+
+fn reason(entry: &PlanEntry) -> String {
+    if entry.force { format!("{} (forced)", entry.reason) } else { entry.reason.clone() }
+}
+
+/// The files that go with a plan: one by one for whoever wants to know, else in groups.
+fn files(plan: &Plan, console: &Console, mut row: impl FnMut(u64, String, String)) {
+    if console.verbosity() >= Verbosity::Verbose {
+        for file in &plan.collect {
+            row(file.bytes, file.path.display().to_string(), kind(file.kind).to_owned());
+        }
+        return;
+    }
+    let mut groups: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+    for file in &plan.collect {
+        let (number, bytes) = groups.entry(kind(file.kind)).or_default();
+        *number += 1;
+        *bytes = bytes.saturating_add(file.bytes);
+    }
+    for (kind, (number, bytes)) in groups {
+        row(bytes, count(number, "file"), kind.to_owned());
+    }
+}
+
+fn kind(kind: UnownedKind) -> &'static str {
+    match kind {
+        UnownedKind::Artifact => "no image needs it",
+        UnownedKind::Blob => "downloaded, and no pull is using it",
+        UnownedKind::FlatRef => "the record of a flat disk whose manifest is gone",
+        UnownedKind::FlatBlob => "a flat disk that no record names",
+        UnownedKind::Temporary => "work that was begun and not finished",
+        _ => "nothing owns it",
+    }
+}
+
+fn sum(plan: &Plan) -> String {
+    if plan.is_empty() {
+        return format!("nothing to remove; {} stay\n", count(plan.entries.len(), "image"));
+    }
+    let removed = plan.removals().count();
+    let files = match plan.collect.len() {
+        0 => String::new(),
+        number => format!(" and {}", count(number, "file")),
+    };
+    let (go, stay) = (if removed == 1 { "goes" } else { "go" }, plan.entries.len() - removed);
+    let stays = if stay == 1 { "1 stays".to_owned() } else { format!("{stay} stay") };
+    format!("{}{files} {go}, {stays}; this frees {}\n", count(removed, "image"), size(plan.bytes))
+}
+
+/// What the policy had to say, and what it was denied.
+pub(crate) fn remarks(plan: &Plan, console: &Console) {
+    for line in &plan.log {
+        let text = format!("policy: {}", plain(&line.message));
+        match line.level {
+            LogLevel::Debug => console.debug(&text),
+            LogLevel::Info => console.detail(&text),
+            LogLevel::Warn | LogLevel::Error => console.warn(&text),
+        }
+    }
+    for Denial { message, allowed_by, .. } in plan.denials.iter().take(DENIALS_SHOWN) {
+        console.warn(&format!("denied: {}; allowed by: {}", plain(message), plain(allowed_by)));
+    }
+    if let Some(more) = plan.denials.len().checked_sub(DENIALS_SHOWN).filter(|&more| more > 0) {
+        console.warn(&format!("{} more; the plan has them all", count(more, "denial")));
+    }
+}
