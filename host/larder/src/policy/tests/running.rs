@@ -4,7 +4,9 @@ use serde_json::json;
 
 use super::guest::{ENGINE, EXPLAIN, GET, Guest, LIST, LOG, REMOVE};
 use super::{NOW, cache, everything, grant};
-use crate::policy::{Decision, Evaluation, GrantDocument, Overrun, Plan, Policy, PolicyError, PolicyRun};
+use crate::policy::{
+    ByteSize, Decision, Evaluation, GrantDocument, Limits, Overrun, Plan, Policy, PolicyError, PolicyRun,
+};
 use crate::state::MemoryCache;
 
 fn evaluate(guest: &Guest<'_>, grant: GrantDocument) -> Result<Evaluation, PolicyError> {
@@ -124,7 +126,7 @@ fn fuel_is_deterministic() {
         (br_if $l (i32.lt_u (local.get $i) (i32.const 1000))))";
     let guest = Guest { evaluate: spin, ..Guest::default() };
     let with = |fuel: u64| {
-        let limits = crate::policy::Limits::default().with_fuel(fuel);
+        let limits = Limits::default().with_fuel(fuel);
         evaluate(&guest, GrantDocument::default().with_limits(limits))
     };
     let used = with(1_000_000).expect("a plan").stats.fuel.expect("counted");
@@ -182,13 +184,25 @@ fn measure() {
         empty.evaluate(Box::new(MemoryCache::new([])), &run).expect("a plan");
     }
     println!("instantiate and evaluate an empty policy: {:?}", started.elapsed() / RUNS);
-    let calls = "(loop $l (call $get (i32.const 4096) (i32.const 20) (i32.const 8192))
-        (local.set $i (i32.add (local.get $i) (i32.const 1)))
-        (br_if $l (i32.lt_u (local.get $i) (i32.const 900000))))";
-    let guest = Guest { imports: &[GET], extra: NAMES, evaluate: calls, ..Guest::default() };
-    let policy = Policy::load(&ENGINE, &guest.component()).expect("a policy");
-    let duration = policy.evaluate(Box::new(cache()), &run).expect("a plan").stats.duration;
-    println!("one `get`: {:?}", duration / 900_000);
+    let calls = [
+        ("get", "(call $get (i32.const 4096) (i32.const 20) (i32.const 8192))"),
+        ("get of an absent image", "(call $get (i32.const 4096) (i32.const 19) (i32.const 8192))"),
+        ("explain", "(call $explain (i32.const 4096) (i32.const 20) (i32.const 4160) (i32.const 3))"),
+        ("log", "(call $log (i32.const 0) (i32.const 4160) (i32.const 3))"),
+    ];
+    for (name, call) in calls {
+        let calls = format!(
+            "(loop $l {call} (local.set $i (i32.add (local.get $i) (i32.const 1)))
+            (br_if $l (i32.lt_u (local.get $i) (i32.const 900000))))"
+        );
+        let guest =
+            Guest { imports: &[GET, EXPLAIN, LOG], extra: NAMES, evaluate: &calls, ..Guest::default() };
+        let policy = Policy::load(&ENGINE, &guest.component()).expect("a policy");
+        let run =
+            run.clone().with_grant(everything().with_limits(Limits::default().with_log(ByteSize::gib(1))));
+        let duration = policy.evaluate(Box::new(cache()), &run).expect("a plan").stats.duration;
+        println!("one `{name}`: {:?}", duration / 900_000);
+    }
     for images in [10_000, 100_000] {
         let source =
             MemoryCache::new((0..images).map(|index| super::image(&format!("docker.io/a/b:{index}"), 1)));

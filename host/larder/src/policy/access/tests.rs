@@ -1,0 +1,211 @@
+use std::time::Duration;
+
+use super::*;
+use crate::policy::grant::{Grant, Guard};
+use crate::policy::units::Share;
+
+const NOW: DateTime<Utc> = DateTime::from_timestamp(1_700_000_000, 0).expect("a time");
+const HOUR: u64 = 3600;
+
+fn patterns(texts: &[&str]) -> Vec<ReferencePattern> {
+    texts.iter().map(|text| text.parse().expect("a pattern")).collect()
+}
+
+fn access(grant: Grant, guard: Guard) -> Access {
+    Access::new(GrantDocument::default().with_grant(grant).with_guard(guard), NOW)
+}
+
+fn ago(seconds: u64) -> Option<DateTime<Utc>> {
+    NOW.checked_sub_signed(TimeDelta::seconds(i64::try_from(seconds).expect("few")))
+}
+
+/// Each list of patterns gives its right to the normalized references that it matches and to no other; what is
+/// in the index without being a reference is matched as it stands.
+#[test]
+fn lists_of_patterns() {
+    let table: [(&[&str], &str, bool); 8] = [
+        (&[], "python:3.12", false),
+        (&["**"], "python:3.12", true),
+        (&["docker.io/library/**"], "python:3.12", true),
+        (&["python:3.12"], "python:3.12", false),
+        (&["docker.io/acme/**"], "python:3.12", false),
+        (&["docker.io/acme/**", "docker.io/library/python:*"], "python:3.12", true),
+        (&["**"], "NOT A REFERENCE", true),
+        (&["docker.io/**"], "NOT A REFERENCE", false),
+    ];
+    for (list, text, expected) in table {
+        let parsed = text.parse::<Reference>();
+        let name = parsed.as_ref().map_or(Name::Verbatim(text), Name::Parsed);
+        let list = patterns(list);
+        let guard = Guard::default().with_min_age(Duration::ZERO);
+        let read = access(Grant::default().with_read(list.clone()), guard.clone());
+        let inspect = access(Grant::default().with_inspect(list.clone()), guard.clone());
+        let remove = access(Grant::default().with_remove(list.clone()), guard);
+        let subject =
+            Subject { name, pinned: false, created_at: None, in_use: false, left_in_repository: None };
+        assert_eq!(read.may_read(name), expected, "read {list:?} {text}");
+        assert_eq!(inspect.may_inspect(name).is_ok(), expected, "inspect {list:?} {text}");
+        assert_eq!(remove.may_remove(&subject, false).is_ok(), expected, "remove {list:?} {text}");
+    }
+}
+
+/// Secrets and pruning are given by their switches alone.
+#[test]
+fn switches() {
+    for on in [false, true] {
+        let access = access(Grant::default().with_secrets(on).with_prune(on), Guard::default());
+        assert_eq!((access.sees_secrets(), access.may_prune().is_ok()), (on, on));
+    }
+}
+
+/// What is granted is refused all the same while the guard protects it, first for the pin, then for the pattern,
+/// the age and the repository; only then does use count, and then `force`.
+#[test]
+fn removing() {
+    let python: Reference = "python:3.12".parse().expect("a reference");
+    let guard =
+        Guard { protect: patterns(&["docker.io/acme/**"]), min_age: Duration::from_secs(HOUR), keep: 1 };
+    let base = Subject {
+        name: Name::Parsed(&python),
+        pinned: false,
+        created_at: ago(HOUR),
+        in_use: false,
+        left_in_repository: Some(2),
+    };
+    let acme: Reference = "docker.io/acme/app:1".parse().expect("a reference");
+    let every = Subject {
+        name: Name::Parsed(&acme),
+        pinned: true,
+        created_at: ago(0),
+        in_use: true,
+        left_in_repository: Some(1),
+    };
+    // subject, granted, forced, force granted, what it says
+    let table = [
+        (base, true, false, false, "yes"),
+        (
+            base,
+            false,
+            false,
+            false,
+            "remove: docker.io/library/python:3.12: the grant does not let this policy remove it",
+        ),
+        (
+            every,
+            false,
+            true,
+            true,
+            "remove: docker.io/acme/app:1: the grant does not let this policy remove it",
+        ),
+        (every, true, true, true, "protected: docker.io/acme/app:1: it is pinned"),
+        (
+            Subject { pinned: false, ..every },
+            true,
+            true,
+            true,
+            "protected: docker.io/acme/app:1: `docker.io/acme/**` is protected",
+        ),
+        (
+            Subject { created_at: ago(HOUR - 1), in_use: true, left_in_repository: Some(1), ..base },
+            true,
+            true,
+            true,
+            "protected: docker.io/library/python:3.12: it is younger than 1h",
+        ),
+        (
+            Subject { created_at: None, ..base },
+            true,
+            false,
+            false,
+            "protected: docker.io/library/python:3.12: nobody knows whether it is older than 1h",
+        ),
+        (
+            Subject { left_in_repository: Some(1), in_use: true, ..base },
+            true,
+            true,
+            true,
+            "protected: docker.io/library/python:3.12: its repository would be left with fewer than 1 references",
+        ),
+        (Subject { left_in_repository: None, ..base }, true, false, false, "yes"),
+        (Subject { in_use: true, ..base }, true, false, true, "in use"),
+        (
+            Subject { in_use: true, ..base },
+            true,
+            true,
+            false,
+            "force: docker.io/library/python:3.12: something uses it, and the grant does not let this policy force its removal",
+        ),
+        (Subject { in_use: true, ..base }, true, true, true, "yes"),
+        (base, true, true, false, "yes"),
+    ];
+    for (subject, granted, force, force_granted, expected) in table {
+        let remove = if granted { patterns(&["**"]) } else { Vec::new() };
+        let access = access(Grant::default().with_remove(remove).with_force(force_granted), guard.clone());
+        let said = match access.may_remove(&subject, force) {
+            Ok(()) => "yes".to_owned(),
+            Err(NotRemovable::InUse) => "in use".to_owned(),
+            Err(NotRemovable::Refused(Refusal { right, message, .. })) => {
+                format!("{}: {message}", format!("{right:?}").to_lowercase())
+            }
+        };
+        assert_eq!(said, expected, "{subject:?}");
+    }
+}
+
+/// A minimum age that reaches back before all time protects everything, and none protects nothing.
+#[test]
+fn odd_ages() {
+    let python: Reference = "python:3.12".parse().expect("a reference");
+    let remove = Grant::default().with_remove(patterns(&["**"]));
+    for (min_age, created_at, expected) in [
+        (Duration::MAX, DateTime::from_timestamp(0, 0), false),
+        (Duration::ZERO, None, true),
+        (Duration::ZERO, ago(0), true),
+        (Duration::from_secs(1), NOW.checked_add_signed(TimeDelta::days(1)), false),
+    ] {
+        let name = Name::Parsed(&python);
+        let subject = Subject { name, pinned: false, created_at, in_use: false, left_in_repository: None };
+        let access = access(remove.clone(), Guard::default().with_min_age(min_age));
+        assert_eq!(access.may_remove(&subject, false).is_ok(), expected, "{min_age:?} {created_at:?}");
+    }
+}
+
+/// What would allow a refused call is named as it stands in the grant.
+#[test]
+fn refusals_say_what_would_allow_it() {
+    let python: Reference = "python:3.12".parse().expect("a reference");
+    let name = Name::Parsed(&python);
+    let none = access(Grant::default(), Guard::default());
+    assert_eq!(none.hidden(name).allowed_by, "`read = [\"docker.io/library/python:3.12\"]` in `[grant]`");
+    assert_eq!(none.may_prune().expect_err("refused").allowed_by, "`prune = true` in `[grant]`");
+    let subject = Subject { name, pinned: true, created_at: None, in_use: false, left_in_repository: None };
+    let all = access(Grant::default().with_remove(patterns(&["**"])), Guard::default());
+    let Err(NotRemovable::Refused(refusal)) = all.may_remove(&subject, false) else { panic!("refused") };
+    assert_eq!(refusal.allowed_by, "`larder unpin docker.io/library/python:3.12`");
+}
+
+/// Each cap alone refuses, from the first reference or byte past it, and all that are passed are named.
+#[test]
+fn budgets() {
+    let grant = Grant::default()
+        .with_max_removals(10)
+        .with_max_bytes(ByteSize::bytes(1000))
+        .with_max_share(Share::percent(25));
+    let access = access(grant, Guard::default());
+    let table: [(u64, u64, u64, &[&str]); 6] = [
+        (10, 1000, 40, &[]),
+        (11, 1000, 44, &["max-removals"]),
+        (10, 1001, 40, &["max-bytes"]),
+        (10, 1000, 39, &["max-share"]),
+        (11, 1001, 40, &["max-removals", "max-bytes", "max-share"]),
+        (0, 0, 0, &[]),
+    ];
+    for (references, bytes, in_cache, expected) in table {
+        let total = Total { references, bytes };
+        let keys: Vec<_> = access.overruns(total, in_cache).iter().map(Overrun::key).collect();
+        assert_eq!(keys, expected);
+        assert_eq!(access.within_budget(total, in_cache).is_ok(), expected.is_empty());
+    }
+    let none = Access::new(GrantDocument::default(), NOW);
+    assert!(none.within_budget(Total { references: u64::MAX, bytes: u64::MAX }, 0).is_ok());
+}
