@@ -299,3 +299,68 @@ pub(crate) fn forget_notes(
         .execute([json(forced.to_vec())])?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::catalog::schema;
+
+    /// An index of so many images with a layer of their own each, and one that they all share.
+    fn index(images: u32) -> Connection {
+        let mut connection = Connection::open_in_memory().expect("a database");
+        schema::create(&mut connection, chrono::DateTime::UNIX_EPOCH).expect("the tables");
+        schema::migrate_larder(&mut connection).expect("Larder's tables");
+        roots::prepare(&connection).expect("the views");
+        connection
+            .execute_batch(&format!(
+                "PRAGMA foreign_keys = on;
+                 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {images})
+                 INSERT INTO manifest (id, digest) SELECT i, 'sha256:' || printf('%064x', i) FROM n;
+                 INSERT INTO layer (id, diff_id, blob_digest) SELECT id, digest, digest FROM manifest;
+                 INSERT INTO layer (id, diff_id, blob_digest) VALUES (1000000, 'shared', 'shared');
+                 INSERT INTO config (manifest_id, digest) SELECT id, digest FROM manifest;
+                 INSERT INTO manifest_layer (manifest_id, layer_id, position) SELECT id, id, 0 FROM manifest;
+                 INSERT INTO manifest_layer (manifest_id, layer_id, position) SELECT id, 1000000, 1 FROM manifest;
+                 INSERT INTO image_ref (id, reference, manifest_id) SELECT id, 'docker.io/a/b:' || id, id FROM manifest;"
+            ))
+            .expect("the images");
+        connection
+    }
+
+    /// How many steps SQLite takes to remove one image, statements prepared.
+    fn steps_to_remove_one(images: u32) -> u64 {
+        let connection = index(images);
+        let remove = |reference: &str| {
+            roots::refresh(&connection).expect("the users");
+            let row = find_ref(&connection, reference).expect("a look-up").expect("the image");
+            let doomed = Doomed { refs: vec![row], ..Doomed::default() };
+            live_refs(&connection, doomed.refs.iter()).expect("its state");
+            let closure = closure(&connection, &doomed).expect("what goes");
+            assert_eq!((closure.manifests.len(), closure.layers.len(), closure.metadata[0]), (1, 1, true));
+            let deleted = delete(&connection, &doomed.refs, &closure).expect("deleted");
+            assert_eq!((deleted.refs, deleted.manifests, deleted.layers), (1, 1, 1));
+        };
+        remove("docker.io/a/b:1");
+        let steps = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&steps);
+        let count = move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        connection.progress_handler(1, Some(count)).expect("a handler");
+        remove("docker.io/a/b:7");
+        steps.load(Ordering::Relaxed)
+    }
+
+    /// Rule 5: removing one image takes SQLite the same steps whatever the number of images, so removing all of them
+    /// takes steps in proportion to it.
+    #[test]
+    fn removing_one_image_does_not_depend_on_the_others() {
+        let [few, many] = [40, 4000].map(steps_to_remove_one);
+        assert!(few > 100, "the steps were counted: {few}");
+        assert!(many <= few + few / 10, "{few} steps among 40 images, {many} among 4000");
+    }
+}

@@ -272,3 +272,28 @@ impl MigrationLock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rule 1: what is committed is on disk before anything is done because of it, and no row loses its parent.
+    #[test]
+    fn commits_are_durable() {
+        let home = tempfile::tempdir().expect("a directory");
+        let paths = HomePaths::new(home.path().join("home"));
+        let cache = CacheDir::new(paths.home.join("cache"));
+        let clock: Clock = std::sync::Arc::new(|| DateTime::UNIX_EPOCH);
+        let writer =
+            Writer::open(&paths, &cache, MissingHome::Make, &clock).expect("a home opened for writing");
+        let pragma = |name: &str| -> String {
+            let text = |row: &rusqlite::Row<'_>| row.get_ref(0).map(|value| format!("{value:?}"));
+            writer.connection().pragma_query_value(None, name, text).expect("a setting")
+        };
+        // 2 is FULL.
+        assert_eq!(
+            (pragma("synchronous").as_str(), pragma("foreign_keys").as_str()),
+            ("Integer(2)", "Integer(1)")
+        );
+    }
+}
