@@ -20,9 +20,12 @@ pub struct Reference {
 
 /// A text that is not an image reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not an image reference: {expected}")]
+#[error("`{text}` is not an image reference: at character {position}, {expected}")]
 pub struct ReferenceError {
+    /// What was given, cut where it is long.
     text: String,
+    /// Counted from 1, in characters.
+    position: usize,
     expected: &'static str,
 }
 
@@ -71,20 +74,58 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         use oci_spec::distribution::ParseError;
-        let parsed = OciReference::try_from(text).map_err(|error| ReferenceError {
-            text: text.to_owned(),
-            expected: match error {
-                ParseError::NameEmpty => "it is empty",
-                ParseError::NameTooLong => "the repository is longer than 255 characters",
-                ParseError::NameContainsUppercase => "the repository has to be lowercase",
-                ParseError::DigestInvalidFormat => "the digest has to be `ALGORITHM:HEX`",
-                ParseError::DigestInvalidLength => "the digest has the wrong length",
-                ParseError::DigestUnsupported => "the digest has an unknown algorithm",
-                _ => "expected `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`",
-            },
+        let parsed = OciReference::try_from(text).map_err(|error| {
+            let (position, expected) = match error {
+                ParseError::NameEmpty => (1, "expected `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`"),
+                ParseError::NameTooLong => (256, "expected the end: a repository has at most 255 characters"),
+                ParseError::DigestInvalidFormat
+                | ParseError::DigestInvalidLength
+                | ParseError::DigestUnsupported => {
+                    (after_last(text, '@'), "expected `sha256:` and 64 hex digits")
+                }
+                _ => first_odd(text),
+            };
+            ReferenceError { text: text.chars().take(80).collect(), position, expected }
         })?;
         let repository_len = parsed.registry().len() + 1 + parsed.repository().len();
         Ok(Self { text: parsed.to_string(), repository_len })
+    }
+}
+
+/// The position after the last `separator`, counted from 1 in characters.
+fn after_last(text: &str, separator: char) -> usize {
+    text.chars()
+        .enumerate()
+        .filter(|&(_, character)| character == separator)
+        .last()
+        .map_or(1, |(index, _)| index + 2)
+}
+
+/// Where a text stops to look like a reference, counted from 1 in characters, and what was expected there.
+fn first_odd(text: &str) -> (usize, &'static str) {
+    let mut separated = true;
+    for (index, character) in text.chars().enumerate() {
+        let is_separator = matches!(character, '.' | '_' | '-' | '/' | ':' | '@');
+        if !character.is_ascii_alphanumeric() && !is_separator {
+            return (index + 1, "expected a letter, a digit, or one of `._-/:@`");
+        }
+        if matches!(character, '/' | ':' | '@') && separated {
+            return (index + 1, "expected a letter or a digit");
+        }
+        separated = is_separator;
+    }
+    // All of it is ASCII. What is left are capitals: a registry may have them, and a tag.
+    let registry_len = text
+        .split_once('/')
+        .filter(|(first, _)| first.contains(['.', ':']))
+        .map_or(0, |(first, _)| first.len());
+    let name_len = text[registry_len..].find([':', '@']).map_or(text.len(), |end| registry_len + end);
+    match text[registry_len..name_len].find(|character: char| character.is_ascii_uppercase()) {
+        Some(index) => {
+            (registry_len + index + 1, "expected a lowercase letter: a repository has no capitals")
+        }
+        None if text.contains('@') => (after_last(text, '@'), "expected `sha256:` and 64 hex digits"),
+        None => (text.len() + 1, "expected `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`"),
     }
 }
 
@@ -146,4 +187,53 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reference is normalized as Docker does it, and knows its repository and every spelling of itself.
+    #[test]
+    fn normal_forms() {
+        let table = [
+            ("python", "docker.io/library/python:latest", "docker.io/library/python"),
+            ("acme/app:v1", "docker.io/acme/app:v1", "docker.io/acme/app"),
+            ("index.docker.io/acme/app:v1", "docker.io/acme/app:v1", "docker.io/acme/app"),
+            ("localhost:5000/a/b", "localhost:5000/a/b:latest", "localhost:5000/a/b"),
+        ];
+        for (text, normal, repository) in table {
+            let reference: Reference = text.parse().expect("a reference");
+            assert_eq!((reference.as_str(), reference.repository()), (normal, repository), "{text}");
+            let spellings = reference.spellings();
+            assert!(spellings.contains(&text.to_owned()), "{text} among {spellings:?}");
+            for spelling in spellings {
+                assert_eq!(spelling.parse(), Ok(reference.clone()), "{spelling}");
+            }
+        }
+    }
+
+    /// What is no reference is refused with the text, the place in it, and what was expected there.
+    #[test]
+    fn refusals_name_the_place() {
+        let table = [
+            ("Bad Ref", "at character 4, expected a letter, a digit, or one of `._-/:@`"),
+            ("acme//app", "at character 6, expected a letter or a digit"),
+            ("acme/App:V1", "at character 6, expected a lowercase letter: a repository has no capitals"),
+            (
+                "Registry.io/acme/App",
+                "at character 18, expected a lowercase letter: a repository has no capitals",
+            ),
+            ("acme/app:", "at character 10, expected `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`"),
+            ("", "at character 1, expected `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`"),
+            ("acme/app@sha256:12", "at character 10, expected `sha256:` and 64 hex digits"),
+            ("ünïcode", "at character 1, expected a letter, a digit, or one of `._-/:@`"),
+        ];
+        for (text, expected) in table {
+            let message = text.parse::<Reference>().expect_err("no reference").to_string();
+            assert_eq!(message, format!("`{text}` is not an image reference: {expected}"));
+        }
+        let long = format!("{}:1", "a".repeat(300)).parse::<Reference>().expect_err("too long").to_string();
+        assert!(long.contains("at character 256") && long.len() < 250, "{long}");
+    }
 }

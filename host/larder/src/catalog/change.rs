@@ -330,20 +330,21 @@ mod tests {
         connection
     }
 
+    fn remove(connection: &Connection, reference: &str) {
+        roots::refresh(connection).expect("the users");
+        let row = find_ref(connection, reference).expect("a look-up").expect("the image");
+        let doomed = Doomed { refs: vec![row], ..Doomed::default() };
+        live_refs(connection, doomed.refs.iter()).expect("its state");
+        let closure = closure(connection, &doomed).expect("what goes");
+        assert_eq!((closure.manifests.len(), closure.layers.len(), closure.metadata[0]), (1, 1, true));
+        let deleted = delete(connection, &doomed.refs, &closure).expect("deleted");
+        assert_eq!((deleted.refs, deleted.manifests, deleted.layers), (1, 1, 1));
+    }
+
     /// How many steps SQLite takes to remove one image, statements prepared.
     fn steps_to_remove_one(images: u32) -> u64 {
-        let connection = index(images);
-        let remove = |reference: &str| {
-            roots::refresh(&connection).expect("the users");
-            let row = find_ref(&connection, reference).expect("a look-up").expect("the image");
-            let doomed = Doomed { refs: vec![row], ..Doomed::default() };
-            live_refs(&connection, doomed.refs.iter()).expect("its state");
-            let closure = closure(&connection, &doomed).expect("what goes");
-            assert_eq!((closure.manifests.len(), closure.layers.len(), closure.metadata[0]), (1, 1, true));
-            let deleted = delete(&connection, &doomed.refs, &closure).expect("deleted");
-            assert_eq!((deleted.refs, deleted.manifests, deleted.layers), (1, 1, 1));
-        };
-        remove("docker.io/a/b:1");
+        let mut connection = index(images);
+        remove(&connection, "docker.io/a/b:1");
         let steps = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&steps);
         let count = move || {
@@ -351,7 +352,7 @@ mod tests {
             false
         };
         connection.progress_handler(1, Some(count)).expect("a handler");
-        remove("docker.io/a/b:7");
+        remove(&connection, "docker.io/a/b:7");
         steps.load(Ordering::Relaxed)
     }
 

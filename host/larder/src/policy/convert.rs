@@ -131,12 +131,12 @@ pub(super) fn right(right: Right) -> types::Right {
 
 pub(super) fn order(order: images::Order) -> Order {
     match order {
-        images::Order::CreatedNewestFirst => Order::CreatedNewestFirst,
-        images::Order::CreatedOldestFirst => Order::CreatedOldestFirst,
-        images::Order::UsedNewestFirst => Order::UsedNewestFirst,
-        images::Order::UsedOldestFirst => Order::UsedOldestFirst,
-        images::Order::LargestFirst => Order::LargestFirst,
-        images::Order::SmallestFirst => Order::SmallestFirst,
+        images::Order::CreatedNewestFirst => Order::CreatedNewest,
+        images::Order::CreatedOldestFirst => Order::CreatedOldest,
+        images::Order::UsedNewestFirst => Order::UsedNewest,
+        images::Order::UsedOldestFirst => Order::UsedOldest,
+        images::Order::LargestFirst => Order::Largest,
+        images::Order::SmallestFirst => Order::Smallest,
     }
 }
 

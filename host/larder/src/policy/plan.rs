@@ -26,7 +26,10 @@ pub const VERSION: u32 = 1;
 /// The largest document that is read, in bytes: a plan over a million images has about half of it.
 const MAX_DOCUMENT: usize = 512 << 20;
 
-/// What is to be removed, and why. See the [module](self).
+/// What is to be removed, and why.
+///
+/// It is a JSON document, the same byte for byte for the same state, policy, config and grant. Applying it removes
+/// nothing that is not in it, and checks each image again: its manifest and times have to be what they were.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {

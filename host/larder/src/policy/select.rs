@@ -18,15 +18,15 @@ use crate::pattern::ReferencePattern;
 /// The most that one page has.
 pub(super) const PAGE: usize = 1024;
 
-/// The order of a selection.
+/// The order of a selection: by which key, and which end of it comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
-    CreatedNewestFirst,
-    CreatedOldestFirst,
-    UsedNewestFirst,
-    UsedOldestFirst,
-    LargestFirst,
-    SmallestFirst,
+    CreatedNewest,
+    CreatedOldest,
+    UsedNewest,
+    UsedOldest,
+    Largest,
+    Smallest,
 }
 
 /// The conditions of a selection, each met or not given.
@@ -59,12 +59,12 @@ impl Order {
     fn compare(self, a: &Image, b: &Image) -> Ordering {
         let (x, y) = (&a.state.handle, &b.state.handle);
         let by_key = match self {
-            Self::CreatedNewestFirst => y.created_at.cmp(&x.created_at),
-            Self::CreatedOldestFirst => x.created_at.cmp(&y.created_at),
-            Self::UsedNewestFirst => y.last_used_at.cmp(&x.last_used_at),
-            Self::UsedOldestFirst => x.last_used_at.cmp(&y.last_used_at),
-            Self::LargestFirst => y.size_bytes.cmp(&x.size_bytes),
-            Self::SmallestFirst => x.size_bytes.cmp(&y.size_bytes),
+            Self::CreatedNewest => y.created_at.cmp(&x.created_at),
+            Self::CreatedOldest => x.created_at.cmp(&y.created_at),
+            Self::UsedNewest => y.last_used_at.cmp(&x.last_used_at),
+            Self::UsedOldest => x.last_used_at.cmp(&y.last_used_at),
+            Self::Largest => y.size_bytes.cmp(&x.size_bytes),
+            Self::Smallest => x.size_bytes.cmp(&y.size_bytes),
         };
         by_key.then_with(|| x.reference.cmp(&y.reference))
     }
@@ -128,12 +128,12 @@ mod tests {
     use crate::state::{MemoryCache, MemoryImage};
 
     const ORDERS: [Order; 6] = [
-        Order::CreatedNewestFirst,
-        Order::CreatedOldestFirst,
-        Order::UsedNewestFirst,
-        Order::UsedOldestFirst,
-        Order::LargestFirst,
-        Order::SmallestFirst,
+        Order::CreatedNewest,
+        Order::CreatedOldest,
+        Order::UsedNewest,
+        Order::UsedOldest,
+        Order::Largest,
+        Order::Smallest,
     ];
 
     fn at(seconds: i64) -> DateTime<Utc> {
@@ -212,12 +212,12 @@ mod tests {
             let mut expected: Vec<_> = cache.iter().filter(|image| naive(&conditions, image)).collect();
             expected.sort_by(|a, b| {
                 let by_key = match order {
-                    Order::CreatedNewestFirst => b.created_at.cmp(&a.created_at),
-                    Order::CreatedOldestFirst => a.created_at.cmp(&b.created_at),
-                    Order::UsedNewestFirst => b.last_used_at.cmp(&a.last_used_at),
-                    Order::UsedOldestFirst => a.last_used_at.cmp(&b.last_used_at),
-                    Order::LargestFirst => b.size_bytes.cmp(&a.size_bytes),
-                    Order::SmallestFirst => a.size_bytes.cmp(&b.size_bytes),
+                    Order::CreatedNewest => b.created_at.cmp(&a.created_at),
+                    Order::CreatedOldest => a.created_at.cmp(&b.created_at),
+                    Order::UsedNewest => b.last_used_at.cmp(&a.last_used_at),
+                    Order::UsedOldest => a.last_used_at.cmp(&b.last_used_at),
+                    Order::Largest => b.size_bytes.cmp(&a.size_bytes),
+                    Order::Smallest => a.size_bytes.cmp(&b.size_bytes),
                 };
                 by_key.then_with(|| a.reference.cmp(&b.reference))
             });
@@ -247,7 +247,7 @@ mod tests {
         let cache = (0..2000).map(|index| MemoryImage::new(format!("docker.io/acme/a:{index}")));
         let images = Images::new(MemoryCache::new(cache).states(), &access);
         let page = |limit| {
-            Orders::default().page(&images, &Conditions::default(), Order::LargestFirst, None, limit).len()
+            Orders::default().page(&images, &Conditions::default(), Order::Largest, None, limit).len()
         };
         assert_eq!((page(Some(0)), page(Some(7)), page(Some(u32::MAX)), page(None)), (1, 7, PAGE, PAGE));
     }

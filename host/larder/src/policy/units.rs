@@ -74,7 +74,7 @@ impl fmt::Display for ByteSize {
                 None => write!(f, "{} B", self.0),
             };
         }
-        match BINARY_UNITS.iter().find(|(_, size)| self.0 > 0 && self.0 % size == 0) {
+        match BINARY_UNITS.iter().find(|(_, size)| self.0 > 0 && self.0.is_multiple_of(*size)) {
             Some((unit, size)) => write!(f, "{}{unit}", self.0 / size),
             None => write!(f, "{}B", self.0),
         }
