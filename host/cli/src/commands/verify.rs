@@ -10,7 +10,7 @@ use crate::cli::Context;
 use crate::exit::{Failure, Status};
 use crate::render::size::size;
 use crate::render::table::{Align, Table};
-use crate::render::{NOTHING, count, plain};
+use crate::render::{NOTHING, count, plain, short_digest};
 
 /// Compare the index with the files
 ///
@@ -111,7 +111,7 @@ fn table(report: &VerifyReport, context: &Context) -> String {
             kind.to_owned(),
             size(finding.bytes),
             finding.path.display().to_string(),
-            finding.owner.clone().unwrap_or(NOTHING.to_owned()),
+            finding.owner.as_deref().map_or(NOTHING.to_owned(), owner),
             finding.detail.clone(),
         ]);
     }
@@ -123,4 +123,9 @@ fn table(report: &VerifyReport, context: &Context) -> String {
         table.render(),
         count(checked, "file")
     )
+}
+
+/// A digest is known by its first digits, a reference only as a whole.
+fn owner(owner: &str) -> String {
+    if owner.starts_with("sha256:") { short_digest(owner) } else { owner.to_owned() }
 }

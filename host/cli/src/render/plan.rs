@@ -7,7 +7,7 @@ use larder::policy::{Decision, Denial, LogLevel, Plan, PlanEntry};
 
 use super::size::size;
 use super::table::{Align, Table};
-use super::{count, plain};
+use super::{NOTHING, count, plain};
 use crate::console::{Console, Verbosity};
 
 /// So many denials are shown; a plan has them all.
@@ -34,7 +34,8 @@ pub(crate) fn decisions(plan: &Plan, console: &Console) -> String {
             Decision::Remove => "remove",
             Decision::Keep => "keep",
         };
-        table.row([decision.to_owned(), size(entry.bytes), entry.reference.clone(), reason(entry)]);
+        let frees = if entry.decision == Decision::Keep { NOTHING.to_owned() } else { size(entry.bytes) };
+        table.row([decision.to_owned(), frees, entry.reference.clone(), reason(entry)]);
     }
     files(plan, console, |bytes, what, why| table.row(["remove".to_owned(), size(bytes), what, why]));
     table.render() + &sum(plan)
@@ -78,14 +79,18 @@ fn sum(plan: &Plan) -> String {
     if plan.is_empty() {
         return format!("nothing to remove; {} stay\n", count(plan.entries.len(), "image"));
     }
-    let removed = plan.removals().count();
-    let files = match plan.collect.len() {
+    let images = plan.removals().count();
+    let stay = plan.entries.len() - images;
+    let goes = [(images, "image"), (plan.collect.len(), "file")];
+    let goes: Vec<String> =
+        goes.into_iter().filter(|(number, _)| *number > 0).map(|(number, one)| count(number, one)).collect();
+    let verb = if images + plan.collect.len() == 1 { "goes" } else { "go" };
+    let stays = match stay {
         0 => String::new(),
-        number => format!(" and {}", count(number, "file")),
+        1 => ", 1 stays".to_owned(),
+        _ => format!(", {stay} stay"),
     };
-    let (go, stay) = (if removed == 1 { "goes" } else { "go" }, plan.entries.len() - removed);
-    let stays = if stay == 1 { "1 stays".to_owned() } else { format!("{stay} stay") };
-    format!("{}{files} {go}, {stays}; this frees {}\n", count(removed, "image"), size(plan.bytes))
+    format!("{} {verb}{stays}; this frees {}\n", goes.join(" and "), size(plan.bytes))
 }
 
 /// What the policy had to say, and what it was denied.

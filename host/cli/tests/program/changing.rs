@@ -1,0 +1,136 @@
+//! Commands that remove, pin and repair: what they show, what they do, and what they refuse.
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use crate::harness::TestEnvironment;
+
+/// Images go by name; what is not there or in use is said, and the rest goes all the same.
+#[test]
+fn rm() {
+    let test = TestEnvironment::fixture();
+    assert_output!(
+        "rm",
+        test.larder("rm acme/app00004:v7"),
+        test.larder("rm acme/app00004:v7 docker.io/acme/app00004:v7 nope acme/app00000:v0 --yes"),
+        test.larder("rm acme/app00004:v7 --yes"),
+        test.larder("rm acme/app00004:v6 --yes --format json"),
+        test.larder("rm acme/app00000:v0 --yes --format json"),
+        test.larder("rm acme/app00000:v0 --yes --force"),
+        test.larder("rm a//b --yes -q"),
+        test.larder("history"),
+    );
+    assert_eq!(test.home.count("SELECT count(*) FROM image_ref"), 38);
+}
+
+/// A pinned image goes only with force, and its pin with it; one that a live operation holds does not go at all, and
+/// keeps its pin.
+#[test]
+fn rm_of_what_is_pinned_or_held() {
+    let test = TestEnvironment::fixture();
+    test.larder("pin acme/app00004:v7 acme/app00004:v6");
+    let digest = "sha256_a000000000000000000000000000000000000000000000000000000000000026";
+    let lease = test.home.lease("fsmeta", &format!("{digest}.erofs"));
+    assert_output!(
+        "rm_pinned",
+        test.larder("rm acme/app00004:v7 --yes"),
+        test.larder("rm acme/app00004:v7 acme/app00004:v6 --yes --force"),
+        test.larder("ls acme/app00004 --sort reference"),
+    );
+    drop(lease);
+}
+
+/// Pins are set and taken away, and each change is said.
+#[test]
+fn pins() {
+    let test = TestEnvironment::fixture();
+    assert_output!(
+        "pins",
+        test.larder("pin acme/app00004:v7 nope acme/app00004:v6"),
+        test.larder("pin acme/app00004:v7 --format json"),
+        test.larder("ls acme/app00004:v7"),
+        test.larder("unpin acme/app00004:v7"),
+        test.larder("unpin acme/app00004:v7 nope --format json"),
+    );
+}
+
+/// Damage ends with status 1, waste of space with status 0; a repair deletes what it showed.
+#[test]
+fn verify() {
+    let test = TestEnvironment::made();
+    let clean = test.larder("verify");
+    let directory = test.home.cache().join("layers");
+    fs::create_dir_all(&directory).expect("the directory");
+    let digits = "ab".repeat(32);
+    let orphan = directory.join(format!("sha256_{digits}.erofs"));
+    fs::write(&orphan, "x").expect("a file");
+    let old = larder_tests::FIXTURE_NOW.parse::<chrono::DateTime<chrono::Utc>>().expect("a time");
+    let old = SystemTime::from(old) - Duration::from_secs(86_400);
+    fs::File::options().write(true).open(&orphan).expect("the file").set_modified(old).expect("its time");
+    assert_output!(
+        "verify",
+        clean,
+        test.larder("verify"),
+        test.larder("verify --format json"),
+        test.larder("verify --repair"),
+        test.larder("verify --repair --yes"),
+        test.larder("verify --repair --yes --format json"),
+    );
+    assert!(!orphan.exists());
+
+    let test = TestEnvironment::fixture();
+    let layer = fs::read_dir(test.home.cache().join("layers")).expect("layers");
+    let layer = layer.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file()).min();
+    fs::remove_file(layer.expect("a layer")).expect("removed");
+    let damaged = test.larder("verify");
+    assert_eq!(damaged.status, 1);
+    assert!(damaged.stdout.lines().any(|line| line.starts_with("missing")), "{damaged}");
+}
+
+/// A plain prune shows what nothing uses, and removes that: what microsandbox's prune removes.
+#[test]
+fn prune() {
+    let test = TestEnvironment::fixture();
+    assert_output!("prune_dry_run", test.larder("prune --dry-run"));
+    assert_output!(
+        "prune_refused",
+        test.larder("prune"),
+        test.larder("prune --format json"),
+        test.larder("prune --yes --dry-run"),
+        test.larder("prune --config keep=2"),
+    );
+    let planned = test.larder("prune --dry-run --format json");
+    assert_eq!((planned.status, planned.stderr.as_str()), (0, ""));
+    let written = test.larder("prune --plan plan.json --format json");
+    let document = fs::read_to_string(test.directory().join("plan.json")).expect("the plan");
+    assert_eq!(planned.stdout, document);
+    assert_eq!(written.stdout, document);
+    assert_eq!(test.home.count("SELECT count(*) FROM image_ref"), 41);
+
+    let pruned = test.larder("prune --yes --format json");
+    assert_eq!((pruned.status, pruned.stderr.as_str()), (0, ""));
+    let report = pruned.json();
+    assert_eq!(report["report"]["image_refs_removed"], 38);
+    assert_eq!(report["report"]["manifests_removed"], 37);
+    assert_eq!(report["report"]["layers_removed"], 222);
+    assert_eq!(report["report"]["fsmeta_removed"], 37);
+    assert_eq!(report["report"]["vmdk_removed"], 37);
+    assert_eq!(report["report"]["bytes_reclaimed"], planned.json()["bytes"]);
+    let count = |key: &str| report[key].as_array().map(Vec::len);
+    assert_eq!([count("removed"), count("spared"), count("kept")], [Some(38), Some(0), Some(3)]);
+    assert_output!(
+        "prune_again",
+        test.larder("prune --yes"),
+        test.larder("prune --dry-run"),
+        test.larder("ls")
+    );
+}
+
+/// What was shown to a person is what is removed, and the person is told how much that was.
+#[test]
+fn prune_for_people() {
+    let test = TestEnvironment::fixture();
+    test.larder("pin acme/app00004:v7");
+    assert_output!("prune", test.larder("prune --yes"), test.larder("prune --yes -q"));
+    assert_eq!(test.home.count("SELECT count(*) FROM image_ref"), 4);
+}

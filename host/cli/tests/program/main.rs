@@ -1,0 +1,8 @@
+//! The program, as whoever types its commands meets it: standard output, standard error and exit status of each
+//! command are one snapshot, for people and for programs, with success and with failure.
+
+#[macro_use]
+mod harness;
+mod changing;
+mod policies;
+mod reading;

@@ -1,0 +1,166 @@
+//! Policies at the command line: plans made, read, applied and explained, and every way in which there is none.
+
+use std::fs;
+
+use crate::harness::TestEnvironment;
+
+const GRANT: &str = "[grant]\nremove = [\"docker.io/acme/**\"]\n";
+
+/// The fixture with the policy and a grant beside it.
+fn environment() -> TestEnvironment {
+    let test = TestEnvironment::fixture();
+    test.policy("keep-recent");
+    test.write("grant.toml", GRANT);
+    test
+}
+
+/// A dry run shows every decision with its reason; the plan that is written is what a dry run prints.
+#[test]
+fn dry_runs() {
+    let test = environment();
+    const PRUNE: &str = "prune --policy keep-recent.wasm --config keep=2 --grant grant.toml";
+    assert_output!("policy_dry_run", test.larder(&format!("{PRUNE} --dry-run")));
+    let printed = test.larder(&format!("{PRUNE} --dry-run --format json"));
+    assert_eq!((printed.status, printed.stderr.as_str()), (0, ""));
+    test.larder(&format!("{PRUNE} --plan plan.json"));
+    assert_eq!(printed.stdout, fs::read_to_string(test.directory().join("plan.json")).expect("the plan"));
+    assert_eq!(test.home.count("SELECT count(*) FROM sqlite_master WHERE name LIKE 'larder_%'"), 0);
+}
+
+/// A plan is applied as it was read, once; afterwards each decision can be explained.
+#[test]
+fn plan_apply_explain() {
+    let test = environment();
+    let planned =
+        test.larder("prune --policy keep-recent.wasm --config keep=2 --grant grant.toml --plan plan.json -q");
+    assert_eq!(planned.status, 0, "{planned}");
+    assert_output!(
+        "apply",
+        test.larder("apply plan.json"),
+        test.larder("apply plan.json --yes"),
+        test.larder("apply plan.json --yes"),
+    );
+    let again = test.larder("apply plan.json --yes --format json").json();
+    assert_eq!(again["gone"].as_array().map(Vec::len), Some(28));
+    assert_output!(
+        "explain",
+        test.larder("history"),
+        test.larder("history --format json"),
+        test.larder("explain acme/app00004:v1"),
+        test.larder("explain acme/app00004:v7"),
+        test.larder("explain acme/app00000:v0"),
+        test.larder("explain acme/app00004:v1 --format json"),
+        test.larder("explain nope"),
+        test.larder("explain a//b"),
+    );
+}
+
+/// Without any run there is no history, and an image is explained by what needs it.
+#[test]
+fn no_history() {
+    let test = TestEnvironment::fixture();
+    assert_output!(
+        "no_history",
+        test.larder("history"),
+        test.larder("history --format json"),
+        test.larder("history many"),
+        test.larder("explain acme/app00000:v0"),
+        test.larder("explain acme/app00004:v7 --format json"),
+    );
+}
+
+/// An image that changed since the plan was made is spared, and the status says so.
+#[test]
+fn what_changed_is_spared() {
+    let test = environment();
+    test.write("grant.toml", "[grant]\nremove = [\"docker.io/acme/app00003:v*\"]\n");
+    test.larder("prune --policy keep-recent.wasm --config keep=5 --grant grant.toml --plan plan.json");
+    fs::copy(test.directory().join("plan.json"), test.directory().join("copy.json")).expect("a copy");
+    test.larder("pin acme/app00003:v1");
+    test.home.execute(
+        "UPDATE image_ref SET manifest_id = (SELECT manifest_id FROM image_ref WHERE reference = 'docker.io/acme/app00004:v7')
+          WHERE reference = 'docker.io/acme/app00003:v0'",
+    );
+    assert_output!(
+        "spared",
+        test.larder("apply plan.json --yes"),
+        test.larder("apply copy.json --yes --format json"),
+        test.larder("explain acme/app00003:v1"),
+    );
+}
+
+/// A policy may do what its grant says: what it was denied is told, with what would allow it.
+#[test]
+fn grants() {
+    let test = environment();
+    test.write("capped.toml", format!("{GRANT}max-removals = 5\n"));
+    test.write("part.toml", "[grant]\nremove = [\"docker.io/acme/app00003:*\"]\n");
+    test.write("misspelt.toml", "[grant]\nremoves = [\"**\"]\n");
+    test.write("pattern.toml", "[grant]\nremove = [\"docker.io/[ab]\"]\n");
+    let prune = |more: &str| test.larder(&format!("prune --policy keep-recent.wasm --config keep=2 {more}"));
+    assert_output!(
+        "grants",
+        prune("--yes"),
+        prune("--yes --grant capped.toml"),
+        prune("--yes --grant capped.toml --format json"),
+        prune("--yes --grant misspelt.toml"),
+        prune("--yes --grant pattern.toml"),
+        prune("--yes --grant nothing.toml"),
+    );
+    assert_eq!(test.home.count("SELECT count(*) FROM image_ref"), 41);
+    assert_output!("grant_in_part", prune("--yes --grant part.toml"));
+}
+
+/// What is no policy, and a policy that fails or breaks a limit, changes nothing and says why.
+#[test]
+fn no_policy() {
+    let test = environment();
+    test.write("text.wasm", "hello");
+    test.write("module.wasm", b"\0asm\x01\0\0\0");
+    test.write("empty.wasm", "");
+    test.write("limits.toml", format!("{GRANT}[limits]\nhost-calls = 3\n"));
+    test.write("list.json", "[1]");
+    test.write("broken.toml", "keep = = 2");
+    let prune = |policy: &str, more: &str| test.larder(&format!("prune --yes --policy {policy}.wasm {more}"));
+    assert_output!(
+        "no_policy",
+        prune("nothing", ""),
+        prune("text", ""),
+        prune("module", "--format json"),
+        prune("empty", ""),
+        prune("keep-recent", "--config keep=0"),
+        prune("keep-recent", "--config kep=2"),
+        prune("keep-recent", "--config keep=2 --grant limits.toml"),
+        prune("keep-recent", "--config list.json"),
+        prune("keep-recent", "--config broken.toml"),
+        prune("keep-recent", "--config nothing.json"),
+    );
+    assert_eq!(test.home.count("SELECT count(*) FROM image_ref"), 41);
+}
+
+/// A config comes from files and single values, the later ones winning.
+#[test]
+fn configs() {
+    let test = environment();
+    test.write("config.toml", "keep = 1\nused-within = \"2d\"\n");
+    let plan = test.larder(
+        "prune --policy keep-recent.wasm --config config.toml --config keep=3 --grant grant.toml --dry-run --format json",
+    );
+    assert_eq!(plan.json()["config"], serde_json::json!({ "keep": 3, "used-within": "2d" }));
+}
+
+/// What is no plan is refused before anything is touched.
+#[test]
+fn no_plan() {
+    let test = environment();
+    test.write("newer.json", "{\"version\": 2}");
+    test.write("text.json", "hello");
+    test.write("unknown.json", "{\"version\": 1, \"frobs\": []}");
+    assert_output!(
+        "no_plan",
+        test.larder("apply nothing.json --yes"),
+        test.larder("apply newer.json --yes"),
+        test.larder("apply text.json --yes --format json"),
+        test.larder("apply unknown.json --yes"),
+    );
+}
