@@ -241,7 +241,7 @@ const EROFS_SUPERBLOCK: usize = 1024;
 const EROFS_BLOCK: u64 = 4096;
 
 fn check_erofs(path: &Path, size: u64, depth: VerifyDepth) -> io::Result<Option<(FindingKind, String)>> {
-    if size == 0 || size % EROFS_BLOCK != 0 {
+    if size == 0 || !size.is_multiple_of(EROFS_BLOCK) {
         return Ok(Some((
             FindingKind::WrongSize,
             format!("{size} bytes, which are not whole blocks of {EROFS_BLOCK}"),

@@ -69,7 +69,7 @@ impl CacheSource for Snapshot {
             let mut left: HashMap<i64, usize> = HashMap::new();
             rows.iter().for_each(|(_, manifest)| *left.entry(*manifest).or_default() += 1);
             let images = rows.into_iter().map(|(handle, manifest)| {
-                let key = noted.then(|| pins::key(handle.reference())).unwrap_or_default();
+                let key = if noted { pins::key(handle.reference()) } else { String::new() };
                 let others = left.get_mut(&manifest).map(|left| {
                     *left -= 1;
                     *left
