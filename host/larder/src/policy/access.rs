@@ -6,6 +6,7 @@
 //! Where something is not known, the answer is no: an image of unknown age counts as young, and a clock that cannot
 //! be subtracted from makes every image young.
 
+use std::cell::OnceCell;
 use std::fmt::Write as _;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -17,21 +18,28 @@ use super::units::ByteSize;
 use crate::pattern::ReferencePattern;
 use crate::reference::Reference;
 
-/// What a reference is called, for patterns.
+/// What an image is called: its reference as it stands in the index, and, once a pattern or a repository asks for
+/// it, what that normalizes to.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Name<'a> {
-    /// A reference, which patterns see normalized.
-    Parsed(&'a Reference),
-    /// A text in the index that is not a reference: patterns see it as it stands.
-    Verbatim(&'a str),
+pub(super) struct Name<'a> {
+    text: &'a str,
+    reference: &'a OnceCell<Option<Reference>>,
 }
 
-impl Name<'_> {
-    pub(super) fn as_str(&self) -> &str {
-        match self {
-            Self::Parsed(reference) => reference.as_str(),
-            Self::Verbatim(text) => text,
-        }
+impl<'a> Name<'a> {
+    /// The name of an image, and where its parsed form is kept.
+    pub(super) fn new(text: &'a str, reference: &'a OnceCell<Option<Reference>>) -> Self {
+        Self { text, reference }
+    }
+
+    /// As patterns see it: normalized, or as it stands where it is no reference.
+    pub(super) fn normalized(self) -> &'a str {
+        self.reference().map_or(self.text, Reference::as_str)
+    }
+
+    /// The reference; there are texts in the index that are none.
+    pub(super) fn reference(self) -> Option<&'a Reference> {
+        self.reference.get_or_init(|| self.text.parse().ok()).as_ref()
     }
 }
 
@@ -210,7 +218,7 @@ impl Access {
         let protected =
             |why: String, allowed_by: String| Err(refusal(Right::Protected, name, &why, allowed_by));
         if image.pinned {
-            return protected("it is pinned".to_owned(), format!("`larder unpin {}`", name.as_str()));
+            return protected("it is pinned".to_owned(), format!("`larder unpin {}`", name.normalized()));
         }
         if let Some(pattern) = guard.protect.iter().find(|pattern| matches(pattern, name)) {
             let allowed_by = format!("`protect` in `[guard]` without `{pattern}`");
@@ -247,7 +255,7 @@ impl From<Refusal> for NotRemovable {
 }
 
 fn matches(pattern: &ReferencePattern, name: Name<'_>) -> bool {
-    pattern.as_str() == EVERYTHING || pattern.matches_text(name.as_str())
+    pattern.as_str() == EVERYTHING || pattern.matches_text(name.normalized())
 }
 
 fn any(patterns: &[ReferencePattern], name: Name<'_>) -> bool {
@@ -259,12 +267,12 @@ fn is_everything(patterns: &[ReferencePattern]) -> bool {
 }
 
 fn refusal(right: Right, name: Name<'_>, why: &str, allowed_by: String) -> Refusal {
-    Refusal { right, message: format!("{}: {why}", name.as_str()), allowed_by }
+    Refusal { right, message: format!("{}: {why}", name.normalized()), allowed_by }
 }
 
 /// The entry that would have to stand in a list of the grant.
 fn in_list(key: &str, name: Name<'_>) -> String {
-    format!("`{key} = [\"{}\"]` in `[grant]`", name.as_str())
+    format!("`{key} = [\"{}\"]` in `[grant]`", name.normalized())
 }
 
 #[cfg(test)]

@@ -40,17 +40,11 @@ impl Image {
     }
 
     pub(super) fn name(&self) -> Name<'_> {
-        match self.name.get_or_init(|| self.reference().parse().ok()) {
-            Some(reference) => Name::Parsed(reference),
-            None => Name::Verbatim(self.reference()),
-        }
+        Name::new(self.reference(), &self.name)
     }
 
     fn repository(&self) -> Option<&str> {
-        match self.name() {
-            Name::Parsed(reference) => Some(reference.repository()),
-            Name::Verbatim(_) => None,
-        }
+        self.name().reference().map(Reference::repository)
     }
 
     /// Whether the run can see it now.
@@ -160,7 +154,7 @@ impl Images {
         let by_name = self.by_name.get_or_init(|| {
             let mut by_name: HashMap<String, Vec<u32>> = HashMap::new();
             for (image, index) in self.all.iter().zip(0..) {
-                if let Name::Parsed(name) = image.name() {
+                if let Some(name) = image.name().reference() {
                     by_name.entry(name.as_str().to_owned()).or_default().push(index);
                 }
             }

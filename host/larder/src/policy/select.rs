@@ -50,7 +50,7 @@ impl Conditions {
                 .created_before
                 .is_none_or(|before| handle.created_at.is_some_and(|created| created < before))
             && self.min_size_bytes.is_none_or(|min| handle.size_bytes.is_some_and(|size| size >= min))
-            && self.reference.as_ref().is_none_or(|pattern| pattern.matches_text(image.name().as_str()))
+            && self.reference.as_ref().is_none_or(|pattern| pattern.matches_text(image.name().normalized()))
     }
 }
 

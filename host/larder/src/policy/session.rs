@@ -11,7 +11,7 @@
 
 use std::collections::HashSet;
 
-use super::access::{Access, Name, Refusal, Total};
+use super::access::{Access, Refusal, Total};
 use super::bindings::{images as wit, report, types, usage};
 use super::convert;
 use super::error::{LimitKey, PolicyError, one_line};
@@ -284,12 +284,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     one_line(&text)
-}
-
-/// The repository of a name, where it has one.
-pub(super) fn repository<'a>(name: &Name<'a>) -> Option<&'a str> {
-    match name {
-        Name::Parsed(reference) => Some(reference.repository()),
-        Name::Verbatim(_) => None,
-    }
 }

@@ -11,7 +11,7 @@ use super::convert;
 use super::error::{LimitKey, PolicyError};
 use super::images::Staged;
 use super::plan::{Plan, PlanEntry, PlanPolicy};
-use super::session::{Answer, Session, Stop, repository};
+use super::session::{Answer, Session, Stop};
 use crate::image::ImagePruneReport;
 use crate::state::{CacheSource, Freed, Removal};
 
@@ -106,10 +106,12 @@ impl Session {
         let mut unused = Vec::new();
         for index in present.into_iter().rev() {
             let mut subject = self.images.subject(index);
-            let taken = repository(&subject.name).map(|repository| taken.entry(repository).or_default());
-            if let Some((left, taken)) = subject.left_in_repository.as_mut().zip(taken.as_deref()) {
-                *left = left.saturating_sub(*taken);
-            }
+            let taken =
+                subject.left_in_repository.as_mut().zip(subject.name.reference()).map(|(left, name)| {
+                    let taken = taken.entry(name.repository()).or_default();
+                    *left = left.saturating_sub(*taken);
+                    taken
+                });
             if !subject.in_use && self.access.may_remove(&subject, false).is_ok() {
                 unused.push(index);
                 taken.into_iter().for_each(|taken| *taken += 1);
