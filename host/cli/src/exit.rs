@@ -78,6 +78,12 @@ impl Failure {
         Self { status: Status::Failed, kind: "declined", hint: None, error }
     }
 
+    /// The policy was allowed nothing of what it wanted.
+    pub(crate) fn denied() -> Self {
+        let error = anyhow::Error::msg("the grant or the guard denied everything that the policy wanted");
+        Self { status: Status::Denied, kind: "denied", hint: None, error }
+    }
+
     /// The same with a hint.
     pub(crate) fn with_hint(self, hint: &'static str) -> Self {
         Self { hint: Some(hint), ..self }

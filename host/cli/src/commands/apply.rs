@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use larder::LocalBackend;
-use larder::policy::{Plan, PlanReport};
+use larder::policy::Plan;
 
 use super::consent::Consent;
 use super::look;
@@ -47,11 +47,14 @@ pub(crate) async fn apply(
     let files_left =
         plan.collect.iter().any(|file| local.cache_dir().join(&file.path).symlink_metadata().is_ok());
     if gone.len() == plan.removals().count() && !files_left {
-        let report = PlanReport { gone, ..PlanReport::default() };
         if context.console.is_json() {
-            context.console.json(&report)?;
+            context.console.json(&render::report::nothing_done(plan, gone))?;
         } else {
-            context.console.data("nothing left to do\n")?;
+            context.console.data(if plan.is_empty() {
+                "nothing to remove\n"
+            } else {
+                "nothing left to do\n"
+            })?;
         }
         return Ok(Status::Done);
     }
@@ -60,6 +63,7 @@ pub(crate) async fn apply(
     let report = local.apply(plan).await;
     drop(step);
     let report = report?;
+    render::report::print_spared(&report, context)?;
     render::report::print(&report, context)?;
     Ok(if report.spared.is_empty() { Status::Done } else { Status::Spared })
 }

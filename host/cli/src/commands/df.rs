@@ -47,10 +47,10 @@ struct Usage {
 impl Df {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
         let local = context.open().await?;
-        let _step = context.console.step("measuring the cache");
+        let step = context.console.step("measuring the cache");
         let (images, disk) = look(&local, |source| Ok((source.images()?, source.disk()?))).await?;
         let plan = local.plan_prune().await?;
-        drop(_step);
+        drop(step);
         let unowned_bytes = plan.collect.iter().map(|file| file.bytes).sum();
         let usage = usage(&images, disk, plan.bytes, plan.collect.len(), unowned_bytes);
         if context.console.is_json() {

@@ -78,7 +78,11 @@ fn describe(explanation: &Explanation, context: &Context) -> String {
             age::age(decision.started_at, now),
             verdict.to_owned(),
             policy.unwrap_or(NOTHING.to_owned()),
-            size::size(decision.bytes),
+            if decision.verdict == Verdict::Removed {
+                size::size(decision.bytes)
+            } else {
+                NOTHING.to_owned()
+            },
             decision.reason.clone(),
         ]);
     }

@@ -1,5 +1,5 @@
-use larder::Image;
 use larder::maintenance::PinChange;
+use larder::reference::Reference;
 use serde::Serialize;
 
 use super::Failures;
@@ -46,10 +46,7 @@ impl Pin {
         let mut changes = Vec::new();
         for reference in self.references {
             let Some(change) = failures.catch(local.pin(&reference).await) else { continue };
-            // The spelling of the index is the one that other commands show.
-            let reference =
-                Image::get_local(&local, &reference).await.map_or(reference, |i| i.reference().to_owned());
-            changes.push(Change { change, pinned: true, reference });
+            changes.push(Change { change, pinned: true, reference: normalized(reference) });
         }
         show(&changes, context)?;
         Ok(failures.status())
@@ -63,11 +60,16 @@ impl Unpin {
         let mut changes = Vec::new();
         for reference in self.references {
             let Some(change) = failures.catch(local.unpin(&reference).await) else { continue };
-            changes.push(Change { change, pinned: false, reference });
+            changes.push(Change { change, pinned: false, reference: normalized(reference) });
         }
         show(&changes, context)?;
         Ok(failures.status())
     }
+}
+
+/// What a pin holds: the normalized reference, or the text as it stands where that is none.
+fn normalized(reference: String) -> String {
+    reference.parse::<Reference>().map_or(reference, |parsed| parsed.to_string())
 }
 
 fn show(changes: &[Change], context: &Context) -> Result<(), Failure> {

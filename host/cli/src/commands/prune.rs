@@ -58,14 +58,14 @@ impl Prune {
             None => local.plan_prune().await?,
         };
         render::plan::remarks(&plan, &context.console);
-        if plan.is_empty() && !plan.denials.is_empty() {
-            show(&plan, context)?;
-            self.write(&plan, context)?;
-            return Ok(Status::Denied);
-        }
         if only_plans {
             show(&plan, context)?;
             self.write(&plan, context)?;
+        }
+        if plan.is_empty() && !plan.denials.is_empty() {
+            return Err(Failure::denied());
+        }
+        if only_plans {
             return Ok(Status::Done);
         }
         apply(&local, &plan, self.consent, context).await

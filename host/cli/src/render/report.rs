@@ -1,6 +1,6 @@
 //! What became of a plan.
 
-use larder::policy::PlanReport;
+use larder::policy::{Decision, ImageVerdict, Plan, PlanReport};
 
 use super::size::size;
 use super::table::{Align, Table};
@@ -8,7 +8,7 @@ use super::{count, plain};
 use crate::cli::Context;
 use crate::exit::Failure;
 
-/// Prints a report: for programs as it is, for people what was freed and what was spared.
+/// Prints a report: for programs as it is, for people its sum.
 pub(crate) fn print(report: &PlanReport, context: &Context) -> Result<(), Failure> {
     let console = &context.console;
     if console.is_json() {
@@ -16,10 +16,6 @@ pub(crate) fn print(report: &PlanReport, context: &Context) -> Result<(), Failur
     }
     for problem in &report.problems {
         console.warn(&plain(problem));
-    }
-    let mut table = Table::new([("SPARED", Align::Left), ("REASON", Align::Left)], console.width());
-    for image in &report.spared {
-        table.row([image.reference.clone(), image.reason.clone()]);
     }
     let freed = size(report.report.bytes_reclaimed.unwrap_or_default());
     let mut sum = format!("removed {}, freed {freed}", count(report.removed.len(), "image"));
@@ -29,5 +25,30 @@ pub(crate) fn print(report: &PlanReport, context: &Context) -> Result<(), Failur
     if !report.gone.is_empty() {
         sum.push_str(&format!(", {} gone already", report.gone.len()));
     }
-    console.data(&format!("{}{sum}\n", table.render()))
+    console.data(&format!("{sum}\n"))
+}
+
+/// Prints what was spared, for people; a report for programs says it.
+pub(crate) fn print_spared(report: &PlanReport, context: &Context) -> Result<(), Failure> {
+    let console = &context.console;
+    if console.is_json() {
+        return Ok(());
+    }
+    let mut table = Table::new([("SPARED", Align::Left), ("REASON", Align::Left)], console.width());
+    for image in &report.spared {
+        table.row([image.reference.clone(), image.reason.clone()]);
+    }
+    console.data(&table.render())
+}
+
+/// The report of a plan of which nothing is left to do: what is gone already, and what stays.
+pub(crate) fn nothing_done(plan: &Plan, gone: Vec<String>) -> PlanReport {
+    let kept =
+        plan.entries.iter().filter(|entry| entry.decision == Decision::Keep).map(|entry| ImageVerdict {
+            bytes: 0,
+            manifest_digest: entry.manifest_digest.clone(),
+            reason: entry.reason.clone(),
+            reference: entry.reference.clone(),
+        });
+    PlanReport { gone, kept: kept.collect(), ..PlanReport::default() }
 }
