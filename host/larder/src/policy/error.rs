@@ -278,7 +278,11 @@ pub(super) fn one_line(text: &str) -> String {
         character if character.is_control() => char::REPLACEMENT_CHARACTER,
         character => character,
     };
-    text.trim_end().chars().map(replace).collect()
+    let text = text.trim_end();
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
+    text.chars().map(replace).collect()
 }
 
 #[cfg(test)]

@@ -179,7 +179,7 @@ mod tests {
         let Conditions { reference, unused_since, created_before, min_size_bytes, unused } = conditions;
         let name = image.reference.parse().expect("a reference");
         reference.as_ref().is_none_or(|pattern| pattern.matches(&name))
-            && unused_since.is_none_or(|since| !image.last_used_at.is_some_and(|used| used >= since))
+            && unused_since.is_none_or(|since| image.last_used_at.is_none_or(|used| used < since))
             && created_before.is_none_or(|before| image.created_at.is_some_and(|created| created < before))
             && min_size_bytes.is_none_or(|min| image.size_bytes.is_some_and(|size| size >= min))
             && unused.is_none_or(|unused| image.sandboxes.is_empty() == unused)
