@@ -5,7 +5,7 @@
 //! - [`state`]: one state of the cache as a decision sees it, and what images cost
 //! - [`policy`]: policies, what they may do, the plans they make and what became of those
 //! - [`maintenance`]: pins, verification, and everything else that an operator asks of a home
-//! - [`reference`] and [`pattern`]: names of images and of content
+//! - [`mod@reference`] and [`pattern`]: names of images and of content
 //! - [`error`]: what can go wrong
 //!
 //! The library prints nothing, never ends the process, and reads the environment in one place only, where it selects

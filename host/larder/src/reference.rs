@@ -1,7 +1,7 @@
 //! Names of images and of content, parsed once at the edge.
 //!
 //! A [`Reference`] is normalized as Docker does it (`python` is `docker.io/library/python:latest`), a [`Digest`]
-//! is `ALGORITHM:HEX` as the OCI image specification writes it, and a [`ReferencePattern`] selects references.
+//! is `ALGORITHM:HEX` as the OCI image specification writes it, and a [`ReferencePattern`](crate::pattern::ReferencePattern) selects references.
 
 use std::fmt;
 use std::str::FromStr;

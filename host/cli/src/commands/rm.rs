@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use larder::policy::{Plan, PlanEntry};
 use larder::state::{CacheSource, CostGraph, ImageState, Removal};
-use larder::{Image, ImagePruneReport, LocalBackend, MicrosandboxError, MicrosandboxResult};
+use larder::{Image, ImagePruneReport, LocalBackend, MicrosandboxError};
 
 use super::consent::Consent;
 use super::{Failures, look};
@@ -45,19 +45,9 @@ impl Rm {
         let plan = self.plan(context, &images, costs, &chosen);
         self.consent.obtain(context, &plan)?;
 
-        let pins: Vec<&str> = chosen
-            .iter()
-            .map(|&index| &images[index])
-            .filter(|image| image.pinned)
-            .map(|i| i.handle.reference())
-            .collect();
-        for reference in &pins {
-            local.unpin(reference).await?;
-        }
         let step = context.console.step("removing");
         let result = local.apply(&plan).await;
         drop(step);
-        restore_pins(&local, &pins).await?;
         let report = result?;
         render::report::print(&report, context)?;
         for image in &report.spared {
@@ -135,15 +125,4 @@ fn obstacle(image: &ImageState) -> Option<String> {
     let pin = image.pinned.then(|| "pinned".to_owned());
     let obstacles: Vec<String> = users.into_iter().chain(pin).collect();
     (!obstacles.is_empty()).then(|| obstacles.join(" and "))
-}
-
-/// What was not removed after all is pinned as before.
-async fn restore_pins(local: &LocalBackend, pins: &[&str]) -> MicrosandboxResult<()> {
-    for reference in pins {
-        match local.pin(reference).await {
-            Ok(_) | Err(MicrosandboxError::ImageNotFound(_)) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -113,7 +113,6 @@ fn grants() {
 
 /// A cap that the policy goes past refuses the whole plan, and the status says that the grant did.
 #[test]
-#[ignore = "the library reports the policy's own failure where a cap refused it"]
 fn caps() {
     let test = environment();
     test.write("capped.toml", format!("{GRANT}max-removals = 5\n"));

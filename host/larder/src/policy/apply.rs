@@ -2,7 +2,7 @@
 //!
 //! A plan may be old, and others may have worked on the cache since. Of each image that is to go, under its lease
 //! and in the transaction that removes it: it names the manifest that it named, it was not used since, nothing has
-//! come to use it (unless the plan forces it), and nobody has pinned it. One that is gone already needs nothing.
+//! come to use it (unless the plan forces it), and nobody has pinned it (unless an operator forces it). One that is gone already needs nothing.
 //! Nothing is removed that is not in the plan.
 //!
 //! What became of it goes on record in the home when all is done, or when something ended it half-way.
@@ -104,7 +104,12 @@ impl LocalBackend {
                 report.gone.push(entry.reference.clone());
                 continue;
             };
-            let mode = if entry.force { RemoveMode::Untag } else { RemoveMode::Unused };
+            // A policy that may force is stopped by a pin; an operator who forces has made up their mind.
+            let mode = match (entry.force, &plan.policy) {
+                (false, _) => RemoveMode::Unused,
+                (true, Some(_)) => RemoveMode::Untag,
+                (true, None) => RemoveMode::Force,
+            };
             let seen =
                 Seen { manifest_digest: entry.manifest_digest.clone(), last_used_at: entry.last_used_at };
             targets.push(Target { row, mode, seen: Some(seen) });

@@ -121,8 +121,17 @@ impl Policy {
         let session = Session::new(source, Access::new(grant.clone(), *now))?;
         let request = Request { now: convert::datetime(*now), config: config.to_string() };
         let mut instance = Instance::new(self, &prepared, Some(session), limits.clone(), started)?;
-        let answer = instance
-            .enter("evaluate", |policy, store| policy.larder_image_policy().call_evaluate(store, &request))?;
+        let answer = match instance
+            .enter("evaluate", |policy, store| policy.larder_image_policy().call_evaluate(store, &request))
+        {
+            Err(limit @ PolicyError::Limit { .. }) => return Err(limit),
+            answer => answer,
+        };
+        // A policy that is told of its caps may fail or break off because of them: the caps are the reason.
+        if let Some(error) = instance.store.data().session.as_ref().and_then(Session::over_budget) {
+            return Err(error);
+        }
+        let answer = answer?;
         if started.elapsed() > limits.time {
             // A call to the host outlasted the deadline, and the guest returned before its clock ticked.
             return Err(PolicyError::limit(LimitKey::Time, limits));

@@ -155,6 +155,12 @@ impl Session {
         Ok(freed)
     }
 
+    /// Why there can be no plan, where the policy wanted more than its caps allow.
+    pub(super) fn over_budget(&self) -> Option<PolicyError> {
+        let wanted = self.wanted.as_ref()?;
+        Some(PolicyError::OverBudget(self.access.overruns(wanted.total(), self.images.len() as u64)))
+    }
+
     /// What was staged, as a plan.
     ///
     /// # Errors
@@ -165,10 +171,8 @@ impl Session {
         config: serde_json::Value,
         now: DateTime<Utc>,
     ) -> Result<Plan, PolicyError> {
-        if let Some(wanted) = &self.wanted {
-            return Err(PolicyError::OverBudget(
-                self.access.overruns(wanted.total(), self.images.len() as u64),
-            ));
+        if let Some(error) = self.over_budget() {
+            return Err(error);
         }
         let entry = |(_, image): (usize, &super::images::Image)| {
             let handle = &image.state.handle;

@@ -91,7 +91,7 @@ struct Inode {
     links: u64,
 }
 
-/// Which image needs which files. See the [module](self).
+/// Which image needs which files. See the module's header.
 #[derive(Debug, Clone, Default)]
 pub struct CostGraph {
     nodes: Vec<Node>,
