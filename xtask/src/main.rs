@@ -23,7 +23,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Measures the image API on homes of 1,000 and 10,000 images, beside plain SQLite and plain `unlink`.
+    /// Measures the image API on homes of 1,000 and 10,000 images, beside plain SQLite and plain `unlink`, and policies.
     Bench,
     /// Shows the main job on a copy of a real home: list, dry run, plan, apply, explain.
     Demo,

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::guest::{ENGINE, EXPLAIN, GET, Guest, LIST, LOG, REMOVE};
 use super::{NOW, cache, everything, grant};
 use crate::policy::{
-    ByteSize, Decision, Evaluation, GrantDocument, Limits, Overrun, Plan, Policy, PolicyError, PolicyRun,
+    Decision, Evaluation, GrantDocument, Limits, Overrun, Plan, Policy, PolicyError, PolicyRun,
 };
 use crate::state::MemoryCache;
 
@@ -168,47 +168,4 @@ fn a_list_arrives() {
         (if (i32.ne (i32.load (i32.const 8200)) (i32.const 3)) (then unreachable))";
     let guest = Guest { imports: &[LIST, GET], evaluate: expect_three, ..Guest::default() };
     evaluate(&guest, grant("[grant]\nread = [\"docker.io/acme/**\"]")).expect("a plan");
-}
-
-/// What empty runs and calls without I/O take. Run it with `--ignored --nocapture` and optimisation.
-#[test]
-#[ignore = "a measurement"]
-fn measure() {
-    use std::time::Instant;
-    const RUNS: u32 = 2000;
-    let empty = Policy::load(&ENGINE, &Guest::default().component()).expect("a policy");
-    let run = PolicyRun::new(NOW).with_grant(everything());
-    empty.evaluate(Box::new(MemoryCache::new([])), &run).expect("a plan");
-    let started = Instant::now();
-    for _ in 0..RUNS {
-        empty.evaluate(Box::new(MemoryCache::new([])), &run).expect("a plan");
-    }
-    println!("instantiate and evaluate an empty policy: {:?}", started.elapsed() / RUNS);
-    let calls = [
-        ("get", "(call $get (i32.const 4096) (i32.const 20) (i32.const 8192))"),
-        ("get of an absent image", "(call $get (i32.const 4096) (i32.const 19) (i32.const 8192))"),
-        ("explain", "(call $explain (i32.const 4096) (i32.const 20) (i32.const 4160) (i32.const 3))"),
-        ("log", "(call $log (i32.const 0) (i32.const 4160) (i32.const 3))"),
-    ];
-    for (name, call) in calls {
-        let calls = format!(
-            "(loop $l {call} (local.set $i (i32.add (local.get $i) (i32.const 1)))
-            (br_if $l (i32.lt_u (local.get $i) (i32.const 900000))))"
-        );
-        let guest =
-            Guest { imports: &[GET, EXPLAIN, LOG], extra: NAMES, evaluate: &calls, ..Guest::default() };
-        let policy = Policy::load(&ENGINE, &guest.component()).expect("a policy");
-        let run =
-            run.clone().with_grant(everything().with_limits(Limits::default().with_log(ByteSize::gib(1))));
-        let duration = policy.evaluate(Box::new(cache()), &run).expect("a plan").stats.duration;
-        println!("one `{name}`: {:?}", duration / 900_000);
-    }
-    for images in [10_000, 100_000] {
-        let source =
-            MemoryCache::new((0..images).map(|index| super::image(&format!("docker.io/a/b:{index}"), 1)));
-        let list = Guest { imports: &[LIST], evaluate: "(call $list (i32.const 8192))", ..Guest::default() };
-        let policy = Policy::load(&ENGINE, &list.component()).expect("a policy");
-        let stats = policy.evaluate(Box::new(source), &run).expect("a plan").stats;
-        println!("`list` of {images} images and the plan: {:?}", stats.duration);
-    }
 }
