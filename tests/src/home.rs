@@ -95,6 +95,11 @@ impl Home {
 
     /// Holds an entry as microsandbox does while it reads or publishes it.
     pub fn lease(&self, room: &str, name: &str) -> File {
+        self.try_lease(room, name).expect("nobody deletes it")
+    }
+
+    /// As [`lease`](Self::lease), unless somebody is deleting the entry.
+    pub fn try_lease(&self, room: &str, name: &str) -> Option<File> {
         let directory = self.cache().join(room).join(".msb-leases");
         fs::create_dir_all(&directory).expect("the leases");
         let key: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -105,8 +110,7 @@ impl Home {
             .write(true)
             .open(directory.join(format!("{key}.lock")))
             .expect("the lease");
-        flock(&file, FlockOperation::NonBlockingLockShared).expect("a shared lease");
-        file
+        flock(&file, FlockOperation::NonBlockingLockShared).is_ok().then_some(file)
     }
 }
 
