@@ -73,7 +73,8 @@ pub struct DecisionRecord {
 
 /// A decision to put on record.
 pub(crate) struct NewDecision<'a> {
-    pub(crate) reference: &'a str,
+    /// As [`pins::key`] makes it.
+    pub(crate) key: String,
     pub(crate) manifest_digest: Option<&'a str>,
     pub(crate) verdict: Verdict,
     pub(crate) reason: &'a str,
@@ -124,10 +125,10 @@ pub(crate) fn insert_run(connection: &Connection, run: &NewRun<'_>) -> rusqlite:
 }
 
 /// Puts decisions of a run on record.
-pub(crate) fn insert_decisions<'a>(
+pub(crate) fn insert_decisions(
     connection: &Connection,
     run: i64,
-    decisions: impl IntoIterator<Item = NewDecision<'a>>,
+    decisions: &[NewDecision<'_>],
 ) -> rusqlite::Result<()> {
     // Two spellings of a reference in one run: the decision that changed something is the one to remember.
     let mut insert = connection.prepare_cached(
@@ -137,7 +138,7 @@ pub(crate) fn insert_decisions<'a>(
     for decision in decisions {
         insert.execute(params![
             run,
-            pins::key(decision.reference),
+            decision.key,
             decision.manifest_digest,
             decision.verdict.as_str(),
             decision.reason,

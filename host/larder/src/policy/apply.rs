@@ -16,8 +16,8 @@ use serde::Serialize;
 use super::plan::{Decision, Plan, PlanEntry};
 use crate::artifacts::removal::{RemoveMode, RemovedImage, Remover, Seen, SparedImage, Target};
 use crate::backend::LocalBackend;
-use crate::catalog::change;
 use crate::catalog::history::{self, NewDecision, NewRun, Verdict};
+use crate::catalog::{Writer, change, pins};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::image::ImagePruneReport;
 
@@ -127,19 +127,22 @@ impl LocalBackend {
         let policy = plan.policy.clone();
         self.catalog()
             .write("put a run on record", move |writer, _| {
+                let run = NewRun {
+                    started_at,
+                    policy: policy.as_ref(),
+                    problem: problem.as_deref(),
+                    report: &report.report,
+                    duration_ms: report.duration_ms,
+                };
+                // What takes long is done before the index is locked, and that not for long at a time: others
+                // write to it as well.
+                let decisions: Vec<NewDecision<'_>> = decisions(&report).collect();
                 let mut insert = || -> rusqlite::Result<i64> {
-                    let transaction = writer.begin()?;
-                    let run = NewRun {
-                        started_at,
-                        policy: policy.as_ref(),
-                        problem: problem.as_deref(),
-                        report: &report.report,
-                        duration_ms: report.duration_ms,
-                    };
-                    let id = history::insert_run(&transaction, &run)?;
-                    history::insert_decisions(&transaction, id, decisions(&report))?;
-                    history::expire(&transaction)?;
-                    transaction.commit()?;
+                    let id = in_transaction(writer, |index| history::insert_run(index, &run))?;
+                    for decisions in decisions.chunks(DECISIONS_AT_ONCE) {
+                        in_transaction(writer, |index| history::insert_decisions(index, id, decisions))?;
+                    }
+                    in_transaction(writer, history::expire)?;
                     Ok(id)
                 };
                 let id = insert().map_err(MicrosandboxError::db("put a run on record"))?;
@@ -148,6 +151,19 @@ impl LocalBackend {
             })
             .await
     }
+}
+
+/// So many decisions are put on record in one transaction: a few milliseconds' worth.
+const DECISIONS_AT_ONCE: usize = 1000;
+
+fn in_transaction<T>(
+    writer: &mut Writer,
+    change: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let transaction = writer.begin()?;
+    let result = change(&transaction)?;
+    transaction.commit()?;
+    Ok(result)
 }
 
 async fn remove_all(remover: &mut Remover<'_>, plan: &Plan, targets: Vec<Target>) -> MicrosandboxResult<()> {
@@ -191,7 +207,7 @@ fn decisions(report: &PlanReport) -> impl Iterator<Item = NewDecision<'_>> {
 
 fn decision(verdict: Verdict, image: &ImageVerdict) -> NewDecision<'_> {
     NewDecision {
-        reference: &image.reference,
+        key: pins::key(&image.reference),
         manifest_digest: image.manifest_digest.as_deref(),
         verdict,
         reason: &image.reason,
