@@ -151,15 +151,9 @@ impl Search<'_> {
         }
     }
 
-    fn names_live_manifest(&mut self, path: &Path, owners: &Owners) -> bool {
-        #[derive(Deserialize)]
-        struct Metadata {
-            manifest_digest: String,
-        }
-        let text = fs::read(self.cache.root().join(path)).unwrap_or_default();
-        serde_json::from_slice::<Metadata>(&text).is_ok_and(|metadata| {
-            owners.manifests.contains(metadata.manifest_digest.trim_start_matches("sha256:"))
-        })
+    fn names_live_manifest(&self, path: &Path, owners: &Owners) -> bool {
+        manifest_named_by(&self.cache.root().join(path))
+            .is_some_and(|digest| owners.manifests.contains(digest.trim_start_matches("sha256:")))
     }
 
     fn flat(&mut self, owners: &Owners) {
@@ -251,6 +245,16 @@ impl Search<'_> {
     }
 }
 
+/// The digest of the manifest that a metadata file names.
+fn manifest_named_by(metadata: &Path) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        manifest_digest: String,
+    }
+    let text = fs::read(metadata).ok()?;
+    serde_json::from_slice::<Metadata>(&text).ok().map(|metadata| metadata.manifest_digest)
+}
+
 /// Every word of 64 hex digits in a text.
 fn hex_words(text: &str) -> impl Iterator<Item = String> + '_ {
     text.split(|character: char| !character.is_ascii_hexdigit())
@@ -295,13 +299,14 @@ pub(crate) fn delete_unowned(
     let found = find_unowned(cache, &owners, now);
     let mut collected = Collected { problems: found.problems, ..Collected::default() };
     let flat_is_busy = any_locked(&cache.root().join("flat/locks"));
+    let mut live = LiveOwners { connection, seen_at: None, metadata: None };
     for file in found.old {
         if only.is_some_and(|only| !only.contains(&file.path)) {
             continue;
         }
         let path = cache.root().join(&file.path);
         let deleted = match file.kind {
-            UnownedKind::Artifact | UnownedKind::Blob => delete_entry(connection, &rooms, &file)?,
+            UnownedKind::Artifact | UnownedKind::Blob => delete_entry(&mut live, &rooms, &file)?,
             UnownedKind::FlatRef | UnownedKind::FlatBlob if flat_is_busy => Deleted::Busy,
             UnownedKind::FlatRef | UnownedKind::FlatBlob => Deleted::from(fs::remove_file(&path)),
             UnownedKind::Temporary => delete_temporary(&path),
@@ -317,6 +322,34 @@ pub(crate) fn delete_unowned(
         }
     }
     Ok(collected)
+}
+
+/// What owns files at this moment, asked of the index for each file anew.
+struct LiveOwners<'a> {
+    connection: &'a Connection,
+    /// The state of the index in which `metadata` was read: another one when anybody else has changed it since.
+    seen_at: Option<i64>,
+    /// The names of the metadata of all references, which take long to make.
+    metadata: Option<HashSet<String>>,
+}
+
+impl LiveOwners<'_> {
+    fn own(&mut self, rooms: &Rooms, entry: &Entry) -> rusqlite::Result<bool> {
+        // Metadata outlives its reference while a sandbox needs the manifest.
+        if entry.room == Room::Manifests
+            && let Some(room) = rooms.get(entry.room)
+            && let Some(digest) = manifest_named_by(&room.path.join(&entry.name))
+            && let Some(fsmeta) = Entry::of_digest(Room::Fsmeta, &digest)
+            && is_owned(self.connection, &fsmeta, &mut None)?
+        {
+            return Ok(true);
+        }
+        let now = self.connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
+        if self.seen_at.replace(now) != Some(now) {
+            self.metadata = None;
+        }
+        is_owned(self.connection, entry, &mut self.metadata)
+    }
 }
 
 enum Deleted {
@@ -339,7 +372,7 @@ impl From<io::Result<()>> for Deleted {
 }
 
 /// Deletes an entry of a room under its lease, if nothing owns it by now.
-fn delete_entry(connection: &Connection, rooms: &Rooms, file: &UnownedFile) -> MicrosandboxResult<Deleted> {
+fn delete_entry(live: &mut LiveOwners<'_>, rooms: &Rooms, file: &UnownedFile) -> MicrosandboxResult<Deleted> {
     let mut parts = file.path.iter().filter_map(|part| part.to_str());
     let (Some(room), Some(name)) = (parts.next().and_then(Room::from_name), parts.next()) else {
         return Ok(Deleted::No);
@@ -351,8 +384,7 @@ fn delete_entry(connection: &Connection, rooms: &Rooms, file: &UnownedFile) -> M
         Ok(Claim::Busy) => return Ok(Deleted::Busy),
         Err(error) => return Ok(Deleted::Failed(error)),
     }
-    let owned = is_owned(connection, &entry, &mut None)
-        .map_err(MicrosandboxError::db("find out what owns a file"))?;
+    let owned = live.own(rooms, &entry).map_err(MicrosandboxError::db("find out what owns a file"))?;
     if owned {
         return Ok(Deleted::No);
     }
