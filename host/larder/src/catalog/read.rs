@@ -104,6 +104,14 @@ fn find(connection: &Connection, reference: &str) -> MicrosandboxResult<(ImageHa
             })
             .map_err(MicrosandboxError::db("look an image up"))
     };
+    in_any_spelling(reference, query)
+}
+
+/// What `query` finds under a reference as it stands, or else in another spelling of the same.
+pub(crate) fn in_any_spelling<T>(
+    reference: &str,
+    query: impl Fn(&str) -> MicrosandboxResult<Option<T>>,
+) -> MicrosandboxResult<T> {
     if let Some(found) = query(reference)? {
         return Ok(found);
     }

@@ -31,10 +31,9 @@ pub(crate) use deletion::{is_owned, metadata_keys, recover, unlink_now};
 use super::{Entry, Room, collect, lease};
 use crate::backend::LocalBackend;
 use crate::catalog::change::{self, RefRow};
-use crate::catalog::roots;
+use crate::catalog::{read, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::image::{ImageHandle, ImagePruneReport};
-use crate::reference::Reference;
 use crate::state::ImageUsers;
 
 /// After so many deleted files their records are forgotten: seldom enough that syncing directories costs little.
@@ -312,15 +311,7 @@ pub(crate) fn find_spelled(connection: &rusqlite::Connection, reference: &str) -
     let find = |spelling: &str| {
         change::find_ref(connection, spelling).map_err(MicrosandboxError::db("look an image up"))
     };
-    if let Some(row) = find(reference)? {
-        return Ok(row);
-    }
-    for spelling in reference.parse::<Reference>()?.spellings() {
-        if let Some(row) = find(&spelling)? {
-            return Ok(row);
-        }
-    }
-    Err(MicrosandboxError::ImageNotFound(reference.to_owned()))
+    read::in_any_spelling(reference, find)
 }
 
 impl Seen {
