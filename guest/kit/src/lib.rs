@@ -1,0 +1,1 @@
+//! What authors of policies start from and build with, in every language.

@@ -1,0 +1,1 @@
+//! EROFS images as bytes, written and read. Knows no OCI and no cache.
