@@ -20,7 +20,7 @@ use std::io::{Seek, Write};
 use crate::metadata::{DeviceNumber, Metadata, Permissions, Timestamp, XattrError, Xattrs, opaque_name};
 use crate::path::{EntryPath, Name};
 use crate::writer::tree::{Content, Directory, Node, NodeId};
-use crate::writer::{Added, Entry, ImageWriter, Options, Summary, WriteError};
+use crate::writer::{Added, Entry, ImageWriter, Options, Summary, WriteError, check_entry};
 
 /// What the name of a removal begins with.
 pub const WHITEOUT_PREFIX: &[u8] = b".wh.";
@@ -118,6 +118,7 @@ impl<W: Write + Seek> LayerBuilder<W> {
         if let Some(applied) = self.remove(path, metadata.mtime)? {
             return Ok(applied);
         }
+        check_entry(path, &entry)?;
         self.open_parents(path)?;
         let hides_below = matches!(entry, Entry::Directory) && self.hides_below(path);
         let added = self.writer.add(path, metadata, entry)?;
@@ -136,7 +137,8 @@ impl<W: Write + Seek> LayerBuilder<W> {
         if let Some(applied) = self.remove(path, Timestamp::EPOCH)? {
             return Ok(applied);
         }
-        if self.is_whiteout(target) {
+        let id = self.writer.link_target(path, target)?;
+        if self.writer.tree_mut().get(id).content.is_whiteout() {
             return Err(WriteError::MissingTarget { path: path.clone(), target: target.clone() }.into());
         }
         self.open_parents(path)?;
@@ -183,8 +185,14 @@ impl<W: Write + Seek> LayerBuilder<W> {
         let tree = self.writer.tree_mut();
         let (parent, _) = tree.place(path)?;
         match tree.child(parent, name.as_bytes()) {
-            Some(existing) if tree.directory(existing).is_some() => self.set_opaque(path, existing),
-            Some(_) => Ok(()),
+            Some(existing) => match tree.directory_mut(existing) {
+                Some(directory) => {
+                    // What a lower layer says of it is removed with it.
+                    directory.implied = false;
+                    self.set_opaque(path, existing)
+                }
+                None => Ok(()),
+            },
             None => {
                 let permissions = Permissions::from_mode(0);
                 let metadata = Metadata { permissions, uid: 0, gid: 0, mtime, xattrs: Xattrs::new() };
@@ -220,11 +228,6 @@ impl<W: Write + Seek> LayerBuilder<W> {
         let tree = self.writer.tree_mut();
         tree.find(path)
             .is_some_and(|id| tree.directory(id).is_none() || tree.get(id).metadata.xattrs.is_opaque())
-    }
-
-    fn is_whiteout(&mut self, path: &EntryPath) -> bool {
-        let tree = self.writer.tree_mut();
-        tree.find(path).is_some_and(|id| tree.get(id).content.is_whiteout())
     }
 
     fn set_opaque(&mut self, path: &EntryPath, directory: NodeId) -> Result<(), LayerError> {

@@ -158,7 +158,11 @@ mod tests {
             .map(|(index, name)| Dirent { name, nid: Nid(index as u64), kind: FileKind::Regular })
             .collect();
         let mut blocks = Vec::new();
-        encode(&entries, |block| Ok::<(), ()>(blocks.push(block.to_vec()))).unwrap();
+        encode(&entries, |block| {
+            blocks.push(block.to_vec());
+            Ok::<(), ()>(())
+        })
+        .unwrap();
         blocks
     }
 

@@ -254,11 +254,7 @@ impl<W: Write + Seek> ImageWriter<W> {
         if let Entry::Directory = entry {
             return self.add_directory(path, metadata);
         }
-        if let Entry::Symlink(target) = entry
-            && (target.is_empty() || target.len() > MAX_SYMLINK || target.contains(&0))
-        {
-            return Err(WriteError::SymlinkTarget(path.clone()));
-        }
+        check_entry(path, &entry)?;
         let (parent, name) = self.tree.place(path)?;
         let content = match entry {
             Entry::File { size, data } => Content::File(self.copy(path, size, data)?),
@@ -279,11 +275,7 @@ impl<W: Write + Seek> ImageWriter<W> {
     /// [`WriteError::MissingTarget`] or [`WriteError::LinkToDirectory`], or another that names the path.
     pub fn hard_link(&mut self, path: &EntryPath, target: &EntryPath) -> Result<Added, WriteError> {
         self.check()?;
-        let missing = || WriteError::MissingTarget { path: path.clone(), target: target.clone() };
-        let id = self.tree.find(target).ok_or_else(missing)?;
-        if self.tree.directory(id).is_some() {
-            return Err(WriteError::LinkToDirectory { path: path.clone(), target: target.clone() });
-        }
+        let id = self.link_target(path, target)?;
         let (parent, name) = self.tree.place(path)?;
         let added = self.seen(parent, name);
         self.tree.link(parent, name, id);
@@ -303,6 +295,16 @@ impl<W: Write + Seek> ImageWriter<W> {
 
     pub(crate) fn tree_mut(&mut self) -> &mut Tree {
         &mut self.tree
+    }
+
+    /// What a hard link would link to.
+    pub(crate) fn link_target(&self, path: &EntryPath, target: &EntryPath) -> Result<NodeId, WriteError> {
+        let missing = || WriteError::MissingTarget { path: path.clone(), target: target.clone() };
+        let id = self.tree.find(target).ok_or_else(missing)?;
+        if self.tree.directory(id).is_some() {
+            return Err(WriteError::LinkToDirectory { path: path.clone(), target: target.clone() });
+        }
+        Ok(id)
     }
 
     fn check(&self) -> Result<(), WriteError> {
@@ -352,6 +354,18 @@ impl<W: Write + Seek> ImageWriter<W> {
         self.sink.pad_to_block().map_err(WriteError::Write)?;
         self.spoilt = false;
         Ok(Extent { device: 0, start, size })
+    }
+}
+
+/// What can be wrong with an entry whatever else there is.
+pub(crate) fn check_entry(path: &EntryPath, entry: &Entry<'_>) -> Result<(), WriteError> {
+    match entry {
+        Entry::Symlink(target) if target.is_empty() || target.len() > MAX_SYMLINK || target.contains(&0) => {
+            Err(WriteError::SymlinkTarget(path.clone()))
+        }
+        Entry::Directory => Ok(()),
+        _ if path.is_root() => Err(WriteError::RootIsADirectory),
+        _ => Ok(()),
     }
 }
 
