@@ -228,7 +228,7 @@ pub struct ImageWriter<W> {
 }
 
 impl<W: Write + Seek> ImageWriter<W> {
-    /// Begins an image at the beginning of `sink`, which is empty. Writes go there in pieces of 1 MiB.
+    /// Begins an image at the beginning of `sink`, which is empty. Writes go there in pieces of 256 KiB.
     ///
     /// # Errors
     ///

@@ -4,8 +4,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use crate::format::BLOCK;
 
-/// How much is written at once.
-const BUFFER: usize = 1 << 20;
+/// How much is written at once. More than fits in a processor's own cache was slower.
+const BUFFER: usize = 1 << 18;
 
 /// Why the data of a file could not be copied.
 #[derive(Debug)]
