@@ -45,8 +45,8 @@ pub enum MergeError {
     #[error(transparent)]
     Layer(#[from] WalkError),
 
-    /// The data of a file does not lie in whole consecutive blocks, so that the merged image cannot refer to it.
-    #[error("the data of `{0}` does not lie in consecutive blocks of its layer")]
+    /// The data of a file has an inline tail or is in chunks, so that the merged image cannot refer to it.
+    #[error("the data of `{0}` does not lie in whole consecutive blocks of its layer")]
     NotFlat(EntryPath),
 
     /// The layer refers to other images itself.
@@ -251,12 +251,12 @@ impl<S: ReadAt> Layer<'_, S> {
         if size == 0 {
             return Ok(Extent { device: 0, start: BlockAddr(0), size });
         }
-        let mut extents = self.image.extents(inode).map_err(|source| failed(path, source))?;
-        let first = extents.next().transpose().map_err(|source| failed(path, source))?;
-        match first.map(|extent| (extent.length, extent.place)) {
-            Some((length, Place::Device { device: 0, position }))
-                if length == size && inode.layout() != DataLayout::FlatInline =>
-            {
+        let extent = match inode.layout() {
+            DataLayout::FlatPlain => self.image.extents(inode).map_err(|source| failed(path, source))?.next(),
+            DataLayout::FlatInline | DataLayout::ChunkBased => None,
+        };
+        match extent.transpose().map_err(|source| failed(path, source))?.map(|extent| extent.place) {
+            Some(Place::Device { device: 0, position }) => {
                 // A block number of 32 bits, since it lies within the image.
                 let start = BlockAddr((position / BLOCK) as u32);
                 Ok(Extent { device: self.device, start, size })

@@ -244,7 +244,7 @@ struct Sparse(File);
 
 impl Write for Sparse {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+        static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
         for piece in bytes.chunks(ZEROS.len()) {
             if *piece == ZEROS[..piece.len()] {
                 self.0.seek(SeekFrom::Current(piece.len() as i64))?;
@@ -317,8 +317,8 @@ fn files_beyond_four_gigabytes() {
     }
 }
 
-/// What `mkfs.erofs` made in its usual ways is read, and merged where its files lie in consecutive blocks: neither with
-/// inline tails nor with chunks that repeat.
+/// What `mkfs.erofs` made in its usual ways is read, and merged where its files lie in whole blocks: neither with inline
+/// tails nor in chunks.
 #[test]
 fn images_of_mkfs_are_read() {
     if !has_fsck() {

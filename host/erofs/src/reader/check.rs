@@ -22,6 +22,8 @@ struct Links {
 /// A [`WalkError`] for the first entry with something wrong.
 pub fn check<S: ReadAt>(image: &Image<S>) -> Result<u64, WalkError> {
     let mut links: HashMap<Nid, Links> = HashMap::new();
+    // Chunk addresses that lie upon each other could take for ever, as directories could.
+    let mut room = image.length();
     for entry in image.walk() {
         let entry = entry?;
         let inode = entry.inode;
@@ -34,7 +36,7 @@ pub fn check<S: ReadAt>(image: &Image<S>) -> Result<u64, WalkError> {
             Some(links) => links.found += 1,
             None => {
                 let failed = |source| WalkError { path: entry.path.clone(), source };
-                check_inode(image, &inode).map_err(failed)?;
+                check_inode(image, &inode, &mut room).map_err(failed)?;
                 let found = if inode.kind() == FileKind::Directory { 2 } else { 1 };
                 links.insert(inode.nid(), Links { path: entry.path, expected: inode.nlink(), found });
             }
@@ -52,8 +54,11 @@ pub fn check<S: ReadAt>(image: &Image<S>) -> Result<u64, WalkError> {
     }
 }
 
-fn check_inode<S: ReadAt>(image: &Image<S>, inode: &Inode) -> Result<(), ReadError> {
+fn check_inode<S: ReadAt>(image: &Image<S>, inode: &Inode, room: &mut u64) -> Result<(), ReadError> {
     image.xattrs(inode)?;
+    *room = room
+        .checked_sub(inode.chunk_table_size())
+        .ok_or_else(|| ReadError::invalid(inode.nid(), "chunk addresses lie upon each other"))?;
     match inode.kind() {
         FileKind::Symlink => image.link_target(inode).map(drop),
         FileKind::Regular => image.extents(inode)?.try_for_each(|extent| extent.map(drop)),

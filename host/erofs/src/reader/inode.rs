@@ -98,6 +98,16 @@ impl Inode {
         self.offset + self.record.form.size() + self.xattr_size()
     }
 
+    /// What the chunk addresses behind it take, in bytes. They lie within the image.
+    pub(super) fn chunk_table_size(&self) -> u64 {
+        match (self.layout(), ChunkFormat::parse(self.record.union)) {
+            (DataLayout::ChunkBased, Ok(format)) => {
+                self.size().div_ceil(format.chunk_size()) * format.entry_size()
+            }
+            _ => 0,
+        }
+    }
+
     pub(super) fn expect(&self, expected: FileKind) -> Result<(), ReadError> {
         if self.kind == expected {
             return Ok(());
