@@ -118,8 +118,8 @@ fn everything() -> Vec<Line> {
         path: larder_erofs::EntryPath::parse(&[0xff; 255]).unwrap(),
         ..Line::file("x", "name")
     });
-    // Directories whose last block is empty, full, inline and not.
-    for count in [1, 14, 15, 16, 100, 1000] {
+    // Directories whose last block is nearly empty, nearly full, inline and not.
+    for count in [1, 18, 19, 20, 25, 37, 38, 39, 1000] {
         for index in 0..count {
             lines.push(Line::file(&format!("directories/{count}/{index:0>200}"), "x"));
         }

@@ -82,6 +82,18 @@ proptest! {
     }
 }
 
+/// Directories of every size around one and two blocks survive, inline or not.
+#[test]
+fn directories_of_every_size() {
+    let lines: Vec<_> = (0..45)
+        .flat_map(|count| (0..count).map(move |index| Line::file(&format!("{count}/{index:0>200}"), "x")))
+        .collect();
+    for encoding in ENCODINGS {
+        let (bytes, model) = write(&lines, encoding);
+        assert_same(&of_image(&Image::open(bytes.as_slice()).unwrap()), &model.listing());
+    }
+}
+
 /// Simple images have extended inodes only; dense ones have compact inodes wherever nothing is lost by it.
 #[test]
 fn compact_where_they_fit() {
