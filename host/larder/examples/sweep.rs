@@ -78,10 +78,10 @@ async fn sweep(Arguments { home, policy, apply }: Arguments) -> Result<(), Box<d
     Ok(())
 }
 
-/// It may see everything and remove up to half of what is acme's, but nothing that is younger than a day.
+/// It may see everything and remove what is acme's, up to three quarters of the cache, but nothing that is younger than a day.
 fn grant() -> Result<GrantDocument, Box<dyn std::error::Error>> {
     let grant =
-        Grant::default().with_remove(vec!["docker.io/acme/**".parse()?]).with_max_share(Share::percent(50));
+        Grant::default().with_remove(vec!["docker.io/acme/**".parse()?]).with_max_share(Share::percent(75));
     let guard = Guard::default().with_min_age(Duration::from_secs(24 * 3600));
     let limits = Limits::default().with_time(Duration::from_secs(2));
     Ok(GrantDocument::default().with_grant(grant).with_guard(guard).with_limits(limits))
