@@ -56,6 +56,8 @@ mod session;
 #[cfg(feature = "policy")]
 mod staging;
 #[cfg(feature = "policy")]
+mod suggest;
+#[cfg(feature = "policy")]
 mod ticker;
 
 #[cfg(all(test, feature = "policy"))]
@@ -76,6 +78,8 @@ pub use crate::catalog::history::{DecisionRecord, RunRecord, Verdict};
 pub use engine::{Description, Policy, PolicyEngine};
 #[cfg(feature = "policy")]
 pub use run::{Evaluation, PolicyRun, RunStats};
+#[cfg(feature = "policy")]
+pub use suggest::GrantSuggestion;
 
 /// The version of `larder:image` that this host speaks: patch versions don't matter.
 pub const WIT_VERSION: &str = "0.1";

@@ -6,6 +6,7 @@ mod loading;
 mod running;
 mod session;
 mod staging;
+mod suggesting;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
