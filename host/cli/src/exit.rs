@@ -84,6 +84,12 @@ impl Failure {
         Self { status: Status::Denied, kind: "denied", hint: None, error }
     }
 
+    /// The same, as the failure to load, build or otherwise use a file.
+    pub(crate) fn of_file(self, verb: &str, path: &Path) -> Self {
+        let message = format!("could not {verb} `{}`", path.display());
+        Self { error: self.error.context(message), ..self }
+    }
+
     /// The same with a hint.
     pub(crate) fn with_hint(self, hint: &'static str) -> Self {
         Self { hint: Some(hint), ..self }

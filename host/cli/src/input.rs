@@ -85,7 +85,7 @@ fn object(path: &Path) -> Result<Map<String, Value>, Failure> {
 }
 
 /// A value of TOML as JSON has it. Dates become texts.
-fn json(value: toml::Value) -> Result<Value, String> {
+pub(crate) fn json(value: toml::Value) -> Result<Value, String> {
     Ok(match value {
         toml::Value::String(text) => text.into(),
         toml::Value::Integer(number) => number.into(),

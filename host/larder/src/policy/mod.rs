@@ -70,7 +70,7 @@ pub use local::Explanation;
 pub use plan::{
     Decision, Denial, LogLevel, LogLine, Plan, PlanEntry, PlanPolicy, Right, VERSION as PLAN_VERSION,
 };
-pub use units::{ByteSize, Share, UnitError};
+pub use units::{ByteSize, Share, UnitError, parse_duration};
 
 pub use crate::catalog::history::{DecisionRecord, RunRecord, Verdict};
 
