@@ -17,7 +17,7 @@ mod replay;
 
 use self::patterns::cover;
 use self::replay::Replay;
-use super::engine::Policy;
+use super::component::Policy;
 use super::error::PolicyError;
 use super::grant::{Grant, GrantDocument, everything};
 use super::plan::{Decision, Plan};

@@ -1,12 +1,7 @@
-//! Runs over caches in memory: by calls on a session, and by guests written as WebAssembly text.
+//! Runs over caches in memory, by calls on a session.
 
-mod guest;
-mod hostile;
-mod loading;
-mod running;
 mod session;
 mod staging;
-mod suggesting;
 
 use chrono::{DateTime, TimeDelta, Utc};
 

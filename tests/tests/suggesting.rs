@@ -1,16 +1,42 @@
 //! The smallest grant for a policy.
 
-use super::guest::{ENGINE, Guest, LIST, REMOVE};
-use super::{NOW, cache, image};
-use crate::pattern::ReferencePattern;
-use crate::policy::{ByteSize, Grant, GrantDocument, GrantSuggestion, Policy, PolicyError, PolicyRun, Right};
-use crate::state::{MemoryCache, MemoryImage};
+use chrono::{DateTime, TimeDelta, Utc};
+use larder::pattern::ReferencePattern;
+use larder::policy::{
+    ByteSize, Grant, GrantDocument, GrantSuggestion, Policy, PolicyError, PolicyRun, Right,
+};
+use larder::state::{MemoryCache, MemoryImage};
+use larder_tests::{ENGINE, guest};
+
+const NOW: DateTime<Utc> = DateTime::from_timestamp(1_700_000_000, 0).expect("a time");
+
+/// Two images of `acme/app`, the older one in use, one of `acme/tool`, pinned, and one of somebody else; each has a
+/// layer of 100 bytes of its own.
+fn cache() -> MemoryCache {
+    let mut old = image("docker.io/acme/app:1", 20);
+    old.sandboxes = vec!["web".to_owned()];
+    let mut tool = image("docker.io/acme/tool:1", 5);
+    tool.pinned = true;
+    let images = [old, tool, image("docker.io/acme/app:2", 10), image("docker.io/other/secret:1", 30)];
+    let names = images.clone().map(|image| image.reference);
+    names.into_iter().fold(MemoryCache::new(images), |cache, layer| cache.with_layer(layer, 100))
+}
+
+fn image(reference: &str, age_days: i64) -> MemoryImage {
+    let mut image = MemoryImage::new(reference);
+    image.created_at = NOW.checked_sub_signed(TimeDelta::days(age_days));
+    image.layers = vec![reference.to_owned()];
+    image
+}
+
+const LIST: &str = r#"(import "larder:image/images@0.1.0" "list" (func $list (param i32)))"#;
+const REMOVE: &str =
+    r#"(import "larder:image/images@0.1.0" "remove" (func $remove (param i32 i32 i32 i32)))"#;
+const INSPECT: &str = r#"(import "larder:image/images@0.1.0" "inspect" (func $inspect (param i32 i32 i32)))"#;
+const PRUNE: &str = r#"(import "larder:image/images@0.1.0" "prune" (func $prune (param i32)))"#;
 
 /// As many runs as the documentation allows where more has to be seen than goes.
 const RUNS: u32 = 12 + 64;
-
-const INSPECT: &str = r#"(import "larder:image/images@0.1.0" "inspect" (func $inspect (param i32 i32 i32)))"#;
-const PRUNE: &str = r#"(import "larder:image/images@0.1.0" "prune" (func $prune (param i32)))"#;
 
 /// The newer image of `acme/app`, which nothing uses; the older one, in use; `acme/tool`, pinned; somebody else's.
 const NAMES: &str = r#"
@@ -24,12 +50,11 @@ const FORCE_OLD: &str = "(call $remove (i32.const 4128) (i32.const 20) (i32.cons
 const REMOVE_TOOL: &str = "(call $remove (i32.const 4160) (i32.const 21) (i32.const 0) (i32.const 8192))";
 const INSPECT_OTHER: &str = "(call $inspect (i32.const 4192) (i32.const 24) (i32.const 8192))";
 /// Gives up where the last call failed: its result begins with whether it did.
-const OR_FAIL: &str = "(if (i32.load8_u (i32.const 8192)) (then (return (i32.const 0))))";
+const OR_FAIL: &str = "(if (i32.load8_u (i32.const 8192)) (then (global.set $fails (i32.const 1)) (return)))";
 
 fn suggest(evaluate: &str, run: &PolicyRun, cache: MemoryCache) -> Result<GrantSuggestion, PolicyError> {
-    let imports = [LIST, REMOVE, INSPECT, PRUNE];
-    let guest = Guest { imports: &imports, extra: NAMES, evaluate, ..Guest::default() };
-    let policy = Policy::load(&ENGINE, &guest.component()).expect("a policy");
+    let fields = format!("{LIST} {REMOVE} {INSPECT} {PRUNE} {NAMES} (func $on_evaluate {evaluate})");
+    let policy = Policy::load(&ENGINE, &guest(&fields)).expect("a policy");
     policy.suggest_grant(Box::new(cache), run)
 }
 
@@ -99,7 +124,8 @@ fn inspect_and_secrets() {
     assert_eq!(texts(&grant.remove), ["docker.io/acme/app:*"]);
 
     // The number of environment variables is 136 bytes into a detail.
-    let without_env = "(if (i32.eqz (i32.load (i32.const 8328))) (then (return (i32.const 0))))";
+    let without_env =
+        "(if (i32.eqz (i32.load (i32.const 8328))) (then (global.set $fails (i32.const 1)) (return)))";
     let mut image = MemoryImage::new("docker.io/other/secret:1");
     image.env = vec!["TOKEN=x".to_owned()];
     let cache = MemoryCache::new([image]);
@@ -116,7 +142,7 @@ fn what_has_to_be_seen() {
     let at_least = |images: u32| {
         format!(
             "(call $list (i32.const 8192))
-             (if (i32.lt_u (i32.load (i32.const 8200)) (i32.const {images})) (then (return (i32.const 0)))) {REMOVE_NEW}"
+             (if (i32.lt_u (i32.load (i32.const 8200)) (i32.const {images})) (then (global.set $fails (i32.const 1)) (return))) {REMOVE_NEW}"
         )
     };
     assert_eq!(texts(&grant_for(&at_least(2)).read), ["docker.io/acme/app:*"]);
@@ -153,6 +179,7 @@ fn guard_and_limits_stay() {
 /// Where the policy fails with every right, there is nothing to suggest, and its error says why.
 #[test]
 fn failures_are_passed_on() {
-    let error = suggest("(return (i32.const 0))", &PolicyRun::new(NOW), cache()).expect_err("no suggestion");
+    let error = suggest("(global.set $fails (i32.const 1)) (return)", &PolicyRun::new(NOW), cache())
+        .expect_err("no suggestion");
     assert_eq!(error.to_string(), "the policy failed: no");
 }
