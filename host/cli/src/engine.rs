@@ -51,7 +51,7 @@ fn caches(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 
 /// Loads the policy in a file.
 pub(crate) fn load(engine: &PolicyEngine, path: &Path, console: &Console) -> Result<Policy, Failure> {
-    let bytes = input::read_bytes(path)?;
+    let bytes = input::policy(path)?;
     let _step = console.step("loading the policy");
     Policy::load(engine, &bytes).map_err(|error| Failure::from(error).of_file("load", path))
 }

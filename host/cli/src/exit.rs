@@ -190,6 +190,10 @@ fn classify_policy(error: &PolicyError) -> Class {
             "over-budget",
             Some("raise the cap in `[grant]`, or configure the policy to remove less; nothing was changed"),
         ),
+        P::CodeCache { .. } => (Status::Failed, "code-cache", None),
+        P::NoCodeCache => {
+            (Status::Usage, "no-code-cache", Some("`--code-cache DIR` or `LARDER_CODE_CACHE` say where"))
+        }
         P::Source(source) => classify(source),
         P::Host(_) => (Status::Failed, "host", None),
         _ => (Status::Policy, "policy-failed", None),

@@ -37,7 +37,7 @@ fn table<T: Serialize>(
     for (key, item) in said {
         match item.as_value() {
             // One entry a line, so that a difference is a line.
-            Some(Value::Array(array)) if array.len() > 1 => {
+            Some(Value::Array(array)) if !array.is_empty() => {
                 lines.push(format!("{key} = ["));
                 lines.extend(array.iter().map(|entry| format!("    {},", entry.to_string().trim())));
                 lines.push("]".to_owned());
@@ -71,6 +71,7 @@ mod tests {
             let written = lines(&document).expect("lines").join("\n");
             assert_eq!(written.parse::<GrantDocument>().expect("a grant"), document, "{written}");
         }
-        assert_eq!(lines(&GrantDocument::default()).expect("lines"), ["[grant]", "read = [\"**\"]"]);
+        let default = lines(&GrantDocument::default()).expect("lines");
+        assert_eq!(default, ["[grant]", "read = [", "    \"**\",", "]"]);
     }
 }

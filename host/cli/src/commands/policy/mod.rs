@@ -1,7 +1,13 @@
 //! What authors and operators of policies do: one file a command.
 
+mod bench;
+mod check;
 mod explain;
+mod schema;
 mod test;
+mod warm;
+
+use std::time::Duration;
 
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
@@ -12,8 +18,8 @@ use crate::exit::{Failure, Status};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  larder policy test
-  larder policy explain keep-recent.wasm --config keep=2
+  larder policy check keep-recent.wasm
+  larder policy test guest/policies/keep-recent --policy keep-recent.wasm
   larder policy explain keep-recent.wasm --config keep=2 --suggest-grant > grant.toml")]
 pub(crate) struct Policy {
     #[command(subcommand)]
@@ -22,15 +28,26 @@ pub(crate) struct Policy {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Check(check::Check),
     Test(test::Test),
+    Bench(bench::Bench),
     Explain(explain::Explain),
+    Warm(warm::Warm),
 }
 
 impl Policy {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
         match self.command {
+            Command::Check(command) => command.run(context),
             Command::Test(command) => command.run(context),
+            Command::Bench(command) => command.run(context),
             Command::Explain(command) => command.run(context).await,
+            Command::Warm(command) => command.run(context),
         }
     }
+}
+
+/// Such as `12.345 ms`.
+fn milliseconds(duration: Duration) -> String {
+    format!("{:.3} ms", duration.as_secs_f64() * 1e3)
 }
