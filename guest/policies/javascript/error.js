@@ -3,15 +3,14 @@
 // A call that failed and that ends the run; the message is a sentence for the operator.
 export class CallError extends Error {}
 
-// Calls a function of the host. What it throws is an object with the case of the WIT error as `tag` and its payload
-// as `val`.
+// Calls a function of the host. What it throws has the error of the WIT as `payload`: its case as `tag`, and what that
+// holds as `val`.
 export function attempt(call) {
   try {
     return { ok: call() };
   } catch (thrown) {
-    const error = thrown?.payload ?? thrown;
-    if (error?.tag == null) throw thrown;
-    return { error };
+    if (thrown?.payload == null) throw thrown;
+    return { error: thrown.payload };
   }
 }
 

@@ -1,7 +1,6 @@
 // Keeps the newest images of each repository and what was used of late, and removes the rest.
 //
-// An absent option is `null`: everything here that asks for one compares with `== null`. Integers of 64 bits are
-// BigInts.
+// An absent option is `null`: everything here that asks for one compares with `== null`.
 
 import { explain } from "larder:image/report@0.1.0";
 

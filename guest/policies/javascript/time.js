@@ -1,4 +1,7 @@
-// Instants and lengths of time, whose seconds are BigInts.
+// Instants and lengths of time.
+//
+// The 64-bit integers of the host are numbers, exact up to 2⁵³, which is more seconds than anything here is old. A length
+// of time that an operator writes can be longer, so those are BigInts.
 
 // The longest first. Weeks are read, never written.
 const UNITS = [
@@ -49,7 +52,7 @@ export function ageOf(at, now) {
   if (compareInstants(at, now) > 0) return null;
   const borrow = now.nanoseconds < at.nanoseconds;
   return {
-    seconds: now.seconds - at.seconds - (borrow ? 1n : 0n),
+    seconds: BigInt(now.seconds) - BigInt(at.seconds) - (borrow ? 1n : 0n),
     nanoseconds: now.nanoseconds - at.nanoseconds + (borrow ? 1_000_000_000 : 0),
   };
 }
@@ -59,8 +62,8 @@ export function isLonger(a, b) {
   return compareInstants(a, b) > 0;
 }
 
-// Negative, zero or positive, for instants and for lengths of time.
+// Negative, zero or positive, for instants and for lengths of time. Numbers and BigInts compare by value.
 export function compareInstants(a, b) {
-  if (a.seconds !== b.seconds) return a.seconds < b.seconds ? -1 : 1;
+  if (a.seconds != b.seconds) return a.seconds < b.seconds ? -1 : 1;
   return a.nanoseconds - b.nanoseconds;
 }

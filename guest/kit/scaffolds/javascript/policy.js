@@ -1,7 +1,7 @@
 // Removes what nobody used for a time.
 //
-// An absent option is `null`: compare with `== null`. Integers of 64 bits are BigInts. `console` is not there: `log` of
-// `larder:image/report` takes its place.
+// An absent option is `null`: compare with `== null`. A 64-bit integer is a number, exact up to 2⁵³. `console` is not
+// there: `log` of `larder:image/report` takes its place.
 
 import { list, remove } from "larder:image/images@0.1.0";
 import { explain } from "larder:image/report@0.1.0";
@@ -60,14 +60,14 @@ function decide(handle, usage, now, limit) {
   if (touched == null) return { goes: false, reason: "neither a last use nor a creation is on record" };
   const days = daysSince(touched, now);
   const verb = handle.lastUsedAt == null ? "never used and created" : "last used";
-  const goes = days > BigInt(limit);
+  const goes = days > limit;
   return { goes, reason: `${verb} ${days}d ago, which is ${goes ? "longer than" : "within"} ${limit}d` };
 }
 
 // Whole days; none for an instant in the future.
 function daysSince(touched, now) {
-  const seconds = now.seconds - touched.seconds - (touched.nanoseconds > now.nanoseconds ? 1n : 0n);
-  return seconds > 0n ? seconds / 86400n : 0n;
+  const seconds = now.seconds - touched.seconds - (touched.nanoseconds > now.nanoseconds ? 1 : 0);
+  return Math.max(0, Math.floor(seconds / 86_400));
 }
 
 // Removes an image, or explains why it may not. Past a cap of the grant, the whole plan is refused.
@@ -76,7 +76,7 @@ function removeBecause(reference, reason) {
     remove(reference, false);
     explain(reference, reason);
   } catch (thrown) {
-    const { tag, val } = thrown.payload ?? thrown;
+    const { tag, val } = thrown.payload ?? {};
     if (tag === "image-in-use") {
       explain(reference, `${reason}; kept because something uses it`);
     } else if (tag === "denied" && val.right !== "budget") {
