@@ -1,6 +1,6 @@
 //! Homes in temporary directories.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -91,6 +91,24 @@ impl Home {
         let Ok(entries) = fs::read_dir(self.cache().join(room)) else { return BTreeSet::new() };
         let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
         names.filter(|name| name != ".msb-leases" && !name.ends_with(".lock")).collect()
+    }
+
+    /// Every file under it with its content, to tell whether anything has changed.
+    pub fn everything(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        let mut directories = vec![self.path()];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).expect("a directory") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else {
+                    let content = fs::read(&path).expect("a file");
+                    files.insert(path, content);
+                }
+            }
+        }
+        files
     }
 
     /// Holds an entry as microsandbox does while it reads or publishes it.

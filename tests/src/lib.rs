@@ -1,11 +1,13 @@
-//! What the whole-system tests share: homes to work on.
+//! What the whole-system tests share: homes to work on, and policies to run on them.
 
 mod build;
 mod component;
+mod guest;
 mod home;
 
 pub use build::{ImageSpec, Users, layer_digest, manifest_digest, populate};
 pub use component::component;
+pub use guest::{ENGINE, guest, hostile_guest, hostile_guests};
 pub use home::{FIXTURE_NOW, Home, fixtures, lines_of, run};
 
 /// The README's examples compile.

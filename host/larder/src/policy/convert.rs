@@ -55,16 +55,45 @@ pub(super) fn detail(detail: ImageDetail, secrets: bool) -> types::ImageDetail {
     }
 }
 
-/// Bytes that a detail carries into a guest.
-pub(super) fn detail_bytes(detail: &types::ImageDetail) -> usize {
-    let texts = |texts: &[String]| texts.iter().map(|text| text.len() + 8).sum::<usize>();
-    let list = |list: &Option<Vec<String>>| list.as_deref().map_or(0, texts);
-    let config = detail.config.as_ref().map_or(0, |config| {
-        let labels = config.labels.iter().map(|(key, value)| key.len() + value.len() + 16).sum::<usize>();
-        texts(&config.env) + list(&config.cmd) + list(&config.entrypoint) + labels
-    });
+/// What crosses into a guest with one answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Cargo {
+    /// Bytes of its longest text.
+    pub(super) longest_text: usize,
+    /// Elements of its longest list.
+    pub(super) longest_list: usize,
+    /// Bytes in all, roughly.
+    pub(super) bytes: usize,
+}
+
+impl Cargo {
+    fn text(&mut self, text: &str) {
+        self.longest_text = self.longest_text.max(text.len());
+        self.bytes += text.len();
+    }
+
+    fn list<'a>(&mut self, texts: impl ExactSizeIterator<Item = &'a str>) {
+        self.longest_list = self.longest_list.max(texts.len());
+        self.bytes += texts.len() * 8;
+        texts.for_each(|text| self.text(text));
+    }
+}
+
+/// What a detail carries into a guest. What comes from the image's own config may have any size.
+pub(super) fn detail_cargo(detail: &types::ImageDetail) -> Cargo {
+    let mut cargo = Cargo { longest_list: detail.layers.len(), ..Cargo::default() };
     // Digests and media types are short; a record's worth covers them.
-    config + (1 + detail.layers.len()) * 2 * RECORD_BYTES
+    cargo.bytes = (1 + detail.layers.len()) * 2 * RECORD_BYTES;
+    cargo.text(&detail.handle.reference);
+    if let Some(config) = &detail.config {
+        let lists = [Some(&config.env), config.cmd.as_ref(), config.entrypoint.as_ref()];
+        lists.into_iter().flatten().for_each(|list| cargo.list(list.iter().map(String::as_str)));
+        cargo.list(config.labels.iter().map(|(key, _)| key.as_str()));
+        cargo.list(config.labels.iter().map(|(_, value)| value.as_str()));
+        let texts = [&config.working_dir, &config.user, &config.stop_signal];
+        texts.into_iter().flatten().for_each(|text| cargo.text(text));
+    }
+    cargo
 }
 
 fn config(config: ImageConfigDetail, secrets: bool) -> types::ImageConfigDetail {

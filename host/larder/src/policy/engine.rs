@@ -1,14 +1,13 @@
-//! Policies: from bytes to something that can be run.
+//! What all policies of a process share: compiler settings, the imports, the clock, and where compiled code is kept.
 //!
-//! A [`PolicyEngine`] holds what all policies share, a [`Policy`] one compiled component with its imports resolved.
-//! Both are cheap to clone and can be used from many threads. The linker holds `larder:image` and nothing else; there
-//! is no WASI, not even an empty one, and no way to add to it.
+//! One [`PolicyEngine`] for a process is enough: it is cheap to clone and can be used from many threads. The linker
+//! holds `larder:image` and nothing else; there is no WASI, not even an empty one, and no way to add to it.
 //!
 //! # What a component may use
 //!
 //! WebAssembly without threads, 64-bit memories, garbage collection, exceptions and stack switching, and with results
-//! that are the same on every machine: NaNs are canonical and relaxed SIMD is deterministic. Its size is checked
-//! before it is compiled.
+//! that are the same on every machine: NaNs are canonical and relaxed SIMD is deterministic. Its size and the names
+//! of its imports and exports are checked before it is compiled.
 //!
 //! # Flavours
 //!
@@ -17,19 +16,21 @@
 //! ask for: in practice the default one when it is loaded, and at most one more.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine};
 
 use super::bindings::{ImagePolicy, ImagePolicyPre};
+use super::code_cache::{CodeCache, CodeKey};
+use super::component::CodeOrigin;
 use super::error::PolicyError;
 use super::grant::Limits;
 use super::host::RunState;
 use super::load;
 use super::ticker::{Running, Ticker};
 use super::units::ByteSize;
-use crate::reference::Digest;
 
 /// The largest component that is compiled, unless an engine is told otherwise. A Python policy has 19 MB.
 const MAX_COMPONENT: ByteSize = ByteSize::mib(64);
@@ -45,6 +46,7 @@ struct Shared {
     flavours: Mutex<HashMap<Flavour, Flavoured>>,
     ticker: Ticker,
     max_component: ByteSize,
+    code_cache: Option<CodeCache>,
 }
 
 #[derive(Clone)]
@@ -66,30 +68,135 @@ impl Flavour {
     }
 }
 
+/// A component that is compiled for one flavour.
+#[derive(Clone)]
+pub(super) struct Prepared {
+    pub(super) engine: Engine,
+    pub(super) policy: ImagePolicyPre<RunState>,
+    pub(super) origin: CodeOrigin,
+}
+
+/// How a [`PolicyEngine`] is to be.
+#[derive(Debug, Clone)]
+pub struct PolicyEngineBuilder {
+    max_component: ByteSize,
+    code_cache: Option<PathBuf>,
+}
+
+impl PolicyEngineBuilder {
+    /// Refuses components that are larger than this. Default: 64 MiB.
+    #[must_use]
+    pub fn max_component(mut self, size: ByteSize) -> Self {
+        self.max_component = size;
+        self
+    }
+
+    /// Keeps compiled code in this directory, which is made with mode 0700 where it is missing. Default: nowhere.
+    ///
+    /// A directory that somebody else could write to is not used, and neither is an entry that is damaged or was not
+    /// made by this host for this very component and these settings: policies are compiled then, as without a cache.
+    /// A cache that cannot be written is read.
+    #[must_use]
+    pub fn code_cache(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.code_cache = Some(directory.into());
+        self
+    }
+
+    /// The engine.
+    ///
+    /// # Errors
+    /// [`PolicyError::Host`] where this machine cannot run compiled WebAssembly.
+    pub fn build(self) -> Result<PolicyEngine, PolicyError> {
+        let shared = Shared {
+            flavours: Mutex::default(),
+            ticker: Ticker::default(),
+            max_component: self.max_component,
+            code_cache: self.code_cache.map(CodeCache::new),
+        };
+        let engine = PolicyEngine { shared: Arc::new(shared) };
+        engine.flavoured(Flavour::of(&Limits::default()))?;
+        Ok(engine)
+    }
+}
+
 impl PolicyEngine {
-    /// An engine that compiles components of at most 64 MiB.
+    /// An engine that compiles components of at most 64 MiB and keeps no compiled code on disk.
     ///
     /// # Errors
     /// [`PolicyError::Host`] where this machine cannot run compiled WebAssembly.
     pub fn new() -> Result<Self, PolicyError> {
-        Self::with_max_component(MAX_COMPONENT)
+        Self::builder().build()
     }
 
-    /// An engine that compiles components of at most this size.
+    /// An engine that is told more.
+    pub fn builder() -> PolicyEngineBuilder {
+        PolicyEngineBuilder { max_component: MAX_COMPONENT, code_cache: None }
+    }
+
+    /// Makes sure that the code cache has this component, compiled for these limits. Says whether it had it already.
     ///
     /// # Errors
-    /// [`PolicyError::Host`] where this machine cannot run compiled WebAssembly.
-    pub fn with_max_component(max_component: ByteSize) -> Result<Self, PolicyError> {
-        let shared = Shared { flavours: Mutex::default(), ticker: Ticker::default(), max_component };
-        let engine = Self { shared: Arc::new(shared) };
-        engine.flavoured(Flavour::of(&Limits::default()))?;
-        Ok(engine)
+    /// [`PolicyError::NoCodeCache`], [`PolicyError::CodeCache`] where it cannot be used; otherwise as [`Policy::load`](super::Policy::load).
+    pub fn warm(&self, component: &[u8], limits: &Limits) -> Result<CodeOrigin, PolicyError> {
+        if self.shared.code_cache.is_none() {
+            return Err(PolicyError::NoCodeCache);
+        }
+        self.check(component)?;
+        let (prepared, stored) = self.prepare_and_store(component, Flavour::of(limits))?;
+        stored.map(|()| prepared.origin)
     }
 
     /// Makes the clock tick for a run.
     pub(super) fn clock(&self) -> Result<Running, PolicyError> {
         let cannot = |error| PolicyError::Host(format!("it has no thread for the clock: {error}"));
         self.shared.ticker.run().map_err(cannot)
+    }
+
+    /// What can be said about a component without compiling it.
+    pub(super) fn check(&self, bytes: &[u8]) -> Result<(), PolicyError> {
+        let (size, cap) = (ByteSize::bytes(bytes.len() as u64), self.shared.max_component);
+        if size > cap {
+            return Err(PolicyError::TooLarge { size, cap });
+        }
+        load::check_header(bytes)?;
+        load::check_names(bytes)
+    }
+
+    /// Compiles a component, or takes its code from the cache, and resolves its imports.
+    pub(super) fn prepare(&self, bytes: &[u8], flavour: Flavour) -> Result<Prepared, PolicyError> {
+        let (prepared, stored) = self.prepare_and_store(bytes, flavour)?;
+        if let Err(error) = stored {
+            tracing::warn!("{error}");
+        }
+        Ok(prepared)
+    }
+
+    /// As [`prepare`](Self::prepare), with what became of storing the code where it was compiled.
+    ///
+    /// Code goes into the cache once the component has turned out to be a policy.
+    fn prepare_and_store(
+        &self,
+        bytes: &[u8],
+        flavour: Flavour,
+    ) -> Result<(Prepared, Result<(), PolicyError>), PolicyError> {
+        let Flavoured { engine, linker } = self.flavoured(flavour)?;
+        let cache = self.shared.code_cache.as_ref().map(|cache| (cache, CodeKey::new(bytes, &engine)));
+        let cached = cache.as_ref().and_then(|(cache, key)| cache.get(key, &engine));
+        let (component, origin) = match cached {
+            Some(component) => (component, CodeOrigin::Cached),
+            None => {
+                let component = Component::new(&engine, bytes).map_err(|error| load::damaged(&error))?;
+                (component, CodeOrigin::Compiled)
+            }
+        };
+        load::check_functions(&engine, &component)?;
+        let instance = linker.instantiate_pre(&component).map_err(|_| load::other_types())?;
+        let policy = ImagePolicyPre::new(instance).map_err(|_| load::other_types())?;
+        let stored = match cache {
+            Some((cache, key)) if origin == CodeOrigin::Compiled => cache.put(&key, &component),
+            _ => Ok(()),
+        };
+        Ok((Prepared { engine, policy, origin }, stored))
     }
 
     fn flavoured(&self, flavour: Flavour) -> Result<Flavoured, PolicyError> {
@@ -106,16 +213,6 @@ impl PolicyEngine {
         let flavoured = Flavoured { engine, linker: Arc::new(linker) };
         flavours.insert(flavour, flavoured.clone());
         Ok(flavoured)
-    }
-
-    /// Compiles a component and resolves its imports.
-    fn prepare(&self, bytes: &[u8], flavour: Flavour) -> Result<Prepared, PolicyError> {
-        let Flavoured { engine, linker } = self.flavoured(flavour)?;
-        let component = Component::new(&engine, bytes).map_err(|error| load::damaged(&error))?;
-        load::check_world(&engine, &component)?;
-        let instance = linker.instantiate_pre(&component).map_err(|_| load::other_types())?;
-        let policy = ImagePolicyPre::new(instance).map_err(|_| load::other_types())?;
-        Ok(Prepared { engine, policy })
     }
 }
 
@@ -138,113 +235,11 @@ fn config(flavour: Flavour) -> Config {
     config
 }
 
-/// A policy that is compiled for one flavour.
-#[derive(Clone)]
-pub(super) struct Prepared {
-    pub(super) engine: Engine,
-    pub(super) policy: ImagePolicyPre<RunState>,
-}
-
-/// A policy: a component that decides what of a cache goes. Cheap to clone.
-#[derive(Clone)]
-pub struct Policy {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    engine: PolicyEngine,
-    hash: Digest,
-    /// For a flavour that is asked for later.
-    bytes: Box<[u8]>,
-    prepared: Mutex<HashMap<Flavour, Prepared>>,
-    description: OnceLock<Description>,
-}
-
-/// What a policy says about itself.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Description {
-    /// A short name, such as `keep-recent`: 1 to 64 letters, digits, `-`, `_` and `.`.
-    pub name: String,
-    /// A semantic version: 1 to 64 letters, digits, `-`, `+` and `.`.
-    pub version: String,
-    /// One sentence, of at most 1024 bytes.
-    pub summary: String,
-    /// The JSON Schema of its config, a JSON object or a boolean.
-    pub config_schema: serde_json::Value,
-}
-
-impl Policy {
-    /// Compiles a component. This takes from 10 ms for a policy in C to 10 s for one in Python, all processors busy.
-    ///
-    /// # Errors
-    /// [`NotAComponent`](PolicyError::NotAComponent), [`ForeignImport`](PolicyError::ForeignImport),
-    /// [`WrongVersion`](PolicyError::WrongVersion), [`TooLarge`](PolicyError::TooLarge): each says what it is and what
-    /// to do about it.
-    pub fn load(engine: &PolicyEngine, bytes: &[u8]) -> Result<Self, PolicyError> {
-        let (size, cap) = (ByteSize::bytes(bytes.len() as u64), engine.shared.max_component);
-        if size > cap {
-            return Err(PolicyError::TooLarge { size, cap });
-        }
-        load::check_header(bytes)?;
-        let flavour = Flavour::of(&Limits::default());
-        let prepared = engine.prepare(bytes, flavour)?;
-        let inner = Inner {
-            engine: engine.clone(),
-            hash: Digest::of(bytes),
-            bytes: bytes.into(),
-            prepared: Mutex::new(HashMap::from([(flavour, prepared)])),
-            description: OnceLock::new(),
-        };
-        Ok(Self { inner: Arc::new(inner) })
-    }
-
-    /// The SHA-256 of the component: what a plan and the history call it by.
-    pub fn hash(&self) -> &Digest {
-        &self.inner.hash
-    }
-
-    /// What the policy says about itself. The first call runs its `describe`, under the default limits and without
-    /// access to anything; later calls return the same.
-    ///
-    /// # Errors
-    /// [`Trapped`](PolicyError::Trapped), [`Limit`](PolicyError::Limit), or
-    /// [`InvalidDescription`](PolicyError::InvalidDescription).
-    pub fn description(&self) -> Result<&Description, PolicyError> {
-        if let Some(description) = self.inner.description.get() {
-            return Ok(description);
-        }
-        let description = super::run::describe(self)?;
-        Ok(self.inner.description.get_or_init(|| description))
-    }
-
-    pub(super) fn engine(&self) -> &PolicyEngine {
-        &self.inner.engine
-    }
-
-    /// The policy for these limits, compiled now where no run asked for such limits before.
-    pub(super) fn prepared(&self, limits: &Limits) -> Result<Prepared, PolicyError> {
-        let flavour = Flavour::of(limits);
-        // The map is whole at every unlock. Holding it while compiling makes concurrent runs compile once.
-        let mut prepared = self.inner.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(prepared) = prepared.get(&flavour) {
-            return Ok(prepared.clone());
-        }
-        let new = self.inner.engine.prepare(&self.inner.bytes, flavour)?;
-        prepared.insert(flavour, new.clone());
-        Ok(new)
-    }
-}
-
 impl std::fmt::Debug for PolicyEngine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PolicyEngine")
             .field("max_component", &self.shared.max_component)
+            .field("code_cache", &self.shared.code_cache)
             .finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for Policy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Policy").field("hash", &self.inner.hash).finish_non_exhaustive()
     }
 }

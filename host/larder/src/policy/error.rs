@@ -3,6 +3,7 @@
 //! After any of these, nothing has been staged anywhere and nothing of the cache has changed.
 
 use std::fmt;
+use std::path::PathBuf;
 
 #[cfg(feature = "policy")]
 use super::units::format_duration;
@@ -116,6 +117,19 @@ pub enum PolicyError {
     #[error("the cache could not be read for the policy")]
     Source(#[source] Box<MicrosandboxError>),
 
+    /// Compiled code could not be kept.
+    #[error("the code cache `{}` cannot be used: {problem}", .path.display())]
+    CodeCache {
+        /// Its directory.
+        path: PathBuf,
+        /// What is wrong with it, or with the entry.
+        problem: String,
+    },
+
+    /// Compiled code was to be kept, and the engine was not told where.
+    #[error("this engine has no code cache: give it a directory for one")]
+    NoCodeCache,
+
     /// This host could not set up what runs policies.
     #[error("this host cannot run policies: {0}")]
     Host(String),
@@ -199,9 +213,7 @@ impl PolicyError {
             LimitKey::Instances => {
                 ("instances", count(limits.instances.into()), "the parts that it may consist of")
             }
-            LimitKey::String => {
-                ("string", limits.string.to_string(), "the longest text that it may hand over")
-            }
+            LimitKey::String => ("string", limits.string.to_string(), "the longest text that may cross"),
             LimitKey::List => ("list", count(limits.list.into()), "the longest list that may cross"),
             LimitKey::Transfer => ("transfer", limits.transfer.to_string(), "what one call may carry"),
             LimitKey::Reasons => ("reasons", limits.reasons.to_string(), "the reasons that it may give"),

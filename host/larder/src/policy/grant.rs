@@ -107,7 +107,7 @@ pub struct Limits {
     /// Parts that its component may consist of (module instances, tables, memories: each counted for itself).
     /// Default: 1000.
     pub instances: u32,
-    /// The longest text that it may hand over: a reference, a reason, a log line. Default: 64 KiB.
+    /// The longest text that goes to or comes from it: a reference, a reason, a log line, a label. Default: 64 KiB.
     pub string: ByteSize,
     /// The longest list that goes to or comes from it, in elements. Default: 1,000,000.
     pub list: u32,

@@ -1,13 +1,13 @@
 //! What bytes are that claim to be a policy, in terms of WIT and of what to do about it.
 
+use wasmparser::BinaryReaderError;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 use super::error::{PolicyError, one_line};
+use super::surface::{Interface, Surface};
 
-/// The package of the contract.
-const PACKAGE: &str = "larder:image/";
 /// What the policy has to export.
 const EXPORT: &str = "policy";
 /// The interfaces that a policy may import, and their functions.
@@ -57,7 +57,16 @@ pub(super) fn check_header(bytes: &[u8]) -> Result<(), PolicyError> {
 
 /// What the compiler did not accept.
 pub(super) fn damaged(error: &wasmtime::Error) -> PolicyError {
-    let cause = one_line(&error.root_cause().to_string());
+    refused(&error.root_cause().to_string())
+}
+
+/// What is no sequence of sections.
+pub(super) fn unreadable(error: &BinaryReaderError) -> PolicyError {
+    refused(&error.to_string())
+}
+
+fn refused(cause: &str) -> PolicyError {
+    let cause = one_line(cause);
     if cause.contains("unexpected end") {
         return PolicyError::NotAComponent {
             found: "a component that is cut off before its end".to_owned(),
@@ -70,54 +79,78 @@ pub(super) fn damaged(error: &wasmtime::Error) -> PolicyError {
     }
 }
 
-/// Whether a component imports nothing but the contract, and exports a policy.
-pub(super) fn check_world(engine: &Engine, component: &Component) -> Result<(), PolicyError> {
-    let world = component.component_type();
-    for (name, item) in world.imports(engine) {
-        let Some(rest) = name.strip_prefix(PACKAGE) else {
+/// Whether a component imports nothing but interfaces of the contract, and exports a policy. Nothing is compiled for
+/// this.
+pub(super) fn check_names(bytes: &[u8]) -> Result<(), PolicyError> {
+    let surface = Surface::read(bytes).map_err(|error| unreadable(&error))?;
+    for name in &surface.imports {
+        let Some(Interface { interface, version }) = Interface::of_contract(name) else {
             let known = FOREIGN.iter().find(|(prefix, _)| name.starts_with(prefix));
             let generic = "policies get nothing but `larder:image`";
             let reason = known.map_or(generic, |(_, reason)| reason);
             return Err(PolicyError::ForeignImport { import: one_line(name), reason });
         };
-        let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
         if !speaks(version) {
             return Err(PolicyError::WrongVersion { direction: "imports", interface: one_line(name) });
         }
-        let known = IMPORTS.iter().find(|(known, _)| *known == interface).map(|(_, functions)| *functions);
-        let unknown = match (known, item.ty) {
-            (None, _) => Some(name.to_owned()),
-            (Some(functions), ComponentItem::ComponentInstance(instance)) => instance
-                .exports(engine)
-                .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)))
-                .find(|(function, _)| !functions.contains(function))
-                .map(|(function, _)| format!("{PACKAGE}{interface}.{function}")),
-            (Some(_), _) => None,
-        };
-        if let Some(import) = unknown {
-            let reason = "this version of `larder:image` does not have it: rebuild against its `wit/`";
-            return Err(PolicyError::ForeignImport { import: one_line(&import), reason });
+        if functions_of(interface).is_none() {
+            return Err(unknown_import(name));
         }
     }
-    let mut others = Vec::new();
-    for (name, _) in world.exports(engine) {
-        match name.strip_prefix(PACKAGE).and_then(|rest| rest.split_once('@')) {
-            Some((EXPORT, version)) if speaks(version) => return Ok(()),
-            Some((EXPORT, _)) => {
+    for name in &surface.exports {
+        match Interface::of_contract(name) {
+            Some(Interface { interface: EXPORT, version }) if speaks(version) => return Ok(()),
+            Some(Interface { interface: EXPORT, .. }) => {
                 return Err(PolicyError::WrongVersion { direction: "exports", interface: one_line(name) });
             }
-            _ => others.push(format!("`{}`", one_line(name))),
+            _ => {}
         }
     }
-    let exports = match others.len() {
-        0 => "nothing".to_owned(),
-        1..=3 => others.join(", "),
-        more => format!("{} and {} more", others[..2].join(", "), more - 2),
+    Err(another_world(&surface.exports))
+}
+
+/// Whether the interfaces that a component imports are used as this version of the contract has them.
+pub(super) fn check_functions(engine: &Engine, component: &Component) -> Result<(), PolicyError> {
+    for (name, item) in component.component_type().imports(engine) {
+        let known = Interface::of_contract(name).and_then(|name| functions_of(name.interface));
+        let (Some(functions), ComponentItem::ComponentInstance(instance)) = (known, item.ty) else {
+            // Names were checked before: it is the type that is another.
+            return Err(other_types());
+        };
+        let mut wanted = instance
+            .exports(engine)
+            .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)))
+            .map(|(function, _)| function);
+        if let Some(function) = wanted.find(|function| !functions.contains(function)) {
+            let interface = name.split_once('@').map_or(name, |(interface, _)| interface);
+            return Err(unknown_import(&format!("{interface}.{function}")));
+        }
+    }
+    Ok(())
+}
+
+fn functions_of(interface: &str) -> Option<&'static [&'static str]> {
+    IMPORTS.iter().find(|(known, _)| *known == interface).map(|(_, functions)| *functions)
+}
+
+fn unknown_import(import: &str) -> PolicyError {
+    let reason = "this version of `larder:image` does not have it: rebuild against its `wit/`";
+    PolicyError::ForeignImport { import: one_line(import), reason }
+}
+
+fn another_world(exports: &[String]) -> PolicyError {
+    let name = |name: &String| format!("`{}`", one_line(name));
+    let exports = match exports {
+        [] => "nothing".to_owned(),
+        [first, second, _, _, ..] => {
+            format!("{}, {} and {} more", name(first), name(second), exports.len() - 2)
+        }
+        few => few.iter().map(name).collect::<Vec<_>>().join(", "),
     };
-    Err(PolicyError::NotAComponent {
+    PolicyError::NotAComponent {
         found: format!("a component of another world, which exports {exports}"),
         remedy: "a policy exports `larder:image/policy`: build it for the world `larder:image/image-policy`",
-    })
+    }
 }
 
 /// Names and versions are right, and the types are not.

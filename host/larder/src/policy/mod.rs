@@ -4,7 +4,7 @@
 //! state of the cache, as far as its grant reaches, and stages removals; what it staged becomes a [`Plan`], which a
 //! person can read and which is checked again, entry by entry, when it is applied.
 //!
-//! - [`PolicyEngine`]: what all policies share; [`Policy`]: one component, loaded; [`PolicyRun`] and [`Evaluation`]:
+//! - [`PolicyEngine`]: what all policies share, compiled code on disk too; [`Policy`]: one component, loaded; [`PolicyRun`] and [`Evaluation`]:
 //!   what a run is given and what it comes to
 //! - [`GrantDocument`]: what a policy may do ([`Grant`]), what none may do ([`Guard`]), what a run may use up
 //!   ([`Limits`])
@@ -38,6 +38,10 @@ mod access;
 #[cfg(feature = "policy")]
 mod bindings;
 #[cfg(feature = "policy")]
+mod code_cache;
+#[cfg(feature = "policy")]
+mod component;
+#[cfg(feature = "policy")]
 mod convert;
 #[cfg(feature = "policy")]
 mod engine;
@@ -56,6 +60,8 @@ mod session;
 #[cfg(feature = "policy")]
 mod staging;
 #[cfg(feature = "policy")]
+mod surface;
+#[cfg(feature = "policy")]
 mod ticker;
 
 #[cfg(all(test, feature = "policy"))]
@@ -73,9 +79,13 @@ pub use units::{ByteSize, Share, UnitError};
 pub use crate::catalog::history::{DecisionRecord, RunRecord, Verdict};
 
 #[cfg(feature = "policy")]
-pub use engine::{Description, Policy, PolicyEngine};
+pub use component::{CodeOrigin, Description, Policy};
+#[cfg(feature = "policy")]
+pub use engine::{PolicyEngine, PolicyEngineBuilder};
 #[cfg(feature = "policy")]
 pub use run::{Evaluation, PolicyRun, RunStats};
+#[cfg(feature = "policy")]
+pub use surface::ComponentReport;
 
 /// The version of `larder:image` that this host speaks: patch versions don't matter.
 pub const WIT_VERSION: &str = "0.1";

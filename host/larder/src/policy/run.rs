@@ -11,8 +11,9 @@ use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace};
 
 use super::access::Access;
 use super::bindings::policy::Request;
+use super::component::{Description, Policy};
 use super::convert;
-use super::engine::{Description, Policy, Prepared};
+use super::engine::Prepared;
 use super::error::{LimitKey, PolicyError, one_line};
 use super::grant::{GrantDocument, Limits};
 use super::host::RunState;
@@ -44,6 +45,10 @@ pub struct Evaluation {
 pub struct RunStats {
     /// Wall time, reading the cache included, compiling not.
     pub duration: Duration,
+    /// The part of it that making a fresh instance took.
+    pub instantiate: Duration,
+    /// The part of it that the policy's `evaluate` took, its calls to the host included.
+    pub evaluate: Duration,
     /// Calls to the host.
     pub host_calls: u64,
     /// Log lines, in bytes as `log` in `[limits]` counts them.
@@ -110,7 +115,7 @@ impl Policy {
         check_config(config)?;
         grant.check()?;
         let limits = &grant.limits;
-        let description = self.description()?;
+        let description = self.description_within(limits)?;
         let policy = PlanPolicy {
             name: description.name.clone(),
             version: description.version.clone(),
@@ -120,10 +125,13 @@ impl Policy {
         let started = Instant::now();
         let session = Session::new(source, Access::new(grant.clone(), *now))?;
         let request = Request { now: convert::datetime(*now), config: config.to_string() };
+        let instantiating = Instant::now();
         let mut instance = Instance::new(self, &prepared, Some(session), limits.clone(), started)?;
-        let answer = match instance
-            .enter("evaluate", |policy, store| policy.larder_image_policy().call_evaluate(store, &request))
-        {
+        let evaluating = Instant::now();
+        let answer = instance
+            .enter("evaluate", |policy, store| policy.larder_image_policy().call_evaluate(store, &request));
+        let evaluate = evaluating.elapsed();
+        let answer = match answer {
             Err(limit @ PolicyError::Limit { .. }) => return Err(limit),
             answer => answer,
         };
@@ -145,17 +153,23 @@ impl Policy {
         };
         let log_bytes = session.log_bytes;
         let plan = session.into_plan(policy, config.clone(), *now)?;
-        let stats =
-            RunStats { duration: started.elapsed(), host_calls, log_bytes, fuel, memory_bytes: memory };
+        let stats = RunStats {
+            duration: started.elapsed(),
+            instantiate: evaluating.duration_since(instantiating),
+            evaluate,
+            host_calls,
+            log_bytes,
+            fuel,
+            memory_bytes: memory,
+        };
         Ok(Evaluation { plan, stats })
     }
 }
 
-/// Runs `describe` under the default limits, without access to anything.
-pub(super) fn describe(policy: &Policy) -> Result<Description, PolicyError> {
-    let limits = Limits::default();
-    let prepared = policy.prepared(&limits)?;
-    let mut instance = Instance::new(policy, &prepared, None, limits, Instant::now())?;
+/// Runs `describe` under these limits, without access to anything.
+pub(super) fn describe(policy: &Policy, limits: &Limits) -> Result<Description, PolicyError> {
+    let prepared = policy.prepared(limits)?;
+    let mut instance = Instance::new(policy, &prepared, None, limits.clone(), Instant::now())?;
     let said =
         instance.enter("describe", |policy, store| policy.larder_image_policy().call_describe(store))?;
     let wrong = |field, problem: &str| PolicyError::InvalidDescription { field, problem: problem.to_owned() };

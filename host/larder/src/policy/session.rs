@@ -99,7 +99,11 @@ impl Session {
         // One image that cannot be read does not end a run over all of them.
         let detail = detail.map_err(|error| types::Error::Other(chain(&error)))?;
         let detail = convert::detail(detail, self.access.sees_secrets());
-        self.carries(detail.layers.len(), convert::detail_bytes(&detail))?;
+        let cargo = convert::detail_cargo(&detail);
+        if cargo.longest_text as u64 > self.limits().string.as_bytes() {
+            return Err(self.past(LimitKey::String));
+        }
+        self.carries(cargo.longest_list, cargo.bytes)?;
         Ok(detail)
     }
 
@@ -109,6 +113,7 @@ impl Session {
             time => Ok(time.flatten()),
         };
         let after = filter.after.as_deref().map(|after| {
+            self.takes(after)?;
             let found = self.images.find_place(after);
             self.resolve(after, found)
         });
@@ -156,6 +161,7 @@ impl Session {
     }
 
     pub(super) fn log(&mut self, level: report::Level, message: &str) -> Answer<()> {
+        self.takes(message)?;
         let limit = self.limits().log.as_bytes();
         // A line takes room even when it is empty.
         self.log_bytes = self.log_bytes.saturating_add(message.len() as u64 + 1);

@@ -1,9 +1,5 @@
-//! Runs over caches in memory: by calls on a session, and by guests written as WebAssembly text.
+//! Runs over caches in memory, by calls on a session.
 
-mod guest;
-mod hostile;
-mod loading;
-mod running;
 mod session;
 mod staging;
 

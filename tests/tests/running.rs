@@ -1,20 +1,60 @@
 //! Runs that end well, or by the policy's own will.
 
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use larder::policy::{
+    Decision, Evaluation, Grant, GrantDocument, Guard, Limits, Overrun, Plan, Policy, PolicyError, PolicyRun,
+};
+use larder::state::{MemoryCache, MemoryImage};
+use larder_tests::{ENGINE, guest};
 use serde_json::json;
 
-use super::guest::{ENGINE, EXPLAIN, GET, Guest, LIST, LOG, REMOVE};
-use super::{NOW, cache, everything, grant};
-use crate::policy::{
-    Decision, Evaluation, GrantDocument, Limits, Overrun, Plan, Policy, PolicyError, PolicyRun,
-};
-use crate::state::MemoryCache;
+const NOW: DateTime<Utc> = DateTime::from_timestamp(1_700_000_000, 0).expect("a time");
 
-fn evaluate(guest: &Guest<'_>, grant: GrantDocument) -> Result<Evaluation, PolicyError> {
-    let policy = Policy::load(&ENGINE, &guest.component()).expect("a policy");
+/// Three images of `acme`, the oldest in use, the newest pinned, and one of somebody else; each has a layer of 100
+/// bytes of its own.
+fn cache() -> MemoryCache {
+    let image = |reference: &str, age_days: i64| {
+        let mut image = MemoryImage::new(reference);
+        image.created_at = NOW.checked_sub_signed(TimeDelta::days(age_days));
+        image.layers = vec![reference.to_owned()];
+        image
+    };
+    let mut old = image("docker.io/acme/app:1", 20);
+    old.sandboxes = vec!["web".to_owned()];
+    let mut tool = image("docker.io/acme/tool:1", 5);
+    tool.pinned = true;
+    let images = [old, tool, image("docker.io/acme/app:2", 10), image("docker.io/other/secret:1", 30)];
+    let names = images.clone().map(|image| image.reference);
+    names.into_iter().fold(MemoryCache::new(images), |cache, layer| cache.with_layer(layer, 100))
+}
+
+/// May do everything; the guard protects nothing.
+fn everything() -> GrantDocument {
+    let all = || vec!["**".parse().expect("a pattern")];
+    let grant = Grant::default().with_inspect(all()).with_remove(all()).with_force(true).with_prune(true);
+    GrantDocument::default().with_grant(grant).with_guard(Guard::default().with_min_age(Duration::ZERO))
+}
+
+fn evaluate(component: &[u8], grant: GrantDocument) -> Result<Evaluation, PolicyError> {
+    let policy = Policy::load(&ENGINE, component).expect("a policy");
     policy.evaluate(Box::new(cache()), &PolicyRun::new(NOW).with_grant(grant))
 }
 
-/// `app` is `docker.io/acme/app:2`, 20 characters at 4096; `old` is `docker.io/acme/app:1` at 4128.
+/// A guest that calls these imports in its `evaluate`.
+fn caller(imports: &[&str], evaluate: &str) -> Vec<u8> {
+    guest(&format!("{}\n{NAMES}\n(func $on_evaluate {evaluate})", imports.join("\n")))
+}
+
+const LIST: &str = r#"(import "larder:image/images@0.1.0" "list" (func $list (param i32)))"#;
+const REMOVE: &str =
+    r#"(import "larder:image/images@0.1.0" "remove" (func $remove (param i32 i32 i32 i32)))"#;
+const LOG: &str = r#"(import "larder:image/report@0.1.0" "log" (func $log (param i32 i32 i32)))"#;
+const EXPLAIN: &str =
+    r#"(import "larder:image/report@0.1.0" "explain" (func $explain (param i32 i32 i32 i32)))"#;
+
+/// Two names of 20 characters, and a reason with an escape sequence.
 const NAMES: &str = r#"
     (data (i32.const 4096) "docker.io/acme/app:2")
     (data (i32.const 4128) "docker.io/acme/app:1")
@@ -25,8 +65,7 @@ const REMOVE_APP: &str = "(call $remove (i32.const 4096) (i32.const 20) (i32.con
 /// A policy that does nothing keeps everything, and the plan lists every image that it could see.
 #[test]
 fn an_empty_policy_keeps_everything() {
-    let Evaluation { plan, stats, .. } =
-        evaluate(&Guest::default(), GrantDocument::default()).expect("a plan");
+    let Evaluation { plan, stats, .. } = evaluate(&guest(""), GrantDocument::default()).expect("a plan");
     let entries: Vec<_> =
         plan.entries.iter().map(|entry| (entry.reference.as_str(), entry.decision)).collect();
     assert_eq!(
@@ -49,13 +88,8 @@ fn an_empty_policy_keeps_everything() {
 fn what_is_staged_becomes_the_plan() {
     let explain = "(call $explain (i32.const 4096) (i32.const 20) (i32.const 4160) (i32.const 8))";
     let log = "(call $log (i32.const 2) (i32.const 4160) (i32.const 8))";
-    let guest = Guest {
-        imports: &[REMOVE, EXPLAIN, LOG],
-        extra: NAMES,
-        evaluate: &format!("{REMOVE_APP} {explain} {log}"),
-        ..Guest::default()
-    };
-    let policy = Policy::load(&ENGINE, &guest.component()).expect("a policy");
+    let component = caller(&[REMOVE, EXPLAIN, LOG], &format!("{REMOVE_APP} {explain} {log}"));
+    let policy = Policy::load(&ENGINE, &component).expect("a policy");
     let run = PolicyRun::new(NOW).with_grant(everything()).with_config(json!({ "keep": 1 }));
     let plan = policy.evaluate(Box::new(cache()), &run).expect("a plan").plan;
     let removed: Vec<_> = plan.removals().map(|entry| (entry.reference.as_str(), entry.bytes)).collect();
@@ -79,13 +113,8 @@ fn what_is_staged_becomes_the_plan() {
 /// A policy that returns an error makes no plan, and its words are passed on.
 #[test]
 fn an_error_is_passed_on() {
-    let guest = Guest {
-        imports: &[REMOVE],
-        extra: NAMES,
-        evaluate: &format!("{REMOVE_APP} (return (i32.const 0))"),
-        ..Guest::default()
-    };
-    let error = evaluate(&guest, everything()).expect_err("no plan");
+    let component = caller(&[REMOVE], &format!("{REMOVE_APP} (global.set $fails (i32.const 1))"));
+    let error = evaluate(&component, everything()).expect_err("no plan");
     assert_eq!(error.to_string(), "the policy failed: no");
 }
 
@@ -95,9 +124,9 @@ fn a_swallowed_denial_spoils_the_run() {
     let both = format!(
         "{REMOVE_APP} (call $remove (i32.const 4128) (i32.const 20) (i32.const 1) (i32.const 8192)) {REMOVE_APP}"
     );
-    let guest = Guest { imports: &[REMOVE], extra: NAMES, evaluate: &both, ..Guest::default() };
+    let component = caller(&[REMOVE], &both);
     let capped = everything().with_grant(everything().grant.with_max_removals(1));
-    match evaluate(&guest, capped) {
+    match evaluate(&component, capped) {
         Err(PolicyError::OverBudget(overruns)) => {
             assert_eq!(overruns, [Overrun::Removals { granted: 1, wanted: 2 }]);
         }
@@ -108,12 +137,13 @@ fn a_swallowed_denial_spoils_the_run() {
 /// Nothing of a run is left for the next one: a fresh instance each time.
 #[test]
 fn runs_do_not_meet() {
-    let guest = Guest {
-        extra: "(global $ran (mut i32) (i32.const 0))",
-        evaluate: "(if (global.get $ran) (then unreachable)) (global.set $ran (i32.const 1))",
-        ..Guest::default()
-    };
-    let policy = Policy::load(&ENGINE, &guest.component()).expect("a policy");
+    let component = guest(
+        "(global $ran (mut i32) (i32.const 0))
+         (func $on_evaluate
+            (if (global.get $ran) (then unreachable))
+            (global.set $ran (i32.const 1)))",
+    );
+    let policy = Policy::load(&ENGINE, &component).expect("a policy");
     for _ in 0..3 {
         policy.evaluate(Box::new(cache()), &PolicyRun::new(NOW)).expect("a plan");
     }
@@ -122,12 +152,15 @@ fn runs_do_not_meet() {
 /// With fuel, the same run uses the same amount, and with less than that it ends.
 #[test]
 fn fuel_is_deterministic() {
-    let spin = "(loop $l (local.set $i (i32.add (local.get $i) (i32.const 1)))
-        (br_if $l (i32.lt_u (local.get $i) (i32.const 1000))))";
-    let guest = Guest { evaluate: spin, ..Guest::default() };
+    let component = guest(
+        "(func $on_evaluate (local $i i32)
+            (loop $more
+                (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                (br_if $more (i32.lt_u (local.get $i) (i32.const 1000)))))",
+    );
     let with = |fuel: u64| {
         let limits = Limits::default().with_fuel(fuel);
-        evaluate(&guest, GrantDocument::default().with_limits(limits))
+        evaluate(&component, GrantDocument::default().with_limits(limits))
     };
     let used = with(1_000_000).expect("a plan").stats.fuel.expect("counted");
     assert_eq!(with(used).expect("a plan").stats.fuel, Some(used));
@@ -138,7 +171,7 @@ fn fuel_is_deterministic() {
 /// The config has to be an object.
 #[test]
 fn odd_configs_are_refused() {
-    let policy = Policy::load(&ENGINE, &Guest::default().component()).expect("a policy");
+    let policy = Policy::load(&ENGINE, &guest("")).expect("a policy");
     for (config, what) in [(json!(null), "null"), (json!([]), "a list"), (json!("x"), "a string")] {
         let run = PolicyRun::new(NOW).with_config(config);
         let error = policy.evaluate(Box::new(MemoryCache::new([])), &run).expect_err("refused");
@@ -152,7 +185,7 @@ fn odd_configs_are_refused() {
 /// A policy says what it is, and says it once.
 #[test]
 fn a_policy_describes_itself() {
-    let policy = Policy::load(&ENGINE, &Guest::default().component()).expect("a policy");
+    let policy = Policy::load(&ENGINE, &guest("")).expect("a policy");
     let description = policy.description().expect("a description");
     assert_eq!((description.name.as_str(), description.version.as_str()), ("guest", "1.2.0"));
     assert_eq!(description.summary, "A guest for tests.");
@@ -166,6 +199,6 @@ fn a_list_arrives() {
     let expect_three = "(call $list (i32.const 8192))
         (if (i32.load8_u (i32.const 8192)) (then unreachable))
         (if (i32.ne (i32.load (i32.const 8200)) (i32.const 3)) (then unreachable))";
-    let guest = Guest { imports: &[LIST, GET], evaluate: expect_three, ..Guest::default() };
-    evaluate(&guest, grant("[grant]\nread = [\"docker.io/acme/**\"]")).expect("a plan");
+    let grant = "[grant]\nread = [\"docker.io/acme/**\"]".parse().expect("a grant");
+    evaluate(&caller(&[LIST], expect_three), grant).expect("a plan");
 }

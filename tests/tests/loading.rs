@@ -1,14 +1,10 @@
 //! What is not a policy.
 
-use super::guest::{ENGINE, Guest};
-use crate::policy::{ByteSize, Policy, PolicyEngine};
+use larder::policy::{ByteSize, ComponentReport, Policy, PolicyEngine};
+use larder_tests::{ENGINE, guest};
 
 fn refused(bytes: &[u8]) -> String {
     Policy::load(&ENGINE, bytes).expect_err("not a policy").to_string()
-}
-
-fn component(text: &str) -> Vec<u8> {
-    wat::parse_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
 /// A component that is not a policy is refused in terms of WIT, with what it wants or lacks and what to do.
@@ -32,7 +28,8 @@ fn other_components() {
             "this policy imports larder:image/images@0.2.0; this host speaks larder:image@0.1: rebuild the policy against its `wit/`",
         ),
         (
-            r#"(component (import "larder:image/images@0.1.0" (instance (export "fly" (func)))))"#,
+            r#"(component (import "larder:image/images@0.1.0" (instance (export "fly" (func))))
+                (instance $i) (export "larder:image/policy@0.1.0" (instance $i)))"#,
             "this policy imports larder:image/images.fly; this version of `larder:image` does not have it: rebuild against its `wit/`; see docs/languages.md",
         ),
         (
@@ -57,19 +54,19 @@ fn other_components() {
             "this is not a policy: a component whose `larder:image` has other types than this host's; rebuild it against this host's `wit/`",
         ),
         (
-            "(component (core module (memory i64 1)))",
+            r#"(component (core module (memory i64 1)) (instance $i) (export "larder:image/policy@0.1.0" (instance $i)))"#,
             "this is not a policy: a component that is damaged, or uses what policies don't have (memory64 must be enabled for 64-bit memories (at offset 0x15)); build it again, without threads, 64-bit memories, exceptions and async",
         ),
     ];
     for (text, expected) in table {
-        assert_eq!(refused(&component(text)), expected);
+        assert_eq!(refused(&guest(text)), expected);
     }
 }
 
 /// A policy cut off anywhere is refused, and so are random bytes, with or without the first bytes of a component.
 #[test]
 fn cut_off_and_random_bytes() {
-    let whole = Guest::default().component();
+    let whole = guest("");
     for end in 0..whole.len() {
         match Policy::load(&ENGINE, &whole[..end]) {
             Err(error) => assert!(error.to_string().starts_with("this is not a policy: "), "{end}: {error}"),
@@ -104,7 +101,29 @@ fn cut_off_and_random_bytes() {
 /// Size is looked at before anything is compiled.
 #[test]
 fn large_components() {
-    let engine = PolicyEngine::with_max_component(ByteSize::kib(1)).expect("an engine");
+    let engine = PolicyEngine::builder().max_component(ByteSize::kib(1)).build().expect("an engine");
     let error = Policy::load(&engine, &[0; 2048]).expect_err("too large").to_string();
     assert_eq!(error, "this policy has 2.0 KiB; this host compiles at most 1.0 KiB");
+}
+
+/// A component is told apart from what is none without being compiled, with what it imports and exports.
+#[test]
+fn what_bytes_are() {
+    let report = ComponentReport::of(&guest(
+        r#"(import "larder:image/images@0.1.0" "list" (func $list (param i32)))"#,
+    ));
+    assert_eq!((report.kind.as_str(), report.wit_version.as_deref()), ("a component", Some("0.1.0")));
+    assert!(report.imports.contains(&"larder:image/images@0.1.0".to_owned()), "{report:?}");
+    assert_eq!(report.exports, ["larder:image/policy@0.1.0"]);
+    let foreign = ComponentReport::of(&guest(r#"(component (import "wasi:cli/stdout@0.2.3" (instance)))"#));
+    assert_eq!((foreign.imports, foreign.wit_version), (vec!["wasi:cli/stdout@0.2.3".to_owned()], None));
+    for (bytes, kind) in [
+        (&b"\x1f\x8b\x08"[..], "a gzip file"),
+        (b"\0asm\x01\0\0\0", "a core WebAssembly module"),
+        (b"\0asm\x0d\0\x01\0\x05", "a component that is cut off before its end"),
+    ] {
+        let report = ComponentReport::of(bytes);
+        assert_eq!((report.kind.as_str(), report.size_bytes), (kind, bytes.len() as u64));
+        assert!(report.imports.is_empty() && report.exports.is_empty());
+    }
 }

@@ -1,0 +1,4 @@
+;; Never says what it is.
+
+(func $on_describe
+    (loop $forever (br $forever)))

@@ -1,0 +1,4 @@
+;; Never returns from `evaluate`.
+
+(func $on_evaluate
+    (loop $forever (br $forever)))

@@ -1,0 +1,6 @@
+;; Wants the network.
+
+(component
+    (import "wasi:sockets/tcp@0.2.0" (instance))
+    (instance $policy)
+    (export "larder:image/policy@0.1.0" (instance $policy)))

@@ -1,0 +1,5 @@
+;; Breaks off in its start function.
+
+(func $begin
+    unreachable)
+(start $begin)

@@ -1,0 +1,7 @@
+;; Breaks off in the allocator that the host calls.
+
+(import "larder:image/images@0.1.0" "list" (func $list (param i32)))
+(func $on_allocate
+    unreachable)
+(func $on_evaluate
+    (call $list (i32.const 8192)))

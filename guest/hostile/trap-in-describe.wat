@@ -1,0 +1,4 @@
+;; Breaks off before it has said what it is.
+
+(func $on_describe
+    unreachable)

@@ -1,0 +1,4 @@
+;; Breaks off in `evaluate`.
+
+(func $on_evaluate
+    unreachable)
