@@ -22,7 +22,7 @@ protect = ["**:latest"]          # whatever a policy decides, this tag stays
 /// Runs the demo.
 pub(crate) fn run_demo() -> Result<()> {
     run(cargo().args(["build", "--quiet", "--workspace", "--bins"]))?;
-    guests::run()?;
+    guests::run(&["keep-recent"])?;
     let demo = Demo::set_up()?;
     let policy = target().join("policies/keep-recent.wasm");
     let prune = ["prune", "--policy", path(&policy)?, "--config", "keep=2", "--grant", path(&demo.grant)?];

@@ -1,84 +1,94 @@
-//! `cargo xtask guests`: every policy as a component.
+//! `cargo xtask guests`: every policy as a component, in whichever language.
 //!
-//! A policy is a crate in `guest/policies/`. It is compiled to a core module, made a component, and refused if that
-//! imports anything but `larder:image`.
+//! A policy is a directory of `guest/policies/` with a `policy.toml`, and `larder-kit` knows how each language is built.
+//! Tools are installed to `target/tools`. A policy in Rust is given to Cargo each time, which knows what changed. One in
+//! another language is built again only where its fingerprint is another than when it was built, which is kept beside
+//! the component: that takes seconds, and the bytes of a component from JavaScript or Python differ each time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
-use wit_component::{ComponentEncoder, DecodedWasm};
+use anyhow::{Context as _, Result, bail, ensure};
+use larder_kit::{DEBIAN_RUST_PACKAGES, Language, Project, Tools, check_rust_compiler};
 
-use crate::shell;
-use crate::wasm_target::WasmCompiler;
+use crate::shell::{command, root, run as run_command, target};
 
-/// Builds every policy. Gives the components.
-pub(crate) fn run() -> Result<Vec<PathBuf>> {
-    let names = names()?;
-    let modules = shell::target().join("wasm");
-    let mut build = WasmCompiler::find()?.build();
-    build.args(["--quiet", "--profile", "policy", "--target-dir"]).arg(&modules);
-    for name in &names {
-        build.args(["--package", name]);
-    }
-    shell::run(&mut build)?;
-
-    let components = shell::target().join("policies");
-    fs::create_dir_all(&components).with_context(|| format!("could not make `{}`", components.display()))?;
-    let mut made = Vec::new();
+/// Builds the policies of these names, or every one. Gives the components.
+pub(crate) fn run(names: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut projects = projects()?;
     for name in names {
-        let module =
-            modules.join("wasm32-unknown-unknown/policy").join(name.replace('-', "_")).with_extension("wasm");
-        let component = components.join(&name).with_extension("wasm");
-        make_component(&module, &component).with_context(|| format!("the policy `{name}`"))?;
-        made.push(component);
+        ensure!(
+            projects.iter().any(|project| project.name().as_str() == *name),
+            "there is no policy `{name}`: there are {}",
+            projects.iter().map(|project| format!("`{}`", project.name())).collect::<Vec<_>>().join(", ")
+        );
     }
-    Ok(made)
+    if !names.is_empty() {
+        projects.retain(|project| names.contains(&project.name().as_str()));
+    }
+    if projects.iter().any(|project| project.language() == Language::Rust) {
+        install_rust_compiler()?;
+    }
+    let tools = Tools::in_directory(target().join("tools"));
+    projects
+        .into_iter()
+        .map(|project| {
+            let name = project.name().clone();
+            make(project, &tools).with_context(|| format!("the policy `{name}`"))
+        })
+        .collect()
 }
 
-/// The policies that there are, sorted.
-fn names() -> Result<Vec<String>> {
-    let directory = shell::root().join("guest/policies");
-    let mut names = Vec::new();
+/// The policies that there are, sorted by name.
+fn projects() -> Result<Vec<Project>> {
+    let directory = root().join("guest/policies");
+    let mut projects = Vec::new();
     for entry in
         fs::read_dir(&directory).with_context(|| format!("could not read `{}`", directory.display()))?
     {
-        let entry = entry?;
-        if entry.path().join("Cargo.toml").exists() {
-            names.push(entry.file_name().to_string_lossy().into_owned());
-        }
+        projects.push(Project::open(&entry?.path())?);
     }
-    names.sort();
-    Ok(names)
+    projects.sort_by(|a, b| a.name().as_str().cmp(b.name().as_str()));
+    Ok(projects)
 }
 
-fn make_component(module: &Path, component: &Path) -> Result<()> {
-    let bytes = fs::read(module).with_context(|| format!("could not read `{}`", module.display()))?;
-    let bytes = ComponentEncoder::default().validate(true).module(&bytes)?.encode()?;
-    check_world(&bytes)?;
-    // Not touched where it is the same: tests and tools tell by its time whether it changed.
-    if fs::read(component).is_ok_and(|before| before == bytes) {
-        return Ok(());
+/// The component of a policy, built where it is not there or not up to date.
+fn make(project: Project, tools: &Tools) -> Result<PathBuf> {
+    let component = target().join("policies").join(project.name().as_str()).with_extension("wasm");
+    if project.language() == Language::Rust {
+        // One directory for all of them, since they have the same dependencies.
+        let project = project.in_work_directory(target().join("wasm"));
+        project.build(tools, &component, &mut |_| {})?;
+        return Ok(component);
     }
-    fs::write(component, &bytes).with_context(|| format!("could not write `{}`", component.display()))?;
-    eprintln!("{} ({} bytes)", component.display(), bytes.len());
-    Ok(())
+    let stamp = component.with_extension("stamp");
+    let fingerprint = project.fingerprint()?;
+    if component.exists() && fs::read_to_string(&stamp).is_ok_and(|built| built == fingerprint) {
+        return Ok(component);
+    }
+    let project = project.clone().in_work_directory(target().join("guests").join(project.name().as_str()));
+    let built = project.build(tools, &component, &mut |step| eprintln!("{step}"))?;
+    write(&stamp, &fingerprint)?;
+    eprintln!("{} ({} bytes)", built.path.display(), built.bytes);
+    Ok(component)
 }
 
-/// Refuses a component that no host would run: one that imports anything else, or exports no policy.
-fn check_world(component: &[u8]) -> Result<()> {
-    let DecodedWasm::Component(resolve, world) = wit_component::decode(component)? else {
-        bail!("it is not a component");
-    };
-    for key in resolve.worlds[world].imports.keys() {
-        let name = resolve.name_world_key(key);
-        if !name.starts_with("larder:image/") {
-            bail!("it imports `{name}`: a policy has nothing but `larder:image`");
-        }
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("could not write `{}`", path.display()))
+}
+
+/// Installs Debian's compiler where no other can be had for WebAssembly.
+fn install_rust_compiler() -> Result<()> {
+    let Err(missing) = check_rust_compiler(&root()) else { return Ok(()) };
+    eprintln!("{missing}; installing Debian's");
+    let install = ["install", "-y", "--no-install-recommends"];
+    let installed = run_command(command("apt-get").args(["update", "-q"])).and_then(|()| {
+        let mut apt = command("apt-get");
+        apt.args(install).args(DEBIAN_RUST_PACKAGES).env("DEBIAN_FRONTEND", "noninteractive");
+        run_command(&mut apt)
+    });
+    if let Err(error) = installed {
+        bail!("{missing} ({error:#})");
     }
-    let mut exports = resolve.worlds[world].exports.keys().map(|key| resolve.name_world_key(key));
-    if !exports.any(|name| name.starts_with("larder:image/policy@")) {
-        bail!("it exports no `larder:image/policy`: is `larder_guest::export_policy!` missing?");
-    }
-    Ok(())
+    Ok(check_rust_compiler(&root())?)
 }

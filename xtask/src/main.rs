@@ -7,7 +7,6 @@ mod demo;
 mod guests;
 mod shell;
 mod test;
-mod wasm_target;
 
 use std::process::ExitCode;
 
@@ -24,20 +23,29 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     /// Measures the image API on homes of 1,000 and 10,000 images, beside plain SQLite and plain `unlink`, and policies.
-    Bench,
+    Bench {
+        /// Only this: `languages` measures one policy in each language, and writes the table of `docs/languages.md`.
+        only: Option<bench::Only>,
+    },
     /// Shows the main job on a copy of a real home: list, dry run, plan, apply, explain.
     Demo,
-    /// Builds every policy to `target/policies/NAME.wasm`.
-    Guests,
+    /// Builds policies to `target/policies/NAME.wasm`.
+    Guests {
+        /// Their names; all of them where none is given.
+        names: Vec<String>,
+    },
     /// Runs everything that CI runs: format, lints, docs, dependencies, all tests, the demo.
     Test,
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
-        Task::Bench => bench::run_all(),
+        Task::Bench { only: None } => bench::run_all(),
+        Task::Bench { only: Some(bench::Only::Languages) } => bench::run_languages(),
         Task::Demo => demo::run_demo(),
-        Task::Guests => guests::run().map(drop),
+        Task::Guests { names } => {
+            guests::run(&names.iter().map(String::as_str).collect::<Vec<_>>()).map(drop)
+        }
         Task::Test => test::run_all(),
     };
     match result {

@@ -61,6 +61,8 @@ mod session;
 #[cfg(feature = "policy")]
 mod staging;
 #[cfg(feature = "policy")]
+mod suggest;
+#[cfg(feature = "policy")]
 mod surface;
 #[cfg(feature = "policy")]
 mod ticker;
@@ -75,7 +77,7 @@ pub use local::Explanation;
 pub use plan::{
     Decision, Denial, LogLevel, LogLine, Plan, PlanEntry, PlanPolicy, Right, VERSION as PLAN_VERSION,
 };
-pub use units::{ByteSize, Share, UnitError};
+pub use units::{ByteSize, Share, UnitError, parse_duration};
 
 pub use crate::catalog::history::{DecisionRecord, RunRecord, Verdict};
 
@@ -85,6 +87,8 @@ pub use component::{CodeOrigin, Description, Policy};
 pub use engine::{PolicyEngine, PolicyEngineBuilder};
 #[cfg(feature = "policy")]
 pub use run::{Evaluation, PolicyRun, RunStats};
+#[cfg(feature = "policy")]
+pub use suggest::GrantSuggestion;
 #[cfg(feature = "policy")]
 pub use surface::ComponentReport;
 

@@ -19,6 +19,7 @@ use super::grant::{GrantDocument, Limits};
 use super::host::RunState;
 use super::plan::{Plan, PlanPolicy};
 use super::session::Session;
+use super::suggest::Needs;
 use crate::state::CacheSource;
 
 /// What a run is given.
@@ -37,6 +38,8 @@ pub struct Evaluation {
     pub plan: Plan,
     /// What the run took.
     pub stats: RunStats,
+    /// What of its rights the policy made use of.
+    pub(super) needs: Needs,
 }
 
 /// What a run took.
@@ -153,6 +156,7 @@ impl Policy {
             return Err(PolicyError::Host("the run lost its session".to_owned()));
         };
         let log_bytes = session.log_bytes;
+        let needs = session.needs();
         let plan = session.into_plan(policy, config.clone(), *now)?;
         let stats = RunStats {
             duration: started.elapsed(),
@@ -163,7 +167,7 @@ impl Policy {
             fuel,
             memory_bytes: memory,
         };
-        Ok(Evaluation { plan, stats })
+        Ok(Evaluation { plan, stats, needs })
     }
 }
 

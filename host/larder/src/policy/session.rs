@@ -95,6 +95,7 @@ impl Session {
         if let Err(refusal) = self.access.may_inspect(self.images.get(index).name()) {
             return Err(self.deny(Some(index), refusal));
         }
+        self.images.get_mut(index).inspected = true;
         let detail = self.source.detail(self.images.get(index).reference());
         // One image that cannot be read does not end a run over all of them.
         let detail = detail.map_err(|error| types::Error::Other(chain(&error)))?;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::access::{NotRemovable, Total};
+use super::access::{NotRemovable, Refusal, Total};
 use super::bindings::types;
 use super::convert;
 use super::error::{LimitKey, PolicyError};
 use super::images::{Images, Staged};
-use super::plan::{Plan, PlanEntry, PlanPolicy};
+use super::plan::{Plan, PlanEntry, PlanPolicy, Right};
 use super::session::{Answer, Session, Stop};
 use crate::image::ImagePruneReport;
 use crate::state::{CacheSource, Freed, Removal, Sharing};
@@ -92,7 +92,12 @@ impl Wanted {
 impl Session {
     pub(super) fn remove(&mut self, reference: &str, force: bool) -> Answer<()> {
         let index = self.find(reference)?;
-        match self.access.may_remove(&self.images.subject(index), force) {
+        let answer = self.access.may_remove(&self.images.subject(index), force);
+        self.images.get_mut(index).asked |= !matches!(
+            &answer,
+            Err(NotRemovable::Refused(Refusal { right: Right::Remove | Right::Force, .. }))
+        );
+        match answer {
             Ok(()) => self.stage(&[index], self.access.effective_force(force), false).map(drop),
             Err(NotRemovable::Refused(refusal)) => {
                 self.images.get_mut(index).refused = Some(refusal.message.clone());

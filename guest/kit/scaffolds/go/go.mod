@@ -1,0 +1,3 @@
+module larder.policy/@NAME@
+
+go 1.25

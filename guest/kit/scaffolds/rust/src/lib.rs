@@ -1,0 +1,66 @@
+//! Removes what nobody used for a time.
+
+use larder_guest::{Age, Cache, Failure, Image, Policy, Timestamp};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The policy.
+pub struct Forgotten;
+
+/// What the operator configures.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Config {
+    /// What was not used for more days than this goes.
+    max_age_days: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { max_age_days: 30 }
+    }
+}
+
+impl Policy for Forgotten {
+    const NAME: &'static str = "@NAME@";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const SUMMARY: &'static str = "Removes what nobody used for a time.";
+    type Config = Config;
+
+    fn evaluate(config: Config, now: Timestamp, cache: &mut dyn Cache) -> Result<(), Failure> {
+        let limit = config.max_age_days;
+        for image in cache.images()? {
+            let reference = &image.handle.reference;
+            if let Some(holder) = held_by(&image) {
+                cache.explain(reference, holder);
+                continue;
+            }
+            let Some(touched) = image.handle.touched_at() else {
+                cache.explain(reference, "neither a last use nor a creation is on record");
+                continue;
+            };
+            let days = days_since(touched, now);
+            let verb = if image.handle.last_used_at.is_some() { "last used" } else { "never used and created" };
+            if days <= u64::from(limit) {
+                cache.explain(reference, &format!("{verb} {days}d ago, which is within {limit}d"));
+            } else {
+                cache.remove_because(reference, &format!("{verb} {days}d ago, which is longer than {limit}d"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+larder_guest::export_policy!(Forgotten);
+
+fn held_by(image: &Image) -> Option<&'static str> {
+    if image.usage.sandboxes > 0 || image.usage.snapshots > 0 {
+        return Some("in use");
+    }
+    image.usage.pinned.then_some("pinned by the operator")
+}
+
+/// Whole days; none for an instant in the future.
+fn days_since(touched: Timestamp, now: Timestamp) -> u64 {
+    touched.age(now).unwrap_or(Age::ZERO).as_duration().as_secs() / 86_400
+}

@@ -1,0 +1,162 @@
+//! Rust: Cargo for `wasm32-unknown-unknown`, by rustup's compiler or else Debian's, then a component of the module.
+//!
+//! The crate is a `cdylib` on `larder-guest`, and has or inherits the profile `policy`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Deserialize;
+
+use crate::command::{self, Need};
+use crate::{KitError, Project, component};
+
+const TARGET: &str = "wasm32-unknown-unknown";
+
+/// What Debian calls the compiler, the sources of its standard library, and the linker of the same LLVM.
+pub const DEBIAN_RUST_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld-19"];
+const DEBIAN_LINKER: &str = "/usr/bin/wasm-ld-19";
+
+const CARGO: Need =
+    Need { purpose: "Rust cannot be built", remedy: "install Rust by rustup, from https://rustup.rs" };
+
+/// How Rust is compiled on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Compiler {
+    /// The toolchain of the project has the target.
+    Own,
+    /// Debian's `rustc-web`, which builds the standard library along.
+    Debian,
+}
+
+/// A line of what Cargo writes; most are about something else.
+#[derive(Deserialize)]
+struct Message {
+    manifest_path: Option<PathBuf>,
+    target: Option<Target>,
+    #[serde(default)]
+    filenames: Vec<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    #[serde(default)]
+    crate_types: Vec<String>,
+}
+
+pub(super) fn component(
+    project: &Project,
+    work: &Path,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Vec<u8>, KitError> {
+    super::require(project, "Cargo.toml")?;
+    let manifest = project.directory().join("Cargo.toml");
+    progress(&format!("compiling {}", project.name()));
+    let mut cargo = find_compiler(project.directory(), Some(progress))?.cargo_build();
+    cargo.args(["--quiet", "--lib", "--profile", "policy", "--message-format", "json-render-diagnostics"]);
+    cargo
+        .arg("--manifest-path")
+        .arg(&manifest)
+        .arg("--target-dir")
+        .arg(work)
+        .current_dir(project.directory());
+    let output = command::run(&mut cargo, CARGO)?;
+    super::tell_warnings(&output, progress);
+    let module = module(&output.stdout, &manifest).ok_or_else(|| {
+        KitError::not_a_policy(
+            "`Cargo.toml` makes no `cdylib`: set `crate-type = [\"cdylib\", \"rlib\"]` in `[lib]`",
+        )
+    })?;
+    component::encode(&super::read(&module)?, None)
+}
+
+/// The module that Cargo made of this crate.
+fn module(messages: &str, manifest: &Path) -> Option<PathBuf> {
+    let is_cdylib = |target: Target| target.crate_types.iter().any(|kind| kind == "cdylib");
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Message>(line).ok())
+        .filter(|message| message.manifest_path.as_deref() == Some(manifest))
+        .filter_map(|message| message.target.is_some_and(is_cdylib).then_some(message.filenames))
+        .flatten()
+        .find(|file| file.extension().is_some_and(|extension| extension == "wasm"))
+}
+
+/// Whether policies in Rust can be compiled in this directory: its toolchain has the target, rustup can add it, or
+/// Debian's compiler is installed.
+///
+/// # Errors
+/// [`KitError::MissingProgram`] with what to install: [`DEBIAN_RUST_PACKAGES`] is one way.
+pub fn check_rust_compiler(directory: &Path) -> Result<(), KitError> {
+    find_compiler(directory, None).map(drop)
+}
+
+fn find_compiler(directory: &Path, progress: Option<&mut dyn FnMut(&str)>) -> Result<Compiler, KitError> {
+    if has_target(directory) {
+        return Ok(Compiler::Own);
+    }
+    if let Some(progress) = progress {
+        progress(&format!("adding the target {TARGET}"));
+    }
+    if command::succeeds(Command::new("rustup").args(["target", "add", TARGET]).current_dir(directory)) {
+        return Ok(Compiler::Own);
+    }
+    let files = ["/usr/bin/rustc", "/usr/bin/cargo", DEBIAN_LINKER];
+    let has_files = files.iter().all(|path| Path::new(path).exists());
+    if has_files && command::succeeds(Command::new("dpkg").arg("-s").args(DEBIAN_RUST_PACKAGES)) {
+        return Ok(Compiler::Debian);
+    }
+    Err(KitError::MissingProgram {
+        program: format!("rustc for {TARGET}"),
+        purpose: "Rust cannot be built",
+        remedy: "run `rustup target add wasm32-unknown-unknown`, or, as root on Debian, \
+                 `apt-get install rustc-web cargo-web rust-web-src lld-19`",
+    })
+}
+
+/// Whether the toolchain of a directory has the target's standard library.
+fn has_target(directory: &Path) -> bool {
+    let mut rustc = Command::new("rustc");
+    let library =
+        rustc.args(["--print", "target-libdir", "--target", TARGET]).current_dir(directory).output();
+    library.is_ok_and(|library| {
+        library.status.success() && Path::new(String::from_utf8_lossy(&library.stdout).trim()).is_dir()
+    })
+}
+
+impl Compiler {
+    /// `cargo build` for the target.
+    fn cargo_build(self) -> Command {
+        match self {
+            Self::Own => {
+                let mut build = Command::new("cargo");
+                build.args(["build", "--target", TARGET]);
+                build
+            }
+            Self::Debian => {
+                let mut build = Command::new("/usr/bin/cargo");
+                build.args(["build", "--target", TARGET, "-Zbuild-std=std,panic_abort"]);
+                // Debian's compiler is a stable one; building the standard library is what nightlies do.
+                build.env("RUSTC_BOOTSTRAP", "1").env("RUSTC", "/usr/bin/rustc");
+                build.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", DEBIAN_LINKER);
+                build
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of all that Cargo built, the module is the one of this crate.
+    #[test]
+    fn the_module_is_found_by_its_manifest() {
+        let messages = r#"{"reason":"compiler-artifact","manifest_path":"/a/Cargo.toml","target":{"crate_types":["cdylib"]},"filenames":["/t/a.wasm"]}
+{"reason":"compiler-artifact","manifest_path":"/b/Cargo.toml","target":{"crate_types":["bin"]},"filenames":["/t/build"]}
+not JSON
+{"reason":"compiler-artifact","manifest_path":"/b/Cargo.toml","target":{"crate_types":["cdylib","rlib"]},"filenames":["/t/libb.rlib","/t/b.wasm"]}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(module(messages, Path::new("/b/Cargo.toml")), Some("/t/b.wasm".into()));
+        assert_eq!(module(messages, Path::new("/c/Cargo.toml")), None);
+    }
+}

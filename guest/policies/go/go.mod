@@ -1,0 +1,3 @@
+module larder.policy/keep-recent
+
+go 1.25

@@ -1,0 +1,114 @@
+// Keeps the newest images of each repository and what was used of late, and removes the rest.
+//
+// An absent option is `null`: everything here that asks for one compares with `== null`.
+
+import { explain } from "larder:image/report@0.1.0";
+
+import { images, removeBecause } from "./cache.js";
+import { NAME, parseConfig, schema } from "./config.js";
+import { CallError } from "./error.js";
+import { repositoryOf } from "./reference.js";
+import { ageOf, compareInstants, isLonger, writeAge } from "./time.js";
+
+export const policy = {
+  describe() {
+    return {
+      name: NAME,
+      version: "0.1.0",
+      summary: "Keeps the newest images of each repository and what was used of late, and removes the rest.",
+      configSchema: JSON.stringify(schema),
+    };
+  },
+
+  // What is thrown here becomes the error of the run.
+  evaluate({ config: document, now }) {
+    const config = parseConfig(document);
+    if (config.keep === 0 && config.usedWithin == null) {
+      throw "`keep` is 0 and `used-within` is not set, which would remove every image that nothing uses: " +
+        "set `keep` to at least 1, or set `used-within`";
+    }
+    try {
+      decideAll(config, now);
+    } catch (error) {
+      throw error instanceof CallError ? error.message : error;
+    }
+  },
+};
+
+function decideAll(config, now) {
+  const ranks = new Map();
+  for (const image of images().sort(newestFirst)) {
+    const { reference, createdAt } = image.handle;
+    const repository = repositoryOf(reference);
+    // An image without a creation date has no place among the others.
+    let rank = null;
+    if (createdAt != null) {
+      rank = (ranks.get(repository) ?? 0) + 1;
+      ranks.set(repository, rank);
+    }
+    const { remove, reason } = decide(config, now, image, repository, rank);
+    if (remove) {
+      removeBecause(reference, reason);
+    } else {
+      explain(reference, reason);
+    }
+  }
+}
+
+// By creation, the newest first and those without a date last; of one instant, by reference.
+function newestFirst({ handle: a }, { handle: b }) {
+  if (a.createdAt == null || b.createdAt == null) {
+    return (a.createdAt == null) - (b.createdAt == null) || compareTexts(a.reference, b.reference);
+  }
+  return compareInstants(b.createdAt, a.createdAt) || compareTexts(a.reference, b.reference);
+}
+
+// By code points, as the host orders them. A comparison with `<` is one of UTF-16 units, where surrogates come too
+// early.
+function compareTexts(a, b) {
+  const place = (unit) => (unit >= 0xe000 ? unit - 0x800 : unit >= 0xd800 ? unit + 0x2000 : unit);
+  for (let at = 0; at < a.length && at < b.length; at++) {
+    const difference = place(a.charCodeAt(at)) - place(b.charCodeAt(at));
+    if (difference !== 0) return difference;
+  }
+  return a.length - b.length;
+}
+
+// What becomes of the image that is the `rank`th newest of its repository, counted from 1.
+function decide(config, now, { handle, usage }, repository, rank) {
+  const keep = (reason) => ({ remove: false, reason });
+  const holder = heldBy(usage);
+  if (holder != null) return keep(holder);
+  if (rank == null) return keep(`has no creation date, so its place in ${repository} is unknown`);
+  if (rank <= config.keep) {
+    return keep(config.keep === 1 ? `the newest of ${repository}` : `one of the ${config.keep} newest of ${repository}`);
+  }
+  const place = `${ordinal(rank)} newest of ${repository}`;
+  const within = config.usedWithin;
+  if (within == null) {
+    return { remove: true, reason: `${place}, of which ${config.keep} ${config.keep === 1 ? "is" : "are"} kept` };
+  }
+  const touched = handle.lastUsedAt ?? handle.createdAt;
+  // An instant in the future has no age: it counts as just used.
+  const age = ageOf(touched, now);
+  const verb = handle.lastUsedAt == null ? "never used and created" : "last used";
+  const when = age == null ? "in the future" : `${writeAge(age)} ago`;
+  const remove = age != null && isLonger(age, within);
+  const outcome = remove ? "longer than" : "within";
+  return { remove, reason: `${place}, ${verb} ${when}, which is ${outcome} ${writeAge(within)}` };
+}
+
+// Why nobody should even try to remove an image.
+function heldBy({ sandboxes, snapshots, pinned }) {
+  const users = [];
+  if (sandboxes > 0) users.push(sandboxes === 1 ? "1 sandbox" : `${sandboxes} sandboxes`);
+  if (snapshots > 0) users.push(snapshots === 1 ? "1 snapshot" : `${snapshots} snapshots`);
+  if (users.length > 0) return `in use by ${users.join(" and ")}`;
+  return pinned ? "pinned by the operator" : null;
+}
+
+// `1st`, `2nd`, `3rd`, `4th`, …
+function ordinal(number) {
+  const isTeen = Math.floor(number / 10) % 10 === 1;
+  return number + (isTeen ? "th" : (["th", "st", "nd", "rd"][number % 10] ?? "th"));
+}
