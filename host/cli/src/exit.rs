@@ -84,6 +84,12 @@ impl Failure {
         Self { status: Status::Denied, kind: "denied", hint: None, error }
     }
 
+    /// The same, as the failure to load, build or otherwise use a file.
+    pub(crate) fn of_file(self, verb: &str, path: &Path) -> Self {
+        let message = format!("could not {verb} `{}`", path.display());
+        Self { error: self.error.context(message), ..self }
+    }
+
     /// The same with a hint.
     pub(crate) fn with_hint(self, hint: &'static str) -> Self {
         Self { hint: Some(hint), ..self }
@@ -184,6 +190,10 @@ fn classify_policy(error: &PolicyError) -> Class {
             "over-budget",
             Some("raise the cap in `[grant]`, or configure the policy to remove less; nothing was changed"),
         ),
+        P::CodeCache { .. } => (Status::Failed, "code-cache", None),
+        P::NoCodeCache => {
+            (Status::Usage, "no-code-cache", Some("`--code-cache DIR` or `LARDER_CODE_CACHE` say where"))
+        }
         P::Source(source) => classify(source),
         P::Host(_) => (Status::Failed, "host", None),
         _ => (Status::Policy, "policy-failed", None),

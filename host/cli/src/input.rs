@@ -1,10 +1,11 @@
 //! What commands read besides the home: plans, policies, their configs and grants.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use larder::policy::GrantDocument;
+use larder::policy::{ByteSize, GrantDocument};
 use serde_json::{Map, Value};
 
 use crate::exit::Failure;
@@ -14,10 +15,21 @@ pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     fs::read_to_string(path).map_err(|error| Failure::unreadable(path, error))
 }
 
-/// A file of bytes that the arguments name.
-pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(|error| Failure::unreadable(path, error))
+/// The bytes of a policy. What is larger than any policy is not read to its end.
+pub(crate) fn policy(path: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_POLICY.as_bytes() + 1).read_to_end(&mut bytes))
+        .map_err(|error| Failure::unreadable(path, error))?;
+    if bytes.len() as u64 > MAX_POLICY.as_bytes() {
+        let message = format!("`{}` has more than {MAX_POLICY:#}: no policy is that large", path.display());
+        return Err(Failure::usage(message));
+    }
+    Ok(bytes)
 }
+
+/// More than any engine compiles.
+const MAX_POLICY: ByteSize = ByteSize::mib(256);
 
 /// A grant; without a file, the one that changes nothing.
 pub(crate) fn grant(path: Option<&Path>) -> Result<GrantDocument, Failure> {
@@ -85,7 +97,7 @@ fn object(path: &Path) -> Result<Map<String, Value>, Failure> {
 }
 
 /// A value of TOML as JSON has it. Dates become texts.
-fn json(value: toml::Value) -> Result<Value, String> {
+pub(crate) fn json(value: toml::Value) -> Result<Value, String> {
     Ok(match value {
         toml::Value::String(text) => text.into(),
         toml::Value::Integer(number) => number.into(),

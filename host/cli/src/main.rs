@@ -3,17 +3,22 @@
 //! - `cli`: the arguments that every command has
 //! - `commands`: one file a command: its arguments, what it asks of the library, what it shows
 //! - `console`: the only place that prints, asks, or knows whether there is a terminal
+//! - `engine`: how policies are loaded, and where their compiled code is kept
 //! - `exit`: what each error of the library is at the command line: an exit status and a hint
-//! - `input`: the files that commands read
+//! - `input`, `output`: the files that commands read and write
 //! - `render`: tables, sizes and ages for people
+//! - `scenario`: caches written down in files, and what a policy is expected to decide about them
 
 mod cli;
 mod commands;
 mod console;
+mod engine;
 mod exit;
 mod input;
 mod logging;
+mod output;
 mod render;
+mod scenario;
 
 use std::process::ExitCode;
 

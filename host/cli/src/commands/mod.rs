@@ -2,6 +2,7 @@
 
 mod apply;
 mod consent;
+mod deciding;
 mod df;
 mod explain;
 mod generate;
@@ -9,6 +10,7 @@ mod history;
 mod inspect;
 mod ls;
 mod pin;
+mod policy;
 mod prune;
 mod rm;
 mod verify;
@@ -30,6 +32,7 @@ pub(crate) enum Command {
     Apply(apply::Apply),
     History(history::History),
     Explain(explain::Explain),
+    Policy(policy::Policy),
     Completions(generate::Completions),
     Man(generate::Man),
 }
@@ -48,6 +51,7 @@ impl Command {
             Self::Apply(command) => command.run(context).await,
             Self::History(command) => command.run(context).await,
             Self::Explain(command) => command.run(context).await,
+            Self::Policy(command) => command.run(context).await,
             Self::Completions(command) => command.run(context),
             Self::Man(command) => command.run(context),
         }
@@ -73,6 +77,11 @@ impl<'a> Failures<'a> {
     fn add(&mut self, failure: &Failure) {
         self.context.console.failure(failure);
         self.first.get_or_insert(failure.status());
+    }
+
+    /// Whether anything has failed.
+    fn any(&self) -> bool {
+        self.first.is_some()
     }
 
     /// How the command ends: as the first failure does.

@@ -1,6 +1,8 @@
 //! How data looks to people.
 
 pub(crate) mod age;
+pub(crate) mod diff;
+pub(crate) mod grant;
 pub(crate) mod plan;
 pub(crate) mod report;
 pub(crate) mod size;

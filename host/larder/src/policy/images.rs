@@ -21,6 +21,10 @@ pub(super) struct Image {
     pub(super) reason: Option<String>,
     /// Why the policy's last attempt to remove it came to nothing.
     pub(super) refused: Option<String>,
+    /// Whether the run has read its config and layers.
+    pub(super) inspected: bool,
+    /// Whether the run asked for its removal and the grant had nothing against it.
+    pub(super) asked: bool,
     name: OnceCell<Option<Reference>>,
 }
 
@@ -86,6 +90,8 @@ impl Images {
                 staged: None,
                 reason: None,
                 refused: None,
+                inspected: false,
+                asked: false,
                 name: OnceCell::new(),
             };
             image.visible = everything || access.may_read(image.name());

@@ -16,8 +16,9 @@
 //! - **A policy only proposes.** Nothing outside this process changes while it runs; no lock and no transaction is
 //!   held for it. After an error, a trap, a limit or a cap that was passed there is no plan at all.
 //! - **One place decides.** `access.rs` is the only reader of grants and guards. What a grant hides does not exist:
-//!   no call tells a hidden image from an absent one. Two figures are about the whole cache and so may hint at hidden
-//!   images, because an operator means them so: the disk's, and how many references `max-share` and `keep` count.
+//!   no call tells a hidden image from an absent one, and what is shared with one counts as shared with nobody. Three
+//!   figures are about the whole cache and so may hint at hidden images, because they would be wrong otherwise: the
+//!   disk's, the bytes that a removal frees, and how many references `max-share` and `keep` count.
 //! - **Everything is bounded.** Time, memory, stack, calls, texts, lists, log and reasons have a limit each, and each
 //!   that is passed is named by its key in `[limits]`. A run ends within 5 ms of its deadline, or when the call to
 //!   the host that it is in returns. Compiling is bounded by the size of the component alone.
@@ -60,6 +61,8 @@ mod session;
 #[cfg(feature = "policy")]
 mod staging;
 #[cfg(feature = "policy")]
+mod suggest;
+#[cfg(feature = "policy")]
 mod surface;
 #[cfg(feature = "policy")]
 mod ticker;
@@ -74,7 +77,7 @@ pub use local::Explanation;
 pub use plan::{
     Decision, Denial, LogLevel, LogLine, Plan, PlanEntry, PlanPolicy, Right, VERSION as PLAN_VERSION,
 };
-pub use units::{ByteSize, Share, UnitError};
+pub use units::{ByteSize, Share, UnitError, parse_duration};
 
 pub use crate::catalog::history::{DecisionRecord, RunRecord, Verdict};
 
@@ -84,6 +87,8 @@ pub use component::{CodeOrigin, Description, Policy};
 pub use engine::{PolicyEngine, PolicyEngineBuilder};
 #[cfg(feature = "policy")]
 pub use run::{Evaluation, PolicyRun, RunStats};
+#[cfg(feature = "policy")]
+pub use suggest::GrantSuggestion;
 #[cfg(feature = "policy")]
 pub use surface::ComponentReport;
 

@@ -95,6 +95,7 @@ impl Session {
         if let Err(refusal) = self.access.may_inspect(self.images.get(index).name()) {
             return Err(self.deny(Some(index), refusal));
         }
+        self.images.get_mut(index).inspected = true;
         let detail = self.source.detail(self.images.get(index).reference());
         // One image that cannot be read does not end a run over all of them.
         let detail = detail.map_err(|error| types::Error::Other(chain(&error)))?;
@@ -245,8 +246,8 @@ impl Session {
     }
 
     fn usage(&mut self, index: usize) -> Answer<usage::ImageUsage> {
-        let removal = self.costs.get(&mut *self.source)?;
-        let (unique, total) = (removal.would_free([index]).bytes, removal.total_bytes(index));
+        let unique_bytes = self.costs.get(&mut *self.source)?.would_free([index]).bytes;
+        let shared_bytes = self.costs.sharing(&mut *self.source, &self.images)?.shared_bytes(index);
         let state = &self.images.get(index).state;
         let count = |names: &[String]| u32::try_from(names.len()).unwrap_or(u32::MAX);
         Ok(usage::ImageUsage {
@@ -255,8 +256,8 @@ impl Session {
             snapshots: count(&state.users.snapshots),
             pinned: state.pinned,
             origin: convert::origin(state.origin),
-            unique_bytes: unique,
-            shared_bytes: total.saturating_sub(unique),
+            unique_bytes,
+            shared_bytes,
         })
     }
 

@@ -5,23 +5,26 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::access::{NotRemovable, Total};
+use super::access::{NotRemovable, Refusal, Total};
 use super::bindings::types;
 use super::convert;
 use super::error::{LimitKey, PolicyError};
-use super::images::Staged;
-use super::plan::{Plan, PlanEntry, PlanPolicy};
+use super::images::{Images, Staged};
+use super::plan::{Plan, PlanEntry, PlanPolicy, Right};
 use super::session::{Answer, Session, Stop};
 use crate::image::ImagePruneReport;
-use crate::state::{CacheSource, Freed, Removal};
+use crate::state::{CacheSource, Freed, Removal, Sharing};
 
 /// What images cost, less what is staged; read when it is first asked for.
 #[derive(Default)]
-pub(super) struct Costs(Option<Removal>);
+pub(super) struct Costs {
+    removal: Option<Removal>,
+    sharing: Option<Sharing>,
+}
 
 impl Costs {
     pub(super) fn get(&mut self, source: &mut dyn CacheSource) -> Answer<&mut Removal> {
-        let removal = match self.0.take() {
+        let removal = match self.removal.take() {
             Some(removal) => removal,
             None => {
                 let graph =
@@ -29,12 +32,32 @@ impl Costs {
                 Removal::new(Arc::new(graph))
             }
         };
-        Ok(self.0.insert(removal))
+        Ok(self.removal.insert(removal))
+    }
+
+    /// What the images that the run can see now share with each other. What they share with hidden ones is not told:
+    /// a policy cannot find out that those exist.
+    pub(super) fn sharing(&mut self, source: &mut dyn CacheSource, images: &Images) -> Answer<&Sharing> {
+        let sharing = match self.sharing.take() {
+            Some(sharing) => sharing,
+            None => {
+                let graph = Arc::clone(self.get(source)?.graph());
+                Sharing::new(graph, images.present().map(|(index, _)| index))
+            }
+        };
+        Ok(self.sharing.insert(sharing))
+    }
+
+    /// An image is staged: whoever shared something with it shares it no longer.
+    fn stage(&mut self, image: usize) {
+        if let Some(sharing) = &mut self.sharing {
+            sharing.remove(image);
+        }
     }
 
     /// What all that is staged frees.
     fn freed(&self) -> Freed {
-        self.0.as_ref().map(Removal::freed).unwrap_or_default()
+        self.removal.as_ref().map(Removal::freed).unwrap_or_default()
     }
 }
 
@@ -69,7 +92,12 @@ impl Wanted {
 impl Session {
     pub(super) fn remove(&mut self, reference: &str, force: bool) -> Answer<()> {
         let index = self.find(reference)?;
-        match self.access.may_remove(&self.images.subject(index), force) {
+        let answer = self.access.may_remove(&self.images.subject(index), force);
+        self.images.get_mut(index).asked |= !matches!(
+            &answer,
+            Err(NotRemovable::Refused(Refusal { right: Right::Remove | Right::Force, .. }))
+        );
+        match answer {
             Ok(()) => self.stage(&[index], self.access.effective_force(force), false).map(drop),
             Err(NotRemovable::Refused(refusal)) => {
                 self.images.get_mut(index).refused = Some(refusal.message.clone());
@@ -151,7 +179,9 @@ impl Session {
                 wanted.stage(image);
             }
         }
-        self.staged = Total { references: total.references, bytes: removal.freed().bytes };
+        let staged_bytes = removal.freed().bytes;
+        images.iter().for_each(|&image| self.costs.stage(image));
+        self.staged = Total { references: total.references, bytes: staged_bytes };
         Ok(freed)
     }
 

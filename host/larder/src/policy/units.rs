@@ -173,8 +173,12 @@ const DURATION_UNITS: [(&str, u128); 7] = [
     ("ns", 1),
 ];
 
-/// Reads a duration: whole numbers with units, such as `1h30m`.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, UnitError> {
+/// Reads a duration as it stands in a grant: whole numbers with the units `d`, `h`, `m`, `s`, `ms`, `us` and `ns`, such as
+/// `1h30m`.
+///
+/// # Errors
+/// Where the text is anything else, or longer than 584 billion years.
+pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let error = || UnitError::new(text, A_DURATION);
     let mut rest = text;
     let mut nanos = 0_u128;

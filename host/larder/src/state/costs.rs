@@ -101,16 +101,16 @@ pub struct CostGraph {
 }
 
 impl CostGraph {
-    /// Bytes of all files that an image needs, whoever else needs them.
-    pub fn total_bytes(&self, image: usize) -> u64 {
-        let files_of = |node: u32| {
-            let node = &self.nodes[node as usize];
-            node.frees.bytes + node.linked.iter().map(|&inode| self.inodes[inode as usize].bytes).sum::<u64>()
-        };
-        let needed = self.images[image].iter().flatten().map(|&node| {
-            files_of(node) + self.nodes[node as usize].needs.iter().map(|&layer| files_of(layer)).sum::<u64>()
-        });
-        needed.sum()
+    /// Everything that an image needs: its metadata, its manifest, and the layers of that.
+    fn needs_of(&self, image: usize) -> impl Iterator<Item = u32> + '_ {
+        let own = self.images[image].iter().flatten().copied();
+        own.flat_map(|node| std::iter::once(node).chain(self.nodes[node as usize].needs.iter().copied()))
+    }
+
+    /// Bytes of the files of a node.
+    fn bytes_of(&self, node: u32) -> u64 {
+        let node = &self.nodes[node as usize];
+        node.frees.bytes + node.linked.iter().map(|&inode| self.inodes[inode as usize].bytes).sum::<u64>()
     }
 }
 
@@ -264,9 +264,9 @@ impl Removal {
         self.freed
     }
 
-    /// Bytes of all files that an image needs, whoever else needs them.
-    pub fn total_bytes(&self, image: usize) -> u64 {
-        self.graph.total_bytes(image)
+    /// The graph that they were taken out of.
+    pub fn graph(&self) -> &Arc<CostGraph> {
+        &self.graph
     }
 
     fn take_out(&mut self, image: usize, undo: &mut Undo) -> Freed {
@@ -301,6 +301,39 @@ impl Removal {
         for &layer in &gone.needs {
             self.release(graph, layer, freed, undo);
         }
+    }
+}
+
+/// What some images of a [`CostGraph`] share with each other. Images that are not among them count for nothing.
+#[derive(Debug, Clone)]
+pub struct Sharing {
+    graph: Arc<CostGraph>,
+    /// How many of the images need each node.
+    needed_by: Vec<u32>,
+}
+
+impl Sharing {
+    /// What these images share.
+    pub fn new(graph: Arc<CostGraph>, images: impl IntoIterator<Item = usize>) -> Self {
+        let mut needed_by = vec![0; graph.nodes.len()];
+        for image in images {
+            graph.needs_of(image).for_each(|node| needed_by[node as usize] += 1);
+        }
+        Self { graph, needed_by }
+    }
+
+    /// Takes one of them out.
+    pub fn remove(&mut self, image: usize) {
+        for node in self.graph.needs_of(image) {
+            let needed_by = &mut self.needed_by[node as usize];
+            *needed_by = needed_by.saturating_sub(1);
+        }
+    }
+
+    /// Bytes of the files that one of them and at least one other need.
+    pub fn shared_bytes(&self, image: usize) -> u64 {
+        let shared = self.graph.needs_of(image).filter(|&node| self.needed_by[node as usize] > 1);
+        shared.map(|node| self.graph.bytes_of(node)).sum()
     }
 }
 
@@ -357,6 +390,23 @@ mod tests {
         graph.hold(manifest);
         graph.image(Some(("a", FileCost::of(5))), Some(manifest));
         assert_eq!(Removal::new(Arc::new(graph.build())).remove(0), Freed::default());
+    }
+
+    /// Images share what at least two of them need; one that is not among them, or was taken out, counts for nothing.
+    #[test]
+    fn sharing_is_among_the_given_images() {
+        let graph = Arc::new(shared_base().build());
+        let shared = |images: &[usize]| {
+            let sharing = Sharing::new(Arc::clone(&graph), images.iter().copied());
+            images.iter().map(|&image| sharing.shared_bytes(image)).collect::<Vec<_>>()
+        };
+        // All of a manifest is shared by its tags, and the base by everybody.
+        assert_eq!(shared(&[0, 1, 2]), [LAYER, 2 * LAYER + 10, 2 * LAYER + 10]);
+        assert_eq!(shared(&[0, 1]), [LAYER, LAYER]);
+        assert_eq!(shared(&[0]), [0]);
+        let mut sharing = Sharing::new(graph, [0, 1]);
+        sharing.remove(1);
+        assert_eq!(sharing.shared_bytes(0), 0);
     }
 
     /// A hard-linked file frees its blocks once, with its last link.

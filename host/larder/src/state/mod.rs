@@ -9,7 +9,9 @@ mod memory;
 
 use serde::{Deserialize, Serialize};
 
-pub use costs::{CostGraph, CostGraphBuilder, FileCost, Freed, HardLinks, LayerId, ManifestId, Removal};
+pub use costs::{
+    CostGraph, CostGraphBuilder, FileCost, Freed, HardLinks, LayerId, ManifestId, Removal, Sharing,
+};
 pub use memory::{MemoryCache, MemoryImage};
 
 use crate::error::MicrosandboxResult;

@@ -139,6 +139,34 @@ fn usage_follows_what_is_staged() {
     assert_eq!(said(session.reclaimable_bytes(&[])), "0");
 }
 
+/// What an image shares with one that the grant hides is no more told than the hidden image is: it is not freed, and it
+/// is not shared.
+#[test]
+fn sharing_with_hidden_images_is_not_told() {
+    let usage = |text: &str| {
+        let mut session = session(cache(), grant(text));
+        let usage = session.get_usage("docker.io/acme/app:2").expect("a usage");
+        (usage.unique_bytes, usage.shared_bytes)
+    };
+    assert_eq!(usage("[grant]\nread = [\"docker.io/acme/app:2\"]"), (100, 0));
+    assert_eq!(usage("[grant]\nread = [\"docker.io/acme/app:*\"]"), (100, 1000));
+}
+
+/// A text of an image's own config that is longer than may cross ends the run and names the limit, as a list does.
+#[test]
+fn what_an_image_says_of_itself_has_a_limit() {
+    let mut long = image("docker.io/acme/app:1", 1);
+    long.env = vec!["A=1".to_owned(), "B=2".to_owned(), format!("C={}", "x".repeat(100))];
+    let inspect = |limits: &str| {
+        let text = format!("[grant]\ninspect = [\"**\"]\nsecrets = true\n[limits]\n{limits}");
+        let mut session = session(MemoryCache::new([long.clone()]), grant(&text));
+        session.inspect("docker.io/acme/app:1").map(|detail| detail.layers.len())
+    };
+    assert_eq!(said(inspect("")), "2");
+    assert!(said(inspect("string = \"101B\"")).contains("`string` is 101B, the longest text that may cross"));
+    assert!(said(inspect("list = 2")).contains("`list` is 2"));
+}
+
 /// A page begins after an image that has been staged since, and a filter that cannot be read is answered.
 #[test]
 fn pages_go_on_after_what_is_staged() {

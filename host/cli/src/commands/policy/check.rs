@@ -1,0 +1,129 @@
+use std::path::{Path, PathBuf};
+
+use larder::policy::{ComponentReport, Description, Policy, PolicyEngine};
+use serde::Serialize;
+
+use super::schema;
+use crate::cli::Context;
+use crate::commands::Failures;
+use crate::console::Console;
+use crate::engine::CodeCache;
+use crate::exit::{Failure, Status};
+use crate::input;
+use crate::render::{plain, size};
+
+/// Show what files are, and whether this host would run them as policies
+///
+/// Of a policy: its name, version and summary, what its config may have, what it imports and for which version of the
+/// contract it was built. Of anything else: what it is, and what to do about it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  larder policy check keep-recent.wasm
+  larder policy check *.wasm --format json")]
+pub(crate) struct Check {
+    /// Which files
+    #[arg(required = true, value_name = "P.wasm", value_hint = clap::ValueHint::FilePath)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    code_cache: CodeCache,
+}
+
+/// What is known of one file.
+#[derive(Debug, Serialize)]
+struct Checked {
+    /// What the policy says of itself; absent where it does not run.
+    description: Option<Description>,
+    file: PathBuf,
+    /// Digest of the component; absent where it is no policy.
+    hash: Option<String>,
+    /// Why this host does not run it.
+    problem: Option<Problem>,
+    #[serde(flatten)]
+    report: ComponentReport,
+}
+
+#[derive(Debug, Serialize)]
+struct Problem {
+    error: String,
+    kind: &'static str,
+}
+
+impl Check {
+    pub(crate) fn run(self, context: &Context) -> Result<Status, Failure> {
+        let engine = self.code_cache.engine()?;
+        let mut failures = Failures::new(context);
+        let mut files = Vec::new();
+        for file in &self.files {
+            files.extend(failures.catch(check(&engine, file, &context.console)));
+        }
+        if context.console.is_json() {
+            context.console.json(&files)?;
+        } else {
+            let described: Vec<String> = files.iter().map(|file| file.describe(&context.console)).collect();
+            context.console.data(&described.join("\n"))?;
+        }
+        let all_run = files.iter().all(|file| file.problem.is_none());
+        Ok(if all_run { failures.status() } else { Status::Policy })
+    }
+}
+
+fn check(engine: &PolicyEngine, file: &Path, console: &Console) -> Result<Checked, Failure> {
+    let bytes = input::policy(file)?;
+    let report = ComponentReport::of(&bytes);
+    let step = console.step("loading the policy");
+    let policy = Policy::load(engine, &bytes);
+    let description = policy.as_ref().map_or(Ok(None), |policy| policy.description().cloned().map(Some));
+    drop(step);
+    let hash = policy.as_ref().ok().map(|policy| policy.hash().to_string());
+    let (description, problem) = match policy.and(description) {
+        Ok(description) => (description, None),
+        Err(error) => (None, Some(Problem::of(error.into()))),
+    };
+    Ok(Checked { description, file: file.to_owned(), hash, problem, report })
+}
+
+impl Problem {
+    /// The sentence alone: where in its code a policy broke off is for who debugs it.
+    fn of(failure: Failure) -> Self {
+        let error = failure.messages().collect::<Vec<_>>().join(": ");
+        Self { error: error.lines().next().unwrap_or_default().to_owned(), kind: failure.kind() }
+    }
+}
+
+impl Checked {
+    fn describe(&self, console: &Console) -> String {
+        let file = self.file.display();
+        let mut text = match &self.problem {
+            None => format!("{file}: this host runs it\n"),
+            Some(problem) => format!("{file}: {}\n", plain(&problem.error)),
+        };
+        let mut line = |key: &str, value: &str| text.push_str(&format!("  {key:<8} {}\n", plain(value)));
+        if let Some(description) = &self.description {
+            line("policy", &format!("{} {}", description.name, description.version));
+            line("summary", &description.summary);
+        }
+        let report = &self.report;
+        if report.imports.is_empty() && report.exports.is_empty() {
+            // It is no component, and the sentence above says what it is.
+            return text;
+        }
+        line("size", &size::size(report.size_bytes));
+        if let Some(version) = &report.wit_version {
+            line("contract", &format!("larder:image@{version}"));
+        }
+        if let Some(hash) = &self.hash {
+            line("hash", hash);
+        }
+        line("imports", &list(&report.imports));
+        line("exports", &list(&report.exports));
+        if let Some(description) = &self.description {
+            text += &schema::describe(&description.config_schema, console);
+        }
+        text
+    }
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}

@@ -1,0 +1,53 @@
+//! What authors and operators of policies do: one file a command.
+
+mod bench;
+mod check;
+mod explain;
+mod schema;
+mod test;
+mod warm;
+
+use std::time::Duration;
+
+use crate::cli::Context;
+use crate::exit::{Failure, Status};
+
+/// Write, test, look at and measure policies
+///
+/// A policy is a WebAssembly component that decides what of the cache goes. It runs under a grant, and only proposes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  larder policy check keep-recent.wasm
+  larder policy test guest/policies/keep-recent --policy keep-recent.wasm
+  larder policy explain keep-recent.wasm --config keep=2 --suggest-grant > grant.toml")]
+pub(crate) struct Policy {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Check(check::Check),
+    Test(test::Test),
+    Bench(bench::Bench),
+    Explain(explain::Explain),
+    Warm(warm::Warm),
+}
+
+impl Policy {
+    pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
+        match self.command {
+            Command::Check(command) => command.run(context),
+            Command::Test(command) => command.run(context),
+            Command::Bench(command) => command.run(context),
+            Command::Explain(command) => command.run(context).await,
+            Command::Warm(command) => command.run(context),
+        }
+    }
+}
+
+/// Such as `12.345 ms`.
+fn milliseconds(duration: Duration) -> String {
+    format!("{:.3} ms", duration.as_secs_f64() * 1e3)
+}

@@ -1,0 +1,79 @@
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use larder::policy::{CodeOrigin, Limits, PolicyEngine};
+use serde::Serialize;
+
+use super::milliseconds;
+use crate::cli::Context;
+use crate::commands::Failures;
+use crate::engine::CodeCache;
+use crate::exit::{Failure, Status};
+use crate::input;
+
+/// Compile policies before they are needed
+///
+/// Keeps the compiled code where every command of `larder` finds it. Whoever installs a policy on a host runs this, so
+/// that the first run does not wait for the compiler.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  larder policy warm /etc/larder/policies/*.wasm
+  larder policy warm keep-recent.wasm --grant grant.toml")]
+pub(crate) struct Warm {
+    /// Which policies
+    #[arg(required = true, value_name = "P.wasm", value_hint = clap::ValueHint::FilePath)]
+    files: Vec<PathBuf>,
+    /// The grant that they will run under: `fuel` and `stack` in its `[limits]` are compiled in
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    grant: Option<PathBuf>,
+    #[command(flatten)]
+    code_cache: CodeCache,
+}
+
+/// What became of one policy.
+#[derive(Debug, Serialize)]
+struct Warmed {
+    /// Wall time in milliseconds.
+    duration_ms: u64,
+    file: PathBuf,
+    /// Whether it was compiled now or had been before.
+    origin: CodeOrigin,
+}
+
+impl Warm {
+    pub(crate) fn run(self, context: &Context) -> Result<Status, Failure> {
+        let limits = input::grant(self.grant.as_deref())?.limits;
+        let engine = self.code_cache.engine()?;
+        let mut failures = Failures::new(context);
+        let mut warmed = Vec::new();
+        for file in &self.files {
+            let clock = Instant::now();
+            let step = context.console.step("compiling the policy");
+            let origin = warm(&engine, file, &limits);
+            drop(step);
+            let Some(origin) = failures.catch(origin) else { continue };
+            let duration = clock.elapsed();
+            if !context.console.is_json() {
+                let what = match origin {
+                    CodeOrigin::Compiled => "compiled in",
+                    CodeOrigin::Cached => "was there already, seen in",
+                };
+                context.console.data(&format!("{}: {what} {}\n", file.display(), milliseconds(duration)))?;
+            }
+            let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+            warmed.push(Warmed { duration_ms, file: file.clone(), origin });
+        }
+        if context.console.is_json() {
+            context.console.json(&warmed)?;
+        } else if let Some(directory) = self.code_cache.directory().filter(|_| !warmed.is_empty()) {
+            context.console.note(&format!("compiled code is kept in `{}`", directory.display()));
+        }
+        Ok(failures.status())
+    }
+}
+
+fn warm(engine: &PolicyEngine, file: &Path, limits: &Limits) -> Result<CodeOrigin, Failure> {
+    let bytes = input::policy(file)?;
+    engine.warm(&bytes, limits).map_err(|error| Failure::from(error).of_file("compile", file))
+}

@@ -1,0 +1,49 @@
+//! The files that commands write.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+
+use crate::exit::Failure;
+
+/// Writes a file: all of it or, after a failure, nothing. One that is there keeps its permissions, and a link to it
+/// stays a link.
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let write = || -> std::io::Result<()> {
+        let target = if path.is_symlink() { path.canonicalize()? } else { path.to_owned() };
+        let directory =
+            target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(text.as_bytes())?;
+        if let Ok(before) = fs::metadata(&target) {
+            file.as_file().set_permissions(before.permissions())?;
+        }
+        file.as_file().sync_all()?;
+        file.persist(&target)?;
+        Ok(())
+    };
+    write().map_err(|error| Failure::unwritable(path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    /// What is written over keeps its permissions, through a link as well; what fails leaves nothing behind.
+    #[test]
+    fn permissions_and_links_stay() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [file, link, missing] = ["file", "link", "missing/file"].map(|name| directory.path().join(name));
+        fs::write(&file, "before").expect("a file");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("its permissions");
+        symlink("file", &link).expect("a link");
+        write(&link, "after").expect("written");
+        assert_eq!(fs::read_to_string(&file).expect("the file"), "after");
+        assert_eq!(fs::metadata(&file).expect("the file").permissions().mode() & 0o777, 0o640);
+        assert!(link.is_symlink());
+        write(&missing, "x").expect_err("no such directory");
+        assert_eq!(fs::read_dir(directory.path()).expect("the directory").count(), 2);
+    }
+}

@@ -1,0 +1,68 @@
+//! Scenarios: caches that are written down in TOML, and what a policy is expected to decide about them.
+//!
+//! A file is one or more `[[scenario]]`. Each is a cache in memory (images, the sizes of their layers, a disk), a config,
+//! a grant, and either every decision that is expected, in the order of a plan, or the error. The policy that runs on
+//! it is the real component, under the limits of the scenario; no home is touched.
+//!
+//! - `file`: what can stand in a file, and the scenarios that it makes; `diagnose`: what is wrong with one
+//! - `decisions`: what was expected and what came of a run, and how the two differ
+//! - `update`: what came of a run, written into the file
+
+mod decisions;
+mod diagnose;
+mod file;
+mod update;
+
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use larder::policy::{GrantDocument, Policy, PolicyError, PolicyRun};
+use larder::state::MemoryCache;
+
+pub(crate) use decisions::Outcome;
+pub(crate) use update::update;
+
+use crate::exit::Failure;
+use crate::input;
+
+/// A file of scenarios.
+#[derive(Debug)]
+pub(crate) struct Suite {
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
+    /// The policy that the file names, relative to the working directory.
+    pub(crate) policy: Option<PathBuf>,
+    pub(crate) scenarios: Vec<Scenario>,
+}
+
+/// A cache, and what is expected of a policy on it.
+#[derive(Debug)]
+pub(crate) struct Scenario {
+    pub(crate) name: String,
+    /// In the file, counted from 1.
+    pub(crate) line: usize,
+    cache: MemoryCache,
+    config: serde_json::Value,
+    grant: GrantDocument,
+    now: DateTime<Utc>,
+    pub(crate) expected: Option<Outcome>,
+}
+
+impl Suite {
+    /// Reads a file. Of all that is wrong with it, the first thing is said.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        file::read(path, input::read(path)?)
+    }
+}
+
+impl Scenario {
+    /// What the policy decides. That this machine cannot run it is no outcome.
+    pub(crate) fn run(&self, policy: &Policy) -> Result<Outcome, Failure> {
+        let run = PolicyRun::new(self.now).with_config(self.config.clone()).with_grant(self.grant.clone());
+        match policy.evaluate(Box::new(self.cache.clone()), &run) {
+            Ok(evaluation) => Ok(Outcome::of_plan(&evaluation.plan)),
+            Err(error @ (PolicyError::Source(_) | PolicyError::Host(_))) => Err(error.into()),
+            Err(error) => Ok(Outcome::of_error(&error)),
+        }
+    }
+}
