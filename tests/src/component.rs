@@ -1,22 +1,23 @@
 //! Policies as components.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
-/// The component of a policy, built by the task that builds them all.
+/// The component of a policy of this name, built by the task that builds policies where it is not up to date.
 pub fn component(name: &str) -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let directory = BUILT.get_or_init(|| {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["xtask", "guests"])
+    static BUILT: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |set| root.join(set));
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if built.get_or_insert_default().insert(name.to_owned()) {
+        let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .args(["xtask", "guests", name])
             .current_dir(&root)
             .status();
-        assert!(built.is_ok_and(|status| status.success()), "`cargo xtask guests` failed");
-        std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| root.join("target"), PathBuf::from)
-            .join("policies")
-    });
-    directory.join(name).with_extension("wasm")
+        assert!(status.is_ok_and(|status| status.success()), "`cargo xtask guests {name}` failed");
+    }
+    target.join("policies").join(name).with_extension("wasm")
 }

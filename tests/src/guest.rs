@@ -43,7 +43,8 @@ pub fn guest(text: &str) -> Vec<u8> {
     let (resolve, world) = &*WORLD;
     embed_component_metadata(&mut module, resolve, *world, StringEncoding::UTF8).expect("the contract");
     let mut encoder = ComponentEncoder::default();
-    encoder.module(&module).expect("a module of the contract").validate(true).encode().expect("a component")
+    encoder.module(&module).expect("a module of the contract");
+    encoder.validate(true).encode().expect("a component")
 }
 
 static WORLD: LazyLock<(Resolve, WorldId)> = LazyLock::new(|| {

@@ -26,6 +26,29 @@ pub(crate) fn encode(module: &[u8], adapter: Option<(&str, &[u8])>) -> Result<Ve
     encoder.encode().map_err(told)
 }
 
+/// A module without what only a debugger reads. The names of functions stay, for the backtrace of a policy that traps.
+pub(crate) fn without_debug_info(module: &[u8]) -> Result<Vec<u8>, KitError> {
+    let mut kept = Vec::with_capacity(module.len());
+    // Sections follow each other without a gap, so each begins, with its header, where the one before it ended.
+    let mut begins = 0;
+    for payload in Parser::new(0).parse_all(module) {
+        let payload = payload.map_err(KitError::not_a_policy)?;
+        let (ends, keeps) = match &payload {
+            Payload::Version { range, .. } => (range.end, true),
+            Payload::CustomSection(section) => (section.range().end, !section.name().starts_with(".debug_")),
+            other => match other.as_section() {
+                Some((_, range)) => (range.end, true),
+                None => continue,
+            },
+        };
+        if keeps {
+            kept.extend_from_slice(&module[begins..ends]);
+        }
+        begins = ends;
+    }
+    Ok(kept)
+}
+
 /// Refuses a module that imports something which no component could have from the host.
 fn check_imports(module: &[u8], adapted: Option<&str>) -> Result<(), KitError> {
     for payload in Parser::new(0).parse_all(module) {
@@ -109,5 +132,25 @@ mod tests {
             error.contains("it imports `env.elsewhere`, and a policy has nothing but `larder:image`"),
             "{error}"
         );
+    }
+
+    /// What only a debugger reads is taken out; everything else stays, byte for byte.
+    #[test]
+    fn debug_info_is_taken_out() {
+        let module = |debug: &str| {
+            let text = format!(
+                r#"(module
+                    {debug}
+                    (type (func)) (import "larder:image/images@0.1.0" "list" (func (type 0)))
+                    (func $named (export "f") call 0) (memory 1) (data (i32.const 0) "text")
+                    (@custom "producers" "kept"))"#
+            );
+            wat::parse_str(text).expect("a module")
+        };
+        let with = module(
+            r#"(@custom ".debug_line" (before first) "gone") (@custom ".debug_str" (after data) "gone")"#,
+        );
+        assert_eq!(without_debug_info(&with).unwrap(), module(""));
+        assert!(without_debug_info(&with[..with.len() - 1]).is_err());
     }
 }

@@ -28,7 +28,8 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), KitError> {
     if fs::read(path).is_ok_and(|before| before == bytes) {
         return Ok(());
     }
-    let directory = path.parent().unwrap_or(Path::new("."));
+    // A file in the current directory has an empty parent.
+    let directory = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
     make_directory(directory)?;
     let failed = |error| KitError::io("write", path)(error);
     let mut file = NamedTempFile::new_in(directory).map_err(failed)?;

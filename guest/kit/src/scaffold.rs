@@ -106,8 +106,9 @@ mod tests {
             let project = Project::open(&place).unwrap();
             assert_eq!((project.name().as_str(), project.language()), ("demo", language));
             let readme = place.join("README.md");
+            let grant = place.join("grant.toml");
             let scenarios = place.join("scenarios/decisions.toml");
-            for path in project.sources().unwrap().into_iter().chain([readme, scenarios]) {
+            for path in project.sources().unwrap().into_iter().chain([readme, scenarios, grant]) {
                 let text = fs::read_to_string(&path).unwrap();
                 let left = ["@NAME@", "@LANGUAGE@", "@TITLE@", "@FILES@"]
                     .iter()

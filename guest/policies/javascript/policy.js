@@ -63,15 +63,19 @@ function newestFirst({ handle: a }, { handle: b }) {
   return compareInstants(b.createdAt, a.createdAt) || compareTexts(a.reference, b.reference);
 }
 
-// By code points, as the host orders them. A comparison with `<` is one of UTF-16 units, where surrogates come too
-// early.
+// By code points, as the host orders them. `<` compares UTF-16 units, among which surrogates come too early.
 function compareTexts(a, b) {
+  if (!isBeyondSurrogates(a) && !isBeyondSurrogates(b)) return a < b ? -1 : a > b ? 1 : 0;
   const place = (unit) => (unit >= 0xe000 ? unit - 0x800 : unit >= 0xd800 ? unit + 0x2000 : unit);
   for (let at = 0; at < a.length && at < b.length; at++) {
     const difference = place(a.charCodeAt(at)) - place(b.charCodeAt(at));
     if (difference !== 0) return difference;
   }
   return a.length - b.length;
+}
+
+function isBeyondSurrogates(text) {
+  return /[\ud800-\uffff]/.test(text);
 }
 
 // What becomes of the image that is the `rank`th newest of its repository, counted from 1.

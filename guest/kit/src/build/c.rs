@@ -9,16 +9,15 @@ use std::path::Path;
 use crate::tools::ZIGLANG;
 use crate::{KitError, Project, Tools, bindings, command, component, files};
 
-const FLAGS: [&str; 9] = [
+const FLAGS: [&str; 8] = [
     "--target=wasm32-wasi",
     "-mexec-model=reactor",
     "-std=c17",
     "-Oz",
     "-Wall",
     "-Wextra",
-    // Names of functions stay, for the backtrace of a policy that traps.
-    "-g0",
-    "-Wl,--strip-debug",
+    // Without any, zig's linker leaves out the names of functions, too, which the backtrace of a trap is made of.
+    "-g1",
     // The default is 16 MiB, which every run of the policy would pay for.
     "-Wl,-z,stack-size=65536",
 ];
@@ -53,5 +52,5 @@ pub(super) fn component(
     clang.env("ZIG_LOCAL_CACHE_DIR", work.join("zig-cache"));
     let output = command::run(&mut clang, super::PYTHON_PROGRAM)?;
     super::tell_warnings(&output, progress);
-    component::encode(&super::read(&module)?, None)
+    component::encode(&component::without_debug_info(&super::read(&module)?)?, None)
 }
