@@ -1,12 +1,14 @@
 //! Runs that end well, or by the policy's own will.
 
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use larder::policy::{
     Decision, Evaluation, Grant, GrantDocument, Guard, Limits, Overrun, Plan, Policy, PolicyError, PolicyRun,
 };
-use larder::state::{MemoryCache, MemoryImage};
+use larder::state::{CacheSource, CostGraph, DiskStatus, ImageState, MemoryCache, MemoryImage};
+use larder::{ImageDetail, MicrosandboxResult};
 use larder_tests::{ENGINE, guest};
 use serde_json::json;
 
@@ -201,4 +203,53 @@ fn a_list_arrives() {
         (if (i32.ne (i32.load (i32.const 8200)) (i32.const 3)) (then unreachable))";
     let grant = "[grant]\nread = [\"docker.io/acme/**\"]".parse().expect("a grant");
     evaluate(&caller(&[LIST], expect_three), grant).expect("a plan");
+}
+
+/// More policies run at once than the pool has room for: each gets its plan.
+#[test]
+fn a_pool_that_is_empty_stops_nobody() {
+    struct Waiting(MemoryCache, Arc<Barrier>);
+    impl CacheSource for Waiting {
+        fn images(&mut self) -> MicrosandboxResult<Vec<ImageState>> {
+            self.0.images()
+        }
+        fn detail(&mut self, reference: &str) -> MicrosandboxResult<ImageDetail> {
+            self.0.detail(reference)
+        }
+        fn costs(&mut self) -> MicrosandboxResult<CostGraph> {
+            // Everybody has an instance when this returns.
+            self.1.wait();
+            self.0.costs()
+        }
+        fn disk(&mut self) -> MicrosandboxResult<DiskStatus> {
+            self.0.disk()
+        }
+    }
+    const RUNS: usize = 40;
+    let reclaimable =
+        r#"(import "larder:image/usage@0.1.0" "reclaimable-bytes" (func $reclaimable (param i32 i32 i32)))"#;
+    let component =
+        caller(&[reclaimable], "(call $reclaimable (i32.const 4096) (i32.const 0) (i32.const 8192))");
+    let policy = Policy::load(&ENGINE, &component).expect("a policy");
+    let barrier = Arc::new(Barrier::new(RUNS));
+    std::thread::scope(|scope| {
+        for _ in 0..RUNS {
+            scope.spawn(|| {
+                let source = Waiting(cache(), Arc::clone(&barrier));
+                let limits = Limits::default().with_time(Duration::from_secs(60));
+                let grant = everything().with_limits(limits);
+                policy.evaluate(Box::new(source), &PolicyRun::new(NOW).with_grant(grant)).expect("a plan");
+            });
+        }
+    });
+}
+
+/// A policy with a larger table than the pool has room for is stopped by its limit alone, and runs where that allows it.
+#[test]
+fn what_does_not_fit_into_the_pool_runs() {
+    let large = guest("(table 1500000 funcref)");
+    let error = evaluate(&large, everything()).expect_err("too large").to_string();
+    assert!(error.contains("`table-elements` is 1000000"), "{error}");
+    let limits: GrantDocument = "[limits]\ntable-elements = 2_000_000".parse().expect("limits");
+    evaluate(&large, everything().with_limits(limits.limits)).expect("a plan");
 }

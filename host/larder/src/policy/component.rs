@@ -103,9 +103,8 @@ impl Policy {
         &self.inner.engine
     }
 
-    /// The policy for these limits, compiled now where no run asked for such limits before.
-    pub(super) fn prepared(&self, limits: &Limits) -> Result<Prepared, PolicyError> {
-        let flavour = Flavour::of(limits);
+    /// The policy in this flavour, compiled now where no run asked for it before.
+    pub(super) fn prepared(&self, flavour: Flavour) -> Result<Prepared, PolicyError> {
         // The map is whole at every unlock. Holding it while compiling makes concurrent runs compile once.
         let mut prepared = self.inner.prepared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(prepared) = prepared.get(&flavour) {

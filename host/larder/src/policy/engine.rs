@@ -11,16 +11,22 @@
 //!
 //! # Flavours
 //!
-//! Counting fuel and the size of the stack are decided when code is compiled or an engine is made, not per run. So
-//! the limits `fuel` and `stack` choose a [`Flavour`], and a policy is compiled once for each flavour that its runs
-//! ask for: in practice the default one when it is loaded, and at most one more.
+//! Counting fuel, the size of the stack and where instances get their memory are decided when code is compiled or an
+//! engine is made, not per run. So the limits `fuel` and `stack` choose a [`Flavour`], and a policy is compiled once
+//! for each flavour that its runs ask for: in practice the default one when it is loaded, and at most one more.
+//!
+//! Instances come from a pool of reserved address space, which halves what it takes to start a small policy. The pool
+//! has an end: a run that finds it empty, or does not fit into it, gets an instance of the flavour that takes memory
+//! from the system as it goes, and so does every run on a machine that does not give so many addresses.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::component::{Component, HasSelf, Linker};
-use wasmtime::{Config, Engine};
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, PoolConcurrencyLimitError, PoolingAllocationConfig,
+};
 
 use super::bindings::{ImagePolicy, ImagePolicyPre};
 use super::code_cache::{CodeCache, CodeKey};
@@ -55,16 +61,41 @@ struct Flavoured {
     linker: Arc<Linker<RunState>>,
 }
 
-/// The limits that an engine is made for.
+/// What an engine is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Flavour {
     counts_fuel: bool,
     stack: ByteSize,
+    pub(super) allocation: Allocation,
 }
+
+/// Where instances get their memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Allocation {
+    /// From a pool.
+    Pooled,
+    /// From the system, as they need it.
+    OnDemand,
+}
+
+/// Elements that a table of the pool has room for.
+const POOLED_TABLE: u64 = 1_000_000;
 
 impl Flavour {
     pub(super) fn of(limits: &Limits) -> Self {
-        Self { counts_fuel: limits.fuel.is_some(), stack: limits.stack }
+        let fits = limits.table_elements <= POOLED_TABLE;
+        let allocation = if fits { Allocation::Pooled } else { Allocation::OnDemand };
+        Self { counts_fuel: limits.fuel.is_some(), stack: limits.stack, allocation }
+    }
+
+    /// Whether an instance could not be made because the pool had no room left for it.
+    pub(super) fn may_lack_room(self, error: &wasmtime::Error) -> bool {
+        self.allocation == Allocation::Pooled && error.is::<PoolConcurrencyLimitError>()
+    }
+
+    /// The same, with memory from the system.
+    pub(super) fn on_demand(self) -> Self {
+        Self { allocation: Allocation::OnDemand, ..self }
     }
 }
 
@@ -179,6 +210,18 @@ impl PolicyEngine {
         bytes: &[u8],
         flavour: Flavour,
     ) -> Result<(Prepared, Result<(), PolicyError>), PolicyError> {
+        match self.prepare_in(bytes, flavour) {
+            // What no pool has room for may still be a policy.
+            Err(_) if flavour.allocation == Allocation::Pooled => self.prepare_in(bytes, flavour.on_demand()),
+            result => result,
+        }
+    }
+
+    fn prepare_in(
+        &self,
+        bytes: &[u8],
+        flavour: Flavour,
+    ) -> Result<(Prepared, Result<(), PolicyError>), PolicyError> {
         let Flavoured { engine, linker } = self.flavoured(flavour)?;
         let cache = self.shared.code_cache.as_ref().map(|cache| (cache, CodeKey::new(bytes, &engine)));
         let cached = cache.as_ref().and_then(|(cache, key)| cache.get(key, &engine));
@@ -206,7 +249,12 @@ impl PolicyEngine {
             return Ok(flavoured.clone());
         }
         let cannot = |error: wasmtime::Error| PolicyError::Host(format!("{error:#}"));
-        let engine = Engine::new(&config(flavour)).map_err(cannot)?;
+        let engine = match Engine::new(&config(flavour)) {
+            // A machine that does not give the addresses for a pool runs policies without one.
+            Err(_) if flavour.allocation == Allocation::Pooled => Engine::new(&config(flavour.on_demand())),
+            engine => engine,
+        };
+        let engine = engine.map_err(cannot)?;
         let mut linker = Linker::new(&engine);
         ImagePolicy::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(cannot)?;
         self.shared.ticker.add(engine.clone());
@@ -232,7 +280,25 @@ fn config(flavour: Flavour) -> Config {
         .wasm_wide_arithmetic(false)
         .relaxed_simd_deterministic(true)
         .cranelift_nan_canonicalization(true);
+    if flavour.allocation == Allocation::Pooled {
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
+    }
     config
+}
+
+/// Room for 32 small policies at a time, or for fewer of many parts. These are addresses, not memory.
+fn pool() -> PoolingAllocationConfig {
+    const RUNS: u32 = 32;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(RUNS)
+        .total_core_instances(RUNS * 16)
+        .total_memories(RUNS * 2)
+        .total_tables(RUNS * 16)
+        .table_elements(POOLED_TABLE as usize)
+        // What a policy of a few pages has dirtied is cleared faster than it is unmapped.
+        .linear_memory_keep_resident(64 << 10)
+        .table_keep_resident(4 << 10);
+    pool
 }
 
 impl std::fmt::Debug for PolicyEngine {

@@ -13,7 +13,7 @@ use super::access::Access;
 use super::bindings::policy::Request;
 use super::component::{Description, Policy};
 use super::convert;
-use super::engine::Prepared;
+use super::engine::{Flavour, Prepared};
 use super::error::{LimitKey, PolicyError, one_line};
 use super::grant::{GrantDocument, Limits};
 use super::host::RunState;
@@ -124,12 +124,13 @@ impl Policy {
             version: description.version.clone(),
             hash: self.hash().to_string(),
         };
-        let prepared = self.prepared(limits)?;
+        // Before the clock of this run starts: compiling is not the policy's doing.
+        self.prepared(Flavour::of(limits))?;
         let started = Instant::now();
         let session = Session::new(source, Access::new(grant.clone(), *now))?;
         let request = Request { now: convert::datetime(*now), config: config.to_string() };
         let instantiating = Instant::now();
-        let mut instance = Instance::new(self, &prepared, Some(session), limits.clone(), started)?;
+        let mut instance = Instance::new(self, Some(session), limits, started)?;
         let evaluating = Instant::now();
         let answer = instance
             .enter("evaluate", |policy, store| policy.larder_image_policy().call_evaluate(store, &request));
@@ -172,8 +173,8 @@ impl Policy {
 
 /// Runs `describe` under these limits, without access to anything.
 pub(super) fn describe(policy: &Policy, limits: &Limits) -> Result<Description, PolicyError> {
-    let prepared = policy.prepared(limits)?;
-    let mut instance = Instance::new(policy, &prepared, None, limits.clone(), Instant::now())?;
+    policy.prepared(Flavour::of(limits))?;
+    let mut instance = Instance::new(policy, None, limits, Instant::now())?;
     let said =
         instance.enter("describe", |policy, store| policy.larder_image_policy().call_describe(store))?;
     let wrong = |field, problem: &str| PolicyError::InvalidDescription { field, problem: problem.to_owned() };
@@ -212,39 +213,31 @@ struct Instance {
 }
 
 impl Instance {
+    /// A fresh instance, from the pool where that has room.
     fn new(
         policy: &Policy,
-        prepared: &Prepared,
         session: Option<Session>,
-        limits: Limits,
+        limits: &Limits,
         started: Instant,
     ) -> Result<Self, PolicyError> {
         let during = if session.is_some() { "evaluate" } else { "describe" };
-        // No deadline where it lies beyond what the clock can count to.
-        let deadline = started.checked_add(limits.time);
-        let transfer = limits.transfer.as_len();
-        let fuel = limits.fuel;
-        let mut store = Store::new(&prepared.engine, RunState::new(session, limits));
-        store.limiter(|state| state);
-        store.set_hostcall_fuel(transfer);
-        // The contract has no resources.
-        store.set_max_component_handles(MAX_HANDLES);
-        if let Some(fuel) = fuel {
-            store.set_fuel(fuel).map_err(|error| PolicyError::Host(error.to_string()))?;
-        }
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(move |mut store: StoreContextMut<'_, RunState>| {
-            if deadline.is_none_or(|deadline| Instant::now() < deadline) {
-                return Ok(UpdateDeadline::Continue(1));
-            }
-            let state = store.data_mut();
-            let error = PolicyError::limit(LimitKey::Time, &state.limits);
-            Err(state.stop(error))
-        });
         let clock = policy.engine().clock()?;
-        let instance = prepared.policy.instantiate(&mut store);
-        let policy = instance.map_err(|error| diagnose(&error, store.data_mut(), during))?;
-        Ok(Self { store, policy, _clock: clock })
+        let flavour = Flavour::of(limits);
+        let mut state = RunState::new(session, limits.clone());
+        for flavour in [flavour, flavour.on_demand()] {
+            let prepared = policy.prepared(flavour)?;
+            let mut store = store(&prepared, state, started)?;
+            match prepared.policy.instantiate(&mut store) {
+                Ok(policy) => return Ok(Self { store, policy, _clock: clock }),
+                // Nothing has run yet that another instance could tell.
+                Err(error) if flavour.may_lack_room(&error) && store.data().host_calls == 0 => {
+                    state = RunState::new(store.into_data().session, limits.clone());
+                }
+                Err(error) => return Err(diagnose(&error, store.data_mut(), during)),
+            }
+        }
+        // The second flavour has no pool and so never lacks room in one.
+        Err(PolicyError::Host("it has no room for an instance".to_owned()))
     }
 
     fn enter<T>(
@@ -255,6 +248,31 @@ impl Instance {
         let result = call(&self.policy, &mut self.store);
         result.map_err(|error| diagnose(&error, self.store.data_mut(), during))
     }
+}
+
+/// A store for one instance, with every limit in place.
+fn store(prepared: &Prepared, state: RunState, started: Instant) -> Result<Store<RunState>, PolicyError> {
+    let Limits { time, transfer, fuel, .. } = state.limits;
+    // No deadline where it lies beyond what the clock can count to.
+    let deadline = started.checked_add(time);
+    let mut store = Store::new(&prepared.engine, state);
+    store.limiter(|state| state);
+    store.set_hostcall_fuel(transfer.as_len());
+    // The contract has no resources.
+    store.set_max_component_handles(MAX_HANDLES);
+    if let Some(fuel) = fuel {
+        store.set_fuel(fuel).map_err(|error| PolicyError::Host(error.to_string()))?;
+    }
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(move |mut store: StoreContextMut<'_, RunState>| {
+        if deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            return Ok(UpdateDeadline::Continue(1));
+        }
+        let state = store.data_mut();
+        let error = PolicyError::limit(LimitKey::Time, &state.limits);
+        Err(state.stop(error))
+    });
+    Ok(store)
 }
 
 /// Component-model handles that may live at once: enough for what a language's runtime does by itself.
