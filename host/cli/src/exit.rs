@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use larder::MicrosandboxError;
 use larder::backend::HomeProblem;
 use larder::policy::PolicyError;
+use larder_kit::KitError;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +126,27 @@ impl From<MicrosandboxError> for Failure {
 impl From<PolicyError> for Failure {
     fn from(error: PolicyError) -> Self {
         MicrosandboxError::Policy(error).into()
+    }
+}
+
+impl From<KitError> for Failure {
+    fn from(error: KitError) -> Self {
+        use KitError as K;
+        let (status, kind) = match &error {
+            K::InvalidName { .. } | K::UnknownLanguage { .. } => (Status::Usage, "usage"),
+            K::NotEmpty { .. } => (Status::Usage, "not-empty"),
+            K::NoManifest { .. }
+            | K::BadManifest { .. }
+            | K::MissingSource { .. }
+            | K::BadContract { .. } => (Status::Usage, "invalid-project"),
+            K::MissingProgram { .. } => (Status::Failed, "missing-program"),
+            K::Command { .. } => (Status::Failed, "build-failed"),
+            K::NotAPolicy { .. } => (Status::Policy, "not-a-policy"),
+            K::Io { .. } => (Status::Failed, "io"),
+            // The kit may learn to fail in ways that this program does not know yet.
+            _ => (Status::Failed, "failed"),
+        };
+        Self { status, kind, hint: None, error: error.into() }
     }
 }
 

@@ -3,9 +3,10 @@
 //! - `cli`: the arguments that every command has
 //! - `commands`: one file a command: its arguments, what it asks of the library, what it shows
 //! - `console`: the only place that prints, asks, or knows whether there is a terminal
-//! - `engine`: how policies are loaded, and where their compiled code is kept
+//! - `engine`: how policies are loaded
 //! - `exit`: what each error of the library is at the command line: an exit status and a hint
 //! - `input`, `output`: the files that commands read and write
+//! - `places`: where compiled policies and tools are kept
 //! - `render`: tables, sizes and ages for people
 //! - `scenario`: caches written down in files, and what a policy is expected to decide about them
 
@@ -17,6 +18,7 @@ mod exit;
 mod input;
 mod logging;
 mod output;
+mod places;
 mod render;
 mod scenario;
 

@@ -60,8 +60,11 @@ impl Check {
         if context.console.is_json() {
             context.console.json(&files)?;
         } else {
-            let described: Vec<String> = files.iter().map(|file| file.describe(&context.console)).collect();
-            context.console.data(&described.join("\n"))?;
+            let mut text: String = files.iter().map(|file| file.describe(&context.console)).collect();
+            if text.ends_with("\n\n") {
+                text.pop();
+            }
+            context.console.data(&text)?;
         }
         let all_run = files.iter().all(|file| file.problem.is_none());
         Ok(if all_run { failures.status() } else { Status::Policy })
@@ -92,6 +95,7 @@ impl Problem {
 }
 
 impl Checked {
+    /// One sentence; of a component also what is known of it, and an empty line.
     fn describe(&self, console: &Console) -> String {
         let file = self.file.display();
         let mut text = match &self.problem {
@@ -120,6 +124,7 @@ impl Checked {
         if let Some(description) = &self.description {
             text += &schema::describe(&description.config_schema, console);
         }
+        text.push('\n');
         text
     }
 }

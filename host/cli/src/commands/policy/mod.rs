@@ -1,8 +1,10 @@
 //! What authors and operators of policies do: one file a command.
 
 mod bench;
+mod build;
 mod check;
 mod explain;
+mod new;
 mod schema;
 mod test;
 mod warm;
@@ -18,8 +20,8 @@ use crate::exit::{Failure, Status};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
+  larder policy new demo --lang python && cd demo && larder policy build && larder policy test
   larder policy check keep-recent.wasm
-  larder policy test guest/policies/keep-recent --policy keep-recent.wasm
   larder policy explain keep-recent.wasm --config keep=2 --suggest-grant > grant.toml")]
 pub(crate) struct Policy {
     #[command(subcommand)]
@@ -28,6 +30,8 @@ pub(crate) struct Policy {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    New(new::New),
+    Build(build::Build),
     Check(check::Check),
     Test(test::Test),
     Bench(bench::Bench),
@@ -38,6 +42,8 @@ enum Command {
 impl Policy {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
         match self.command {
+            Command::New(command) => command.run(context),
+            Command::Build(command) => command.run(context),
             Command::Check(command) => command.run(context),
             Command::Test(command) => command.run(context),
             Command::Bench(command) => command.run(context),
