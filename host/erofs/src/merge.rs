@@ -1,0 +1,271 @@
+//! Merging layers: their images in, bottom to top, and out an image of what they make together (fsmeta).
+//!
+//! The merged image holds metadata only. The data of regular files stays in the layers: an inode says in which and from
+//! which block on. In its device table each layer has the number that it was [added](Merger::add) as, from 1 on.
+//! Linux reads it in two ways:
+//!
+//! - with the layers as devices of their own: `mount -t erofs -o device=LAYER1,device=LAYER2 FSMETA DIR`, since 5.16;
+//! - with all of them joined to one disk, the merged image first, then the layers in their order, as a
+//!   [VMDK](crate::vmdk) descriptor does it: `mount -t erofs DISK DIR`, since 6.4. For that the device table says
+//!   where each layer begins, which is why a layer may not have a byte more than its image.
+//!
+//! # What a layer does to those below
+//!
+//! In the order of the walk: a whiteout (character device 0/0) removes its name; an opaque directory
+//! (`trusted.overlay.opaque=y`) removes what was in it; a directory upon a directory gives it its own metadata and leaves
+//! in it what was there; everything else replaces what had its name. Whiteouts and the marks of opaque directories are
+//! not in the result. Names that are hard links of each other in a layer are so in the result, as far as no upper layer
+//! took them.
+//!
+//! A directory that no entry of its layer described ([`Inode::is_implied`](crate::reader::Inode::is_implied)) keeps what
+//! a lower layer says of it.
+//!
+//! Memory is that of the merged metadata. The layers are read one after the other and need not stay open.
+
+use std::collections::HashMap;
+use std::io::{Seek, Write};
+
+use crate::format::{BLOCK, BlockAddr, DataLayout, DeviceSlot, DeviceTag, Nid};
+use crate::metadata::{FileKind, opaque_name};
+use crate::path::EntryPath;
+use crate::reader::{Image, Inode, Place, ReadAt, ReadError, WalkError};
+use crate::writer::layout::Plan;
+use crate::writer::sink::Sink;
+use crate::writer::tree::{Content, Directory, Extent, Node, NodeId, Tree};
+use crate::writer::{Options, Summary, WriteError, emit};
+
+/// The most layers that are merged.
+pub const MAX_LAYERS: usize = u16::MAX as usize;
+
+/// Why layers cannot be merged.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MergeError {
+    /// Something in the layer cannot be read.
+    #[error(transparent)]
+    Layer(#[from] WalkError),
+
+    /// The data of a file has an inline tail or is in chunks, so that the merged image cannot refer to it.
+    #[error("the data of `{0}` does not lie in whole consecutive blocks of its layer")]
+    NotFlat(EntryPath),
+
+    /// The layer refers to other images itself.
+    #[error("the layer refers to {0} devices itself, and cannot be merged")]
+    HasDevices(usize),
+
+    /// The layer's image is followed by something else, or cut off.
+    #[error("the layer has {found} bytes, its image {expected}")]
+    Length {
+        /// What its superblock says.
+        expected: u64,
+        /// What there is.
+        found: u64,
+    },
+
+    /// There are more than [`MAX_LAYERS`] layers.
+    #[error("there are more than {MAX_LAYERS} layers")]
+    TooMany,
+
+    /// The merged image cannot be written, or all layers together are too large.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// Merges layers. See the [module](self) for what that means.
+///
+/// After an error of [`add`](Self::add) the merger is of no further use.
+///
+/// ```
+/// # use std::io::Cursor;
+/// # use larder_erofs::{EntryPath, Metadata, Permissions, Timestamp, Xattrs};
+/// # use larder_erofs::layer::LayerBuilder;
+/// # use larder_erofs::writer::Entry;
+/// use larder_erofs::format::DeviceTag;
+/// use larder_erofs::merge::Merger;
+/// use larder_erofs::reader::Image;
+/// use larder_erofs::writer::Options;
+///
+/// # let layer = |name: &str| {
+/// #     let metadata = Metadata {
+/// #         permissions: Permissions::from_mode(0o644), uid: 0, gid: 0, mtime: Timestamp::EPOCH, xattrs: Xattrs::new(),
+/// #     };
+/// #     let mut layer = LayerBuilder::new(Cursor::new(Vec::new()), Options::default()).unwrap();
+/// #     layer.add(&EntryPath::parse(name.as_bytes()).unwrap(), metadata, Entry::Fifo).unwrap();
+/// #     layer.finish().unwrap().0.into_inner()
+/// # };
+/// # let (bottom, top) = (layer("a"), layer("b"));
+/// let mut merger = Merger::new();
+/// merger.add(&Image::open(bottom.as_slice())?, DeviceTag::parse("bottom")?)?;
+/// merger.add(&Image::open(top.as_slice())?, DeviceTag::parse("top")?)?;
+/// let (fsmeta, summary) = merger.finish(Cursor::new(Vec::new()), Options::default())?;
+/// assert_eq!(summary.inodes, 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Merger {
+    tree: Tree,
+    /// The layers; where each is mapped is not known before the end.
+    layers: Vec<DeviceSlot>,
+}
+
+impl Default for Merger {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Merger {
+    /// Nothing merged yet: an empty root.
+    pub fn new() -> Self {
+        Self { tree: Tree::new(), layers: Vec::new() }
+    }
+
+    /// Puts a layer on top of those before. `tag` goes into the device table, usually the hexadecimal digest of the
+    /// layer.
+    ///
+    /// # Errors
+    ///
+    /// A [`MergeError`] if the layer cannot be read or is not one that can be referred to.
+    pub fn add<S: ReadAt>(&mut self, layer: &Image<S>, tag: DeviceTag) -> Result<(), MergeError> {
+        let expected = u64::from(layer.superblock().blocks) * BLOCK;
+        if layer.length() != expected {
+            return Err(MergeError::Length { expected, found: layer.length() });
+        }
+        if !layer.devices().is_empty() {
+            return Err(MergeError::HasDevices(layer.devices().len()));
+        }
+        let device = u16::try_from(self.layers.len() + 1).map_err(|_| MergeError::TooMany)?;
+        self.layers.push(DeviceSlot { tag, blocks: layer.superblock().blocks, mapped: BlockAddr(0) });
+        let mut applied = Layer { image: layer, device, links: HashMap::new() };
+        for entry in layer.walk() {
+            let entry = entry?;
+            applied.apply(&mut self.tree, &entry.path, &entry.inode)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the merged image to `sink`, which is empty, and gives it back, not yet synced.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Write`] if the sink fails, [`WriteError::TooLarge`] if the image and all layers together have more
+    /// than 16 TiB.
+    pub fn finish<W: Write + Seek>(self, sink: W, options: Options) -> Result<(W, Summary), WriteError> {
+        // At most `MAX_LAYERS`.
+        let devices = self.layers.len() as u16;
+        let sink = Sink::new(sink, emit::header_blocks(devices)).map_err(WriteError::Write)?;
+        let plan = Plan::new(&self.tree, sink.position(), options.encoding, devices)?;
+        let slots = mapped(self.layers, plan.blocks)?;
+        emit::finish(sink, &self.tree, &plan, options, &slots)
+    }
+}
+
+/// The device table, the layers one behind the other after `blocks`.
+fn mapped(mut layers: Vec<DeviceSlot>, blocks: u32) -> Result<Vec<DeviceSlot>, WriteError> {
+    let mut next = blocks;
+    for layer in &mut layers {
+        layer.mapped = BlockAddr(next);
+        next = next.checked_add(layer.blocks).ok_or(WriteError::TooLarge)?;
+    }
+    Ok(layers)
+}
+
+/// A layer while it is put upon the others.
+struct Layer<'l, S> {
+    image: &'l Image<S>,
+    device: u16,
+    /// Inodes with several names, where they are in the tree.
+    links: HashMap<Nid, NodeId>,
+}
+
+impl<S: ReadAt> Layer<'_, S> {
+    fn apply(&mut self, tree: &mut Tree, path: &EntryPath, inode: &Inode) -> Result<(), MergeError> {
+        if inode.kind() == FileKind::Directory {
+            return self.apply_directory(tree, path, inode);
+        }
+        let (parent, name) = tree.place(path)?;
+        if inode.is_whiteout() {
+            tree.unlink(parent, name);
+            return Ok(());
+        }
+        let id = match self.links.get(&inode.nid()) {
+            Some(&id) => id,
+            None => {
+                let node = self.node(path, inode)?;
+                tree.push(node)
+            }
+        };
+        if inode.nlink() > 1 {
+            self.links.insert(inode.nid(), id);
+        }
+        tree.link(parent, name, id);
+        Ok(())
+    }
+
+    fn apply_directory(&self, tree: &mut Tree, path: &EntryPath, inode: &Inode) -> Result<(), MergeError> {
+        let mut metadata = self.image.metadata(inode).map_err(|source| failed(path, source))?;
+        let opaque = metadata.xattrs.is_opaque();
+        if opaque {
+            metadata.xattrs.remove(&opaque_name());
+        }
+        let below = tree.find(path);
+        if let Some(id) = below
+            && let Some(directory) = tree.directory_mut(id)
+        {
+            if opaque {
+                directory.children.clear();
+            }
+            if !inode.is_implied() {
+                directory.implied = false;
+                tree.get_mut(id).metadata = metadata;
+            }
+            return Ok(());
+        }
+        let (parent, name) = tree.place(path)?;
+        let directory = Directory { implied: inode.is_implied(), ..Directory::default() };
+        let id = tree.push(Node { metadata, content: Content::Directory(directory) });
+        tree.link(parent, name, id);
+        Ok(())
+    }
+
+    fn node(&self, path: &EntryPath, inode: &Inode) -> Result<Node, MergeError> {
+        let metadata = self.image.metadata(inode).map_err(|source| failed(path, source))?;
+        let number = inode.device_number();
+        let content = match (inode.kind(), number) {
+            (FileKind::Regular, _) => Content::File(self.extent(path, inode)?),
+            (FileKind::Symlink, _) => {
+                let target = self.image.link_target(inode).map_err(|source| failed(path, source))?;
+                Content::Symlink(target.into())
+            }
+            (FileKind::CharDevice, Some(number)) => Content::CharDevice(number),
+            (FileKind::BlockDevice, Some(number)) => Content::BlockDevice(number),
+            (FileKind::Socket, _) => Content::Socket,
+            _ => Content::Fifo,
+        };
+        Ok(Node { metadata, content })
+    }
+
+    /// The data of a file, as blocks of this layer.
+    fn extent(&self, path: &EntryPath, inode: &Inode) -> Result<Extent, MergeError> {
+        let size = inode.size();
+        if size == 0 {
+            return Ok(Extent { device: 0, start: BlockAddr(0), size });
+        }
+        let extent = match inode.layout() {
+            DataLayout::FlatPlain => self.image.extents(inode).map_err(|source| failed(path, source))?.next(),
+            DataLayout::FlatInline | DataLayout::ChunkBased => None,
+        };
+        match extent.transpose().map_err(|source| failed(path, source))?.map(|extent| extent.place) {
+            Some(Place::Device { device: 0, position }) => {
+                // A block number of 32 bits, since it lies within the image.
+                let start = BlockAddr((position / BLOCK) as u32);
+                Ok(Extent { device: self.device, start, size })
+            }
+            _ => Err(MergeError::NotFlat(path.clone())),
+        }
+    }
+}
+
+fn failed(path: &EntryPath, source: ReadError) -> MergeError {
+    WalkError { path: path.clone(), source }.into()
+}

@@ -1,0 +1,128 @@
+//! Everything in an image, each directory before what it holds.
+
+use std::collections::HashSet;
+
+use super::{Entries, Image, Inode, ReadAt, ReadError, WalkError};
+use crate::format::Nid;
+use crate::metadata::FileKind;
+use crate::path::EntryPath;
+
+/// An entry that a [`Walk`] came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WalkEntry {
+    /// Its path.
+    pub path: EntryPath,
+    /// Its inode. Entries with the same [number](Inode::nid) are hard links of each other.
+    pub inode: Inode,
+    /// The directory that holds it; of the root itself.
+    pub parent: Nid,
+}
+
+impl<S: ReadAt> Image<S> {
+    /// Everything in the image, the root first, each directory directly before what it holds, by name.
+    pub fn walk(&self) -> Walk<'_, S> {
+        Walk {
+            image: self,
+            stack: Vec::new(),
+            path: EntryPath::root(),
+            seen: HashSet::new(),
+            room: self.length(),
+            state: State::Root,
+        }
+    }
+}
+
+/// Iterates over [everything](Image::walk) in an image. Ends with the first error.
+///
+/// A directory that is met twice is an error: the image has a loop. So are directories that together are larger than
+/// the image: they lie upon each other, to be walked for ever.
+#[derive(Debug)]
+pub struct Walk<'i, S> {
+    image: &'i Image<S>,
+    stack: Vec<Entries<'i, S>>,
+    /// Of the last entry; of the directory on top of the stack before the next one.
+    path: EntryPath,
+    /// Directories that were met.
+    seen: HashSet<Nid>,
+    /// How large the directories that are yet to be met can be.
+    room: u64,
+    state: State,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    /// The root is next.
+    Root,
+    Running,
+    Done,
+}
+
+impl<S: ReadAt> Walk<'_, S> {
+    fn advance(&mut self) -> Result<Option<WalkEntry>, ReadError> {
+        if self.state == State::Root {
+            self.state = State::Running;
+            let root = self.image.root()?;
+            self.enter(&root)?;
+            return Ok(Some(WalkEntry { path: EntryPath::root(), inode: root, parent: root.nid() }));
+        }
+        loop {
+            let Some(top) = self.stack.last_mut() else { return Ok(None) };
+            let parent = top.directory();
+            let Some(entry) = top.next().transpose()? else {
+                self.leave()?;
+                continue;
+            };
+            self.path.push(&entry.name)?;
+            let inode = self.image.inode(entry.nid)?;
+            if inode.kind() != entry.kind {
+                return Err(ReadError::invalid(entry.nid, "its directory says that it is of another kind"));
+            }
+            let path = self.path.clone();
+            if inode.kind() == FileKind::Directory {
+                self.enter(&inode)?;
+            } else {
+                self.path.pop();
+            }
+            return Ok(Some(WalkEntry { path, inode, parent }));
+        }
+    }
+
+    fn enter(&mut self, directory: &Inode) -> Result<(), ReadError> {
+        if !self.seen.insert(directory.nid()) {
+            return Err(ReadError::invalid(directory.nid(), "it is a directory that is in two places"));
+        }
+        self.room = self
+            .room
+            .checked_sub(directory.size())
+            .ok_or_else(|| ReadError::invalid(directory.nid(), "directories lie upon each other"))?;
+        self.stack.push(self.image.entries(directory)?);
+        Ok(())
+    }
+
+    /// Ends the directory on top of the stack.
+    fn leave(&mut self) -> Result<(), ReadError> {
+        let Some(done) = self.stack.pop() else { return Ok(()) };
+        let nid = done.directory();
+        let parent = self.stack.last().map_or(nid, Entries::directory);
+        if done.dot.is_some_and(|dot| dot != nid) || done.dot_dot.is_some_and(|dot_dot| dot_dot != parent) {
+            return Err(ReadError::invalid(nid, "its `.` or `..` name another directory"));
+        }
+        self.path.pop();
+        Ok(())
+    }
+}
+
+impl<S: ReadAt> Iterator for Walk<'_, S> {
+    type Item = Result<WalkEntry, WalkError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.state == State::Done {
+            return None;
+        }
+        let next = self.advance().map_err(|source| WalkError { path: self.path.clone(), source }).transpose();
+        if matches!(next, Some(Err(_)) | None) {
+            self.state = State::Done;
+        }
+        next
+    }
+}

@@ -1,0 +1,210 @@
+//! VMDK descriptors: text that joins files to one virtual disk.
+//!
+//! A descriptor of the type `twoGbMaxExtentFlat` lists extents, which are pieces of raw files of whole sectors, and the
+//! disk is one behind the other. (VMware, "Virtual Disk Format 1.1".) What it says is all there is: nothing is checked
+//! against the files.
+//!
+//! The same extents give the same text.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// The size of a sector in bytes.
+pub const SECTOR: u64 = 512;
+
+/// The most sectors in one extent: 2047 MiB, as VMware splits them. More would not fit in 31 bits of bytes.
+const MAX_EXTENT: u64 = 2047 * 1024 * 2;
+
+/// Heads and sectors of the geometry, which nothing but the sum of the disk depends on.
+const HEADS: u64 = 16;
+const SECTORS_PER_TRACK: u64 = 63;
+
+/// The content ID that says that a disk has no parent. No disk has it itself.
+const NO_PARENT: u32 = u32::MAX;
+
+/// A file that becomes part of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent<'a> {
+    /// Where it is: an absolute path in UTF-8 without quotes and control characters.
+    pub path: &'a Path,
+    /// How long it is in bytes: a multiple of 512.
+    pub length: u64,
+}
+
+/// In what the place of an extent within its file is counted. It differs only for files of more than 2 GiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetUnit {
+    /// Sectors, as the specification says, and QEMU and VMware read it.
+    Sectors,
+    /// Bytes, as microsandbox 0.7 writes and its virtual machine reads it.
+    Bytes,
+}
+
+/// Why there is no descriptor.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VmdkError {
+    /// A path that is relative, not UTF-8, or contains characters that a descriptor cannot hold.
+    #[error(
+        "`{0}` cannot stand in a VMDK descriptor: it takes absolute paths in UTF-8 without quotes and control characters"
+    )]
+    Path(String),
+
+    /// A length that is zero or no multiple of the sector.
+    #[error("`{path}` has {length} bytes, which is no whole number of sectors of {SECTOR} bytes")]
+    Length {
+        /// The file.
+        path: String,
+        /// Its length.
+        length: u64,
+    },
+
+    /// There is nothing to join.
+    #[error("a disk needs at least one extent")]
+    Empty,
+
+    /// All extents together have more bytes than 64 bits count.
+    #[error("the disk is too large")]
+    TooLarge,
+}
+
+/// The descriptor of the disk that consists of `extents` in their order.
+///
+/// ```
+/// use std::path::Path;
+/// use larder_erofs::vmdk::{Extent, OffsetUnit, descriptor};
+///
+/// let extents = [
+///     Extent { path: Path::new("/cache/fsmeta.erofs"), length: 8192 },
+///     Extent { path: Path::new("/cache/layer.erofs"), length: 4096 },
+/// ];
+/// let text = descriptor(&extents, OffsetUnit::Sectors)?;
+/// assert!(text.contains("RW 16 FLAT \"/cache/fsmeta.erofs\" 0\nRW 8 FLAT \"/cache/layer.erofs\" 0\n"));
+/// # Ok::<(), larder_erofs::vmdk::VmdkError>(())
+/// ```
+///
+/// # Errors
+///
+/// A [`VmdkError`] for a path or length that a descriptor cannot hold.
+pub fn descriptor(extents: &[Extent<'_>], unit: OffsetUnit) -> Result<String, VmdkError> {
+    if extents.is_empty() {
+        return Err(VmdkError::Empty);
+    }
+    let mut lines = String::new();
+    let mut total = 0u64;
+    for extent in extents {
+        let path = checked_path(extent.path)?;
+        let sectors = extent.length / SECTOR;
+        if sectors == 0 || extent.length % SECTOR != 0 {
+            return Err(VmdkError::Length { path: path.to_owned(), length: extent.length });
+        }
+        total = total.checked_add(sectors).ok_or(VmdkError::TooLarge)?;
+        let mut done = 0;
+        while done < sectors {
+            let count = (sectors - done).min(MAX_EXTENT);
+            let offset = match unit {
+                OffsetUnit::Sectors => done,
+                OffsetUnit::Bytes => done * SECTOR,
+            };
+            let _ = writeln!(lines, "RW {count} FLAT \"{path}\" {offset}");
+            done += count;
+        }
+    }
+    let id = match crc32c::crc32c(lines.as_bytes()) {
+        NO_PARENT => NO_PARENT - 1,
+        id => id,
+    };
+    let cylinders = total.div_ceil(HEADS * SECTORS_PER_TRACK);
+    Ok(format!(
+        "# Disk DescriptorFile\n\
+         version=1\n\
+         CID={id:08x}\n\
+         parentCID={NO_PARENT:08x}\n\
+         createType=\"twoGbMaxExtentFlat\"\n\
+         \n\
+         # Extent description\n\
+         {lines}\n\
+         # The Disk Data Base\n\
+         #DDB\n\
+         ddb.virtualHWVersion = \"4\"\n\
+         ddb.geometry.cylinders = \"{cylinders}\"\n\
+         ddb.geometry.heads = \"{HEADS}\"\n\
+         ddb.geometry.sectors = \"{SECTORS_PER_TRACK}\"\n\
+         ddb.adapterType = \"ide\"\n"
+    ))
+}
+
+fn checked_path(path: &Path) -> Result<&str, VmdkError> {
+    path.to_str()
+        .filter(|text| path.is_absolute() && !text.contains(|char: char| char == '"' || char.is_control()))
+        .ok_or_else(|| VmdkError::Path(crate::path::shown(path.as_os_str().as_encoded_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(path: &str, length: u64) -> Result<String, VmdkError> {
+        descriptor(&[Extent { path: Path::new(path), length }], OffsetUnit::Sectors)
+    }
+
+    /// A descriptor is what VMware's format asks for, and each file its extents in their order.
+    #[test]
+    fn a_descriptor() {
+        let extents = [
+            Extent { path: Path::new("/home/a/.microsandbox/cache/fsmeta/sha256_1.erofs"), length: 12288 },
+            Extent { path: Path::new("/home/a/.microsandbox/cache/layers/sha256_2.erofs"), length: 5 << 30 },
+        ];
+        insta::assert_snapshot!(descriptor(&extents, OffsetUnit::Bytes).unwrap(), @r#"
+        # Disk DescriptorFile
+        version=1
+        CID=c74fbab3
+        parentCID=ffffffff
+        createType="twoGbMaxExtentFlat"
+
+        # Extent description
+        RW 24 FLAT "/home/a/.microsandbox/cache/fsmeta/sha256_1.erofs" 0
+        RW 4192256 FLAT "/home/a/.microsandbox/cache/layers/sha256_2.erofs" 0
+        RW 4192256 FLAT "/home/a/.microsandbox/cache/layers/sha256_2.erofs" 2146435072
+        RW 2101248 FLAT "/home/a/.microsandbox/cache/layers/sha256_2.erofs" 4292870144
+
+        # The Disk Data Base
+        #DDB
+        ddb.virtualHWVersion = "4"
+        ddb.geometry.cylinders = "10403"
+        ddb.geometry.heads = "16"
+        ddb.geometry.sectors = "63"
+        ddb.adapterType = "ide"
+        "#);
+    }
+
+    /// The place within a large file is counted in the unit that was asked for, and nothing is lost or doubled.
+    #[test]
+    fn large_files_are_split() {
+        for (unit, size) in [(OffsetUnit::Sectors, 1), (OffsetUnit::Bytes, SECTOR)] {
+            let extent = Extent { path: Path::new("/a b"), length: 7 << 30 };
+            let text = descriptor(&[extent], unit).unwrap();
+            let mut next = 0;
+            for line in text.lines().filter_map(|line| line.strip_prefix("RW ")) {
+                let (count, rest) = line.split_once(" FLAT \"/a b\" ").unwrap();
+                let (count, offset): (u64, u64) = (count.parse().unwrap(), rest.parse().unwrap());
+                assert_eq!(offset, next * size);
+                assert!(count * SECTOR < 1 << 31);
+                next += count;
+            }
+            assert_eq!(next, (7 << 30) / SECTOR);
+        }
+    }
+
+    /// What a line of the descriptor could not hold, or would mean something else in it, is refused.
+    #[test]
+    fn what_cannot_be_written_is_refused() {
+        for path in ["relative", "", "/a\"b", "/a\nRW 1 FLAT \"/etc/shadow\" 0", "/a\tb"] {
+            assert!(matches!(one(path, 512), Err(VmdkError::Path(_))), "{path}");
+        }
+        for length in [0, 511, 513] {
+            assert!(matches!(one("/a", length), Err(VmdkError::Length { .. })), "{length}");
+        }
+        assert_eq!(descriptor(&[], OffsetUnit::Sectors), Err(VmdkError::Empty));
+    }
+}

@@ -1,0 +1,376 @@
+//! Writing an image as its entries come, in memory that grows with their number and not with their size.
+//!
+//! [`ImageWriter`] takes entries in any order that names a directory's parents implicitly or before it, as tar does.
+//! File data goes to the sink at once: block-aligned, one file behind the other, from the second block on. Everything
+//! else is kept and follows when the writer is finished:
+//!
+//! ```text
+//! block 0           zeros until the end, then the superblock, whose checksum makes the image valid
+//! 1…                data of regular files, in the order in which they came
+//!                   blocks of directories and of symlinks that do not fit behind their inode
+//!                   shared extended attributes
+//!                   inodes, breadth first from the root: what a directory holds lies together
+//! ```
+//!
+//! **After a crash** there is no superblock, so that a file cut off anywhere is no image: the magic is written last.
+//! Order towards the disk is the caller's: it syncs the sink and renames it to where it is looked for.
+//!
+//! **The same entries give the same bytes.** No clock, no random number, no hash order goes into an image. What may
+//! differ is the order of entries: it is the order of their data.
+//!
+//! **What is given up**: data of a file that a later entry replaces stays in the image, without a name.
+
+pub(crate) mod emit;
+pub(crate) mod layout;
+pub(crate) mod sink;
+pub(crate) mod tree;
+
+use std::fmt;
+use std::io::{self, Read, Seek, Write};
+
+use crate::format::{BLOCK, BlockAddr};
+use crate::metadata::{DeviceNumber, Metadata};
+use crate::path::EntryPath;
+use sink::{CopyError, Sink};
+use tree::{Content, Directory, Extent, Node, NodeId, Tree};
+
+/// The longest target of a symbolic link that Linux follows.
+pub const MAX_SYMLINK: usize = 4095;
+
+/// Which of its ways to write metadata down an image uses. All are read by Linux since 5.4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Encoding {
+    /// Extended inodes only, and all extended attributes beside their inode: what simple readers understand. That of
+    /// microsandbox 0.7 is one, and takes a compact inode for an extended one.
+    #[default]
+    Simple,
+    /// Compact inodes where they lose nothing, and extended attributes that repeat stored once. The time of compact
+    /// inodes is the one that most of them have.
+    Dense,
+}
+
+/// How an image is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// How metadata is written down.
+    pub encoding: Encoding,
+    /// Identifies the image. Derived from what the image is made of, or zero: a random one would make two images of
+    /// one input.
+    pub uuid: [u8; 16],
+}
+
+/// An entry, beside its path and metadata.
+pub enum Entry<'a> {
+    /// A directory. Where there is one already, it gets the metadata and keeps what it holds.
+    Directory,
+    /// A regular file with the first `size` bytes of `data`.
+    File {
+        /// The size in bytes.
+        size: u64,
+        /// Where the content comes from. What it has beyond `size` is not read.
+        data: &'a mut dyn Read,
+    },
+    /// A symbolic link to this target, which is not interpreted.
+    Symlink(&'a [u8]),
+    /// A character device. With [`DeviceNumber::ZERO`] it is an overlayfs whiteout.
+    CharDevice(DeviceNumber),
+    /// A block device.
+    BlockDevice(DeviceNumber),
+    /// A named pipe.
+    Fifo,
+    /// A Unix socket.
+    Socket,
+}
+
+impl fmt::Debug for Entry<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory => f.write_str("Directory"),
+            Self::File { size, .. } => f.debug_struct("File").field("size", size).finish_non_exhaustive(),
+            Self::Symlink(target) => write!(f, "Symlink({})", target.escape_ascii()),
+            Self::CharDevice(number) => f.debug_tuple("CharDevice").field(number).finish(),
+            Self::BlockDevice(number) => f.debug_tuple("BlockDevice").field(number).finish(),
+            Self::Fifo => f.write_str("Fifo"),
+            Self::Socket => f.write_str("Socket"),
+        }
+    }
+}
+
+/// What an entry did to the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Added {
+    /// Nothing had that name.
+    New,
+    /// It gave its metadata to a directory that was there, or was implied by what it holds.
+    Updated,
+    /// What had that name is gone, with all that it held if it was a directory.
+    Replaced,
+}
+
+/// An image that is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Its length in blocks of 4096 bytes.
+    pub blocks: u32,
+    /// How many inodes it has.
+    pub inodes: u64,
+}
+
+impl Summary {
+    /// The length in bytes, a multiple of 4096.
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.blocks) * BLOCK
+    }
+}
+
+/// Why an entry was not added, or an image not written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The sink failed.
+    #[error("the image cannot be written")]
+    Write(#[source] io::Error),
+
+    /// The data of a file could not be read.
+    #[error("the data of `{path}` cannot be read")]
+    Data {
+        /// The file.
+        path: EntryPath,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+
+    /// The data of a file ended before its size.
+    #[error("the data of `{path}` ends after {found} of {expected} bytes")]
+    ShortData {
+        /// The file.
+        path: EntryPath,
+        /// Its size.
+        expected: u64,
+        /// How much there was.
+        found: u64,
+    },
+
+    /// A component of the path is something else than a directory. Symbolic links are not followed.
+    #[error("`{path}` cannot be made: `{obstacle}` is not a directory")]
+    NotADirectory {
+        /// The entry.
+        path: EntryPath,
+        /// What is in its way.
+        obstacle: EntryPath,
+    },
+
+    /// The root can only be a directory.
+    #[error("the root of an image can only be a directory")]
+    RootIsADirectory,
+
+    /// The target of a hard link was not there before it.
+    #[error("`{path}` is a hard link to `{target}`, which is not there")]
+    MissingTarget {
+        /// The link.
+        path: EntryPath,
+        /// Its target.
+        target: EntryPath,
+    },
+
+    /// The target of a hard link is a directory.
+    #[error("`{path}` is a hard link to `{target}`, which is a directory")]
+    LinkToDirectory {
+        /// The link.
+        path: EntryPath,
+        /// Its target.
+        target: EntryPath,
+    },
+
+    /// The target of a symbolic link is empty, longer than [`MAX_SYMLINK`] bytes, or contains a NUL.
+    #[error("`{0}` is a symbolic link whose target is not 1 to {MAX_SYMLINK} bytes without NUL")]
+    SymlinkTarget(EntryPath),
+
+    /// There are more blocks than the format can count: 16 TiB.
+    #[error("the image is larger than 16 TiB")]
+    TooLarge,
+
+    /// An earlier failure left the image in a state that cannot be continued.
+    #[error("the image is incomplete because of an earlier failure")]
+    Spoilt,
+}
+
+/// Writes an image to a sink. See the [module](self) for how it is laid out.
+///
+/// An error that concerns only names, like [`WriteError::MissingTarget`], leaves the image as it was, and other entries
+/// may follow. After one of the sink or of file data every call fails with [`WriteError::Spoilt`].
+///
+/// ```
+/// use std::io::Cursor;
+/// use larder_erofs::{EntryPath, Metadata, Permissions, Timestamp, Xattrs};
+/// use larder_erofs::writer::{Entry, ImageWriter, Options};
+///
+/// let metadata = Metadata {
+///     permissions: Permissions::from_mode(0o644),
+///     uid: 1000,
+///     gid: 1000,
+///     mtime: Timestamp::EPOCH,
+///     xattrs: Xattrs::new(),
+/// };
+/// let mut image = ImageWriter::new(Cursor::new(Vec::new()), Options::default())?;
+/// let entry = Entry::File { size: 6, data: &mut &b"hello\n"[..] };
+/// image.add(&EntryPath::parse(b"greeting")?, metadata, entry)?;
+/// let (image, summary) = image.finish()?;
+/// assert_eq!(image.into_inner().len() as u64, summary.bytes());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct ImageWriter<W> {
+    sink: Sink<W>,
+    tree: Tree,
+    options: Options,
+    spoilt: bool,
+}
+
+impl<W: Write + Seek> ImageWriter<W> {
+    /// Begins an image at the beginning of `sink`, which is empty. Writes go there in pieces of 256 KiB.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Write`] if the sink fails.
+    pub fn new(sink: W, options: Options) -> Result<Self, WriteError> {
+        let sink = Sink::new(sink, 1).map_err(WriteError::Write)?;
+        Ok(Self { sink, tree: Tree::new(), options, spoilt: false })
+    }
+
+    /// Adds an entry. Directories above it that are missing are made with mode 0755, owner 0:0 and the time 0, and are
+    /// marked as implied. What has its name already is replaced, but for a directory by a directory.
+    ///
+    /// # Errors
+    ///
+    /// A [`WriteError`] that names the path.
+    pub fn add(
+        &mut self,
+        path: &EntryPath,
+        metadata: Metadata,
+        entry: Entry<'_>,
+    ) -> Result<Added, WriteError> {
+        self.check()?;
+        if let Entry::Directory = entry {
+            return self.add_directory(path, metadata);
+        }
+        check_entry(path, &entry)?;
+        let (parent, name) = self.tree.place(path)?;
+        let content = match entry {
+            Entry::File { size, data } => Content::File(self.copy(path, size, data)?),
+            Entry::Symlink(target) => Content::Symlink(target.into()),
+            Entry::CharDevice(number) => Content::CharDevice(number),
+            Entry::BlockDevice(number) => Content::BlockDevice(number),
+            Entry::Fifo => Content::Fifo,
+            Entry::Socket => Content::Socket,
+            Entry::Directory => Content::Directory(Directory::default()),
+        };
+        Ok(self.put(parent, name, Node { metadata, content }))
+    }
+
+    /// Gives another name to what `target` names, with its metadata.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::MissingTarget`] or [`WriteError::LinkToDirectory`], or another that names the path.
+    pub fn hard_link(&mut self, path: &EntryPath, target: &EntryPath) -> Result<Added, WriteError> {
+        self.check()?;
+        let id = self.link_target(path, target)?;
+        let (parent, name) = self.tree.place(path)?;
+        let added = self.seen(parent, name);
+        self.tree.link(parent, name, id);
+        Ok(added)
+    }
+
+    /// Writes all that is not yet written, and the superblock last. Gives the sink back, which is not yet synced.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Write`], [`WriteError::TooLarge`], or [`WriteError::Spoilt`] after an earlier failure.
+    pub fn finish(self) -> Result<(W, Summary), WriteError> {
+        self.check()?;
+        let plan = layout::Plan::new(&self.tree, self.sink.position(), self.options.encoding, 0)?;
+        emit::finish(self.sink, &self.tree, &plan, self.options, &[])
+    }
+
+    pub(crate) fn tree_mut(&mut self) -> &mut Tree {
+        &mut self.tree
+    }
+
+    /// What a hard link would link to.
+    pub(crate) fn link_target(&self, path: &EntryPath, target: &EntryPath) -> Result<NodeId, WriteError> {
+        let missing = || WriteError::MissingTarget { path: path.clone(), target: target.clone() };
+        let id = self.tree.find(target).ok_or_else(missing)?;
+        if self.tree.directory(id).is_some() {
+            return Err(WriteError::LinkToDirectory { path: path.clone(), target: target.clone() });
+        }
+        Ok(id)
+    }
+
+    fn check(&self) -> Result<(), WriteError> {
+        if self.spoilt { Err(WriteError::Spoilt) } else { Ok(()) }
+    }
+
+    fn add_directory(&mut self, path: &EntryPath, metadata: Metadata) -> Result<Added, WriteError> {
+        if let Some(id) = self.tree.find(path)
+            && let Some(directory) = self.tree.directory_mut(id)
+        {
+            directory.implied = false;
+            self.tree.get_mut(id).metadata = metadata;
+            return Ok(Added::Updated);
+        }
+        let (parent, name) = self.tree.place(path)?;
+        Ok(self.put(parent, name, Node { metadata, content: Content::Directory(Directory::default()) }))
+    }
+
+    fn put(&mut self, parent: NodeId, name: &[u8], node: Node) -> Added {
+        let added = self.seen(parent, name);
+        let id = self.tree.push(node);
+        self.tree.link(parent, name, id);
+        added
+    }
+
+    fn seen(&self, parent: NodeId, name: &[u8]) -> Added {
+        if self.tree.child(parent, name).is_some() { Added::Replaced } else { Added::New }
+    }
+
+    /// Appends the data of a file, up to a whole block.
+    fn copy(&mut self, path: &EntryPath, size: u64, data: &mut dyn Read) -> Result<Extent, WriteError> {
+        if size == 0 {
+            return Ok(Extent { device: 0, start: BlockAddr(0), size });
+        }
+        let start = self.sink.position() / BLOCK;
+        let end = start.checked_add(size.div_ceil(BLOCK));
+        let start = match (u32::try_from(start), end) {
+            (Ok(start), Some(end)) if end < u64::from(u32::MAX) => BlockAddr(start),
+            _ => return Err(WriteError::TooLarge),
+        };
+        self.spoilt = true;
+        self.sink.copy(data, size).map_err(|error| match error {
+            CopyError::Read(source) => WriteError::Data { path: path.clone(), source },
+            CopyError::Short(found) => WriteError::ShortData { path: path.clone(), expected: size, found },
+            CopyError::Write(source) => WriteError::Write(source),
+        })?;
+        self.sink.pad_to_block().map_err(WriteError::Write)?;
+        self.spoilt = false;
+        Ok(Extent { device: 0, start, size })
+    }
+}
+
+/// What can be wrong with an entry whatever else there is.
+pub(crate) fn check_entry(path: &EntryPath, entry: &Entry<'_>) -> Result<(), WriteError> {
+    match entry {
+        Entry::Symlink(target) if target.is_empty() || target.len() > MAX_SYMLINK || target.contains(&0) => {
+            Err(WriteError::SymlinkTarget(path.clone()))
+        }
+        Entry::Directory => Ok(()),
+        _ if path.is_root() => Err(WriteError::RootIsADirectory),
+        _ => Ok(()),
+    }
+}
+
+impl<W> fmt::Debug for ImageWriter<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ImageWriter").field("nodes", &self.tree.len()).finish_non_exhaustive()
+    }
+}

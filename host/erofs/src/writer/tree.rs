@@ -1,0 +1,180 @@
+//! The tree of an image while it is being made: all metadata, no file data.
+
+use std::collections::BTreeMap;
+
+use super::WriteError;
+use crate::format::BlockAddr;
+use crate::metadata::{DeviceNumber, FileKind, Metadata};
+use crate::path::{EntryPath, Name};
+
+/// An inode of a [`Tree`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct NodeId(u32);
+
+impl NodeId {
+    pub(crate) const ROOT: Self = Self(0);
+
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) metadata: Metadata,
+    pub(crate) content: Content,
+}
+
+#[derive(Debug)]
+pub(crate) enum Content {
+    Directory(Directory),
+    File(Extent),
+    Symlink(Box<[u8]>),
+    CharDevice(DeviceNumber),
+    BlockDevice(DeviceNumber),
+    Fifo,
+    Socket,
+}
+
+impl Content {
+    pub(crate) fn kind(&self) -> FileKind {
+        match self {
+            Self::Directory(_) => FileKind::Directory,
+            Self::File(_) => FileKind::Regular,
+            Self::Symlink(_) => FileKind::Symlink,
+            Self::CharDevice(_) => FileKind::CharDevice,
+            Self::BlockDevice(_) => FileKind::BlockDevice,
+            Self::Fifo => FileKind::Fifo,
+            Self::Socket => FileKind::Socket,
+        }
+    }
+
+    /// Whether this stands for something that is not there.
+    pub(crate) fn is_whiteout(&self) -> bool {
+        matches!(self, Self::CharDevice(DeviceNumber::ZERO))
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    pub(crate) children: BTreeMap<Name, NodeId>,
+    /// Nobody described it; it is there because of what it holds.
+    pub(crate) implied: bool,
+}
+
+/// The data of a regular file, in consecutive blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// The device that holds it, counted from 1; 0 is the image itself.
+    pub(crate) device: u16,
+    pub(crate) start: BlockAddr,
+    pub(crate) size: u64,
+}
+
+/// A tree with a root directory. Nodes that nothing names any more stay in the arena and reach no image.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    nodes: Vec<Node>,
+}
+
+impl Tree {
+    /// A root that nobody described.
+    pub(crate) fn new() -> Self {
+        let mut tree = Self { nodes: Vec::new() };
+        tree.push(Node { metadata: Metadata::implied(), content: implied_directory() });
+        tree
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(crate) fn get(&self, id: NodeId) -> &Node {
+        &self.nodes[id.index()]
+    }
+
+    pub(crate) fn get_mut(&mut self, id: NodeId) -> &mut Node {
+        &mut self.nodes[id.index()]
+    }
+
+    pub(crate) fn directory(&self, id: NodeId) -> Option<&Directory> {
+        match &self.get(id).content {
+            Content::Directory(directory) => Some(directory),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn directory_mut(&mut self, id: NodeId) -> Option<&mut Directory> {
+        match &mut self.get_mut(id).content {
+            Content::Directory(directory) => Some(directory),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn child(&self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
+        self.directory(parent)?.children.get(name).copied()
+    }
+
+    /// What `path` names; symbolic links are not followed.
+    pub(crate) fn find(&self, path: &EntryPath) -> Option<NodeId> {
+        path.components().try_fold(NodeId::ROOT, |id, name| self.child(id, name))
+    }
+
+    /// Adds a node that has no name yet.
+    pub(crate) fn push(&mut self, node: Node) -> NodeId {
+        // A tree of 4 billion nodes does not fit in memory.
+        let id = NodeId(self.nodes.len() as u32);
+        self.nodes.push(node);
+        id
+    }
+
+    /// Gives `name` in the directory `parent` to `child`.
+    pub(crate) fn link(&mut self, parent: NodeId, name: &[u8], child: NodeId) {
+        if let Some(directory) = self.directory_mut(parent) {
+            directory.children.insert(Name::of_component(name), child);
+        }
+    }
+
+    pub(crate) fn unlink(&mut self, parent: NodeId, name: &[u8]) {
+        if let Some(directory) = self.directory_mut(parent) {
+            directory.children.remove(name);
+        }
+    }
+
+    /// The directory that holds `path`, made with its parents where it is missing, and the last component.
+    pub(crate) fn place<'p>(&mut self, path: &'p EntryPath) -> Result<(NodeId, &'p [u8]), WriteError> {
+        let name = path.file_name().ok_or(WriteError::RootIsADirectory)?;
+        let mut parent = NodeId::ROOT;
+        let mut components = path.components();
+        components.next_back();
+        for component in components {
+            parent = match self.child(parent, component) {
+                Some(child) if self.directory(child).is_some() => child,
+                Some(_) => return Err(self.not_a_directory(path)),
+                None => {
+                    let child =
+                        self.push(Node { metadata: Metadata::implied(), content: implied_directory() });
+                    self.link(parent, component, child);
+                    child
+                }
+            };
+        }
+        Ok((parent, name))
+    }
+
+    /// Names the first component of `path` that is in the way.
+    fn not_a_directory(&self, path: &EntryPath) -> WriteError {
+        let mut obstacle = path.clone();
+        while let Some(parent) = obstacle.parent() {
+            obstacle = parent;
+            if self.find(&obstacle).is_some() {
+                break;
+            }
+        }
+        WriteError::NotADirectory { path: path.clone(), obstacle }
+    }
+}
+
+fn implied_directory() -> Content {
+    Content::Directory(Directory { implied: true, ..Directory::default() })
+}
