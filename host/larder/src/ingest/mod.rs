@@ -1,0 +1,3 @@
+//! Images in and out of a cache.
+
+mod save;
