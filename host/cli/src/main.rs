@@ -13,6 +13,7 @@ mod console;
 mod exit;
 mod input;
 mod logging;
+mod progress;
 mod render;
 
 use std::process::ExitCode;
