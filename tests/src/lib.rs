@@ -1,5 +1,6 @@
 //! What the whole-system tests share: homes to work on, and policies to run on them.
 
+pub mod archive;
 mod build;
 mod component;
 mod guest;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use chrono::{DateTime, Utc};
 use clap::{CommandFactory as _, Parser};
 use larder::LocalBackend;
+use larder::backend::LocalBackendBuilder;
 
 use crate::commands::Command;
 use crate::console::{Console, Format, Verbosity};
@@ -78,7 +79,15 @@ pub(crate) struct Context {
 impl Context {
     /// The home, which has to exist.
     pub(crate) async fn open(&self) -> Result<LocalBackend, Failure> {
-        let mut builder = LocalBackend::builder().existing();
+        self.build(LocalBackend::builder().existing()).await
+    }
+
+    /// The home, made where there is none.
+    pub(crate) async fn open_or_make(&self) -> Result<LocalBackend, Failure> {
+        self.build(LocalBackend::builder()).await
+    }
+
+    async fn build(&self, mut builder: LocalBackendBuilder) -> Result<LocalBackend, Failure> {
         if let Some(home) = &self.home {
             builder = builder.home(home);
         }

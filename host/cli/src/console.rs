@@ -120,6 +120,18 @@ impl Console {
         }
     }
 
+    /// Something that happened, for programs.
+    pub(crate) fn event(&self, event: &impl Serialize) {
+        if self.is_json() && self.verbosity >= Verbosity::Normal {
+            self.say(&json!({ "progress": event }).to_string());
+        }
+    }
+
+    /// Whether progress can be drawn, and whether anybody would see it.
+    pub(crate) fn can_draw(&self) -> bool {
+        self.verbosity >= Verbosity::Normal && !self.is_json() && io::stderr().is_terminal()
+    }
+
     /// Something that went wrong, what caused it, and what can be done about it.
     pub(crate) fn failure(&self, failure: &Failure) {
         let mut messages = failure.messages();

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use larder::MicrosandboxError;
 use larder::backend::HomeProblem;
+use larder::ingest::IngestProblem;
 use larder::policy::PolicyError;
 use larder_kit::KitError;
 
@@ -169,6 +170,7 @@ fn classify(error: &MicrosandboxError) -> Class {
             "invalid-plan",
             Some("make a plan with `larder prune --plan FILE`, and apply it as it was written"),
         ),
+        E::Ingest(error) => classify_ingest(error.problem()),
         E::Policy(error) => classify_policy(error),
         E::Interrupted(_) => (Status::Failed, "interrupted", None),
         // The library may learn to fail in ways that this program does not know yet.
@@ -191,6 +193,26 @@ fn home_kind(problem: &HomeProblem) -> &'static str {
         P::Older { .. } => "home-older",
         P::Downgrading(_) | P::Installing(_) => "home-busy",
         _ => "home-unknown",
+    }
+}
+
+fn classify_ingest(problem: &IngestProblem) -> Class {
+    use IngestProblem as P;
+    match problem {
+        P::Unnamed(_) => (Status::Usage, "image-unnamed", None),
+        P::Ambiguous(_) => {
+            (Status::Usage, "image-ambiguous", Some("load them with their own names, without `--tag`"))
+        }
+        P::Name(_) => (Status::Usage, "invalid-reference", None),
+        P::Platform { .. } => (Status::Failed, "wrong-platform", None),
+        P::Limit { .. } => (Status::Failed, "image-limit", None),
+        P::WrongDigest { .. } | P::WrongSize { .. } => (Status::Failed, "image-digest", None),
+        P::DiskFull => {
+            (Status::Failed, "disk-full", Some("make room with `larder prune`; nothing was changed"))
+        }
+        P::Read(_) | P::Write(_) => (Status::Failed, "io", None),
+        P::Cancelled => (Status::Failed, "interrupted", None),
+        _ => (Status::Failed, "image-invalid", None),
     }
 }
 

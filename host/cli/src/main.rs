@@ -19,6 +19,7 @@ mod input;
 mod logging;
 mod output;
 mod places;
+mod progress;
 mod render;
 mod scenario;
 

@@ -72,6 +72,10 @@ pub enum MicrosandboxError {
     #[error("the plan cannot be used: {0}")]
     InvalidPlan(String),
 
+    /// An image could not be taken in. Boxed, since it says much.
+    #[error(transparent)]
+    Ingest(Box<crate::ingest::IngestError>),
+
     /// The policy could not be loaded, or its run ended without a plan.
     #[error(transparent)]
     Policy(#[from] crate::policy::PolicyError),
@@ -79,6 +83,12 @@ pub enum MicrosandboxError {
     /// A task of this library ended without an answer: a bug, or a runtime that is shutting down.
     #[error("the operation was cut short: {0}")]
     Interrupted(String),
+}
+
+impl From<crate::ingest::IngestError> for MicrosandboxError {
+    fn from(error: crate::ingest::IngestError) -> Self {
+        Self::Ingest(Box::new(error))
+    }
 }
 
 impl MicrosandboxError {
@@ -113,6 +123,8 @@ pub enum Operation {
     ImageRemove,
     /// `Image::prune`.
     ImagePrune,
+    /// `Image::load`.
+    ImageLoad,
 }
 
 impl Operation {
@@ -124,6 +136,7 @@ impl Operation {
             Self::ImageInspect => "Image::inspect",
             Self::ImageRemove => "Image::remove",
             Self::ImagePrune => "Image::prune",
+            Self::ImageLoad => "Image::load",
         }
     }
 }

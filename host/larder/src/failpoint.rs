@@ -14,7 +14,7 @@ pub(crate) use failpoint;
 #[cfg(feature = "failpoints")]
 static ARMED: std::sync::Mutex<Option<(String, u32)>> = std::sync::Mutex::new(None);
 
-/// Every point that there is, in the order in which a removal reaches them.
+/// Every point that a removal reaches, in their order.
 #[cfg(feature = "failpoints")]
 pub const NAMES: [&str; 8] = [
     "removal.claimed",
@@ -25,6 +25,17 @@ pub const NAMES: [&str; 8] = [
     "removal.released",
     "removal.synced",
     "removal.forgotten",
+];
+
+/// Every point that taking images in reaches, in their order.
+#[cfg(feature = "failpoints")]
+pub const INGEST_NAMES: [&str; 6] = [
+    "ingest.written",
+    "ingest.synced",
+    "ingest.renamed",
+    "ingest.described",
+    "ingest.inserted",
+    "ingest.committed",
 ];
 
 /// Ends the process without any cleaning up when the point is reached for the `nth` time, counted from 1.

@@ -2,6 +2,7 @@
 //!
 //! - [`image`]: the image API, [`Image`] and the records it returns, with microsandbox's names and meaning
 //! - [`backend`]: which cache that API works on: [`LocalBackend`], a home of this machine
+//! - [`ingest`]: images in and out, archives and registries
 //! - [`state`]: one state of the cache as a decision sees it, and what images cost
 //! - [`policy`]: policies, what they may do, the plans they make and what became of those
 //! - [`maintenance`]: pins, verification, and everything else that an operator asks of a home
@@ -25,6 +26,7 @@ pub mod failpoint;
 #[cfg(not(feature = "failpoints"))]
 mod failpoint;
 pub mod image;
+pub mod ingest;
 pub mod maintenance;
 pub mod pattern;
 pub mod policy;

@@ -149,7 +149,12 @@ pub struct DigestError(String);
 impl Digest {
     /// The digest of some bytes.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(format!("sha256:{}", hex(&Sha256::digest(bytes))))
+        Self::of_hash(&Sha256::digest(bytes))
+    }
+
+    /// The digest of bytes with this SHA-256.
+    pub(crate) fn of_hash(hash: &[u8]) -> Self {
+        Self(format!("sha256:{}", hex(hash)))
     }
 
     /// The whole text, such as `sha256:…`.

@@ -1,6 +1,6 @@
 //! Does one thing to a home and ends without any cleaning up at a named point, for the tests of recovery.
 //!
-//! `larder-crash HOME remove|force|prune REFERENCE FAILPOINT NTH`
+//! `larder-crash HOME remove|force|prune|load REFERENCE|ARCHIVE FAILPOINT NTH`
 
 use larder::{Image, LocalBackend};
 
@@ -16,6 +16,7 @@ fn main() {
             "remove" => Image::remove_local(&local, reference, false).await.expect("removed"),
             "force" => Image::remove_local(&local, reference, true).await.expect("removed"),
             "prune" => drop(Image::prune_local(&local).await.expect("pruned")),
+            "load" => drop(Image::load_local(&local, reference.as_ref(), Vec::new()).await.expect("loaded")),
             other => panic!("no operation `{other}`"),
         }
     });

@@ -8,6 +8,7 @@ mod explain;
 mod generate;
 mod history;
 mod inspect;
+mod load;
 mod ls;
 mod pin;
 mod policy;
@@ -27,6 +28,7 @@ pub(crate) enum Command {
     Rm(rm::Rm),
     Pin(pin::Pin),
     Unpin(pin::Unpin),
+    Load(load::Load),
     Verify(verify::Verify),
     Prune(prune::Prune),
     Apply(apply::Apply),
@@ -46,6 +48,7 @@ impl Command {
             Self::Rm(command) => command.run(context).await,
             Self::Pin(command) => command.run(context).await,
             Self::Unpin(command) => command.run(context).await,
+            Self::Load(command) => command.run(context).await,
             Self::Verify(command) => command.run(context).await,
             Self::Prune(command) => command.run(context).await,
             Self::Apply(command) => command.run(context).await,

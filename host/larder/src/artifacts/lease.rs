@@ -86,9 +86,7 @@ fn open_leases(room: &OwnedFd) -> io::Result<OwnedFd> {
 }
 
 fn try_exclusive(leases: &OwnedFd, name: &str) -> io::Result<Option<OwnedFd>> {
-    let lock = hex(&Sha256::digest(name.as_bytes())) + ".lock";
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = openat(leases, &lock, flags, Mode::from_raw_mode(0o600))?;
+    let file = open_lock(leases, &lock_name(name))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),
         Err(Errno::WOULDBLOCK) => Ok(None),
@@ -96,9 +94,48 @@ fn try_exclusive(leases: &OwnedFd, name: &str) -> io::Result<Option<OwnedFd>> {
     }
 }
 
+fn lock_name(entry: &str) -> String {
+    hex(&Sha256::digest(entry.as_bytes())) + ".lock"
+}
+
+fn open_lock(directory: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    openat(directory, name, flags, Mode::from_raw_mode(0o600)).map_err(Into::into)
+}
+
 /// How many leases may be held at once: half of the descriptors that this process may open, and no more than keep a
 /// transaction short.
 pub(crate) fn batch_size() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     usize::try_from(limit.unwrap_or(u64::MAX) / 2).unwrap_or(usize::MAX).clamp(16, 480)
+}
+
+/// A lock that is held until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    _file: OwnedFd,
+}
+
+/// Holds an entry that is about to be read or published. Whoever deletes it is waited for: that takes as long as a
+/// batch of a removal.
+pub(crate) fn hold(room: &OwnedFd, name: &str) -> io::Result<Held> {
+    let leases = open_leases(room)?;
+    lock(&leases, &lock_name(name), FlockOperation::LockShared)
+}
+
+/// Takes a lock beside the entries of a room for oneself, waiting for whoever has it: two do not make the same entry
+/// at once.
+pub(crate) fn lock_beside(room: &OwnedFd, lock_name: &str) -> io::Result<Held> {
+    lock(room, lock_name, FlockOperation::LockExclusive)
+}
+
+fn lock(directory: &OwnedFd, name: &str, operation: FlockOperation) -> io::Result<Held> {
+    let file = open_lock(directory, name)?;
+    loop {
+        match flock(&file, operation) {
+            Ok(()) => return Ok(Held { _file: file }),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }

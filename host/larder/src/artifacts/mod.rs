@@ -92,6 +92,11 @@ impl Entry {
         Self { room, name: [prefix, hex, suffix].concat() }
     }
 
+    /// The entry of a digest.
+    pub(crate) fn named(room: Room, digest: &Digest) -> Self {
+        Self::of(room, digest.hex())
+    }
+
     /// The entry of a digest as it stands in the index. A text that is no digest has none.
     pub(crate) fn of_digest(room: Room, digest: &str) -> Option<Self> {
         digest.parse::<Digest>().ok().map(|digest| Self::of(room, digest.hex()))

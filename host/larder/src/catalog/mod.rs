@@ -20,6 +20,7 @@
 pub(crate) mod change;
 pub(crate) mod history;
 pub(crate) mod pins;
+pub(crate) mod publish;
 pub(crate) mod read;
 mod reader;
 pub(crate) mod roots;

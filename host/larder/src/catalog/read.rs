@@ -107,6 +107,11 @@ fn find(connection: &Connection, reference: &str) -> MicrosandboxResult<(ImageHa
     in_any_spelling(reference, query)
 }
 
+/// The image of exactly this reference.
+pub(super) fn handle_of(connection: &Connection, reference: &str) -> rusqlite::Result<Option<ImageHandle>> {
+    connection.prepare_cached(&get_query())?.query_row([reference], handle).optional()
+}
+
 /// What `query` finds under a reference as it stands, or else in another spelling of the same.
 pub(crate) fn in_any_spelling<T>(
     reference: &str,

@@ -7,10 +7,13 @@ mod records;
 
 pub use records::{ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail, ImagePruneReport};
 
+use std::path::Path;
+
 use crate::artifacts::removal::{RemoveMode, prune_unused, remove_image};
 use crate::backend::{LocalBackend, default_backend};
 use crate::catalog::read;
 use crate::error::{MicrosandboxResult, Operation};
+use crate::ingest::ImageLoad;
 
 /// The images of the cache: a namespace.
 ///
@@ -133,5 +136,36 @@ impl Image {
     /// Where the home cannot be written. What was removed until then stays removed.
     pub async fn prune_local(local: &LocalBackend) -> MicrosandboxResult<ImagePruneReport> {
         prune_unused(local).await
+    }
+
+    /// Takes images into the cache of the default backend. See [`load_local`](Self::load_local).
+    ///
+    /// # Errors
+    /// As [`load_local`](Self::load_local), and [`Unsupported`](crate::MicrosandboxError::Unsupported) on a backend
+    /// that is not local.
+    pub async fn load(input: &Path, tags: Vec<String>) -> MicrosandboxResult<Vec<ImageHandle>> {
+        Self::load_local(default_backend().local_for(Operation::ImageLoad)?, input, tags).await
+    }
+
+    /// Takes in the images of a `docker save` archive or an OCI image layout: a directory, or a tar archive, plain or
+    /// compressed with gzip or zstd. Gives a record for each reference, in the order of the archive.
+    ///
+    /// Of an index, the image for this machine is taken. References are those of the archive, or `tags` in their place,
+    /// which only an archive with one image can have; they are stored in their normalized form, and name another image
+    /// than before where they were there already. An image of `docker save` has no manifest: one is made of its config
+    /// and layers, the same wherever it is loaded. Layers that the cache has are not converted again.
+    ///
+    /// [`ImageLoad`](crate::ingest::ImageLoad) has settings, and says what happens.
+    ///
+    /// # Errors
+    /// [`Ingest`](crate::MicrosandboxError::Ingest), which names archive, layer and entry, where it cannot be taken in;
+    /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference) for a tag that is none; and where the home
+    /// cannot be written. The cache is as it was then.
+    pub async fn load_local(
+        local: &LocalBackend,
+        input: &Path,
+        tags: Vec<String>,
+    ) -> MicrosandboxResult<Vec<ImageHandle>> {
+        tags.into_iter().fold(ImageLoad::new(input), ImageLoad::tag).run(local).await
     }
 }

@@ -1,0 +1,253 @@
+//! Putting images into the index.
+//!
+//! Everything of a call goes in with one transaction. What is there is brought up to date, never doubled: a manifest
+//! and a layer are known by their digests, a reference by its normalized text. A reference that stands in the index in
+//! other spellings, too, means the same image in all of them afterwards.
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde_json::json;
+
+use super::{read, time};
+use crate::image::ImageHandle;
+use crate::reference::{Digest, Reference};
+
+/// An image whose artifacts are all in place.
+#[derive(Debug)]
+pub(crate) struct NewImage {
+    pub(crate) references: Vec<Reference>,
+    pub(crate) manifest: Digest,
+    pub(crate) media_type: String,
+    pub(crate) config_digest: Digest,
+    pub(crate) os: String,
+    pub(crate) architecture: String,
+    pub(crate) variant: Option<String>,
+    pub(crate) env: Vec<String>,
+    pub(crate) cmd: Option<Vec<String>>,
+    pub(crate) entrypoint: Option<Vec<String>>,
+    pub(crate) working_dir: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) labels: std::collections::BTreeMap<String, String>,
+    pub(crate) stop_signal: Option<String>,
+    /// From bottom to top.
+    pub(crate) layers: Vec<NewLayer>,
+}
+
+/// A layer whose artifact is in place.
+#[derive(Debug)]
+pub(crate) struct NewLayer {
+    pub(crate) diff_id: Digest,
+    pub(crate) blob_digest: Digest,
+    pub(crate) media_type: String,
+    pub(crate) compressed_bytes: u64,
+    pub(crate) erofs_bytes: u64,
+}
+
+/// Where an image came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NewOrigin {
+    Archive,
+}
+
+impl NewOrigin {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Archive => "archive",
+        }
+    }
+}
+
+/// The layers that have a row, with the size of their artifact where that is known.
+pub(crate) fn layer_sizes<'a>(
+    connection: &Connection,
+    diff_ids: impl Iterator<Item = &'a Digest>,
+) -> rusqlite::Result<std::collections::HashMap<Digest, Option<u64>>> {
+    let mut statement =
+        connection.prepare_cached("SELECT erofs_size_bytes FROM main.layer WHERE diff_id = ?1")?;
+    let mut known = std::collections::HashMap::new();
+    for diff_id in diff_ids {
+        let size = statement.query_row([diff_id.as_str()], |row| row.get::<_, Option<i64>>(0)).optional()?;
+        if let Some(size) = size {
+            known.insert(diff_id.clone(), size.and_then(|size| u64::try_from(size).ok()));
+        }
+    }
+    Ok(known)
+}
+
+/// The manifests that have this layer, each with its layers from bottom to top.
+pub(crate) fn manifests_with_layer(
+    connection: &Connection,
+    diff_id: &Digest,
+) -> rusqlite::Result<Vec<(Digest, Vec<Digest>)>> {
+    let mut manifests = connection.prepare_cached(
+        "SELECT DISTINCT manifest.id, manifest.digest FROM main.layer
+           JOIN manifest_layer AS link ON link.layer_id = layer.id
+           JOIN main.manifest ON manifest.id = link.manifest_id
+          WHERE layer.diff_id = ?1",
+    )?;
+    let mut layers = connection.prepare_cached(
+        "SELECT layer.diff_id FROM manifest_layer AS link JOIN main.layer ON layer.id = link.layer_id
+          WHERE link.manifest_id = ?1 ORDER BY link.position",
+    )?;
+    let rows: Vec<(i64, String)> = manifests
+        .query_map([diff_id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut found = Vec::new();
+    for (id, digest) in rows {
+        let texts: Vec<String> =
+            layers.query_map([id], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        let parsed: Result<Vec<Digest>, _> = texts.iter().map(|text| text.parse()).collect();
+        if let (Ok(digest), Ok(parsed)) = (digest.parse(), parsed) {
+            found.push((digest, parsed));
+        }
+    }
+    Ok(found)
+}
+
+/// Puts images into the index, and gives what it says of their references, in their order.
+pub(crate) fn insert(
+    connection: &Connection,
+    images: &[NewImage],
+    origin: NewOrigin,
+    now: DateTime<Utc>,
+) -> rusqlite::Result<Vec<ImageHandle>> {
+    let now = time::format(now);
+    let mut handles = Vec::new();
+    for image in images {
+        let manifest = upsert_manifest(connection, image, &now)?;
+        replace_config(connection, manifest, image, &now)?;
+        replace_layers(connection, manifest, image, &now)?;
+        for reference in &image.references {
+            upsert_reference(connection, manifest, reference, origin, &now)?;
+            handles.extend(read::handle_of(connection, reference.as_str())?);
+        }
+    }
+    Ok(handles)
+}
+
+fn number(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+fn upsert_manifest(connection: &Connection, image: &NewImage, now: &str) -> rusqlite::Result<i64> {
+    let bytes = image.layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.compressed_bytes));
+    connection
+        .prepare_cached(
+            "INSERT INTO manifest (digest, media_type, config_digest, architecture, os, variant, layer_count,
+                                   total_size_bytes, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT (digest) DO UPDATE SET
+                 media_type = excluded.media_type, config_digest = excluded.config_digest,
+                 architecture = excluded.architecture, os = excluded.os, variant = excluded.variant,
+                 layer_count = excluded.layer_count, total_size_bytes = excluded.total_size_bytes
+             RETURNING id",
+        )?
+        .query_row(
+            params![
+                image.manifest.as_str(),
+                image.media_type,
+                image.config_digest.as_str(),
+                image.architecture,
+                image.os,
+                image.variant,
+                number(image.layers.len() as u64),
+                number(bytes),
+                now
+            ],
+            |row| row.get(0),
+        )
+}
+
+fn replace_config(
+    connection: &Connection,
+    manifest: i64,
+    image: &NewImage,
+    now: &str,
+) -> rusqlite::Result<()> {
+    let list = |list: &Option<Vec<String>>| list.as_ref().map(|list| json!(list).to_string());
+    connection.prepare_cached("DELETE FROM config WHERE manifest_id = ?1")?.execute([manifest])?;
+    connection
+        .prepare_cached(
+            "INSERT INTO config (manifest_id, digest, env, cmd, entrypoint, working_dir, user, labels, stop_signal,
+                                 created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            manifest,
+            image.config_digest.as_str(),
+            json!(image.env).to_string(),
+            list(&image.cmd),
+            list(&image.entrypoint),
+            image.working_dir,
+            image.user,
+            json!(image.labels).to_string(),
+            image.stop_signal,
+            now
+        ])?;
+    Ok(())
+}
+
+fn replace_layers(
+    connection: &Connection,
+    manifest: i64,
+    image: &NewImage,
+    now: &str,
+) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM manifest_layer WHERE manifest_id = ?1")?.execute([manifest])?;
+    let mut upsert = connection.prepare_cached(
+        "INSERT INTO layer (diff_id, blob_digest, media_type, compressed_size_bytes, erofs_size_bytes, created_at,
+                            last_used_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
+         ON CONFLICT (diff_id) DO UPDATE SET
+             blob_digest = excluded.blob_digest, media_type = excluded.media_type,
+             compressed_size_bytes = excluded.compressed_size_bytes,
+             erofs_size_bytes = excluded.erofs_size_bytes, last_used_at = excluded.last_used_at
+         RETURNING id",
+    )?;
+    let mut link = connection
+        .prepare_cached("INSERT INTO manifest_layer (manifest_id, layer_id, position) VALUES (?1, ?2, ?3)")?;
+    for (position, layer) in (0_i64..).zip(&image.layers) {
+        let id: i64 = upsert.query_row(
+            params![
+                layer.diff_id.as_str(),
+                layer.blob_digest.as_str(),
+                layer.media_type,
+                number(layer.compressed_bytes),
+                number(layer.erofs_bytes),
+                now
+            ],
+            |row| row.get(0),
+        )?;
+        link.execute([manifest, id, position])?;
+    }
+    Ok(())
+}
+
+fn upsert_reference(
+    connection: &Connection,
+    manifest: i64,
+    reference: &Reference,
+    origin: NewOrigin,
+    now: &str,
+) -> rusqlite::Result<()> {
+    let spellings = json!(reference.spellings()).to_string();
+    connection
+        .prepare_cached(
+            "UPDATE image_ref SET manifest_id = ?1, updated_at = ?2
+              WHERE reference IN (SELECT value FROM json_each(?3))",
+        )?
+        .execute(params![manifest, now, spellings])?;
+    connection
+        .prepare_cached(
+            "INSERT INTO image_ref (reference, manifest_id, created_at, updated_at) VALUES (?1, ?2, ?3, ?3)
+             ON CONFLICT (reference) DO NOTHING",
+        )?
+        .execute(params![reference.as_str(), manifest, now])?;
+    connection
+        .prepare_cached(
+            "INSERT INTO larder_origin (reference, origin, recorded_at) VALUES (?1, ?2, ?3)
+             ON CONFLICT (reference) DO UPDATE SET origin = excluded.origin, recorded_at = excluded.recorded_at",
+        )?
+        .execute(params![reference.as_str(), origin.as_str(), now])?;
+    Ok(())
+}

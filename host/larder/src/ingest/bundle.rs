@@ -1,0 +1,294 @@
+//! What images come in: a directory, or a tar archive in a file, compressed or not.
+//!
+//! Files are read from any place. In a plain tar archive one scan finds where each begins; a compressed archive, or one
+//! that comes through a pipe, is decompressed to a file without a name in `tmp/` first, which the kernel deletes
+//! whatever happens. Nothing outside of a directory is read, whatever the symbolic links in it say.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use larder_erofs::EntryPath;
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+
+use super::compression::Compression;
+use super::error::{IngestError, IngestProblem};
+use super::limits::IngestLimits;
+use super::tar::{TarKind, scan};
+use crate::artifacts::open_dir;
+use crate::reference::Digest;
+
+/// Archive members that are links to links are followed so often.
+const MAX_LINKS: usize = 8;
+
+/// A part of a file.
+#[derive(Debug, Clone)]
+pub(crate) struct Section {
+    file: Arc<File>,
+    offset: u64,
+    length: u64,
+}
+
+impl Section {
+    /// A whole file.
+    pub(crate) fn whole(file: File) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        Ok(Self { file: Arc::new(file), offset: 0, length })
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// The digest of its content, which is read for it.
+    pub(crate) fn digest(&self) -> io::Result<Digest> {
+        let mut hasher = Sha256::new();
+        let mut reader = self.reader();
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            match reader.read(&mut buffer)? {
+                0 => return Ok(Digest::of_hash(&hasher.finalize())),
+                count => hasher.update(&buffer[..count]),
+            }
+        }
+    }
+
+    pub(crate) fn reader(&self) -> SectionReader {
+        SectionReader { section: self.clone(), position: 0 }
+    }
+}
+
+/// Reads a [`Section`] from its beginning.
+#[derive(Debug)]
+pub(crate) struct SectionReader {
+    section: Section,
+    position: u64,
+}
+
+impl Read for SectionReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = self.section.length - self.position;
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(into.len());
+        if wanted == 0 {
+            return Ok(0);
+        }
+        match self.section.file.read_at(&mut into[..wanted], self.section.offset + self.position)? {
+            // Somebody has cut the file off since it was scanned.
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            count => {
+                self.position += count as u64;
+                Ok(count)
+            }
+        }
+    }
+}
+
+/// Files by name.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    /// How it was named by whoever gave it.
+    name: String,
+    files: Files,
+    document_bytes: u64,
+}
+
+#[derive(Debug)]
+enum Files {
+    Directory(OwnedFd),
+    Archive { file: Arc<File>, members: HashMap<String, Member> },
+}
+
+#[derive(Debug)]
+enum Member {
+    File {
+        offset: u64,
+        length: u64,
+    },
+    /// The same as this other member.
+    Link(String),
+}
+
+impl Bundle {
+    /// Opens what lies at `path`. `temporary` is a directory for what has to be decompressed.
+    pub(crate) fn open(path: &Path, temporary: &Path, limits: &IngestLimits) -> Result<Self, IngestError> {
+        let name = path.display().to_string();
+        let fail = |problem: IngestProblem| problem.of(&name);
+        let metadata = path.metadata().map_err(|error| fail(IngestProblem::Read(error)))?;
+        let files = if metadata.is_dir() {
+            let directory = open_dir(path).map_err(|error| fail(IngestProblem::Read(error)))?;
+            Files::Directory(directory.ok_or_else(|| fail(IngestProblem::NotAnArchive))?)
+        } else {
+            let file = File::open(path).map_err(|error| fail(IngestProblem::Read(error)))?;
+            let file = seekable(file, metadata.is_file(), temporary, limits).map_err(fail)?;
+            let members = members_of(&file, &name)?;
+            Files::Archive { file: Arc::new(file), members }
+        };
+        Ok(Self { name, files, document_bytes: limits.document_bytes })
+    }
+
+    /// How it was named by whoever gave it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The file of this name, where there is one.
+    pub(crate) fn find(&self, name: &str) -> Result<Option<Section>, IngestError> {
+        self.look_up(name).map_err(|problem| problem.of(&self.name).at_entry(name.as_bytes()))
+    }
+
+    /// The file of this name.
+    pub(crate) fn get(&self, name: &str) -> Result<Section, IngestError> {
+        self.find(name)?.ok_or_else(|| IngestProblem::Missing(name.to_owned()).of(&self.name))
+    }
+
+    /// The blob of a digest, where an OCI image layout has it.
+    pub(crate) fn blob(&self, digest: &Digest) -> Result<Section, IngestError> {
+        self.get(&format!("blobs/sha256/{}", digest.hex()))
+    }
+
+    /// The whole content of a file, which is not large.
+    pub(crate) fn document(&self, section: &Section, name: &str) -> Result<Vec<u8>, IngestError> {
+        let fail = |problem: IngestProblem| problem.of(&self.name).at_entry(name.as_bytes());
+        if section.len() > self.document_bytes {
+            let limit = self.document_bytes;
+            return Err(fail(IngestProblem::Limit { limit, unit: "bytes in a manifest, index or config" }));
+        }
+        let mut text = Vec::new();
+        section.reader().read_to_end(&mut text).map_err(|error| fail(IngestProblem::reading(error)))?;
+        Ok(text)
+    }
+
+    fn look_up(&self, name: &str) -> Result<Option<Section>, IngestProblem> {
+        match &self.files {
+            Files::Directory(directory) => open_beneath(directory, name),
+            Files::Archive { file, members } => {
+                let Some(mut name) = normal(name.as_bytes())? else { return Ok(None) };
+                for _ in 0..MAX_LINKS {
+                    match members.get(&name) {
+                        Some(&Member::File { offset, length }) => {
+                            return Ok(Some(Section { file: Arc::clone(file), offset, length }));
+                        }
+                        Some(Member::Link(target)) => name.clone_from(target),
+                        None => return Ok(None),
+                    }
+                }
+                Err(IngestProblem::Tar("it is a link to a link without end".to_owned()))
+            }
+        }
+    }
+}
+
+fn open_beneath(directory: &OwnedFd, name: &str) -> Result<Option<Section>, IngestProblem> {
+    // Opening a pipe would wait for somebody to write to it.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let file = match openat2(directory.as_fd(), name, flags, Mode::empty(), resolve) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        Err(Errno::XDEV) => return Err(IngestProblem::Entry("it leads out of the directory".to_owned())),
+        Err(error) => return Err(IngestProblem::Read(error.into())),
+    };
+    if !file.metadata().map_err(IngestProblem::Read)?.is_file() {
+        return Err(IngestProblem::Entry("it is not a regular file".to_owned()));
+    }
+    Section::whole(file).map(Some).map_err(IngestProblem::Read)
+}
+
+/// The normal form of a member's name: components with `/` between them. Nothing for the root.
+fn normal(name: &[u8]) -> Result<Option<String>, IngestProblem> {
+    let path = EntryPath::parse(name).map_err(|error| IngestProblem::Entry(error.to_string()))?;
+    Ok(String::from_utf8(path.as_bytes().to_vec()).ok().filter(|name| !name.is_empty()))
+}
+
+fn members_of(file: &File, archive: &str) -> Result<HashMap<String, Member>, IngestError> {
+    let mut members = HashMap::new();
+    let mut failed_at = None;
+    let scanned = scan(file, |entry, offset| {
+        let mut add = || -> Result<(), IngestProblem> {
+            let Some(name) = normal(&entry.path)? else { return Ok(()) };
+            let member = match &entry.kind {
+                TarKind::File if entry.sparse.is_none() => Member::File { offset, length: entry.stored },
+                TarKind::HardLink(target) => match normal(target)? {
+                    Some(target) => Member::Link(target),
+                    None => return Ok(()),
+                },
+                // Old versions of `docker save` write a layer once, and link to it.
+                TarKind::Symlink(target) => match resolve(&name, target) {
+                    Some(target) => Member::Link(target),
+                    None => return Ok(()),
+                },
+                _ => return Ok(()),
+            };
+            members.insert(name, member);
+            Ok(())
+        };
+        add().inspect_err(|_| failed_at = Some(entry.path.clone()))
+    });
+    match (scanned, failed_at) {
+        (Ok(()), _) => Ok(members),
+        (Err(problem), Some(entry)) => Err(problem.of(archive).at_entry(&entry)),
+        (Err(IngestProblem::Tar(_)), None) if members.is_empty() => {
+            Err(IngestProblem::NotAnArchive.of(archive))
+        }
+        (Err(problem), None) => Err(problem.of(archive)),
+    }
+}
+
+/// The member that a symbolic link leads to. Nothing where it leads out of the archive: nobody asks for it then.
+fn resolve(link: &str, target: &[u8]) -> Option<String> {
+    let target = std::str::from_utf8(target).ok().filter(|target| !target.starts_with('/'))?;
+    let mut path: Vec<&str> = link.split('/').collect();
+    path.pop();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                path.pop()?;
+            }
+            part => path.push(part),
+        }
+    }
+    Some(path.join("/"))
+}
+
+/// The file itself, or what it holds once it is decompressed, in a file without a name.
+fn seekable(
+    file: File,
+    is_regular: bool,
+    temporary: &Path,
+    limits: &IngestLimits,
+) -> Result<File, IngestProblem> {
+    let mut input = BufReader::with_capacity(128 << 10, file);
+    let compression = Compression::detect(input.fill_buf().map_err(IngestProblem::Read)?);
+    if is_regular && compression == Compression::None {
+        return Ok(input.into_inner());
+    }
+    let mut spool = tempfile::tempfile_in(temporary).map_err(IngestProblem::writing)?;
+    let reader = compression.reader(input).map_err(IngestProblem::reading)?;
+    let limit = limits.archive_bytes;
+    let copied = io::copy(&mut reader.take(limit.saturating_add(1)), &mut spool);
+    if copied.map_err(IngestProblem::reading)? > limit {
+        return Err(IngestProblem::Limit { limit, unit: "bytes in an archive" });
+    }
+    Ok(spool)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Links of an archive are followed within it, and lead nowhere else.
+    #[test]
+    fn links() {
+        assert_eq!(resolve("b/layer.tar", b"../a/layer.tar").as_deref(), Some("a/layer.tar"));
+        assert_eq!(resolve("layer.tar", b"./a//layer.tar").as_deref(), Some("a/layer.tar"));
+        assert_eq!(resolve("b/layer.tar", b"../../layer.tar"), None);
+        assert_eq!(resolve("b/layer.tar", b"/etc/passwd"), None);
+    }
+}

@@ -1,0 +1,322 @@
+//! The layers of images, converted side by side; then each image's layers joined.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use larder_erofs::format::{BLOCK_SIZE, DeviceTag};
+use larder_erofs::merge::{MergeError, Merger};
+use larder_erofs::reader::Image;
+use larder_erofs::vmdk::{Extent, OffsetUnit, descriptor};
+use larder_erofs::writer::{Encoding, Options};
+
+use super::bundle::Section;
+use super::error::{IngestError, IngestProblem};
+use super::layer::{LayerBlob, Watch, convert, uuid_of};
+use super::limits::IngestLimits;
+use super::progress::{LayerOutcome, LayerStep, Meter, Progress, ProgressEvent};
+use super::publish::{Publication, Sizes, sound_image};
+use super::source::{NamedImage, SourceImage, SourceLayer};
+use crate::artifacts::{Entry, Room, lease};
+use crate::catalog::publish::{NewImage, NewLayer, layer_sizes, manifests_with_layer};
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::reference::Digest;
+
+/// More layers at a time than this gain nothing, and each has its buffers.
+const MAX_THREADS: usize = 8;
+
+/// Where the blobs of layers come from.
+pub(crate) trait Blobs: Sync {
+    /// The blob of a layer that the cache does not have.
+    fn open(&self, layer: &SourceLayer) -> Result<Section, IngestError>;
+}
+
+/// What a call works with.
+pub(crate) struct Work<'a> {
+    /// The path or reference that everything comes from.
+    pub(crate) origin: &'a str,
+    pub(crate) limits: &'a IngestLimits,
+    pub(crate) progress: Option<Arc<dyn Progress>>,
+    pub(crate) cancelled: &'a AtomicBool,
+    pub(crate) publication: &'a Publication,
+}
+
+/// Layers by diff ID: the length of their artifact, and whether this call has made it.
+type Layers = HashMap<Digest, (u64, bool)>;
+
+impl Work<'_> {
+    /// Everything of these images that the index names, in place and held. What is missing then are metadata and rows.
+    pub(crate) fn artifacts(
+        &self,
+        images: &[NamedImage],
+        blobs: &dyn Blobs,
+    ) -> MicrosandboxResult<Vec<NewImage>> {
+        let mut layers: Vec<&SourceLayer> = Vec::new();
+        let mut seen = HashSet::new();
+        for layer in images.iter().flat_map(|named| &named.image.layers) {
+            if seen.insert(&layer.diff_id) {
+                layers.push(layer);
+            }
+        }
+        let references: usize = images.iter().map(|named| named.references.len()).sum();
+        let limit = lease::batch_size();
+        if layers.len() + 2 * images.len() + 2 * references > limit {
+            let limit = limit as u64;
+            return Err(self.fail(IngestProblem::Limit { limit, unit: "files held at once" }).into());
+        }
+        let known = self.known(&layers)?;
+        let done = self.convert_all(layers, blobs, &known)?;
+        for named in images {
+            let fresh =
+                named.image.layers.iter().any(|layer| done.get(&layer.diff_id).is_some_and(|done| done.1));
+            let diff_ids: Vec<Digest> =
+                named.image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+            self.join(&named.image.manifest, &diff_ids, fresh)?;
+            self.tell(ProgressEvent::ImageReady {
+                manifest_digest: named.image.manifest.as_str(),
+                layers: diff_ids.len(),
+            });
+        }
+        self.join_dependents(images, &done, &known)?;
+        Ok(images.iter().map(|named| new_image(named, &done)).collect())
+    }
+
+    pub(crate) fn fail(&self, problem: IngestProblem) -> IngestError {
+        problem.of(self.origin)
+    }
+
+    fn tell(&self, event: ProgressEvent<'_>) {
+        if let Some(progress) = &self.progress {
+            progress.event(event);
+        }
+    }
+
+    /// The layers that the index has.
+    fn known(&self, layers: &[&SourceLayer]) -> MicrosandboxResult<Sizes> {
+        let reader = self.publication.catalog().take_reader()?;
+        layer_sizes(reader.connection(), layers.iter().map(|layer| &layer.diff_id))
+            .map_err(MicrosandboxError::db("look layers up"))
+    }
+
+    fn convert_all(
+        &self,
+        mut layers: Vec<&SourceLayer>,
+        blobs: &dyn Blobs,
+        known: &Sizes,
+    ) -> MicrosandboxResult<Layers> {
+        // The largest first, so that none of them begins when the others are done.
+        layers.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.diff_id.cmp(&b.diff_id)));
+        let threads =
+            thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(layers.len());
+        let next = AtomicUsize::new(0);
+        let failed = AtomicBool::new(false);
+        let done: Mutex<Layers> = Mutex::default();
+        let first_error: Mutex<Option<MicrosandboxError>> = Mutex::default();
+        let work = || {
+            while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if failed.load(Ordering::Relaxed) {
+                    return;
+                }
+                match self.layer(layer, blobs, known) {
+                    Ok(made) => {
+                        let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                        done.insert(layer.diff_id.clone(), made);
+                    }
+                    Err(error) => {
+                        failed.store(true, Ordering::Relaxed);
+                        first_error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                        return;
+                    }
+                }
+            }
+        };
+        thread::scope(|scope| {
+            (1..threads).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
+        match first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    /// Makes the artifact of a layer, unless the cache has it. Gives its length, and whether it was made.
+    fn layer(
+        &self,
+        layer: &SourceLayer,
+        blobs: &dyn Blobs,
+        known: &Sizes,
+    ) -> MicrosandboxResult<(u64, bool)> {
+        let entry = Entry::named(Room::Layers, &layer.diff_id);
+        let _lock = self.publication.hold(&entry)?;
+        let name = layer.diff_id.as_str();
+        if let Some(expected) = known.get(&layer.diff_id)
+            && let Some(length) = sound_image(&self.publication.cache().path_of(&entry))
+            && expected.is_none_or(|expected| expected == length)
+        {
+            let outcome = LayerOutcome::Cached;
+            self.tell(ProgressEvent::LayerDone { layer: name, outcome, bytes: layer.size });
+            return Ok((length, false));
+        }
+        let step = LayerStep::Convert;
+        self.tell(ProgressEvent::LayerStarted { layer: name, step, bytes: layer.size });
+        let section = blobs.open(layer).map_err(|error| error.in_layer(&layer.diff_id))?;
+        let fail = |problem: IngestProblem| self.fail(problem).in_layer(&layer.diff_id);
+        if section.len() != layer.size {
+            let (what, expected, found) = (layer.digest.to_string(), layer.size, section.len());
+            return Err(fail(IngestProblem::WrongSize { what, expected, found }).into());
+        }
+        let file = self.publication.begin(&entry)?;
+        let meter = Meter::new(self.progress.clone(), &layer.diff_id, step, layer.size);
+        let image = file.as_file().try_clone().map_err(|error| fail(IngestProblem::writing(error)))?;
+        let blob = LayerBlob { origin: self.origin, section, digest: &layer.digest, diff_id: &layer.diff_id };
+        let watch = Watch { limits: self.limits, cancelled: self.cancelled, meter: &meter };
+        let summary = convert(&blob, image, &watch)?;
+        self.publication.publish(&entry, file).map_err(|error| fail(IngestProblem::writing(error)))?;
+        let outcome = LayerOutcome::Converted;
+        self.tell(ProgressEvent::LayerDone { layer: name, outcome, bytes: layer.size });
+        Ok((summary.bytes(), true))
+    }
+
+    /// The fsmeta image and the VMDK descriptor of a manifest. `anew` where a layer is not the one that they were made
+    /// of: another writer may have put its data elsewhere.
+    fn join(&self, manifest: &Digest, layers: &[Digest], anew: bool) -> MicrosandboxResult<()> {
+        let root = self.publication.cache().root();
+        // Descriptors hold absolute paths.
+        let root = root.canonicalize().map_err(MicrosandboxError::io("find", root))?;
+        let paths: Vec<PathBuf> =
+            layers.iter().map(|layer| root.join(Entry::named(Room::Layers, layer).path())).collect();
+        let fsmeta = Entry::named(Room::Fsmeta, manifest);
+        let _lock = self.publication.hold(&fsmeta)?;
+        let path = root.join(fsmeta.path());
+        if anew || !fits(&path, &paths) {
+            let file = self.publication.begin(&fsmeta)?;
+            let image =
+                file.as_file().try_clone().map_err(|error| self.fail(IngestProblem::writing(error)))?;
+            merge(image, manifest, layers, &paths).map_err(|problem| self.fail(problem))?;
+            self.publication
+                .publish(&fsmeta, file)
+                .map_err(|error| self.fail(IngestProblem::writing(error)))?;
+        }
+        let vmdk = Entry::named(Room::Vmdk, manifest);
+        let _lock = self.publication.hold(&vmdk)?;
+        let mut disk = Vec::new();
+        for path in std::iter::once(&path).chain(&paths) {
+            let length = path.metadata().map_err(MicrosandboxError::io("read", path))?.len();
+            disk.push(Extent { path, length });
+        }
+        let text = descriptor(&disk, OffsetUnit::Bytes)
+            .map_err(|error| self.fail(IngestProblem::Join(error.to_string())))?;
+        if std::fs::read(root.join(vmdk.path())).is_ok_and(|before| before == text.as_bytes()) {
+            return Ok(());
+        }
+        let written = self.publication.write_small(&vmdk, text.as_bytes());
+        written.map_err(|error| self.fail(IngestProblem::writing(error)).into())
+    }
+
+    /// Joins other images anew that have a layer whose artifact was lost and is made again.
+    fn join_dependents(&self, images: &[NamedImage], done: &Layers, known: &Sizes) -> MicrosandboxResult<()> {
+        let remade = done.iter().filter(|(diff_id, (_, made))| *made && known.contains_key(*diff_id));
+        let mut joined: HashSet<Digest> = images.iter().map(|named| named.image.manifest.clone()).collect();
+        for (diff_id, _) in remade {
+            let dependents = {
+                let reader = self.publication.catalog().take_reader()?;
+                manifests_with_layer(reader.connection(), diff_id)
+                    .map_err(MicrosandboxError::db("find the images of a layer"))?
+            };
+            for (manifest, layers) in dependents {
+                if !joined.insert(manifest.clone()) {
+                    continue;
+                }
+                let cache = self.publication.cache();
+                let there = |layer| sound_image(&cache.path_of(&Entry::named(Room::Layers, layer))).is_some();
+                // Without all of its layers an image is damaged anyway: `verify` names what is missing.
+                if layers.iter().all(there) {
+                    self.join(&manifest, &layers, true)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether an fsmeta image is there that refers to layers as long as these are.
+fn fits(fsmeta: &std::path::Path, layers: &[PathBuf]) -> bool {
+    if sound_image(fsmeta).is_none() {
+        return false;
+    }
+    let Ok(image) = File::open(fsmeta).map_err(drop).and_then(|file| Image::open(file).map_err(drop)) else {
+        return false;
+    };
+    let length = |path: &PathBuf| path.metadata().map(|metadata| metadata.len()).ok();
+    image.devices().len() == layers.len()
+        && image
+            .devices()
+            .iter()
+            .zip(layers)
+            .all(|(device, layer)| length(layer) == Some(u64::from(device.blocks) * BLOCK_SIZE as u64))
+}
+
+fn merge(sink: File, manifest: &Digest, layers: &[Digest], paths: &[PathBuf]) -> Result<(), IngestProblem> {
+    let mut merger = Merger::new();
+    for (layer, path) in layers.iter().zip(paths) {
+        let join = |why: String| IngestProblem::Join(format!("layer `{layer}`: {why}"));
+        let file = File::open(path).map_err(|error| join(error.to_string()))?;
+        let image = Image::open(file).map_err(|error| join(error.to_string()))?;
+        let tag = DeviceTag::parse(layer.hex()).map_err(|error| join(error.to_string()))?;
+        merger.add(&image, tag).map_err(|error| join(chain(&error)))?;
+    }
+    let options = Options { encoding: Encoding::Simple, uuid: uuid_of(manifest) };
+    match merger.finish(sink, options) {
+        Ok(_) => Ok(()),
+        Err(larder_erofs::writer::WriteError::Write(error)) => Err(IngestProblem::writing(error)),
+        Err(error) => Err(IngestProblem::Join(error.to_string())),
+    }
+}
+
+/// An error with what caused it, in one text.
+fn chain(error: &MergeError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn new_image(named: &NamedImage, done: &Layers) -> NewImage {
+    let SourceImage { manifest, manifest_media_type, config_digest, config, layers, .. } = &named.image;
+    let platform = config.platform();
+    let runtime = &config.config;
+    NewImage {
+        references: named.references.clone(),
+        manifest: manifest.clone(),
+        media_type: manifest_media_type.clone(),
+        config_digest: config_digest.clone(),
+        os: platform.os().to_owned(),
+        architecture: platform.architecture().to_owned(),
+        variant: platform.variant().map(str::to_owned),
+        env: runtime.env.clone(),
+        cmd: runtime.cmd.clone(),
+        entrypoint: runtime.entrypoint.clone(),
+        working_dir: runtime.working_dir.clone(),
+        user: runtime.user.clone(),
+        labels: runtime.labels.clone(),
+        stop_signal: runtime.stop_signal.clone(),
+        layers: layers
+            .iter()
+            .map(|layer| NewLayer {
+                diff_id: layer.diff_id.clone(),
+                blob_digest: layer.digest.clone(),
+                media_type: layer.media_type.clone(),
+                compressed_bytes: layer.size,
+                erofs_bytes: done.get(&layer.diff_id).map_or(0, |(length, _)| *length),
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,124 @@
+//! What is told of an image while it is taken in.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use crate::reference::Digest;
+
+/// Is told what happens while images are taken in. Called from several threads, and should return soon.
+pub trait Progress: Send + Sync {
+    /// Something happened.
+    fn event(&self, event: ProgressEvent<'_>);
+}
+
+/// Something that happened. Layers are told by their diff ID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ProgressEvent<'a> {
+    /// A layer is about to be taken in.
+    LayerStarted {
+        /// Which.
+        layer: &'a str,
+        /// What is done with it first.
+        step: LayerStep,
+        /// Bytes of its blob.
+        bytes: u64,
+    },
+    /// More of a layer's blob was read.
+    LayerAdvanced {
+        /// Which.
+        layer: &'a str,
+        /// What is being done with it.
+        step: LayerStep,
+        /// Bytes of its blob that were read so far in this step.
+        done: u64,
+        /// Bytes of its blob.
+        bytes: u64,
+    },
+    /// A layer is in the cache.
+    LayerDone {
+        /// Which.
+        layer: &'a str,
+        /// How it got there.
+        outcome: LayerOutcome,
+        /// Bytes of its blob.
+        bytes: u64,
+    },
+    /// All layers of an image are joined, and it is about to get its names.
+    ImageReady {
+        /// The digest of its manifest.
+        manifest_digest: &'a str,
+        /// How many layers it has.
+        layers: usize,
+    },
+    /// A download failed and is tried again.
+    Retrying {
+        /// What is downloaded.
+        what: &'a str,
+        /// Milliseconds until then.
+        wait_ms: u64,
+        /// Why it failed.
+        why: &'a str,
+    },
+}
+
+/// What is done with a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayerStep {
+    /// Its blob comes from a registry.
+    Download,
+    /// Its blob becomes an EROFS image.
+    Convert,
+}
+
+/// How a layer got into the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LayerOutcome {
+    /// It was there.
+    Cached,
+    /// It was converted.
+    Converted,
+}
+
+/// Counts what is read of a blob, and tells of it now and then.
+pub(crate) struct Meter {
+    progress: Option<Arc<dyn Progress>>,
+    layer: Digest,
+    step: LayerStep,
+    bytes: u64,
+    done: AtomicU64,
+}
+
+/// How many bytes go by between two events.
+const STRIDE: u64 = 1 << 20;
+
+impl Meter {
+    pub(crate) fn new(
+        progress: Option<Arc<dyn Progress>>,
+        layer: &Digest,
+        step: LayerStep,
+        bytes: u64,
+    ) -> Self {
+        Self { progress, layer: layer.clone(), step, bytes, done: AtomicU64::new(0) }
+    }
+
+    /// How much was read.
+    pub(crate) fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, bytes: u64) {
+        let before = self.done.fetch_add(bytes, Ordering::Relaxed);
+        let done = before + bytes;
+        let Some(progress) = &self.progress else { return };
+        if done / STRIDE != before / STRIDE || done == self.bytes {
+            let layer = self.layer.as_str();
+            progress.event(ProgressEvent::LayerAdvanced { layer, step: self.step, done, bytes: self.bytes });
+        }
+    }
+}

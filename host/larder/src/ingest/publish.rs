@@ -1,0 +1,251 @@
+//! Artifacts of images, each under its name only when it is complete and on disk.
+//!
+//! An entry is made in these steps: its lease is held shared and the lock beside it taken, so that nobody deletes it
+//! and nobody else makes it; it is written to `tmp/`, synced, renamed, and its directory synced. Leases are held until
+//! the rows are in the index, which happens with one transaction when all entries of a call are there.
+//!
+//! A call that ends before that, whether it failed or was dropped, takes back what it published: each entry under its
+//! exclusive lease, and only if no row owns it. **After a crash** there are no rows; entries that were complete are
+//! orphans, which the next prune collects, and what was being written lies in `tmp/` under a name of its own.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use larder_erofs::reader::probe;
+use rustix::fs::{FlockOperation, flock};
+use tempfile::NamedTempFile;
+
+use super::error::IngestProblem;
+use super::metadata;
+use super::source::NamedImage;
+use crate::artifacts::lease::{self, Claim, Claims, Held};
+use crate::artifacts::removal::{is_owned, unlink_now};
+use crate::artifacts::{CacheDir, Entry, Room, RoomDir, Rooms};
+use crate::catalog::publish::{NewImage, NewOrigin, insert};
+use crate::catalog::{Catalog, Writer};
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::failpoint::failpoint;
+use crate::image::ImageHandle;
+use crate::reference::Reference;
+
+/// What a call has published, and the leases of what it needs. Dropped before the rows are in the index, it takes
+/// everything back.
+pub(crate) struct Publication {
+    catalog: Arc<Catalog>,
+    rooms: Rooms,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    held: Vec<Held>,
+    /// What was not there before.
+    fresh: Vec<Entry>,
+    /// Metadata as it was before.
+    replaced: Vec<(Entry, Vec<u8>)>,
+    committed: bool,
+}
+
+impl Publication {
+    /// Nothing published yet. Makes the directories of the cache.
+    pub(crate) fn new(catalog: Arc<Catalog>) -> MicrosandboxResult<Self> {
+        let cache = catalog.cache();
+        for directory in Room::ALL.map(Room::name).into_iter().chain([TEMPORARY]) {
+            let path = cache.root().join(directory);
+            fs::create_dir_all(&path).map_err(MicrosandboxError::io("make", &path))?;
+        }
+        let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
+        Ok(Self { catalog, rooms, state: Mutex::default() })
+    }
+
+    pub(crate) fn cache(&self) -> &CacheDir {
+        self.catalog.cache()
+    }
+
+    pub(crate) fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// Where work in progress lies.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.cache().root().join(TEMPORARY)
+    }
+
+    fn room(&self, room: Room) -> MicrosandboxResult<&RoomDir> {
+        let path = || self.cache().root().join(room.name());
+        let missing = || MicrosandboxError::io("open", &path())(io::ErrorKind::NotFound.into());
+        self.rooms.get(room).ok_or_else(missing)
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds an entry until the rows are in the index, and gives the lock of whoever makes it.
+    pub(crate) fn hold(&self, entry: &Entry) -> MicrosandboxResult<Held> {
+        let room = self.room(entry.room)?;
+        let held = lease::hold(&room.directory, &entry.name);
+        self.state().held.push(held.map_err(MicrosandboxError::io("hold", &self.cache().path_of(entry)))?);
+        let lock = match entry.room {
+            // What microsandbox locks while it pulls a reference.
+            Room::Manifests => entry.name.replace(".json", ".lock"),
+            _ => format!("{}.lock", entry.name),
+        };
+        lease::lock_beside(&room.directory, &lock)
+            .map_err(MicrosandboxError::io("lock", &room.path.join(lock)))
+    }
+
+    /// A file for an entry to be written to. It goes when it is dropped.
+    pub(crate) fn begin(&self, entry: &Entry) -> MicrosandboxResult<NamedTempFile> {
+        let directory = self.temporary();
+        let stem = entry.name.split('.').next().unwrap_or_default();
+        let suffix = format!("{}.part", entry.name.trim_start_matches(stem));
+        let file = tempfile::Builder::new()
+            .prefix(&format!("{stem}-"))
+            .suffix(&suffix)
+            .tempfile_in(&directory)
+            .map_err(MicrosandboxError::io("make a file in", &directory))?;
+        // Nobody collects what is locked, however long it takes. Nobody else has it, so this cannot fail.
+        let _ = flock(file.as_file(), FlockOperation::NonBlockingLockShared);
+        Ok(file)
+    }
+
+    /// Gives a file its name, in the place of whatever had it.
+    pub(crate) fn publish(&self, entry: &Entry, file: NamedTempFile) -> io::Result<()> {
+        failpoint!("ingest.written");
+        file.as_file().set_permissions(Permissions::from_mode(0o644))?;
+        file.as_file().sync_all()?;
+        failpoint!("ingest.synced");
+        let path = self.cache().path_of(entry);
+        let is_new = !path.try_exists()?;
+        file.persist(&path).map_err(|error| error.error)?;
+        if is_new {
+            self.state().fresh.push(entry.clone());
+        }
+        failpoint!("ingest.renamed");
+        self.rooms.get(entry.room).map_or(Ok(()), RoomDir::sync)
+    }
+
+    /// Writes the metadata of every reference of these images, each under its lock, which is given.
+    pub(crate) fn describe(&self, images: &[NamedImage]) -> MicrosandboxResult<Vec<Held>> {
+        let texts: Vec<String> = images.iter().map(|named| metadata::encode(&named.image)).collect();
+        let mut wanted: Vec<(Entry, &Reference, &str)> = images
+            .iter()
+            .zip(&texts)
+            .flat_map(|(named, text)| named.references.iter().map(move |reference| (reference, text)))
+            .map(|(reference, text)| (Entry::metadata(reference), reference, text.as_str()))
+            .collect();
+        // Whoever takes several locks takes them in one order, and of two images under one name the last counts.
+        wanted.reverse();
+        let mut seen = HashSet::new();
+        wanted.retain(|(entry, _, _)| seen.insert(entry.clone()));
+        wanted.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut locks = Vec::new();
+        for (entry, reference, text) in wanted {
+            locks.push(self.hold(&entry)?);
+            self.write_metadata(&entry, text).map_err(|error| {
+                MicrosandboxError::from(IngestProblem::writing(error).of(reference.as_str()))
+            })?;
+            failpoint!("ingest.described");
+        }
+        Ok(locks)
+    }
+
+    fn write_metadata(&self, entry: &Entry, text: &str) -> io::Result<()> {
+        let path = self.cache().path_of(entry);
+        match fs::read(&path) {
+            Ok(before) if before == text.as_bytes() => return Ok(()),
+            Ok(before) => self.state().replaced.push((entry.clone(), before)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        self.write_small(entry, text.as_bytes())
+    }
+
+    /// Writes an entry that fits into memory.
+    pub(crate) fn write_small(&self, entry: &Entry, content: &[u8]) -> io::Result<()> {
+        let mut file = self.begin(entry).map_err(io::Error::other)?;
+        file.write_all(content)?;
+        self.publish(entry, file)
+    }
+
+    /// Puts the images into the index, with one transaction, and releases everything.
+    pub(crate) fn commit(
+        self,
+        writer: &mut Writer,
+        images: &[NewImage],
+        origin: NewOrigin,
+        now: chrono::DateTime<chrono::Utc>,
+    ) -> MicrosandboxResult<Vec<ImageHandle>> {
+        let mut change = || -> rusqlite::Result<Vec<ImageHandle>> {
+            let transaction = writer.begin()?;
+            let handles = insert(&transaction, images, origin, now)?;
+            failpoint!("ingest.inserted");
+            transaction.commit()?;
+            Ok(handles)
+        };
+        let handles = change().map_err(MicrosandboxError::db("add images"))?;
+        failpoint!("ingest.committed");
+        self.state().committed = true;
+        Ok(handles)
+    }
+}
+
+/// The directory of work in progress.
+const TEMPORARY: &str = "tmp";
+
+impl Drop for Publication {
+    fn drop(&mut self) {
+        let state = std::mem::take(&mut *self.state());
+        if state.committed || (state.fresh.is_empty() && state.replaced.is_empty()) {
+            return;
+        }
+        let State { held, fresh, replaced, .. } = state;
+        for (entry, before) in replaced {
+            if let Err(error) = self.write_small(&entry, &before) {
+                let path = self.cache().path_of(&entry);
+                tracing::warn!("could not restore `{}`: {error}", path.display());
+            }
+        }
+        // An exclusive lease is not to be had while we hold a shared one.
+        drop(held);
+        if let Err(error) = self.take_back(&fresh) {
+            tracing::warn!("files that nothing owns are left for the next prune: {error}");
+        }
+    }
+}
+
+impl Publication {
+    fn take_back(&self, fresh: &[Entry]) -> MicrosandboxResult<()> {
+        let reader = self.catalog.take_reader()?;
+        let mut claims = Claims::default();
+        for entry in fresh {
+            let path = self.cache().path_of(entry);
+            let failed = || MicrosandboxError::io("delete", &path);
+            // Somebody else uses it, and answers for it.
+            if claims.claim(&self.rooms, entry).map_err(failed())? == Claim::Busy {
+                continue;
+            }
+            let owned = is_owned(reader.connection(), entry, &mut None);
+            if !owned.map_err(MicrosandboxError::db("find out what owns a file"))? {
+                unlink_now(&self.rooms, entry).map_err(failed())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The length of an EROFS image that reads well and has no byte too many. None where there is no such image.
+pub(crate) fn sound_image(path: &Path) -> Option<u64> {
+    let file = File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    let superblock = probe(file).ok()?;
+    (u64::from(superblock.blocks) * larder_erofs::format::BLOCK_SIZE as u64 == length).then_some(length)
+}
+
+/// What is known of layers, by diff ID.
+pub(crate) type Sizes = HashMap<crate::reference::Digest, Option<u64>>;
