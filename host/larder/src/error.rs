@@ -72,6 +72,10 @@ pub enum MicrosandboxError {
     #[error("the plan cannot be used: {0}")]
     InvalidPlan(String),
 
+    /// Images could not be saved.
+    #[error(transparent)]
+    Save(#[from] crate::ingest::SaveError),
+
     /// The policy could not be loaded, or its run ended without a plan.
     #[error(transparent)]
     Policy(#[from] crate::policy::PolicyError),
@@ -113,6 +117,8 @@ pub enum Operation {
     ImageRemove,
     /// `Image::prune`.
     ImagePrune,
+    /// `Image::save`.
+    ImageSave,
 }
 
 impl Operation {
@@ -124,6 +130,7 @@ impl Operation {
             Self::ImageInspect => "Image::inspect",
             Self::ImageRemove => "Image::remove",
             Self::ImagePrune => "Image::prune",
+            Self::ImageSave => "Image::save",
         }
     }
 }

@@ -71,6 +71,34 @@ impl Claims {
     }
 }
 
+/// Shared leases: nobody deletes the entries until they are dropped.
+#[derive(Debug)]
+pub(crate) struct SharedLeases {
+    _held: Vec<OwnedFd>,
+}
+
+impl SharedLeases {
+    /// Takes the leases of these entries, waiting for whoever deletes one of them. An entry need not exist, then or
+    /// afterwards: the index is to be asked once more.
+    ///
+    /// On a read-only file system there are none to be taken, and nobody deletes anything.
+    pub(crate) fn hold<'a>(rooms: &Rooms, entries: impl IntoIterator<Item = &'a Entry>) -> io::Result<Self> {
+        let mut held = Vec::new();
+        for entry in entries {
+            let Some(room) = rooms.get(entry.room) else { continue };
+            match open_leases(&room.directory).and_then(|leases| open_lock(&leases, &entry.name)) {
+                Ok(lock) => {
+                    rustix::io::retry_on_intr(|| flock(&lock, FlockOperation::LockShared))?;
+                    held.push(lock);
+                }
+                Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self { _held: held })
+    }
+}
+
 fn open_leases(room: &OwnedFd) -> io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     match openat(room, LEASES, flags, Mode::empty()) {
@@ -85,10 +113,14 @@ fn open_leases(room: &OwnedFd) -> io::Result<OwnedFd> {
     }
 }
 
-fn try_exclusive(leases: &OwnedFd, name: &str) -> io::Result<Option<OwnedFd>> {
+fn open_lock(leases: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     let lock = hex(&Sha256::digest(name.as_bytes())) + ".lock";
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = openat(leases, &lock, flags, Mode::from_raw_mode(0o600))?;
+    openat(leases, &lock, flags, Mode::from_raw_mode(0o600)).map_err(Into::into)
+}
+
+fn try_exclusive(leases: &OwnedFd, name: &str) -> io::Result<Option<OwnedFd>> {
+    let file = open_lock(leases, name)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),
         Err(Errno::WOULDBLOCK) => Ok(None),

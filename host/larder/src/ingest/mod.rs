@@ -1,3 +1,9 @@
 //! Images in and out of a cache.
 
 mod save;
+
+pub(crate) use save::save;
+pub use save::{
+    ConfigOrigin, LayerStart, NoProgress, SaveError, SaveProgress, SaveReport, SavedImage, SavedLayer,
+    SavedManifest,
+};
