@@ -11,6 +11,7 @@ mod ls;
 mod pin;
 mod prune;
 mod rm;
+mod save;
 mod verify;
 
 use crate::cli::Context;
@@ -23,6 +24,7 @@ pub(crate) enum Command {
     Inspect(inspect::Inspect),
     Df(df::Df),
     Rm(rm::Rm),
+    Save(save::Save),
     Pin(pin::Pin),
     Unpin(pin::Unpin),
     Verify(verify::Verify),
@@ -41,6 +43,7 @@ impl Command {
             Self::Inspect(command) => command.run(context).await,
             Self::Df(command) => command.run(context).await,
             Self::Rm(command) => command.run(context).await,
+            Self::Save(command) => command.run(context).await,
             Self::Pin(command) => command.run(context).await,
             Self::Unpin(command) => command.run(context).await,
             Self::Verify(command) => command.run(context).await,

@@ -42,7 +42,10 @@ impl Archive {
             Err(error) if error.kind() == io::ErrorKind::NotFound => output.to_owned(),
             Err(error) => return Err(error),
         };
-        let file = tempfile::Builder::new().prefix(".larder-save-").tempfile_in(directory_of(&output))?;
+        // Said of the directory, and not of a temporary name in it.
+        let directory = directory_of(&output);
+        File::open(directory)?;
+        let file = tempfile::Builder::new().prefix(".larder-save-").tempfile_in(directory)?;
         let file = BufWriter::with_capacity(BUFFER, file);
         Ok(Self { file, output, end: 0, names: HashSet::new() })
     }
