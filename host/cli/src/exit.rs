@@ -171,6 +171,12 @@ fn classify(error: &MicrosandboxError) -> Class {
             Some("make a plan with `larder prune --plan FILE`, and apply it as it was written"),
         ),
         E::Ingest(error) => classify_ingest(error.problem()),
+        E::Save(error) if error.is_damage() => (
+            Status::Failed,
+            "damaged",
+            Some("`larder verify` lists what is missing or damaged; pull such images again"),
+        ),
+        E::Save(_) => (Status::Failed, "save", None),
         E::Policy(error) => classify_policy(error),
         E::Interrupted(_) => (Status::Failed, "interrupted", None),
         // The library may learn to fail in ways that this program does not know yet.

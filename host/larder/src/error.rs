@@ -75,6 +75,9 @@ pub enum MicrosandboxError {
     /// An image could not be taken in. Boxed, since it says much.
     #[error(transparent)]
     Ingest(Box<crate::ingest::IngestError>),
+    /// Images could not be saved.
+    #[error(transparent)]
+    Save(#[from] crate::ingest::SaveError),
 
     /// The policy could not be loaded, or its run ended without a plan.
     #[error(transparent)]
@@ -125,6 +128,8 @@ pub enum Operation {
     ImagePrune,
     /// `Image::load`.
     ImageLoad,
+    /// `Image::save`.
+    ImageSave,
 }
 
 impl Operation {
@@ -137,6 +142,7 @@ impl Operation {
             Self::ImageRemove => "Image::remove",
             Self::ImagePrune => "Image::prune",
             Self::ImageLoad => "Image::load",
+            Self::ImageSave => "Image::save",
         }
     }
 }

@@ -35,4 +35,7 @@ pub mod state;
 
 pub use backend::{Backend, BackendKind, LocalBackend, default_backend, set_default_backend, with_backend};
 pub use error::{MicrosandboxError, MicrosandboxResult, Operation, UnsupportedReason};
-pub use image::{Image, ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail, ImagePruneReport};
+pub use image::{
+    Image, ImageArchiveFormat, ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail,
+    ImagePruneReport,
+};

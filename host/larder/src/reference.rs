@@ -35,6 +35,13 @@ impl Reference {
         &self.text[..self.repository_len]
     }
 
+    /// The repository with the tag and without a digest, such as `docker.io/library/python:latest`. Absent where there
+    /// is no tag.
+    pub(crate) fn tagged(&self) -> Option<&str> {
+        let tagged = self.text.split_once('@').map_or(self.text.as_str(), |(tagged, _)| tagged);
+        (tagged.len() > self.repository_len).then_some(tagged)
+    }
+
     /// The normalized text, such as `docker.io/library/python:latest`.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -155,6 +162,11 @@ impl Digest {
     /// The digest of bytes with this SHA-256.
     pub(crate) fn of_hash(hash: &[u8]) -> Self {
         Self(format!("sha256:{}", hex(hash)))
+    }
+
+    /// The digest of all that went into a hash.
+    pub(crate) fn from_hash(hash: Sha256) -> Self {
+        Self(format!("sha256:{}", hex(&hash.finalize())))
     }
 
     /// The whole text, such as `sha256:…`.

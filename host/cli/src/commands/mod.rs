@@ -14,6 +14,7 @@ mod pin;
 mod policy;
 mod prune;
 mod rm;
+mod save;
 mod verify;
 
 use crate::cli::Context;
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     Inspect(inspect::Inspect),
     Df(df::Df),
     Rm(rm::Rm),
+    Save(save::Save),
     Pin(pin::Pin),
     Unpin(pin::Unpin),
     Load(load::Load),
@@ -46,6 +48,7 @@ impl Command {
             Self::Inspect(command) => command.run(context).await,
             Self::Df(command) => command.run(context).await,
             Self::Rm(command) => command.run(context).await,
+            Self::Save(command) => command.run(context).await,
             Self::Pin(command) => command.run(context).await,
             Self::Unpin(command) => command.run(context).await,
             Self::Load(command) => command.run(context).await,

@@ -6,3 +6,4 @@ mod harness;
 mod changing;
 mod policies;
 mod reading;
+mod saving;

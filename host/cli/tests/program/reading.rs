@@ -141,6 +141,7 @@ fn help() {
         "inspect",
         "df",
         "rm",
+        "save",
         "pin",
         "unpin",
         "verify",

@@ -71,6 +71,31 @@ impl Claims {
     }
 }
 
+/// Shared leases: nobody deletes the entries until they are dropped.
+#[derive(Debug)]
+pub(crate) struct SharedLeases {
+    _held: Vec<Held>,
+}
+
+impl SharedLeases {
+    /// Takes the leases of these entries, waiting for whoever deletes one of them. An entry need not exist, then or
+    /// afterwards: the index is to be asked once more.
+    ///
+    /// On a read-only file system there are none to be taken, and nobody deletes anything.
+    pub(crate) fn hold<'a>(rooms: &Rooms, entries: impl IntoIterator<Item = &'a Entry>) -> io::Result<Self> {
+        let mut held = Vec::new();
+        for entry in entries {
+            let Some(room) = rooms.get(entry.room) else { continue };
+            match hold(&room.directory, &entry.name) {
+                Ok(lease) => held.push(lease),
+                Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self { _held: held })
+    }
+}
+
 fn open_leases(room: &OwnedFd) -> io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     match openat(room, LEASES, flags, Mode::empty()) {

@@ -87,7 +87,7 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// The entry whose name is made of these hex digits.
-    fn of(room: Room, hex: &str) -> Self {
+    pub(crate) fn of(room: Room, hex: &str) -> Self {
         let (prefix, suffix) = room.affixes();
         Self { room, name: [prefix, hex, suffix].concat() }
     }

@@ -4,8 +4,10 @@
 //! explicit [`LocalBackend`], which consults nothing ambient.
 
 mod records;
+mod save;
 
 pub use records::{ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail, ImagePruneReport};
+pub use save::ImageArchiveFormat;
 
 use std::path::Path;
 

@@ -45,3 +45,8 @@ pub use limits::IngestLimits;
 pub use load::ImageLoad;
 pub use platform::Platform;
 pub use progress::{LayerOutcome, LayerStep, Progress, ProgressEvent};
+pub(crate) use save::save;
+pub use save::{
+    ConfigOrigin, LayerStart, NoProgress, SaveError, SaveProgress, SaveReport, SavedImage, SavedLayer,
+    SavedManifest,
+};

@@ -1,1 +1,244 @@
 //! Images of a cache as archives.
+//!
+//! A cache keeps no blobs: a layer is an EROFS image there, so an archive's layers are made anew from those
+//! (`layer`, `tar`), and the config, the manifest and the archive around them (`config`, `archive`, `documents`).
+//!
+//! # What is preserved
+//! - What is in the layers: names, contents, modes, owners, times to the nanosecond, link structure, device numbers,
+//!   extended attributes, removals. Not: sockets, which tar has no form for; access and change times, names of owners
+//!   and comments, which the cache does not keep.
+//! - The config, byte for byte, unless a diff ID changes; then everything in it but the diff IDs. Where the cache has
+//!   lost the text, the fields that the index has. [`SavedImage::config`] says which.
+//! - The manifest's annotations, in an OCI archive.
+//! - The reference, normalized. One with a digest and no tag names nothing in an archive, since its digest would be
+//!   that of another manifest.
+//!
+//! A layer's diff ID stays what it was only if its original archive was laid out as these are, member by member; the
+//! digests of blobs and manifests are others. An image that was loaded from an archive of Larder's and is saved again is
+//! the same, byte for byte, and so is an image that is saved twice.
+//!
+//! # Locking
+//! The index is read in short transactions, and nothing in it is changed. The files of an image are read under shared
+//! leases, taken before the index is asked once more whether the image is there: nobody deletes them meanwhile. Images
+//! are saved one after the other, so that descriptors are held for one at a time.
+//!
+//! # Memory
+//! grows with the number of directories and hard-linked files of a layer, not with sizes.
+//!
+//! # What survives a crash
+//! An archive appears by its final rename, on disk as a whole. Dropping the future ends the work soon and removes what
+//! there was of the archive. A killed process leaves a temporary file `.larder-save-…` beside the output.
+
+mod archive;
+mod config;
+mod documents;
+mod error;
+mod layer;
+mod report;
+mod source;
+mod tar;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use larder_erofs::reader::Image as ErofsImage;
+
+pub use config::ConfigOrigin;
+pub use error::SaveError;
+pub use report::{LayerStart, NoProgress, SaveProgress, SaveReport, SavedImage, SavedLayer, SavedManifest};
+
+use crate::artifacts::Rooms;
+use crate::catalog::{Catalog, Reader, blocking};
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::image::{ImageArchiveFormat, ImageDetail, ImageLayerDetail};
+use crate::reference::Digest;
+use archive::{Archive, Hashing};
+use layer::{LayerFault, Watch, Written, write_layer};
+use source::{Target, layer_file};
+
+/// The work as errors name it.
+const ACTION: &str = "save images";
+
+/// Saves images of a backend. See [`crate::Image::save_local`].
+pub(crate) async fn save(
+    catalog: &Arc<Catalog>,
+    references: Vec<String>,
+    output: PathBuf,
+    format: ImageArchiveFormat,
+    progress: Arc<dyn SaveProgress>,
+) -> MicrosandboxResult<SaveReport> {
+    let catalog = Arc::clone(catalog);
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let guard = CancelOnDrop(Arc::clone(&cancelled));
+    let report = blocking(ACTION, move || {
+        let reader = catalog.take_reader()?;
+        let targets = source::resolve(&reader, &references)?;
+        let failed = MicrosandboxError::io("write", &output);
+        let mut archive = Archive::create(&output).map_err(failed)?;
+        documents::begin(&mut archive, format).map_err(MicrosandboxError::io("write", &output))?;
+        let layers = HashMap::new();
+        let saving = Saving { catalog, reader, output, format, archive, layers, progress, cancelled };
+        saving.run(targets)
+    })
+    .await;
+    drop(guard);
+    report
+}
+
+/// Ends the work when nobody waits for it any more.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Saving {
+    catalog: Arc<Catalog>,
+    reader: Reader,
+    output: PathBuf,
+    format: ImageArchiveFormat,
+    archive: Archive,
+    /// What became of the layers so far, by their diff IDs in the index.
+    layers: HashMap<String, SavedLayer>,
+    progress: Arc<dyn SaveProgress>,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Saving {
+    fn run(mut self, targets: Vec<Target>) -> MicrosandboxResult<SaveReport> {
+        let mut images = Vec::new();
+        for target in targets {
+            let image = self.image(target)?;
+            self.progress.image_done(&image);
+            images.push(image);
+        }
+        documents::finish(&mut self.archive, self.format, &images)
+            .map_err(MicrosandboxError::io("write", &self.output))?;
+        let bytes_written = self.archive.publish().map_err(MicrosandboxError::io("write", &self.output))?;
+        Ok(SaveReport { bytes_written, images })
+    }
+
+    fn image(&mut self, target: Target) -> MicrosandboxResult<SavedImage> {
+        let cache = self.catalog.cache();
+        let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
+        let held = target.hold(&self.reader, &rooms, cache)?;
+        let count = held.detail.layers.len();
+        let mut layers = Vec::with_capacity(count);
+        for layer in &held.detail.layers {
+            layers.push(self.layer(&rooms, &held.detail, layer)?);
+        }
+        let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        let (config, origin) = config::config(&held.detail, held.metadata.as_ref(), &diff_ids);
+        let annotations = held.metadata.as_ref().map(config::ImageMetadata::annotations).unwrap_or_default();
+        let Target { references, tags, .. } = target;
+        documents::add_image(&mut self.archive, self.format, &config, &layers, annotations)
+            .map(|(config_digest, manifest)| SavedImage {
+                config: origin,
+                config_digest,
+                layers,
+                manifest,
+                references,
+                tags,
+            })
+            .map_err(MicrosandboxError::io("write", &self.output))
+    }
+
+    /// Puts a layer into the archive, unless it is there.
+    fn layer(
+        &mut self,
+        rooms: &Rooms,
+        image: &ImageDetail,
+        layer: &ImageLayerDetail,
+    ) -> MicrosandboxResult<SavedLayer> {
+        if let Some(saved) = self.layers.get(&layer.diff_id) {
+            return Ok(saved.clone());
+        }
+        let reference = image.handle.reference();
+        let (path, file, size_bytes) = layer_file(rooms, self.catalog.cache(), reference, layer)?;
+        let erofs = ErofsImage::open(file).map_err(|source| SaveError::Unreadable {
+            reference: reference.to_owned(),
+            path: path.clone(),
+            source,
+        })?;
+        self.progress.layer_begun(&LayerStart {
+            reference,
+            position: layer.position,
+            layers: image.layers.len(),
+            diff_id: &layer.diff_id,
+            size_bytes,
+        });
+        let saved = self.convert(&erofs, &layer.diff_id).map_err(|fault| {
+            let (reference, position) = (reference.to_owned(), layer.position);
+            match fault {
+                LayerFault::Damaged(source) => SaveError::UnreadableEntry { reference, path, source }.into(),
+                LayerFault::NotInTar { entry, why } => {
+                    SaveError::NotInTar { reference, position, entry, why }.into()
+                }
+                LayerFault::Write(source) => MicrosandboxError::io("write", &self.output)(source),
+                LayerFault::Cancelled => MicrosandboxError::Interrupted(ACTION.to_owned()),
+            }
+        })?;
+        self.progress.layer_done(&saved);
+        self.layers.insert(layer.diff_id.clone(), saved.clone());
+        Ok(saved)
+    }
+
+    fn convert(&mut self, image: &ErofsImage<File>, source_diff_id: &str) -> Result<SavedLayer, LayerFault> {
+        let watch = Watcher { progress: &*self.progress, cancelled: &self.cancelled };
+        let format = self.format;
+        self.archive.add(|member| {
+            let (Written { sockets }, diff_id, blob_digest, size_bytes) = match format {
+                ImageArchiveFormat::Docker => {
+                    let mut tar = Hashing::new(member);
+                    let written = write_layer(image, &mut tar, &watch)?;
+                    let (_, digest, size) = tar.finish();
+                    (written, digest.clone(), digest, size)
+                }
+                ImageArchiveFormat::Oci => {
+                    // The header has no name and no time: the same layer gives the same blob.
+                    let gzip = GzEncoder::new(Hashing::new(member), Compression::default());
+                    let mut tar = Hashing::new(gzip);
+                    let written = write_layer(image, &mut tar, &watch)?;
+                    let (gzip, diff_id, _) = tar.finish();
+                    let (_, blob_digest, size) = gzip.finish()?.finish();
+                    (written, diff_id, blob_digest, size)
+                }
+            };
+            let name = documents::layer_name(format, &blob_digest);
+            let source_diff_id = source_diff_id.to_owned();
+            let saved =
+                SavedLayer { blob_digest, diff_id, size_bytes, sockets_left_out: sockets, source_diff_id };
+            Ok((name, saved))
+        })
+    }
+}
+
+struct Watcher<'a> {
+    progress: &'a dyn SaveProgress,
+    cancelled: &'a AtomicBool,
+}
+
+impl Watch for Watcher<'_> {
+    fn read(&self, bytes: u64) -> Result<(), LayerFault> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(LayerFault::Cancelled);
+        }
+        if bytes > 0 {
+            self.progress.layer_read(bytes);
+        }
+        Ok(())
+    }
+}
+
+impl From<std::io::Error> for LayerFault {
+    fn from(error: std::io::Error) -> Self {
+        Self::Write(error)
+    }
+}

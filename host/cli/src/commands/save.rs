@@ -1,0 +1,110 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use larder::ingest::{ConfigOrigin, LayerStart, SaveProgress, SaveReport, SavedLayer};
+use larder::{Image, ImageArchiveFormat};
+
+use crate::cli::Context;
+use crate::console::Console;
+use crate::exit::{Failure, Status};
+use crate::render::size::size;
+use crate::render::{count, plain, short_digest};
+
+/// Save images to an archive
+///
+/// The archive has the layers and the config of each image, made anew from what the cache keeps: digests of layers and
+/// manifests are other ones than those that were pulled. Images that share layers share them in the archive. A file
+/// that is there is replaced when the archive is whole.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  larder save python:3.12 -o python.tar
+  larder save acme/app:1 acme/app:2 -o app.tar --as oci
+  larder save acme/app:1 -o app.tar && skopeo inspect docker-archive:app.tar")]
+pub(crate) struct Save {
+    /// Which images
+    #[arg(required = true, value_name = "REF")]
+    references: Vec<String>,
+    /// The archive
+    #[arg(long, short, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    output: PathBuf,
+    /// What `docker load` reads, or an OCI image layout
+    #[arg(long = "as", value_name = "FORM", default_value = "docker")]
+    form: Form,
+}
+
+/// The form of an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    /// What `docker load` reads, with plain layers
+    Docker,
+    /// An OCI image layout as a tar file, with gzip layers
+    Oci,
+}
+
+impl Save {
+    pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
+        let Self { references, output, form } = self;
+        let local = context.open().await?;
+        let format = match form {
+            Form::Docker => ImageArchiveFormat::Docker,
+            Form::Oci => ImageArchiveFormat::Oci,
+        };
+        let console = context.console.clone();
+        let step = console.step("saving");
+        let progress = Arc::new(Lines(console));
+        let report = Image::save_local_with(&local, &references, &output, format, progress).await?;
+        drop(step);
+        let console = &context.console;
+        for image in &report.images {
+            let name = plain(&image.references.join(", "));
+            if image.config == ConfigOrigin::Rebuilt {
+                console.warn(&format!(
+                    "the config of {name} was made of what the index knows: its original is missing or damaged"
+                ));
+            }
+            if image.tags.is_empty() {
+                console.warn(&format!("{name} has no tag: it is in the archive without a name"));
+            }
+        }
+        if console.is_json() {
+            console.json(&report)?;
+        } else {
+            console.data(&summary(&report, &output))?;
+        }
+        Ok(Status::Done)
+    }
+}
+
+fn summary(report: &SaveReport, output: &std::path::Path) -> String {
+    let mut layers: Vec<&SavedLayer> = report.images.iter().flat_map(|image| &image.layers).collect();
+    layers.sort_by(|a, b| a.blob_digest.cmp(&b.blob_digest));
+    layers.dedup_by(|a, b| a.blob_digest == b.blob_digest);
+    let sockets: u64 = layers.iter().map(|layer| layer.sockets_left_out).sum();
+    let left_out = match usize::try_from(sockets).unwrap_or(usize::MAX) {
+        0 => String::new(),
+        sockets => format!(", without {}", count(sockets, "socket")),
+    };
+    format!(
+        "saved {} with {} to {}: {}{left_out}\n",
+        count(report.images.len(), "image"),
+        count(layers.len(), "layer"),
+        plain(&output.display().to_string()),
+        size(report.bytes_written),
+    )
+}
+
+/// One line a layer.
+struct Lines(Console);
+
+impl SaveProgress for Lines {
+    fn layer_begun(&self, layer: &LayerStart<'_>) {
+        let reference = plain(layer.reference);
+        let (position, layers) = (layer.position + 1, layer.layers);
+        let digest = short_digest(layer.diff_id);
+        self.0.progress(&format!(
+            "{reference}: layer {position} of {layers}, {digest}, {}",
+            size(layer.size_bytes)
+        ));
+    }
+}

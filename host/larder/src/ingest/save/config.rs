@@ -1,0 +1,175 @@
+//! The config of a saved image.
+//!
+//! The text that was pulled or loaded is kept as it stands, unknown fields, order and history included; only where a
+//! layer's diff ID has become another one is `rootfs.diff_ids` replaced, and nothing around it. Where the text is lost,
+//! the fields that the index has make a new one.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use crate::image::{ImageConfigDetail, ImageDetail};
+use crate::reference::Digest;
+
+/// Where the config of a saved image comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ConfigOrigin {
+    /// It is the one that was pulled or loaded, byte for byte.
+    Verbatim,
+    /// It is that one with other diff IDs: the layers' archives had been written by another program.
+    DiffIdsReplaced,
+    /// It is made of the fields in the index: the original text is missing or damaged.
+    Rebuilt,
+}
+
+/// What is kept of an image beside the index (`manifests/KEY.json`).
+#[derive(Debug, Deserialize)]
+pub(super) struct ImageMetadata {
+    manifest_digest: String,
+    config_digest: String,
+    raw_manifest_json: String,
+    raw_config_json: String,
+}
+
+impl ImageMetadata {
+    /// Parses it, where it belongs to this manifest.
+    pub(super) fn parse(text: &[u8], manifest_digest: &str) -> Option<Self> {
+        let metadata: Self = serde_json::from_slice(text).ok()?;
+        (metadata.manifest_digest == manifest_digest).then_some(metadata)
+    }
+
+    /// The config as it was pulled or loaded, unless it is not what its digest says.
+    fn config(&self) -> Option<&str> {
+        let text = &self.raw_config_json;
+        (Digest::of(text.as_bytes()).as_str() == self.config_digest).then_some(text)
+    }
+
+    /// The annotations of the manifest.
+    pub(super) fn annotations(&self) -> Map<String, Value> {
+        #[derive(Deserialize)]
+        struct Manifest {
+            #[serde(default)]
+            annotations: Map<String, Value>,
+        }
+        let text = &self.raw_manifest_json;
+        let intact = Digest::of(text.as_bytes()).as_str() == self.manifest_digest;
+        let manifest = intact.then(|| serde_json::from_str::<Manifest>(text).ok()).flatten();
+        manifest.map(|manifest| manifest.annotations).unwrap_or_default()
+    }
+}
+
+/// The config of an image with these diff IDs.
+pub(super) fn config(
+    detail: &ImageDetail,
+    metadata: Option<&ImageMetadata>,
+    diff_ids: &[Digest],
+) -> (String, ConfigOrigin) {
+    let original = metadata.and_then(ImageMetadata::config);
+    match original.and_then(|text| with_diff_ids(text, diff_ids).map(|replaced| (text, replaced))) {
+        Some((text, replaced)) if text == replaced => (replaced, ConfigOrigin::Verbatim),
+        Some((_, replaced)) => (replaced, ConfigOrigin::DiffIdsReplaced),
+        None => (rebuilt(detail, diff_ids), ConfigOrigin::Rebuilt),
+    }
+}
+
+/// The same text with these diff IDs, or nothing where it is no config of as many layers.
+fn with_diff_ids(text: &str, diff_ids: &[Digest]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Config<'a> {
+        #[serde(borrow)]
+        rootfs: RootFs<'a>,
+    }
+    #[derive(Deserialize)]
+    struct RootFs<'a> {
+        #[serde(borrow)]
+        diff_ids: &'a RawValue,
+    }
+    let old = serde_json::from_str::<Config<'_>>(text).ok()?.rootfs.diff_ids.get();
+    let old_ids: Vec<String> = serde_json::from_str(old).ok()?;
+    if old_ids.len() != diff_ids.len() {
+        return None;
+    }
+    if old_ids.iter().zip(diff_ids).all(|(old, new)| old == new.as_str()) {
+        return Some(text.to_owned());
+    }
+    // A raw value is a part of the text that it was parsed from.
+    let start = old.as_ptr() as usize - text.as_ptr() as usize;
+    let new = serde_json::to_string(&diff_ids.iter().map(Digest::as_str).collect::<Vec<_>>()).ok()?;
+    Some([&text[..start], &new, &text[start + old.len()..]].concat())
+}
+
+/// This machine's architecture as the OCI image specification names it: what microsandbox writes for every image.
+const HOST_ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+
+/// A config of what the index knows.
+fn rebuilt(detail: &ImageDetail, diff_ids: &[Digest]) -> String {
+    let mut fields = Map::new();
+    if let Some(config) = &detail.config {
+        let ImageConfigDetail { digest: _, env, cmd, entrypoint, working_dir, user, labels, stop_signal } =
+            config;
+        let known = [
+            ("Env", Some(json!(env))),
+            ("Cmd", cmd.as_ref().map(|cmd| json!(cmd))),
+            ("Entrypoint", entrypoint.as_ref().map(|entrypoint| json!(entrypoint))),
+            ("WorkingDir", working_dir.as_ref().map(|directory| json!(directory))),
+            ("User", user.as_ref().map(|user| json!(user))),
+            ("Labels", labels.clone().filter(Value::is_object)),
+            ("StopSignal", stop_signal.as_ref().map(|signal| json!(signal))),
+        ];
+        fields.extend(known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+    }
+    json!({
+        "architecture": detail.handle.architecture().unwrap_or(HOST_ARCHITECTURE),
+        "config": fields,
+        "os": detail.handle.os().unwrap_or("linux"),
+        "rootfs": {
+            "diff_ids": diff_ids.iter().map(Digest::as_str).collect::<Vec<_>>(),
+            "type": "layers",
+        },
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing but the diff IDs of a config changes: not its order, its numbers, its spaces, nor what nobody knows.
+    #[test]
+    fn configs_are_kept() {
+        let old = Digest::of(b"old");
+        let new = Digest::of(b"new");
+        let text = |ids: &str| {
+            format!(
+                r#"{{ "z":1e400, "history":[{{"created":"x","empty_layer":true}}], "rootfs" : {{"type":"layers", "diff_ids": {ids} }},"a":[1.00, "\u0041"], "os":"linux"}}"#
+            )
+        };
+        let before = text(&format!(r#"[ "{old}" ]"#));
+        assert_eq!(with_diff_ids(&before, std::slice::from_ref(&old)), Some(before.clone()));
+        assert_eq!(with_diff_ids(&before, std::slice::from_ref(&new)), Some(text(&format!(r#"["{new}"]"#))));
+        for bad in ["", "{}", r#"{"rootfs":{}}"#, r#"{"rootfs":{"diff_ids":[]}}"#, &text("[1]"), "[]"] {
+            assert_eq!(with_diff_ids(bad, std::slice::from_ref(&new)), None, "{bad}");
+        }
+    }
+
+    /// A config whose text is not what its digest says is not taken, nor that of another manifest.
+    #[test]
+    fn metadata_is_checked() {
+        let config = r#"{"rootfs":{"diff_ids":[]}}"#;
+        let metadata = |digest: &str| {
+            let text = json!({
+                "manifest_digest": "sha256:a", "config_digest": digest, "raw_manifest_json": "{}",
+                "raw_config_json": config, "layers": [],
+            });
+            ImageMetadata::parse(text.to_string().as_bytes(), "sha256:a").expect("metadata")
+        };
+        assert_eq!(metadata(Digest::of(config.as_bytes()).as_str()).config(), Some(config));
+        assert_eq!(metadata(Digest::of(b"another").as_str()).config(), None);
+        assert!(ImageMetadata::parse(br#"{"manifest_digest":"sha256:a"}"#, "sha256:a").is_none());
+        let other =
+            r#"{"manifest_digest":"b","config_digest":"","raw_manifest_json":"","raw_config_json":""}"#;
+        assert!(ImageMetadata::parse(other.as_bytes(), "sha256:a").is_none());
+    }
+}

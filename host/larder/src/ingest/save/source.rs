@@ -1,0 +1,119 @@
+//! What is saved: images of the index, and their files under leases.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+use super::SaveError;
+use super::config::ImageMetadata;
+use crate::artifacts::lease::SharedLeases;
+use crate::artifacts::{CacheDir, Entry, Room, Rooms};
+use crate::catalog::{Reader, read};
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::image::{ImageDetail, ImageLayerDetail};
+use crate::reference::{Digest, Reference};
+
+/// An image to save.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// Its references as they stand in the index, one at least.
+    pub(super) references: Vec<String>,
+    /// What the archive calls it.
+    pub(super) tags: Vec<String>,
+    manifest_digest: String,
+}
+
+/// An image whose files nobody deletes.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) detail: ImageDetail,
+    /// Absent where the file is missing or damaged.
+    pub(super) metadata: Option<ImageMetadata>,
+    _leases: SharedLeases,
+}
+
+/// The images of these references in their order, those of one manifest together.
+pub(super) fn resolve(reader: &Reader, references: &[String]) -> MicrosandboxResult<Vec<Target>> {
+    let mut targets: Vec<Target> = Vec::new();
+    for reference in references {
+        let handle = read::get(reader.connection(), reference)?;
+        let Some(manifest_digest) = handle.manifest_digest else {
+            return Err(SaveError::NoManifest { reference: handle.reference }.into());
+        };
+        let tag = handle.reference.parse::<Reference>()?.tagged().map(str::to_owned);
+        let known = targets.iter().position(|target| target.manifest_digest == manifest_digest);
+        let target = match known {
+            Some(index) => &mut targets[index],
+            None => {
+                targets.push(Target { references: Vec::new(), tags: Vec::new(), manifest_digest });
+                // Just pushed.
+                let last = targets.len() - 1;
+                &mut targets[last]
+            }
+        };
+        if !target.references.contains(&handle.reference) {
+            target.references.push(handle.reference);
+        }
+        target.tags.extend(tag.filter(|tag| !target.tags.contains(tag)));
+    }
+    if targets.is_empty() { Err(SaveError::NoReferences.into()) } else { Ok(targets) }
+}
+
+impl Target {
+    /// Takes the leases of the image's files, and reads what there is to know of it under them.
+    pub(super) fn hold(&self, reader: &Reader, rooms: &Rooms, cache: &CacheDir) -> MicrosandboxResult<Held> {
+        // There is one at least: `resolve` makes no target without.
+        let reference = self.references.first().map_or("", String::as_str);
+        let before = self.inspect(reader, reference)?;
+        let metadata = Entry::metadata(&reference.parse()?);
+        let entries = before.layers.iter().filter_map(|layer| Entry::of_digest(Room::Layers, &layer.diff_id));
+        let entries: Vec<Entry> = entries.chain([metadata.clone()]).collect();
+        let leases =
+            SharedLeases::hold(rooms, &entries).map_err(MicrosandboxError::io("lock", cache.root()))?;
+        let detail = self.inspect(reader, reference)?;
+        if detail.layers != before.layers {
+            return Err(SaveError::Changed { reference: reference.to_owned() }.into());
+        }
+        let text = fs::read(cache.path_of(&metadata)).ok();
+        let metadata = text.and_then(|text| ImageMetadata::parse(&text, &self.manifest_digest));
+        Ok(Held { detail, metadata, _leases: leases })
+    }
+
+    fn inspect(&self, reader: &Reader, reference: &str) -> MicrosandboxResult<ImageDetail> {
+        match read::inspect(reader.connection(), reference) {
+            Ok(detail) if detail.handle.manifest_digest() == Some(self.manifest_digest.as_str()) => {
+                Ok(detail)
+            }
+            Ok(_) | Err(MicrosandboxError::ImageNotFound(_)) => {
+                Err(SaveError::Changed { reference: reference.to_owned() }.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The artifact of a layer, opened, with its path and length.
+pub(super) fn layer_file(
+    rooms: &Rooms,
+    cache: &CacheDir,
+    reference: &str,
+    layer: &ImageLayerDetail,
+) -> MicrosandboxResult<(PathBuf, File, u64)> {
+    let diff_id: Digest = layer.diff_id.parse()?;
+    let entry = Entry::of(Room::Layers, diff_id.hex());
+    let path = cache.path_of(&entry);
+    let stat = rooms.stat(&entry).map_err(MicrosandboxError::io("look at", &path))?;
+    let Some(stat) = stat else {
+        return Err(SaveError::Missing { reference: reference.to_owned(), path }.into());
+    };
+    let size = stat.identity.size;
+    let expected = layer.erofs_size_bytes.and_then(|size| u64::try_from(size).ok()).unwrap_or(size);
+    let what = if !stat.is_file {
+        "it is not a regular file".to_owned()
+    } else if size != expected {
+        format!("it has {size} of {expected} bytes")
+    } else {
+        let file = File::open(&path).map_err(MicrosandboxError::io("open", &path))?;
+        return Ok((path, file, size));
+    };
+    Err(SaveError::Damaged { reference: reference.to_owned(), path, what }.into())
+}
