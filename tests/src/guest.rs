@@ -42,8 +42,9 @@ pub fn guest(text: &str) -> Vec<u8> {
     let mut module = wat::parse_str(&module).unwrap_or_else(|error| panic!("{error}\n{module}"));
     let (resolve, world) = &*WORLD;
     embed_component_metadata(&mut module, resolve, *world, StringEncoding::UTF8).expect("the contract");
-    let encoder = ComponentEncoder::default().module(&module).expect("a module of the contract");
-    encoder.validate(true).encode().expect("a component")
+    let mut encoder = ComponentEncoder::default();
+    encoder.module(&module).expect("a module of the contract").validate(true);
+    encoder.encode().expect("a component")
 }
 
 static WORLD: LazyLock<(Resolve, WorldId)> = LazyLock::new(|| {

@@ -3,6 +3,9 @@
 
 #[macro_use]
 mod harness;
+mod authoring;
 mod changing;
+mod granting;
 mod policies;
 mod reading;
+mod scenarios;
