@@ -47,6 +47,11 @@ impl TestEnvironment {
         fs::write(self.directory().join(name), content).expect("the file");
     }
 
+    /// Reads a file beside the home.
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.directory().join(name)).expect("the file")
+    }
+
     /// Puts a policy beside the home.
     pub(crate) fn policy(&self, name: &str) -> String {
         let file = format!("{name}.wasm");
@@ -113,6 +118,8 @@ macro_rules! assert_output {
             (r#""(bytes|bytes_reclaimed|\w+_bytes)": [1-9]\d*"#, r#""$1": [BYTES]"#),
             (r#""duration_ms": \d+"#, r#""duration_ms": [MS]"#),
             (r#""hash": "sha256:[0-9a-f]{64}""#, r#""hash": "[HASH]""#),
+            (r"hash     sha256:[0-9a-f]{64}", "hash     [HASH]"),
+            (r"\b\d+\.\d{3} ms", "[TIME]"),
             (r"(?m)^ +(\S)", "  $1"),
             (r"(\S)  +", "$1  "),
         ] }, {

@@ -3,7 +3,10 @@
 
 #[macro_use]
 mod harness;
+mod authoring;
 mod changing;
+mod granting;
 mod policies;
 mod reading;
 mod saving;
+mod scenarios;

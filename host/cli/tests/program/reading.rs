@@ -149,6 +149,14 @@ fn help() {
         "apply",
         "history",
         "explain",
+        "policy",
+        "policy new",
+        "policy build",
+        "policy check",
+        "policy test",
+        "policy bench",
+        "policy explain",
+        "policy warm",
         "completions",
         "man",
     ] {
@@ -157,6 +165,7 @@ fn help() {
         assert!(help.stdout.contains("Example") && help.stdout.contains("larder "), "{help}");
     }
     assert_output!("help_prune", test.larder("prune --help"));
+    assert_output!("help_policy", test.larder("policy --help"), test.larder("policy test --help"));
 }
 
 /// Completions and manual pages come from the parser, for each shell and each command.

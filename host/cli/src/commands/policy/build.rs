@@ -53,7 +53,8 @@ impl Build {
             )
         })?;
         // As it would be typed, rather than as an absolute path.
-        let default = || self.directory.join(format!("{}.wasm", project.name()));
+        let beside = self.directory.strip_prefix(".").unwrap_or(&self.directory);
+        let default = || beside.join(format!("{}.wasm", project.name()));
         let output = self.output.unwrap_or_else(default);
         let mut progress = |line: &str| context.console.note(&plain(line));
         let Built { path, bytes } = project.build(&Tools::in_directory(tools), &output, &mut progress)?;

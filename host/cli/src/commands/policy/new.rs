@@ -45,9 +45,8 @@ impl New {
             context.console.json(&Begun { directory: &directory, language, name })?;
         } else {
             context.console.data(&format!(
-                "{0} is a policy in {1} now; next: `cd {0}`, `larder policy build`, `larder policy test`; its README.md says more\n",
+                "made `{0}`; next: `cd {0}`, `larder policy build`, `larder policy test`; its README.md says more\n",
                 directory.display(),
-                self.lang,
             ))?;
         }
         Ok(Status::Done)

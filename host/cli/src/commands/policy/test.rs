@@ -160,7 +160,11 @@ struct Policies {
 impl Policies {
     fn get(&mut self, path: &Path, context: &Context) -> Result<&Policy, Failure> {
         if !self.loaded.contains_key(path) {
-            let policy = engine::load(&self.engine, path, &context.console)?;
+            let policy = engine::load(&self.engine, path, &context.console);
+            let policy = policy.map_err(|failure| match path.exists() {
+                true => failure,
+                false => failure.with_hint("`larder policy build` makes the component of a policy"),
+            })?;
             self.loaded.insert(path.to_owned(), policy);
         }
         Ok(&self.loaded[path])
