@@ -30,8 +30,7 @@ fn save() {
         "save",
         test.larder(&format!("save app:1 acme/app:1 {by_digest} -o app.tar")),
         test.larder(&format!("save acme/app:1 {by_digest} -o app.tar")),
-        test.larder("save acme/app:1 -o oci.tar --as oci"),
-        test.larder("save acme/app:1 -o app.tar --format json"),
+        test.larder("save acme/app:1 -o oci.tar --as oci --format json"),
     );
     for name in ["app.tar", "oci.tar"] {
         assert!(test.directory().join(name).is_file(), "{name}");
