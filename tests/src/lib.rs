@@ -5,6 +5,7 @@ mod build;
 mod component;
 mod guest;
 mod home;
+pub mod judge;
 
 pub use build::{ImageSpec, Users, layer_digest, manifest_digest, populate};
 pub use component::component;

@@ -4,7 +4,15 @@ use anyhow::Result;
 
 use crate::shell::{cargo, run};
 
-/// Runs every bench with a release build.
-pub(crate) fn run_all() -> Result<()> {
-    run(cargo().args(["bench", "--quiet", "--package", "larder-tests", "--benches"]))
+/// Runs these benches with a release build, or all of them where none is named.
+pub(crate) fn run_benches(names: &[String]) -> Result<()> {
+    let mut bench = cargo();
+    bench.args(["bench", "--quiet", "--package", "larder-tests"]);
+    if names.is_empty() {
+        bench.arg("--benches");
+    }
+    for name in names {
+        bench.args(["--bench", name]);
+    }
+    run(&mut bench)
 }

@@ -23,8 +23,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Measures the image API on homes of 1,000 and 10,000 images, beside plain SQLite and plain `unlink`, and policies.
-    Bench,
+    /// Measures the image API on homes of 1,000 and 10,000 images, beside plain SQLite and plain `unlink`, loading
+    /// images, and policies.
+    Bench {
+        /// Which: `images`, `load`, `policies`; all where none is given.
+        names: Vec<String>,
+    },
     /// Shows the main job on a copy of a real home: list, dry run, plan, apply, explain.
     Demo,
     /// Builds every policy to `target/policies/NAME.wasm`.
@@ -35,7 +39,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
-        Task::Bench => bench::run_all(),
+        Task::Bench { names } => bench::run_benches(&names),
         Task::Demo => demo::run_demo(),
         Task::Guests => guests::run().map(drop),
         Task::Test => test::run_all(),
