@@ -5,6 +5,7 @@
 //! - `console`: the only place that prints, asks, or knows whether there is a terminal
 //! - `exit`: what each error of the library is at the command line: an exit status and a hint
 //! - `input`: the files that commands read
+//! - `progress`: images on their way into the cache
 //! - `render`: tables, sizes and ages for people
 
 mod cli;

@@ -4,5 +4,6 @@
 #[macro_use]
 mod harness;
 mod changing;
+mod loading;
 mod policies;
 mod reading;
