@@ -63,14 +63,27 @@ fn load_refused() {
     let mut other = TestImage::small(&["acme/app:2"]);
     other.layers.pop();
     archive(&test, "good.tar", &docker_files(&[TestImage::small(&["acme/app:1"]), other]));
-    assert_output!(
-        "load_refused",
-        test.larder("load bad.tar nowhere.tar good.tar -q"),
-        test.larder("load bad.tar --format json -q"),
-        test.larder("load unnamed.tar"),
-        test.larder("load good.tar --tag a"),
-        test.larder("load good.tar unnamed.tar --tag a"),
-        test.larder("load good.tar --tag a//b"),
-    );
+    let some = test.larder("load bad.tar nowhere.tar good.tar -q");
+    assert_eq!(some.status, 1, "{some}");
+    assert!(some.stderr.contains("error: `bad.tar`, layer `sha256:"), "{some}");
+    assert!(some.stderr.contains("entry `../escape`: `../escape` has a component `..`"), "{some}");
+    assert!(some.stderr.contains("error: `nowhere.tar`: it cannot be read: "), "{some}");
+    assert!(some.stdout.contains("docker.io/acme/app:1"), "{some}");
+    let json = test.larder("load bad.tar --format json -q");
+    let error: serde_json::Value = serde_json::from_str(&json.stderr).expect("one object");
+    assert_eq!((json.status, error["kind"].as_str()), (1, Some("image-invalid")), "{json}");
+    for (arguments, said) in [
+        ("load unnamed.tar", "has no name in it: name it with `--tag`"),
+        ("load good.tar --tag a", "it holds 2 images, and the given names can be for one only"),
+        (
+            "load good.tar unnamed.tar --tag a",
+            "`--tag` names the image of one archive, and several are given",
+        ),
+        ("load good.tar --tag a//b", "`a//b` is not an image reference"),
+    ] {
+        let output = test.larder(arguments);
+        assert_eq!(output.status, 2, "{output}");
+        assert!(output.stderr.contains(said), "{output}");
+    }
     assert_eq!(test.home.count("SELECT count(*) FROM image_ref"), 2);
 }
