@@ -7,24 +7,29 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::shell::{cargo, root, run, words};
 
-/// One bench alone.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub(crate) enum Only {
-    /// One policy in each language.
-    Languages,
-}
-
 /// Where the figures stand in the page.
 const BEGIN: &str = "<!-- figures: cargo xtask bench languages -->\n";
 const END: &str = "<!-- end of figures -->";
 
-/// Runs every bench with a release build.
-pub(crate) fn run_all() -> Result<()> {
-    run(cargo().args(["bench", "--quiet", "--package", "larder-tests", "--benches"]))
+/// Runs these benches with a release build, or all of them where none is named. That of the languages alone writes its
+/// table into their page.
+pub(crate) fn run_benches(names: &[String]) -> Result<()> {
+    if names == ["languages"] {
+        return run_languages();
+    }
+    let mut bench = cargo();
+    bench.args(["bench", "--quiet", "--package", "larder-tests"]);
+    if names.is_empty() {
+        bench.arg("--benches");
+    }
+    for name in names {
+        bench.args(["--bench", name]);
+    }
+    run(&mut bench)
 }
 
 /// Measures the same policy in each language, and writes the table into the page on languages.
-pub(crate) fn run_languages() -> Result<()> {
+fn run_languages() -> Result<()> {
     let mut bench = cargo();
     bench.args(["bench", "--quiet", "--package", "larder-tests", "--bench", "languages"]);
     let output = bench.stderr(Stdio::inherit()).output();

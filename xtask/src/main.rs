@@ -22,10 +22,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Measures the image API on homes of 1,000 and 10,000 images, beside plain SQLite and plain `unlink`, and policies.
+    /// Measures the image API on homes of 1,000 and 10,000 images, beside plain SQLite and plain `unlink`, loading
+    /// images, and policies.
     Bench {
-        /// Only this: `languages` measures one policy in each language, and writes the table of `docs/languages.md`.
-        only: Option<bench::Only>,
+        /// Which: `images`, `load`, `policies`, or `languages`, which writes the table of `docs/languages.md`; all
+        /// where none is given.
+        names: Vec<String>,
     },
     /// Shows the main job on a copy of a real home: list, dry run, plan, apply, explain.
     Demo,
@@ -40,8 +42,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
-        Task::Bench { only: None } => bench::run_all(),
-        Task::Bench { only: Some(bench::Only::Languages) } => bench::run_languages(),
+        Task::Bench { names } => bench::run_benches(&names),
         Task::Demo => demo::run_demo(),
         Task::Guests { names } => {
             guests::run(&names.iter().map(String::as_str).collect::<Vec<_>>()).map(drop)

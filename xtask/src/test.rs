@@ -50,6 +50,7 @@ pub(crate) fn run_all() -> Result<()> {
         run(doc.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     step("dependencies", || run(&mut cargo_deny()?))?;
+    step("judges", install_judges)?;
     step("tests", || run(cargo().args(["test", "--workspace", "--quiet"])))?;
     step("demo", demo::run_demo)
 }
@@ -68,6 +69,30 @@ fn toolchain() -> Result<()> {
         if !succeeds(cargo().args([subcommand, "--version"])) {
             run(command("rustup").args(["component", "add", component]))?;
         }
+    }
+    Ok(())
+}
+
+/// The programs that judge what is taken in and written, with the Debian packages that have them. Without them the
+/// tests that need them say `skipped: ` and pass.
+fn install_judges() -> Result<()> {
+    const JUDGES: [(&str, &str); 3] =
+        [("skopeo", "skopeo"), ("umoci", "umoci"), ("fsck.erofs", "erofs-utils")];
+    let missing =
+        || JUDGES.into_iter().filter(|(program, _)| !succeeds(Command::new(program).arg("--version")));
+    let packages: Vec<&str> = missing().map(|(_, package)| package).collect();
+    if !packages.is_empty() && succeeds(command("sh").args(["-c", "test $(id -u) = 0 && apt-get --version"]))
+    {
+        let install = ["install", "-y", "-q", "--no-install-recommends"];
+        let installed = run(command("apt-get").args(["update", "-q"])).and_then(|()| {
+            run(command("apt-get").args(install).args(&packages).env("DEBIAN_FRONTEND", "noninteractive"))
+        });
+        if let Err(error) = installed {
+            eprintln!("{error:#}");
+        }
+    }
+    for (program, package) in missing() {
+        eprintln!("skipped: tests that need `{program}` (Debian: {package})");
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ mod harness;
 mod authoring;
 mod changing;
 mod granting;
+mod loading;
 mod policies;
 mod reading;
 mod saving;

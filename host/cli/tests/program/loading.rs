@@ -1,0 +1,89 @@
+//! Images come in: what is shown, to people and to programs, and what is refused.
+
+use larder_tests::archive::{Files, Item, TestImage, docker_files, layer, tar_of};
+
+use crate::harness::TestEnvironment;
+
+fn archive(test: &TestEnvironment, name: &str, files: &Files) {
+    test.write(name, tar_of(files));
+}
+
+/// Images are loaded from several archives, each layer once, into a home that is made for them.
+#[test]
+fn load() {
+    let test = TestEnvironment::missing();
+    let first = TestImage::small(&["acme/app:1", "acme/app:latest"]);
+    let mut second = TestImage::new(&["acme/other:1"], vec![first.layers[0].clone()]);
+    archive(&test, "first.tar", &docker_files(std::slice::from_ref(&first)));
+    archive(&test, "second.tar", &docker_files(std::slice::from_ref(&second)));
+    second.names.clear();
+    archive(&test, "unnamed.tar", &docker_files(&[second]));
+    let outputs = [
+        test.larder("load first.tar"),
+        test.larder("load second.tar first.tar -q"),
+        test.larder("load unnamed.tar --tag localhost:5000/a:1"),
+        test.larder("ls --sort reference"),
+    ];
+    assert!(outputs.iter().all(|output| output.status == 0), "{outputs:?}");
+    // Layers are done in any order.
+    assert!(
+        outputs[0].stderr.lines().last().is_some_and(|line| line.starts_with("2 images: 2 new layers, "))
+    );
+    assert!(outputs[2].stderr.ends_with("1 image: 1 layer already there\n"), "{}", outputs[2]);
+    assert_eq!(outputs[1].stderr, "");
+    for reference in ["acme/app:1", "acme/app:latest", "acme/other:1"] {
+        assert!(outputs[3].stdout.contains(&format!("docker.io/{reference}")), "{}", outputs[3]);
+    }
+    assert!(outputs[2].stdout.contains("localhost:5000/a:1"), "{}", outputs[2]);
+}
+
+/// Programs get the records of the images, and an object for each step on the way.
+#[test]
+fn load_for_programs() {
+    let test = TestEnvironment::made();
+    archive(&test, "image.tar", &docker_files(&[TestImage::small(&["acme/app:1"])]));
+    let output = test.larder("load image.tar --format json");
+    assert_eq!((output.status, output.json()[0]["reference"].as_str()), (0, Some("docker.io/acme/app:1")));
+    let events: Vec<serde_json::Value> =
+        output.stderr.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
+    let kinds: Vec<_> = events.iter().filter_map(|event| event["progress"]["event"].as_str()).collect();
+    assert_eq!(kinds.len(), events.len(), "{output}");
+    for (kind, times) in [("layer-started", 2), ("layer-done", 2), ("image-ready", 1)] {
+        assert_eq!(kinds.iter().filter(|&&found| found == kind).count(), times, "{kind}: {output}");
+    }
+}
+
+/// What cannot be loaded is said with the archive, and what to do where something can be done; the rest is loaded.
+#[test]
+fn load_refused() {
+    let test = TestEnvironment::made();
+    let bad = layer(&[Item::File("../escape", b"x")]);
+    archive(&test, "bad.tar", &docker_files(&[TestImage::new(&["acme/bad:1"], vec![bad])]));
+    archive(&test, "unnamed.tar", &docker_files(&[TestImage::small(&[])]));
+    let mut other = TestImage::small(&["acme/app:2"]);
+    other.layers.pop();
+    archive(&test, "good.tar", &docker_files(&[TestImage::small(&["acme/app:1"]), other]));
+    let some = test.larder("load bad.tar nowhere.tar good.tar -q");
+    assert_eq!(some.status, 1, "{some}");
+    assert!(some.stderr.contains("error: `bad.tar`, layer `sha256:"), "{some}");
+    assert!(some.stderr.contains("entry `../escape`: `../escape` has a component `..`"), "{some}");
+    assert!(some.stderr.contains("error: `nowhere.tar`: it cannot be read: "), "{some}");
+    assert!(some.stdout.contains("docker.io/acme/app:1"), "{some}");
+    let json = test.larder("load bad.tar --format json -q");
+    let error: serde_json::Value = serde_json::from_str(&json.stderr).expect("one object");
+    assert_eq!((json.status, error["kind"].as_str()), (1, Some("image-invalid")), "{json}");
+    for (arguments, said) in [
+        ("load unnamed.tar", "has no name in it: name it with `--tag`"),
+        ("load good.tar --tag a", "it holds 2 images, and the given names can be for one only"),
+        (
+            "load good.tar unnamed.tar --tag a",
+            "`--tag` names the image of one archive, and several are given",
+        ),
+        ("load good.tar --tag a//b", "`a//b` is not an image reference"),
+    ] {
+        let output = test.larder(arguments);
+        assert_eq!(output.status, 2, "{output}");
+        assert!(output.stderr.contains(said), "{output}");
+    }
+    assert_eq!(test.home.count("SELECT count(*) FROM image_ref"), 2);
+}
