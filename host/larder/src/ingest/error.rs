@@ -16,7 +16,8 @@ pub struct IngestError {
     origin: String,
     layer: Option<Digest>,
     entry: Option<String>,
-    problem: IngestProblem,
+    /// Boxed, since it is large and errors are rare.
+    problem: Box<IngestProblem>,
 }
 
 /// What is wrong with an image or with what it comes in.
@@ -146,7 +147,7 @@ fn list(names: &[String]) -> String {
 impl IngestProblem {
     /// The problem with what comes from `origin`: the path of an archive or a reference.
     pub(crate) fn of(self, origin: &str) -> IngestError {
-        IngestError { origin: origin.to_owned(), layer: None, entry: None, problem: self }
+        IngestError { origin: origin.to_owned(), layer: None, entry: None, problem: Box::new(self) }
     }
 
     /// A failure to read. What the readers of this module have to say is carried by the error.

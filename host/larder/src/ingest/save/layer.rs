@@ -204,8 +204,11 @@ impl<S: ReadAt, W: Write, P: Watch> LayerTar<'_, S, W, P> {
     }
 }
 
+/// Names and values of extended attributes, as an archive has them.
+type TarXattrs<'a> = Vec<(Vec<u8>, &'a [u8])>;
+
 /// The extended attributes as they go into tar: all but the mark of an opaque directory, which has a form of its own.
-fn tar_xattrs<'a>(path: &EntryPath, metadata: &'a Metadata) -> Result<Vec<(Vec<u8>, &'a [u8])>, LayerFault> {
+fn tar_xattrs<'a>(path: &EntryPath, metadata: &'a Metadata) -> Result<TarXattrs<'a>, LayerFault> {
     let opaque = metadata.xattrs.is_opaque();
     let mut xattrs = Vec::new();
     for (name, value) in &metadata.xattrs {
