@@ -157,7 +157,7 @@ impl Image {
     /// than before where they were there already. An image of `docker save` has no manifest: one is made of its config
     /// and layers, the same wherever it is loaded. Layers that the cache has are not converted again.
     ///
-    /// [`ImageLoad`](crate::ingest::ImageLoad) has settings, and says what happens.
+    /// [`ImageLoad`] has settings, and says what happens.
     ///
     /// # Errors
     /// [`Ingest`](crate::MicrosandboxError::Ingest), which names archive, layer and entry, where it cannot be taken in;
