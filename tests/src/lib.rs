@@ -8,6 +8,7 @@ mod home;
 pub mod judge;
 mod load_test;
 pub mod real;
+pub mod registry;
 
 pub use build::{ImageSpec, Users, layer_digest, manifest_digest, populate};
 pub use component::component;

@@ -128,6 +128,8 @@ pub enum Operation {
     ImagePrune,
     /// `Image::load`.
     ImageLoad,
+    /// `Image::pull`.
+    ImagePull,
     /// `Image::save`.
     ImageSave,
 }
@@ -142,6 +144,7 @@ impl Operation {
             Self::ImageRemove => "Image::remove",
             Self::ImagePrune => "Image::prune",
             Self::ImageLoad => "Image::load",
+            Self::ImagePull => "Image::pull",
             Self::ImageSave => "Image::save",
         }
     }

@@ -42,6 +42,12 @@ impl Reference {
         (tagged.len() > self.repository_len).then_some(tagged)
     }
 
+    /// Its parts, for whoever asks a registry for it.
+    #[cfg(feature = "registry")]
+    pub(crate) fn to_oci(&self) -> Result<OciReference, ReferenceError> {
+        parse(&self.text)
+    }
+
     /// The normalized text, such as `docker.io/library/python:latest`.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -80,23 +86,27 @@ impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        use oci_spec::distribution::ParseError;
-        let parsed = OciReference::try_from(text).map_err(|error| {
-            let (position, expected) = match error {
-                ParseError::NameEmpty => (1, "expected `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`"),
-                ParseError::NameTooLong => (256, "expected the end: a repository has at most 255 characters"),
-                ParseError::DigestInvalidFormat
-                | ParseError::DigestInvalidLength
-                | ParseError::DigestUnsupported => {
-                    (after_last(text, '@'), "expected `sha256:` and 64 hex digits")
-                }
-                _ => first_odd(text),
-            };
-            ReferenceError { text: text.chars().take(80).collect(), position, expected }
-        })?;
+        let parsed = parse(text)?;
         let repository_len = parsed.registry().len() + 1 + parsed.repository().len();
         Ok(Self { text: parsed.to_string(), repository_len })
     }
+}
+
+fn parse(text: &str) -> Result<OciReference, ReferenceError> {
+    use oci_spec::distribution::ParseError;
+    OciReference::try_from(text).map_err(|error| {
+        let (position, expected) = match error {
+            ParseError::NameEmpty => (1, "expected `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`"),
+            ParseError::NameTooLong => (256, "expected the end: a repository has at most 255 characters"),
+            ParseError::DigestInvalidFormat
+            | ParseError::DigestInvalidLength
+            | ParseError::DigestUnsupported => {
+                (after_last(text, '@'), "expected `sha256:` and 64 hex digits")
+            }
+            _ => first_odd(text),
+        };
+        ReferenceError { text: text.chars().take(80).collect(), position, expected }
+    })
 }
 
 /// The position after the last `separator`, counted from 1 in characters.

@@ -46,13 +46,19 @@ pub(crate) struct NewLayer {
 /// Where an image came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NewOrigin {
+    /// Loaded from an archive.
     Archive,
+    /// Pulled from a registry.
+    #[cfg(feature = "registry")]
+    Registry,
 }
 
 impl NewOrigin {
     fn as_str(self) -> &'static str {
         match self {
             Self::Archive => "archive",
+            #[cfg(feature = "registry")]
+            Self::Registry => "registry",
         }
     }
 }

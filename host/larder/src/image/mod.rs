@@ -3,6 +3,8 @@
 //! Every call exists twice: on the [default backend](crate::backend::default_backend), and as `…_local` on an
 //! explicit [`LocalBackend`], which consults nothing ambient.
 
+#[cfg(feature = "registry")]
+mod pull;
 mod records;
 mod save;
 

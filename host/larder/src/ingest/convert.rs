@@ -13,9 +13,8 @@ use larder_erofs::reader::Image;
 use larder_erofs::vmdk::{Extent, OffsetUnit, descriptor};
 use larder_erofs::writer::{Encoding, Options};
 
-use super::bundle::Section;
 use super::error::{IngestError, IngestProblem};
-use super::layer::{LayerBlob, Watch, convert, uuid_of};
+use super::layer::{BlobSource, LayerBlob, Watch, convert, uuid_of};
 use super::limits::IngestLimits;
 use super::progress::{LayerOutcome, LayerStep, Meter, Progress, ProgressEvent};
 use super::publish::{Publication, Sizes, sound_image};
@@ -25,13 +24,19 @@ use crate::catalog::publish::{NewImage, NewLayer, layer_sizes, manifests_with_la
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::reference::Digest;
 
-/// More layers at a time than this gain nothing, and each has its buffers.
-const MAX_THREADS: usize = 8;
-
 /// Where the blobs of layers come from.
 pub(crate) trait Blobs: Sync {
-    /// The blob of a layer that the cache does not have.
-    fn open(&self, layer: &SourceLayer) -> Result<Section, IngestError>;
+    /// What is done with a blob until it is an EROFS image.
+    const STEP: LayerStep;
+
+    /// The path or reference that they belong to, for errors.
+    fn origin(&self) -> &str;
+
+    /// How many layers are worked on at a time, at most.
+    fn concurrency(&self) -> usize;
+
+    /// The blob of a layer that the cache does not have. It is as long as the layer says, or reading it fails.
+    fn open(&self, layer: &SourceLayer) -> Result<BlobSource, IngestError>;
 }
 
 /// What a call works with.
@@ -52,7 +57,7 @@ impl Work<'_> {
     pub(crate) fn artifacts(
         &self,
         images: &[NamedImage],
-        blobs: &dyn Blobs,
+        blobs: &impl Blobs,
     ) -> MicrosandboxResult<Vec<NewImage>> {
         let mut layers: Vec<&SourceLayer> = Vec::new();
         let mut seen = HashSet::new();
@@ -104,13 +109,12 @@ impl Work<'_> {
     fn convert_all(
         &self,
         mut layers: Vec<&SourceLayer>,
-        blobs: &dyn Blobs,
+        blobs: &impl Blobs,
         known: &Sizes,
     ) -> MicrosandboxResult<Layers> {
         // The largest first, so that none of them begins when the others are done.
         layers.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.diff_id.cmp(&b.diff_id)));
-        let threads =
-            thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(layers.len());
+        let threads = blobs.concurrency().min(layers.len());
         let next = AtomicUsize::new(0);
         let failed = AtomicBool::new(false);
         let done: Mutex<Layers> = Mutex::default();
@@ -147,7 +151,7 @@ impl Work<'_> {
     fn layer(
         &self,
         layer: &SourceLayer,
-        blobs: &dyn Blobs,
+        blobs: &impl Blobs,
         known: &Sizes,
     ) -> MicrosandboxResult<(u64, bool)> {
         let entry = Entry::named(Room::Layers, &layer.diff_id);
@@ -161,24 +165,25 @@ impl Work<'_> {
             self.tell(ProgressEvent::LayerDone { layer: name, outcome, bytes: layer.size });
             return Ok((length, false));
         }
-        let step = LayerStep::Convert;
+        self.make(layer, &entry, blobs).map(|length| (length, true))
+    }
+
+    /// Makes the artifact of a layer, whose lock is held. Gives its length.
+    fn make<B: Blobs>(&self, layer: &SourceLayer, entry: &Entry, blobs: &B) -> MicrosandboxResult<u64> {
+        let (name, step) = (layer.diff_id.as_str(), B::STEP);
         self.tell(ProgressEvent::LayerStarted { layer: name, step, bytes: layer.size });
-        let section = blobs.open(layer).map_err(|error| error.in_layer(&layer.diff_id))?;
+        let source = blobs.open(layer).map_err(|error| error.in_layer(&layer.diff_id))?;
         let fail = |problem: IngestProblem| self.fail(problem).in_layer(&layer.diff_id);
-        if section.len() != layer.size {
-            let (what, expected, found) = (layer.digest.to_string(), layer.size, section.len());
-            return Err(fail(IngestProblem::WrongSize { what, expected, found }).into());
-        }
-        let file = self.publication.begin(&entry)?;
+        let file = self.publication.begin(entry)?;
         let meter = Meter::new(self.progress.clone(), &layer.diff_id, step, layer.size);
         let image = file.as_file().try_clone().map_err(|error| fail(IngestProblem::writing(error)))?;
-        let blob = LayerBlob { origin: self.origin, section, digest: &layer.digest, diff_id: &layer.diff_id };
+        let blob = LayerBlob { origin: self.origin, source, digest: &layer.digest, diff_id: &layer.diff_id };
         let watch = Watch { limits: self.limits, cancelled: self.cancelled, meter: &meter };
-        let summary = convert(&blob, image, &watch)?;
-        self.publication.publish(&entry, file).map_err(|error| fail(IngestProblem::writing(error)))?;
+        let summary = convert(blob, image, &watch)?;
+        self.publication.publish(entry, file).map_err(|error| fail(IngestProblem::writing(error)))?;
         let outcome = LayerOutcome::Converted;
         self.tell(ProgressEvent::LayerDone { layer: name, outcome, bytes: layer.size });
-        Ok((summary.bytes(), true))
+        Ok(summary.bytes())
     }
 
     /// The fsmeta image and the VMDK descriptor of a manifest. `anew` where a layer is not the one that they were made

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use larder_erofs::EntryPath;
 
@@ -125,6 +126,35 @@ pub enum IngestProblem {
     /// A name in it is not a reference.
     #[error("{0}: name the image with `--tag`")]
     Name(#[from] crate::reference::ReferenceError),
+
+    /// The registry has no image, or no repository, of this name.
+    #[error("the registry has no such image")]
+    NotInRegistry,
+
+    /// An index that has no image in it.
+    #[error("the index `{0}` has no images")]
+    EmptyIndex(Digest),
+
+    /// The registry gives it to nobody, or not to whoever asked.
+    #[error("the registry refuses it{}", .0.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
+    Refused(Option<String>),
+
+    /// There is no way to the registry, or it broke off.
+    #[error("the registry cannot be reached: {0}")]
+    Unreachable(String),
+
+    /// The registry answers, but not as it should.
+    #[error("the registry failed: {0}")]
+    Registry(String),
+
+    /// Docker's configuration cannot be used.
+    #[error("the credentials in `{}` cannot be used: {why}", .path.display())]
+    Credentials {
+        /// The configuration.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
 
     /// The layers cannot be joined to one image.
     #[error("its layers cannot be joined: {0}")]

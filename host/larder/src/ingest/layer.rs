@@ -19,7 +19,6 @@ use larder_erofs::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::bundle::{Section, SectionReader};
 use super::compression::Compression;
 use super::error::{IngestError, IngestProblem};
 use super::limits::IngestLimits;
@@ -27,14 +26,20 @@ use super::progress::Meter;
 use super::tar::{SparseReader, TarEntry, TarKind, TarStream};
 use crate::reference::Digest;
 
+/// So many bytes tell how a blob is compressed.
+const HEAD: u64 = 4;
+
 /// What is read of a blob at once.
 const CHUNK: usize = 256 << 10;
+
+/// The bytes of a blob, from its beginning.
+pub(crate) type BlobSource = Box<dyn Read + Send>;
 
 /// A blob and what it has to be.
 pub(crate) struct LayerBlob<'a> {
     /// The path or reference that it belongs to, for errors.
     pub(crate) origin: &'a str,
-    pub(crate) section: Section,
+    pub(crate) source: BlobSource,
     pub(crate) digest: &'a Digest,
     pub(crate) diff_id: &'a Digest,
 }
@@ -47,15 +52,20 @@ pub(crate) struct Watch<'a> {
 }
 
 /// Writes the EROFS image of a layer to `image`, which is empty. Nothing is synced yet.
-pub(crate) fn convert(blob: &LayerBlob<'_>, image: File, watch: &Watch<'_>) -> Result<Summary, IngestError> {
-    let fail = |problem: IngestProblem| problem.of(blob.origin).in_layer(blob.diff_id);
-    let mut head = [0; 4];
-    let head_length =
-        blob.section.reader().read(&mut head).map_err(|error| fail(IngestProblem::reading(error)))?;
-    let compression = Compression::detect(&head[..head_length]);
+pub(crate) fn convert(
+    blob: LayerBlob<'_>,
+    image: File,
+    watch: &Watch<'_>,
+) -> Result<Summary, IngestError> {
+    let LayerBlob { origin, mut source, digest, diff_id: expected } = blob;
+    let fail = |problem: IngestProblem| problem.of(origin).in_layer(expected);
+    let mut head = Vec::new();
+    let read = (&mut source).take(HEAD).read_to_end(&mut head);
+    read.map_err(|error| fail(IngestProblem::reading(error)))?;
+    let compression = Compression::detect(&head);
 
     let mut stored = StoredReader {
-        source: blob.section.reader(),
+        source: io::Cursor::new(head).chain(source),
         // A blob that is not compressed has one digest: that of its content.
         hasher: (compression != Compression::None).then(Sha256::new),
         watch,
@@ -64,14 +74,14 @@ pub(crate) fn convert(blob: &LayerBlob<'_>, image: File, watch: &Watch<'_>) -> R
         let buffered = BufReader::with_capacity(CHUNK, &mut stored);
         let content = compression.reader(buffered).map_err(|error| fail(IngestProblem::reading(error)))?;
         let mut content = ContentReader { source: content, hasher: Sha256::new(), bytes: 0, watch };
-        let summary = write_image(&mut content, image, blob, watch)?;
+        let summary = write_image(&mut content, image, origin, expected, watch)?;
         // Whatever stands behind the archive belongs to the digest.
         io::copy(&mut content, &mut io::sink()).map_err(|error| fail(IngestProblem::reading(error)))?;
         (summary, digest_of(content.hasher))
     };
     let found = stored.hasher.map_or_else(|| diff_id.clone(), digest_of);
-    check_digest("the blob", blob.digest, found).map_err(fail)?;
-    check_digest("its content", blob.diff_id, diff_id).map_err(fail)?;
+    check_digest("the blob", digest, found).map_err(fail)?;
+    check_digest("its content", expected, diff_id).map_err(fail)?;
     Ok(summary)
 }
 
@@ -91,13 +101,13 @@ pub(crate) fn check_digest(
 }
 
 /// The blob as it is stored: hashed and counted.
-struct StoredReader<'a> {
-    source: SectionReader,
+struct StoredReader<'a, R> {
+    source: R,
     hasher: Option<Sha256>,
     watch: &'a Watch<'a>,
 }
 
-impl Read for StoredReader<'_> {
+impl<R: Read> Read for StoredReader<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.watch.cancelled.load(Ordering::Relaxed) {
             return Err(IngestProblem::Cancelled.into_io());
@@ -153,11 +163,12 @@ fn damaged(error: io::Error) -> io::Error {
 fn write_image(
     content: &mut ContentReader<'_>,
     image: File,
-    blob: &LayerBlob<'_>,
+    origin: &str,
+    diff_id: &Digest,
     watch: &Watch<'_>,
 ) -> Result<Summary, IngestError> {
-    let fail = |problem: IngestProblem| problem.of(blob.origin).in_layer(blob.diff_id);
-    let options = Options { encoding: Encoding::Simple, uuid: uuid_of(blob.diff_id) };
+    let fail = |problem: IngestProblem| problem.of(origin).in_layer(diff_id);
+    let options = Options { encoding: Encoding::Simple, uuid: uuid_of(diff_id) };
     let mut builder = LayerBuilder::new(image, options).map_err(|error| fail(of_write(error)))?;
     let mut archive = TarStream::new(content);
     let mut left = watch.limits.layer_entries;

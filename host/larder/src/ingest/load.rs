@@ -2,17 +2,18 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use super::bundle::{Bundle, Section};
-use super::convert::{Blobs, Work};
-use super::error::IngestError;
+use super::bundle::Bundle;
+use super::convert::Blobs;
+use super::error::{IngestError, IngestProblem};
+use super::intake::Intake;
+use super::layer::BlobSource;
 use super::limits::IngestLimits;
-use super::progress::Progress;
+use super::progress::{LayerStep, Progress};
 use super::publish::Publication;
 use super::source::{SourceLayer, find_images};
 use crate::backend::LocalBackend;
-use crate::catalog::blocking;
 use crate::catalog::publish::NewOrigin;
 use crate::error::MicrosandboxResult;
 use crate::image::ImageHandle;
@@ -67,34 +68,14 @@ impl ImageLoad {
     /// As [`Image::load_local`](crate::Image::load_local).
     pub async fn run(self, local: &LocalBackend) -> MicrosandboxResult<Vec<ImageHandle>> {
         let tags = self.tags.iter().map(|tag| tag.parse()).collect::<Result<Vec<Reference>, _>>()?;
-        let catalog = Arc::clone(local.catalog());
-        // A home that cannot be written is known before the work.
-        catalog.write("open the index", |_, _| Ok(())).await?;
-        let cancel = CancelOnDrop::default();
-        let cancelled = Arc::clone(&cancel.0);
-        let (publication, locks, images) = blocking("load images", move || {
-            let publication = Publication::new(catalog)?;
-            let bundle = Bundle::open(&self.input, &publication.temporary(), &self.limits)?;
-            let found = find_images(&bundle, &tags, &self.limits)?;
-            let work = Work {
-                origin: bundle.name(),
-                limits: &self.limits,
-                progress: self.progress,
-                cancelled: &cancelled,
-                publication: &publication,
-            };
-            let images = work.artifacts(&found, &bundle)?;
-            let locks = publication.describe(&found)?;
-            Ok((publication, locks, images))
-        })
-        .await?;
-        let now = local.now();
-        let handles = local.catalog().write("add images", move |writer, _| {
-            let handles = publication.commit(writer, &images, NewOrigin::Archive, now);
-            drop(locks);
-            handles
-        });
-        handles.await
+        let Self { input, limits, progress, .. } = self;
+        let intake = Intake { origin: NewOrigin::Archive, limits, progress };
+        let find = move |publication: &Publication, limits: &IngestLimits| {
+            let bundle = Bundle::open(&input, &publication.temporary(), limits)?;
+            let images = find_images(&bundle, &tags, limits)?;
+            Ok((bundle, images))
+        };
+        intake.run(local, find).await
     }
 }
 
@@ -108,18 +89,26 @@ impl std::fmt::Debug for ImageLoad {
     }
 }
 
+/// More layers at a time than this gain nothing, and each has its buffers.
+const MAX_THREADS: usize = 8;
+
 impl Blobs for Bundle {
-    fn open(&self, layer: &SourceLayer) -> Result<Section, IngestError> {
-        self.get(&layer.blob)
+    const STEP: LayerStep = LayerStep::Convert;
+
+    fn origin(&self) -> &str {
+        self.name()
     }
-}
 
-/// Tells blocking work that nobody waits for it any longer.
-#[derive(Default)]
-pub(crate) struct CancelOnDrop(pub(crate) Arc<AtomicBool>);
+    fn concurrency(&self) -> usize {
+        thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)
+    }
 
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+    fn open(&self, layer: &SourceLayer) -> Result<BlobSource, IngestError> {
+        let section = self.get(&layer.blob)?;
+        if section.len() != layer.size {
+            let (what, found) = (layer.digest.to_string(), section.len());
+            return Err(IngestProblem::WrongSize { what, expected: layer.size, found }.of(self.name()));
+        }
+        Ok(Box::new(section.reader()))
     }
 }

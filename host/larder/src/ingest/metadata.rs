@@ -1,8 +1,10 @@
 //! `manifests/<key>.json`: what microsandbox remembers of a reference (its `CachedImageMetadata`).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::source::SourceImage;
+use crate::reference::Digest;
 
 #[derive(Serialize)]
 struct Metadata<'a> {
@@ -67,4 +69,76 @@ pub(crate) fn encode(image: &SourceImage) -> String {
     };
     // Texts and numbers: nothing in it can fail to be written.
     serde_json::to_string(&metadata).unwrap_or_default()
+}
+
+/// What is kept of an image, read back. Nothing of it is believed without its digest.
+#[derive(Debug, Deserialize)]
+pub(crate) struct KeptMetadata {
+    manifest_digest: String,
+    config_digest: String,
+    raw_manifest_json: String,
+    raw_config_json: String,
+}
+
+impl KeptMetadata {
+    /// What a file's text says, unless it is damaged.
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+        serde_json::from_slice(text).ok()
+    }
+
+    /// The same, where it is about this manifest.
+    pub(crate) fn about(self, manifest_digest: &str) -> Option<Self> {
+        (self.manifest_digest == manifest_digest).then_some(self)
+    }
+
+    /// The config as it was pulled or loaded, unless it is not what its digest says.
+    pub(crate) fn config(&self) -> Option<&str> {
+        let text = &self.raw_config_json;
+        (Digest::of(text.as_bytes()).as_str() == self.config_digest).then_some(text)
+    }
+
+    /// The config of this digest.
+    #[cfg(feature = "registry")]
+    pub(crate) fn config_of(&self, digest: &Digest) -> Option<&str> {
+        self.config().filter(|_| self.config_digest == digest.as_str())
+    }
+
+    /// The annotations of the manifest.
+    pub(crate) fn annotations(&self) -> Map<String, Value> {
+        #[derive(Deserialize)]
+        struct Manifest {
+            #[serde(default)]
+            annotations: Map<String, Value>,
+        }
+        let text = &self.raw_manifest_json;
+        let intact = Digest::of(text.as_bytes()).as_str() == self.manifest_digest;
+        let manifest = intact.then(|| serde_json::from_str::<Manifest>(text).ok()).flatten();
+        manifest.map(|manifest| manifest.annotations).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A config whose text is not what its digest says is not taken, nor that of another manifest.
+    #[test]
+    fn metadata_is_checked() {
+        let config = r#"{"rootfs":{"diff_ids":[]}}"#;
+        let kept = |digest: &str| {
+            let text = json!({
+                "manifest_digest": "sha256:a", "config_digest": digest, "raw_manifest_json": "{}",
+                "raw_config_json": config, "layers": [],
+            });
+            KeptMetadata::parse(text.to_string().as_bytes()).expect("metadata")
+        };
+        let digest = Digest::of(config.as_bytes());
+        assert_eq!(kept(digest.as_str()).config(), Some(config));
+        assert_eq!(kept(Digest::of(b"another").as_str()).config(), None);
+        assert!(kept(digest.as_str()).about("sha256:b").is_none());
+        assert!(kept(digest.as_str()).about("sha256:a").is_some());
+        assert!(KeptMetadata::parse(br#"{"manifest_digest":"sha256:a"}"#).is_none());
+    }
 }

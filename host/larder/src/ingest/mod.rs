@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! bundle     what images come in: directories and tar archives, files by name
-//! source     which images that holds, for this machine, with what names
+//! source     which images a bundle or a registry holds, for this machine, with what names
 //! convert    layers side by side, each through `layer`; then fsmeta and VMDK of each image
 //! layer      one blob to one EROFS image, both digests checked on the way
 //! tar        tar archives as streams
 //! publish    names for what is complete, leases until the rows are in, taken back if they do not get there
-//! load       all of that for archives
+//! intake     all of that
+//! load       archives in
+//! pull       registries in
+//! save       archives out
 //! ```
 //!
 //! # Order towards the disk
@@ -29,6 +32,7 @@ mod compression;
 mod convert;
 mod document;
 mod error;
+mod intake;
 mod layer;
 mod limits;
 mod load;
@@ -36,6 +40,8 @@ mod metadata;
 mod platform;
 mod progress;
 mod publish;
+#[cfg(feature = "registry")]
+mod pull;
 mod save;
 mod source;
 mod tar;
@@ -45,6 +51,8 @@ pub use limits::IngestLimits;
 pub use load::ImageLoad;
 pub use platform::Platform;
 pub use progress::{LayerOutcome, LayerStep, Progress, ProgressEvent};
+#[cfg(feature = "registry")]
+pub use pull::{Backoff, Credentials, ImagePull, Proxies, Transport};
 pub(crate) use save::save;
 pub use save::{
     ConfigOrigin, LayerStart, NoProgress, SaveError, SaveProgress, SaveReport, SavedImage, SavedLayer,

@@ -56,6 +56,7 @@ use crate::artifacts::Rooms;
 use crate::catalog::{Catalog, Reader, blocking};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::image::{ImageArchiveFormat, ImageDetail, ImageLayerDetail};
+use crate::ingest::metadata::KeptMetadata;
 use crate::reference::Digest;
 use archive::{Archive, Hashing};
 use layer::{LayerFault, Watch, Written, write_layer};
@@ -136,7 +137,7 @@ impl Saving {
         }
         let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
         let (config, origin) = config::config(&held.detail, held.metadata.as_ref(), &diff_ids);
-        let annotations = held.metadata.as_ref().map(config::ImageMetadata::annotations).unwrap_or_default();
+        let annotations = held.metadata.as_ref().map(KeptMetadata::annotations).unwrap_or_default();
         let Target { references, tags, .. } = target;
         documents::add_image(&mut self.archive, self.format, &config, &layers, annotations)
             .map(|(config_digest, manifest)| SavedImage {

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::image::{ImageConfigDetail, ImageDetail};
+use crate::ingest::metadata::KeptMetadata;
 use crate::reference::Digest;
 
 /// Where the config of a saved image comes from.
@@ -24,49 +25,13 @@ pub enum ConfigOrigin {
     Rebuilt,
 }
 
-/// What is kept of an image beside the index (`manifests/KEY.json`).
-#[derive(Debug, Deserialize)]
-pub(super) struct ImageMetadata {
-    manifest_digest: String,
-    config_digest: String,
-    raw_manifest_json: String,
-    raw_config_json: String,
-}
-
-impl ImageMetadata {
-    /// Parses it, where it belongs to this manifest.
-    pub(super) fn parse(text: &[u8], manifest_digest: &str) -> Option<Self> {
-        let metadata: Self = serde_json::from_slice(text).ok()?;
-        (metadata.manifest_digest == manifest_digest).then_some(metadata)
-    }
-
-    /// The config as it was pulled or loaded, unless it is not what its digest says.
-    fn config(&self) -> Option<&str> {
-        let text = &self.raw_config_json;
-        (Digest::of(text.as_bytes()).as_str() == self.config_digest).then_some(text)
-    }
-
-    /// The annotations of the manifest.
-    pub(super) fn annotations(&self) -> Map<String, Value> {
-        #[derive(Deserialize)]
-        struct Manifest {
-            #[serde(default)]
-            annotations: Map<String, Value>,
-        }
-        let text = &self.raw_manifest_json;
-        let intact = Digest::of(text.as_bytes()).as_str() == self.manifest_digest;
-        let manifest = intact.then(|| serde_json::from_str::<Manifest>(text).ok()).flatten();
-        manifest.map(|manifest| manifest.annotations).unwrap_or_default()
-    }
-}
-
 /// The config of an image with these diff IDs.
 pub(super) fn config(
     detail: &ImageDetail,
-    metadata: Option<&ImageMetadata>,
+    metadata: Option<&KeptMetadata>,
     diff_ids: &[Digest],
 ) -> (String, ConfigOrigin) {
-    let original = metadata.and_then(ImageMetadata::config);
+    let original = metadata.and_then(KeptMetadata::config);
     match original.and_then(|text| with_diff_ids(text, diff_ids).map(|replaced| (text, replaced))) {
         Some((text, replaced)) if text == replaced => (replaced, ConfigOrigin::Verbatim),
         Some((_, replaced)) => (replaced, ConfigOrigin::DiffIdsReplaced),
@@ -152,24 +117,5 @@ mod tests {
         for bad in ["", "{}", r#"{"rootfs":{}}"#, r#"{"rootfs":{"diff_ids":[]}}"#, &text("[1]"), "[]"] {
             assert_eq!(with_diff_ids(bad, std::slice::from_ref(&new)), None, "{bad}");
         }
-    }
-
-    /// A config whose text is not what its digest says is not taken, nor that of another manifest.
-    #[test]
-    fn metadata_is_checked() {
-        let config = r#"{"rootfs":{"diff_ids":[]}}"#;
-        let metadata = |digest: &str| {
-            let text = json!({
-                "manifest_digest": "sha256:a", "config_digest": digest, "raw_manifest_json": "{}",
-                "raw_config_json": config, "layers": [],
-            });
-            ImageMetadata::parse(text.to_string().as_bytes(), "sha256:a").expect("metadata")
-        };
-        assert_eq!(metadata(Digest::of(config.as_bytes()).as_str()).config(), Some(config));
-        assert_eq!(metadata(Digest::of(b"another").as_str()).config(), None);
-        assert!(ImageMetadata::parse(br#"{"manifest_digest":"sha256:a"}"#, "sha256:a").is_none());
-        let other =
-            r#"{"manifest_digest":"b","config_digest":"","raw_manifest_json":"","raw_config_json":""}"#;
-        assert!(ImageMetadata::parse(other.as_bytes(), "sha256:a").is_none());
     }
 }

@@ -4,11 +4,11 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 
 use super::SaveError;
-use super::config::ImageMetadata;
 use crate::artifacts::lease::SharedLeases;
 use crate::artifacts::{CacheDir, Entry, Room, Rooms};
 use crate::catalog::{Reader, read};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::ingest::metadata::KeptMetadata;
 use crate::image::{ImageDetail, ImageLayerDetail};
 use crate::reference::{Digest, Reference};
 
@@ -27,7 +27,7 @@ pub(super) struct Target {
 pub(super) struct Held {
     pub(super) detail: ImageDetail,
     /// Absent where the file is missing or damaged.
-    pub(super) metadata: Option<ImageMetadata>,
+    pub(super) metadata: Option<KeptMetadata>,
     _leases: SharedLeases,
 }
 
@@ -74,7 +74,7 @@ impl Target {
             return Err(SaveError::Changed { reference: reference.to_owned() }.into());
         }
         let text = fs::read(cache.path_of(&metadata)).ok();
-        let metadata = text.and_then(|text| ImageMetadata::parse(&text, &self.manifest_digest));
+        let metadata = text.and_then(|text| KeptMetadata::parse(&text)?.about(&self.manifest_digest));
         Ok(Held { detail, metadata, _leases: leases })
     }
 

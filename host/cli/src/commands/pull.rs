@@ -1,0 +1,84 @@
+use std::io::Read as _;
+use std::time::Instant;
+
+use larder::ingest::{Credentials, ImagePull, Transport};
+
+use super::Failures;
+use super::load::show;
+use crate::cli::Context;
+use crate::exit::{Failure, Status};
+use crate::places::{docker_config, proxies};
+use crate::progress::IngestProgress;
+
+/// Pull images from their registries
+///
+/// Of an image for several platforms, that for this machine is taken. Every digest is verified. Layers that the cache has
+/// are not downloaded; a download that breaks off goes on where it ended. Credentials are those of `docker login`, unless
+/// others are given. Where an image cannot be pulled, the cache stays as it was.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  larder pull python:3.12 ghcr.io/acme/app@sha256:…
+  larder pull localhost:5000/acme/app:1 --plain-http
+  pass show registry | larder pull registry.acme.example/app:1 --user ci --password-stdin")]
+pub(crate) struct Pull {
+    /// Which images
+    #[arg(required = true, value_name = "REF")]
+    references: Vec<String>,
+    /// Reach the registry without encryption
+    #[arg(long)]
+    plain_http: bool,
+    /// The user to ask as, in the place of that of `docker login`
+    #[arg(long, value_name = "NAME", requires = "password_stdin")]
+    user: Option<String>,
+    /// Read the user's password, or a token in its place, from standard input
+    #[arg(long, requires = "user")]
+    password_stdin: bool,
+    /// Ask as nobody, whoever is logged in
+    #[arg(long, conflicts_with = "user")]
+    anonymous: bool,
+}
+
+impl Pull {
+    pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
+        let credentials = self.credentials()?;
+        let transport = if self.plain_http { Transport::PlainHttp } else { Transport::Https };
+        let proxies = proxies();
+        let local = context.open_or_make().await?;
+        let mut failures = Failures::new(context);
+        let mut images = Vec::new();
+        let begun = Instant::now();
+        let progress = IngestProgress::new(&context.console);
+        for reference in self.references {
+            let pull = ImagePull::new(reference)
+                .credentials(credentials.clone())
+                .transport(transport)
+                .proxies(proxies.clone())
+                .progress(progress.clone());
+            images.extend(failures.catch(pull.run(&local).await));
+        }
+        let summary = progress.summary(images.len(), begun.elapsed());
+        drop(progress);
+        show(&images, context)?;
+        if !images.is_empty() {
+            context.console.note(&summary);
+        }
+        Ok(failures.status())
+    }
+
+    fn credentials(&self) -> Result<Credentials, Failure> {
+        if let Some(user) = &self.user {
+            let mut password = String::new();
+            std::io::stdin()
+                .lock()
+                .read_to_string(&mut password)
+                .map_err(|error| Failure::failed("input", "could not read the password", error))?;
+            let password = password.trim_end_matches(['\r', '\n']).to_owned();
+            return Ok(Credentials::Password { user: user.clone(), password });
+        }
+        Ok(match docker_config() {
+            Some(config) if !self.anonymous => Credentials::Docker(config),
+            _ => Credentials::Anonymous,
+        })
+    }
+}

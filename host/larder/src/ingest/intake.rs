@@ -1,0 +1,72 @@
+//! What every way into the cache has in common: find out which images there are, make their artifacts, put them into
+//! the index.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::convert::{Blobs, Work};
+use super::limits::IngestLimits;
+use super::progress::Progress;
+use super::publish::Publication;
+use super::source::NamedImage;
+use crate::backend::LocalBackend;
+use crate::catalog::blocking;
+use crate::catalog::publish::NewOrigin;
+use crate::error::MicrosandboxResult;
+use crate::image::ImageHandle;
+
+/// How images are taken in.
+pub(super) struct Intake {
+    pub(super) origin: NewOrigin,
+    pub(super) limits: IngestLimits,
+    pub(super) progress: Option<Arc<dyn Progress>>,
+}
+
+impl Intake {
+    /// Takes in the images that `find` finds, and gives each reference in their order. Work that may block is done on
+    /// a thread for such work. Dropped before it is done, it leaves the cache as it was.
+    pub(super) async fn run<B: Blobs>(
+        self,
+        local: &LocalBackend,
+        find: impl FnOnce(&Publication, &IngestLimits) -> MicrosandboxResult<(B, Vec<NamedImage>)> + Send + 'static,
+    ) -> MicrosandboxResult<Vec<ImageHandle>> {
+        let catalog = Arc::clone(local.catalog());
+        // A home that cannot be written is known before the work.
+        catalog.write("open the index", |_, _| Ok(())).await?;
+        let cancel = CancelOnDrop::default();
+        let cancelled = Arc::clone(&cancel.0);
+        let Self { origin, limits, progress } = self;
+        let (publication, locks, images) = blocking("take images in", move || {
+            let publication = Publication::new(catalog)?;
+            let (blobs, found) = find(&publication, &limits)?;
+            let work = Work {
+                origin: blobs.origin(),
+                limits: &limits,
+                progress,
+                cancelled: &cancelled,
+                publication: &publication,
+            };
+            let images = work.artifacts(&found, &blobs)?;
+            let locks = publication.describe(&found)?;
+            Ok((publication, locks, images))
+        })
+        .await?;
+        let now = local.now();
+        let handles = local.catalog().write("add images", move |writer, _| {
+            let handles = publication.commit(writer, &images, origin, now);
+            drop(locks);
+            handles
+        });
+        handles.await
+    }
+}
+
+/// Tells blocking work that nobody waits for it any longer.
+#[derive(Default)]
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

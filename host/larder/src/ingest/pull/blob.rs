@@ -1,0 +1,124 @@
+//! A blob as a stream that goes on where a broken connection ended.
+//!
+//! A task reads from the registry and hands pieces to whoever reads the blob, a few ahead. How much arrived is all that
+//! it has to know: after a fault it asks for the rest (`Range`). A registry that begins anew instead is read up to where
+//! we were. Whether it is the right content is found out by whoever reads, from its digest.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use oci_client::client::BlobResponse;
+use tokio::sync::mpsc;
+
+use super::fault::Fault;
+use super::registry::Link;
+use crate::ingest::error::IngestProblem;
+use crate::reference::Digest;
+
+/// So many pieces may be on their way to the reader. A piece is what one read of a connection gives: some kilobytes.
+const AHEAD: usize = 32;
+
+type Piece = Result<Bytes, IngestProblem>;
+
+/// Brings a blob to its reader.
+pub(super) struct Transfer {
+    link: Arc<Link>,
+    digest: Digest,
+    size: u64,
+    /// How much the reader has.
+    offset: u64,
+    pieces: mpsc::Sender<Piece>,
+}
+
+impl Transfer {
+    /// A transfer, which is to be [run](Self::run), and its reader.
+    pub(super) fn new(link: Arc<Link>, digest: Digest, size: u64) -> (Self, BlobReader) {
+        let (pieces, receiver) = mpsc::channel(AHEAD);
+        let reader = BlobReader { pieces: receiver, piece: Bytes::new() };
+        (Self { link, digest, size, offset: 0, pieces }, reader)
+    }
+
+    /// Brings all of it, or what is wrong.
+    pub(super) async fn run(mut self) {
+        if let Err(problem) = self.bring().await {
+            let problem = match problem {
+                IngestProblem::NotInRegistry => IngestProblem::Missing(self.digest.to_string()),
+                problem => problem,
+            };
+            // A reader that is gone does not want to know.
+            let _ = self.pieces.send(Err(problem)).await;
+        }
+    }
+
+    async fn bring(&mut self) -> Result<(), IngestProblem> {
+        let link = Arc::clone(&self.link);
+        let mut waits = link.backoff.waits();
+        while self.offset < self.size {
+            let before = self.offset;
+            let Err(fault) = link.unless_cancelled(self.connection()).await? else { continue };
+            if self.offset > before {
+                waits = link.backoff.waits();
+            }
+            link.wait(self.digest.as_str(), fault, &mut waits).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings what one connection gives.
+    async fn connection(&mut self) -> Result<(), Fault> {
+        let Link { client, reference, .. } = &*self.link;
+        let digest = self.digest.as_str();
+        let answer = client.pull_blob_stream_partial(reference, digest, self.offset, None).await?;
+        let (stream, mut skip) = match answer {
+            BlobResponse::Partial(stream) => (stream, 0),
+            BlobResponse::Full(stream) => (stream, self.offset),
+        };
+        let mut stream = stream.stream;
+        while self.offset < self.size {
+            let Some(piece) = stream.next().await else {
+                let text = format!("the connection ended after {} of {} bytes", self.offset, self.size);
+                return Err(Fault::passing(IngestProblem::Unreachable(text)));
+            };
+            let mut piece = piece.map_err(|error| Fault::of_stream(&error))?;
+            let skipped = piece.len().min(usize::try_from(skip).unwrap_or(usize::MAX));
+            skip -= skipped as u64;
+            self.hand_over(piece.split_off(skipped)).await?;
+        }
+        Ok(())
+    }
+
+    async fn hand_over(&mut self, piece: Bytes) -> Result<(), Fault> {
+        let found = self.offset + piece.len() as u64;
+        if found > self.size {
+            let (what, expected) = (self.digest.to_string(), self.size);
+            return Err(Fault::lasting(IngestProblem::WrongSize { what, expected, found }));
+        }
+        if !piece.is_empty() && self.pieces.send(Ok(piece)).await.is_err() {
+            return Err(Fault::lasting(IngestProblem::Cancelled));
+        }
+        self.offset = found;
+        Ok(())
+    }
+}
+
+/// Reads a blob as it arrives. For threads that may block.
+pub(super) struct BlobReader {
+    pieces: mpsc::Receiver<Piece>,
+    piece: Bytes,
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.piece = piece.map_err(IngestProblem::into_io)?,
+                None => return Ok(0),
+            }
+        }
+        let count = self.piece.len().min(into.len());
+        into[..count].copy_from_slice(&self.piece.split_to(count));
+        Ok(count)
+    }
+}

@@ -1,0 +1,109 @@
+//! The images of a `docker save` archive, whose `manifest.json` has config, layers and tags.
+
+use std::io::Read as _;
+
+use serde::Deserialize;
+
+use super::resolve::{Candidate, Resolver};
+use super::{SourceImage, SourceLayer, checked_diff_ids};
+use crate::ingest::bundle::{Bundle, Section};
+use crate::ingest::compression::Compression;
+use crate::ingest::document::{Config, OCI_LAYER, OCI_MANIFEST, parse, synthesise_manifest};
+use crate::ingest::error::{IngestError, IngestProblem};
+use crate::ingest::layer::check_digest;
+use crate::reference::Digest;
+
+/// An image of `manifest.json`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct DockerEntry {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+impl DockerEntry {
+    /// The digest in the name of the config, where there is one.
+    fn config_digest(&self) -> Option<Digest> {
+        let name = self.config.rsplit('/').next().unwrap_or_default();
+        format!("sha256:{}", name.trim_end_matches(".json")).parse().ok()
+    }
+
+    pub(super) fn is_of(&self, image: &SourceImage) -> bool {
+        self.config_digest().as_ref() == Some(&image.config_digest)
+    }
+
+    /// Its names.
+    pub(super) fn tags(&self) -> impl Iterator<Item = &String> {
+        self.repo_tags.iter().flatten()
+    }
+}
+
+/// What `manifest.json` says.
+pub(super) fn entries(bundle: &Bundle, section: &Section) -> Result<Vec<DockerEntry>, IngestError> {
+    let text = bundle.document(section, "manifest.json")?;
+    parse("manifest.json", &text).map_err(|problem| problem.of(bundle.name()))
+}
+
+/// The images for this machine.
+pub(super) fn images(
+    bundle: &Bundle,
+    resolver: &Resolver<'_>,
+    entries: &[DockerEntry],
+) -> Result<Vec<SourceImage>, IngestError> {
+    let images = entries.iter().map(|entry| image(bundle, resolver, entry));
+    resolver.suitable(images.collect::<Result<Vec<_>, _>>()?, IngestProblem::NotAnArchive)
+}
+
+fn image(bundle: &Bundle, resolver: &Resolver<'_>, entry: &DockerEntry) -> Result<Candidate, IngestError> {
+    let section = bundle.get(&entry.config)?;
+    let text = bundle.document(&section, &entry.config)?;
+    let config_digest = Digest::of(&text);
+    let fail = |problem| resolver.fail(problem);
+    if let Some(expected) = entry.config_digest() {
+        check_digest("the config", &expected, config_digest.clone()).map_err(fail)?;
+    }
+    let config: Config = parse(&entry.config, &text).map_err(fail)?;
+    let Some(rank) = resolver.wanted.rank(&config.platform()) else {
+        return Ok(Candidate::foreign(config.platform()));
+    };
+    let files = entry.layers.as_deref().unwrap_or_default();
+    let diff_ids = checked_diff_ids(&config, &config_digest, files.len(), resolver.limits).map_err(fail)?;
+    let mut layers = Vec::new();
+    for (file, diff_id) in files.iter().zip(diff_ids) {
+        layers.push(layer(bundle, file, diff_id)?);
+    }
+    let described: Vec<_> =
+        layers.iter().map(|layer| (layer.media_type.clone(), layer.digest.clone(), layer.size)).collect();
+    let manifest_json = synthesise_manifest(&config_digest, text.len() as u64, &described);
+    let image = SourceImage {
+        names: entry.tags().cloned().collect(),
+        manifest: Digest::of(manifest_json.as_bytes()),
+        manifest_media_type: OCI_MANIFEST.to_owned(),
+        manifest_json,
+        config_json: resolver.text(&entry.config, text)?,
+        config_digest,
+        config,
+        layers,
+    };
+    Ok(Candidate { rank, image: Ok(image) })
+}
+
+/// A layer as it is stored. One that is not compressed has its diff ID for a digest; another is read for it.
+fn layer(bundle: &Bundle, file: &str, diff_id: Digest) -> Result<SourceLayer, IngestError> {
+    let section = bundle.get(file)?;
+    let read = |problem| IngestProblem::reading(problem).of(bundle.name()).at_entry(file.as_bytes());
+    let mut head = [0; 4];
+    let length = section.reader().read(&mut head).map_err(read)?;
+    let (suffix, digest) = match Compression::detect(&head[..length]) {
+        Compression::None => ("", diff_id.clone()),
+        compressed => {
+            let suffix = if compressed == Compression::Gzip { "+gzip" } else { "+zstd" };
+            (suffix, section.digest().map_err(read)?)
+        }
+    };
+    let media_type = format!("{OCI_LAYER}{suffix}");
+    Ok(SourceLayer { diff_id, digest, size: section.len(), media_type, blob: file.to_owned() })
+}

@@ -1,0 +1,137 @@
+//! What images a bundle holds: `docker save` archives and OCI image layouts, each image for this machine's platform.
+//!
+//! A `docker save` archive has a `manifest.json` with config, layers and tags, and no manifests: one is made of config
+//! and layers ([`synthesise_manifest`]), each layer as it is stored. An OCI image layout has an `index.json`. Newer
+//! Dockers write both; then the layout counts, whose manifests are real ones, and the tags of both.
+//!
+//! Names of an image in a layout are its annotations `io.containerd.image.name`, and
+//! `org.opencontainers.image.ref.name` where that is a whole name: one with a `/` or a `:`. A mere tag, such as
+//! `latest`, names nothing by itself.
+
+mod docker;
+mod layout;
+mod resolve;
+
+pub(crate) use resolve::{Documents, Resolver};
+
+use super::bundle::Bundle;
+use super::document::Config;
+use super::error::{IngestError, IngestProblem};
+use super::limits::IngestLimits;
+use super::platform::Platform;
+use crate::reference::{Digest, Reference};
+
+/// An image that is to be taken in: everything of it but its layers' content.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceImage {
+    pub(crate) names: Vec<String>,
+    pub(crate) manifest: Digest,
+    pub(crate) manifest_media_type: String,
+    pub(crate) manifest_json: String,
+    pub(crate) config_digest: Digest,
+    pub(crate) config_json: String,
+    pub(crate) config: Config,
+    /// From bottom to top.
+    pub(crate) layers: Vec<SourceLayer>,
+}
+
+/// A layer of an image.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceLayer {
+    pub(crate) diff_id: Digest,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) media_type: String,
+    /// Under which name the blob is found.
+    pub(crate) blob: String,
+}
+
+/// An image and the names that it is to get.
+#[derive(Debug)]
+pub(crate) struct NamedImage {
+    pub(crate) image: SourceImage,
+    pub(crate) references: Vec<Reference>,
+}
+
+/// The images of a bundle, with the names in it, or `tags` in their place.
+pub(crate) fn find_images(
+    bundle: &Bundle,
+    tags: &[Reference],
+    limits: &IngestLimits,
+) -> Result<Vec<NamedImage>, IngestError> {
+    let layout = bundle.find("index.json")?;
+    let docker = bundle.find("manifest.json")?;
+    let docker = docker.map(|section| docker::entries(bundle, &section)).transpose()?;
+    let resolver = Resolver { documents: bundle, wanted: Platform::of_this_machine(), limits };
+    let mut images = match (layout, docker) {
+        (Some(index), docker) => {
+            let mut images = layout::images(bundle, &resolver, &index)?;
+            for image in &mut images {
+                let same = docker.iter().flatten().filter(|entry| entry.is_of(image));
+                let tags: Vec<String> = same.flat_map(|entry| entry.tags().cloned()).collect();
+                image.names.extend(tags);
+            }
+            images
+        }
+        (None, Some(entries)) => docker::images(bundle, &resolver, &entries)?,
+        (None, None) => return Err(IngestProblem::NotAnArchive.of(bundle.name())),
+    };
+    merge_same(&mut images);
+    name(images, tags).map_err(|problem| problem.of(bundle.name()))
+}
+
+/// Gives images their names.
+fn name(images: Vec<SourceImage>, tags: &[Reference]) -> Result<Vec<NamedImage>, IngestProblem> {
+    if !tags.is_empty() {
+        return match <[SourceImage; 1]>::try_from(images) {
+            Ok([image]) => Ok(vec![NamedImage { image, references: tags.to_vec() }]),
+            Err(images) => Err(IngestProblem::Ambiguous(
+                images
+                    .iter()
+                    .map(|image| image.names.first().cloned().unwrap_or_else(|| image.manifest.to_string()))
+                    .collect(),
+            )),
+        };
+    }
+    let named = images.into_iter().map(|image| {
+        if image.names.is_empty() {
+            return Err(IngestProblem::Unnamed(image.manifest));
+        }
+        let references =
+            image.names.iter().map(|name| name.parse()).collect::<Result<Vec<Reference>, _>>()?;
+        Ok(NamedImage { image, references })
+    });
+    named.collect()
+}
+
+/// Makes one of images that are the same under several names.
+fn merge_same(images: &mut Vec<SourceImage>) {
+    let mut merged: Vec<SourceImage> = Vec::new();
+    for image in images.drain(..) {
+        match merged.iter_mut().find(|other| other.manifest == image.manifest) {
+            Some(other) => other.names.extend(image.names),
+            None => merged.push(image),
+        }
+    }
+    for image in &mut merged {
+        let mut seen = std::collections::HashSet::new();
+        image.names.retain(|name| seen.insert(name.clone()));
+    }
+    *images = merged;
+}
+
+fn checked_diff_ids(
+    config: &Config,
+    name: &Digest,
+    layers: usize,
+    limits: &IngestLimits,
+) -> Result<Vec<Digest>, IngestProblem> {
+    let diff_ids = config.diff_ids(name.as_str())?;
+    if diff_ids.len() != layers {
+        return Err(IngestProblem::LayerCount { layers, diff_ids: diff_ids.len() });
+    }
+    if layers as u64 > limits.layers {
+        return Err(IngestProblem::Limit { limit: limits.layers, unit: "layers" });
+    }
+    Ok(diff_ids)
+}

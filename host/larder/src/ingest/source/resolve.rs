@@ -1,0 +1,227 @@
+//! From a manifest or an index, whose digest is known, to an image for this machine.
+//!
+//! Where the documents come from is not asked here: what is given has to have the size and the digest that were
+//! promised.
+
+use std::collections::HashSet;
+
+use super::{SourceImage, SourceLayer, checked_diff_ids};
+use crate::ingest::document::{
+    Config, Descriptor, DocumentKind, Index, Manifest, OCI_LAYER, OCI_MANIFEST, parse,
+};
+use crate::ingest::error::{IngestError, IngestProblem};
+use crate::ingest::layer::check_digest;
+use crate::ingest::limits::IngestLimits;
+use crate::ingest::platform::Platform;
+use crate::reference::Digest;
+
+/// An index within an index within an index is enough.
+const MAX_INDEX_DEPTH: usize = 3;
+
+/// Where manifests, indexes and configs come from.
+pub(crate) trait Documents {
+    /// The path or reference that they belong to, for errors.
+    fn origin(&self) -> &str;
+
+    /// A manifest or an index. Nothing of it is believed yet.
+    fn manifest(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, IngestError>;
+
+    /// A config. Nothing of it is believed yet.
+    fn config(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, IngestError>;
+}
+
+/// What a descriptor leads to.
+pub(crate) struct Candidate {
+    /// How well it suits: less is better.
+    pub(super) rank: u32,
+    /// An image, or the platforms that there are images for where this machine's is not among them.
+    pub(super) image: Result<SourceImage, Vec<Platform>>,
+}
+
+impl Candidate {
+    pub(super) fn foreign(platform: Platform) -> Self {
+        Self { rank: u32::MAX, image: Err(vec![platform]) }
+    }
+}
+
+/// Finds images for this machine.
+pub(crate) struct Resolver<'a> {
+    pub(crate) documents: &'a dyn Documents,
+    pub(crate) wanted: Platform,
+    pub(crate) limits: &'a IngestLimits,
+}
+
+impl Resolver<'_> {
+    pub(super) fn fail(&self, problem: IngestProblem) -> IngestError {
+        problem.of(self.documents.origin())
+    }
+
+    /// What a descriptor of an index leads to. None where it leads to nothing.
+    pub(super) fn described(
+        &self,
+        descriptor: &Descriptor,
+        depth: usize,
+    ) -> Result<Option<Candidate>, IngestError> {
+        let told = descriptor.platform.as_ref().map(|platform| platform.parse());
+        let told = told.filter(|platform| !platform.os().is_empty());
+        if let Some(platform) = told.clone().filter(|platform| self.wanted.rank(platform).is_none()) {
+            return Ok(Some(Candidate::foreign(platform)));
+        }
+        let digest = descriptor.digest("index.json").map_err(|problem| self.fail(problem))?;
+        let text = self.documents.manifest(&digest, descriptor.size)?;
+        self.verify(&digest, descriptor.size, &text)?;
+        let found = self.document(digest, text, descriptor.media_type.as_deref(), depth)?;
+        Ok(found.map(|mut candidate| {
+            // Whoever wrote the index knows the variant; whether it runs at all is what the config says.
+            if candidate.image.is_ok()
+                && let Some(rank) = told.and_then(|told| self.wanted.rank(&told))
+            {
+                candidate.rank = rank;
+            }
+            candidate
+        }))
+    }
+
+    /// What a manifest or an index of this digest leads to. None where it leads to nothing.
+    pub(crate) fn document(
+        &self,
+        digest: Digest,
+        text: Vec<u8>,
+        media_type: Option<&str>,
+        depth: usize,
+    ) -> Result<Option<Candidate>, IngestError> {
+        match DocumentKind::of(media_type, &text).map_err(|problem| self.fail(problem))? {
+            DocumentKind::Manifest => {
+                let image = self.manifest(digest, text, media_type)?;
+                let platform = image.config.platform();
+                Ok(Some(match self.wanted.rank(&platform) {
+                    Some(rank) => Candidate { rank, image: Ok(image) },
+                    None => Candidate::foreign(platform),
+                }))
+            }
+            DocumentKind::Index if depth < MAX_INDEX_DEPTH => self.index(&digest, &text, depth),
+            DocumentKind::Index => Err(self.fail(IngestProblem::Document {
+                document: digest.to_string(),
+                why: "it is an index within indexes without end".to_owned(),
+            })),
+        }
+    }
+
+    /// The image of an index that suits best, or all that it has where none does.
+    fn index(&self, digest: &Digest, text: &[u8], depth: usize) -> Result<Option<Candidate>, IngestError> {
+        let index: Index = parse(digest.as_str(), text).map_err(|problem| self.fail(problem))?;
+        let mut best: Option<Candidate> = None;
+        let mut foreign: Vec<Platform> = Vec::new();
+        for inner in index.manifests.iter().filter(|inner| !inner.is_attached()) {
+            let Some(found) = self.described(inner, depth + 1)? else { continue };
+            match &found.image {
+                Err(platforms) => foreign.extend(platforms.iter().cloned()),
+                Ok(_) if best.as_ref().is_none_or(|best| found.rank < best.rank) => best = Some(found),
+                Ok(_) => {}
+            }
+        }
+        Ok(best.or_else(|| {
+            (!foreign.is_empty()).then_some(Candidate { rank: u32::MAX, image: Err(foreign) })
+        }))
+    }
+
+    fn manifest(
+        &self,
+        digest: Digest,
+        text: Vec<u8>,
+        media_type: Option<&str>,
+    ) -> Result<SourceImage, IngestError> {
+        let name = digest.to_string();
+        let manifest: Manifest = parse(&name, &text).map_err(|problem| self.fail(problem))?;
+        manifest.check_media_types().map_err(|problem| self.fail(problem))?;
+        let config_digest = manifest.config.digest(&name).map_err(|problem| self.fail(problem))?;
+        let config_text = self.documents.config(&config_digest, manifest.config.size)?;
+        self.verify(&config_digest, manifest.config.size, &config_text)?;
+        let manifest_json = self.text(&name, text)?;
+        let config_json = self.text(config_digest.as_str(), config_text)?;
+        let parts = Parts { digest, media_type, manifest, manifest_json, config_digest, config_json };
+        parts.assemble(self.limits).map_err(|problem| self.fail(problem))
+    }
+
+    /// Refuses a document that has another digest or size than was promised.
+    fn verify(&self, digest: &Digest, size: u64, text: &[u8]) -> Result<(), IngestError> {
+        if text.len() as u64 != size {
+            let (what, found) = (digest.to_string(), text.len() as u64);
+            return Err(self.fail(IngestProblem::WrongSize { what, expected: size, found }));
+        }
+        check_digest("a document", digest, Digest::of(text)).map_err(|problem| self.fail(problem))
+    }
+
+    /// The images for this machine. Where all are for others, that is what is wrong; none at all is `nothing`.
+    pub(crate) fn suitable(
+        &self,
+        found: impl IntoIterator<Item = Candidate>,
+        nothing: IngestProblem,
+    ) -> Result<Vec<SourceImage>, IngestError> {
+        let mut images = Vec::new();
+        let mut foreign: Vec<String> = Vec::new();
+        for candidate in found {
+            match candidate.image {
+                Ok(image) => images.push(image),
+                Err(platforms) => foreign.extend(platforms.iter().map(Platform::to_string)),
+            }
+        }
+        if !images.is_empty() {
+            return Ok(images);
+        }
+        if foreign.is_empty() {
+            return Err(self.fail(nothing));
+        }
+        let mut seen = HashSet::new();
+        foreign.retain(|platform| seen.insert(platform.clone()));
+        Err(self.fail(IngestProblem::Platform { wanted: self.wanted.clone(), found: foreign }))
+    }
+
+    pub(super) fn text(&self, name: &str, bytes: Vec<u8>) -> Result<String, IngestError> {
+        String::from_utf8(bytes).map_err(|_| {
+            let (document, why) = (name.to_owned(), "it is not UTF-8".to_owned());
+            self.fail(IngestProblem::Document { document, why })
+        })
+    }
+}
+
+/// A manifest and its config, both of the digests that they should have.
+struct Parts<'a> {
+    digest: Digest,
+    media_type: Option<&'a str>,
+    manifest: Manifest,
+    manifest_json: String,
+    config_digest: Digest,
+    config_json: String,
+}
+
+impl Parts<'_> {
+    /// The image, without names.
+    fn assemble(self, limits: &IngestLimits) -> Result<SourceImage, IngestProblem> {
+        let Parts { digest, media_type, manifest, manifest_json, config_digest, config_json } = self;
+        let config: Config = parse(config_digest.as_str(), config_json.as_bytes())?;
+        let diff_ids = checked_diff_ids(&config, &config_digest, manifest.layers.len(), limits)?;
+        let mut layers = Vec::new();
+        for (layer, diff_id) in manifest.layers.iter().zip(diff_ids) {
+            let blob_digest = layer.digest(digest.as_str())?;
+            layers.push(SourceLayer {
+                diff_id,
+                blob: format!("blobs/sha256/{}", blob_digest.hex()),
+                digest: blob_digest,
+                size: layer.size,
+                media_type: layer.media_type.clone().unwrap_or_else(|| OCI_LAYER.to_owned()),
+            });
+        }
+        let own = manifest.media_type.as_deref().or(media_type).unwrap_or(OCI_MANIFEST);
+        Ok(SourceImage {
+            names: Vec::new(),
+            manifest_media_type: own.to_owned(),
+            manifest: digest,
+            manifest_json,
+            config_digest,
+            config_json,
+            config,
+            layers,
+        })
+    }
+}
