@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::bundle::{Bundle, Section};
+use super::cancel::CancelOnDrop;
 use super::convert::{Blobs, Work};
 use super::error::IngestError;
 use super::limits::IngestLimits;
@@ -111,15 +111,5 @@ impl std::fmt::Debug for ImageLoad {
 impl Blobs for Bundle {
     fn open(&self, layer: &SourceLayer) -> Result<Section, IngestError> {
         self.get(&layer.blob)
-    }
-}
-
-/// Tells blocking work that nobody waits for it any longer.
-#[derive(Default)]
-pub(crate) struct CancelOnDrop(pub(crate) Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }

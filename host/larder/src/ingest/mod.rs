@@ -25,6 +25,7 @@
 //! link is data.
 
 mod bundle;
+mod cancel;
 mod compression;
 mod convert;
 mod document;
@@ -45,8 +46,4 @@ pub use limits::IngestLimits;
 pub use load::ImageLoad;
 pub use platform::Platform;
 pub use progress::{LayerOutcome, LayerStep, Progress, ProgressEvent};
-pub(crate) use save::save;
-pub use save::{
-    ConfigOrigin, LayerStart, NoProgress, SaveError, SaveProgress, SaveReport, SavedImage, SavedLayer,
-    SavedManifest,
-};
+pub use save::{ConfigOrigin, ImageSave, SaveError, SaveReport, SavedImage, SavedLayer, SavedManifest};
