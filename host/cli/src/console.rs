@@ -94,11 +94,6 @@ impl Console {
         }
     }
 
-    /// How far something long is: one line a step where there is no terminal, which has a [`Step`].
-    pub(crate) fn progress(&self, text: &str) {
-        if io::stderr().is_terminal() { self.detail(text) } else { self.note(text) }
-    }
-
     /// What is being done.
     pub(crate) fn detail(&self, text: &str) {
         if self.verbosity >= Verbosity::Verbose && !self.is_json() {

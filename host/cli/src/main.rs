@@ -7,7 +7,7 @@
 //! - `exit`: what each error of the library is at the command line: an exit status and a hint
 //! - `input`, `output`: the files that commands read and write
 //! - `places`: where compiled policies and tools are kept
-//! - `progress`: images on their way into the cache
+//! - `progress`: images on their way into the cache or out of it
 //! - `render`: tables, sizes and ages for people
 //! - `scenario`: caches written down in files, and what a policy is expected to decide about them
 

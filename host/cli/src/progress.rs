@@ -1,4 +1,4 @@
-//! Images on their way into the cache: a bar for each layer and one for all of them on a terminal, one line a step
+//! Images on their way into the cache or out of it: a bar for each layer and one for all of them on a terminal, one line a step
 //! elsewhere, one JSON object an event for programs.
 
 use std::collections::HashMap;
@@ -151,6 +151,7 @@ fn word(step: LayerStep) -> &'static str {
     match step {
         LayerStep::Download => "downloading",
         LayerStep::Convert => "converting",
+        LayerStep::Save => "saving",
     }
 }
 

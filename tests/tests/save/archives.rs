@@ -1,10 +1,9 @@
 //! What is in the archives.
 
 use std::fs;
-use std::sync::Arc;
 
-use larder::ingest::{ConfigOrigin, NoProgress, SaveReport};
-use larder::{Image, ImageArchiveFormat};
+use larder::ImageArchiveFormat;
+use larder::ingest::{ConfigOrigin, ImageSave, SaveReport};
 use larder_erofs::DeviceNumber;
 use larder_erofs::writer::Entry;
 use larder_tests::real::{LayerOf, RealImage, config_text, fill, layer_path, metadata_path, source_diff_id};
@@ -88,13 +87,8 @@ pub(crate) fn image(reference: &'static str, layers: &[&Vec<u8>]) -> RealImage {
 
 /// Saves images beside a home.
 pub(crate) fn save(home: &Home, references: &[&str], format: ImageArchiveFormat, name: &str) -> SaveReport {
-    let references: Vec<String> = references.iter().map(|&reference| reference.to_owned()).collect();
-    let output = home.path().with_file_name(name);
-    run(async {
-        let local = home.open().await;
-        Image::save_local_with(&local, &references, &output, format, Arc::new(NoProgress)).await
-    })
-    .expect("an archive")
+    let save = ImageSave::new(references.iter().copied(), home.path().with_file_name(name)).format(format);
+    run(async { save.run(&home.open().await).await }).expect("an archive")
 }
 
 /// A layer comes back with every kind of entry that tar has a form for, down to the last attribute, in both formats.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use larder::ingest::{LayerStart, SaveProgress};
+use larder::ingest::{ImageSave, Progress, ProgressEvent};
 use larder::{Image, ImageArchiveFormat, MicrosandboxError};
 use larder_erofs::writer::{Entry, ImageWriter, Options};
 use larder_erofs::{EntryPath, Metadata, Permissions, Timestamp, XattrName, Xattrs};
@@ -157,8 +157,8 @@ impl Stop {
     }
 }
 
-impl SaveProgress for Stop {
-    fn layer_begun(&self, _: &LayerStart<'_>) {
+impl Progress for Stop {
+    fn event(&self, _: ProgressEvent<'_>) {
         if let Some(reached) = self.reached.lock().expect("no panic").take() {
             // Where the test has failed, nobody listens any more.
             let _ = reached.send(());
@@ -182,8 +182,7 @@ fn files_are_held_while_they_are_read() {
     let (stop, reached, go_on) = Stop::new();
     run(async {
         let local = home.open().await;
-        let references = ["acme/app:1".to_owned()];
-        let save = Image::save_local_with(&local, &references, &output, ImageArchiveFormat::Docker, stop);
+        let save = ImageSave::new(["acme/app:1"], &output).progress(stop).run(&local);
         let meanwhile = async {
             reached.await.expect("a layer");
             assert!(!output.exists());
@@ -208,8 +207,7 @@ fn what_is_dropped_leaves_nothing() {
     let (stop, reached, go_on) = Stop::new();
     run(async {
         let local = home.open().await;
-        let references = ["acme/app:1".to_owned()];
-        let save = Image::save_local_with(&local, &references, &output, ImageArchiveFormat::Docker, stop);
+        let save = ImageSave::new(["acme/app:1"], &output).progress(stop).run(&local);
         tokio::select! {
             saved = save => panic!("it was done before: {saved:?}"),
             reached = reached => reached.expect("a layer"),

@@ -1,14 +1,13 @@
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use larder::ingest::{ConfigOrigin, LayerStart, SaveProgress, SaveReport, SavedLayer};
-use larder::{Image, ImageArchiveFormat};
+use larder::ImageArchiveFormat;
+use larder::ingest::{ConfigOrigin, ImageSave, SaveReport, SavedLayer};
 
 use crate::cli::Context;
-use crate::console::Console;
 use crate::exit::{Failure, Status};
+use crate::progress::IngestProgress;
 use crate::render::size::size;
-use crate::render::{count, plain, short_digest};
+use crate::render::{count, plain};
 
 /// Save images to an archive
 ///
@@ -50,12 +49,11 @@ impl Save {
             Form::Docker => ImageArchiveFormat::Docker,
             Form::Oci => ImageArchiveFormat::Oci,
         };
-        let console = context.console.clone();
-        let step = console.step("saving");
-        let progress = Arc::new(Lines(console));
-        let report = Image::save_local_with(&local, &references, &output, format, progress).await?;
-        drop(step);
         let console = &context.console;
+        let progress = IngestProgress::new(console);
+        let save = ImageSave::new(references, &output).format(format).progress(progress.clone());
+        let report = save.run(&local).await?;
+        drop(progress);
         for image in &report.images {
             let name = plain(&image.references.join(", "));
             if image.config == ConfigOrigin::Rebuilt {
@@ -92,19 +90,4 @@ fn summary(report: &SaveReport, output: &std::path::Path) -> String {
         plain(&output.display().to_string()),
         size(report.bytes_written),
     )
-}
-
-/// One line a layer.
-struct Lines(Console);
-
-impl SaveProgress for Lines {
-    fn layer_begun(&self, layer: &LayerStart<'_>) {
-        let reference = plain(layer.reference);
-        let (position, layers) = (layer.position + 1, layer.layers);
-        let digest = short_digest(layer.diff_id);
-        self.0.progress(&format!(
-            "{reference}: layer {position} of {layers}, {digest}, {}",
-            size(layer.size_bytes)
-        ));
-    }
 }

@@ -1,12 +1,11 @@
 //! Images out of the cache.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::Image;
 use crate::backend::{LocalBackend, default_backend};
 use crate::error::{MicrosandboxResult, Operation};
-use crate::ingest::{NoProgress, SaveProgress, SaveReport, save};
+use crate::ingest::ImageSave;
 
 /// The form of an archive of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -42,6 +41,8 @@ impl Image {
     /// The archive is readable for its owner alone. It appears as a whole, in the place of a file that is there; until
     /// then, and where saving fails, the old one stays. Dropping the future ends the work and leaves nothing.
     ///
+    /// [`ImageSave`] says what happens, and what was saved.
+    ///
     /// # Errors
     /// [`ImageNotFound`](crate::MicrosandboxError::ImageNotFound),
     /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference);
@@ -54,20 +55,6 @@ impl Image {
         output: &Path,
         format: ImageArchiveFormat,
     ) -> MicrosandboxResult<()> {
-        Self::save_local_with(local, references, output, format, Arc::new(NoProgress)).await.map(drop)
-    }
-
-    /// As [`save_local`](Self::save_local), telling how far it is and what was saved.
-    ///
-    /// # Errors
-    /// As [`save_local`](Self::save_local).
-    pub async fn save_local_with(
-        local: &LocalBackend,
-        references: &[String],
-        output: &Path,
-        format: ImageArchiveFormat,
-        progress: Arc<dyn SaveProgress>,
-    ) -> MicrosandboxResult<SaveReport> {
-        save(local.catalog(), references.to_vec(), output.to_owned(), format, progress).await
+        ImageSave::new(references, output).format(format).run(local).await.map(drop)
     }
 }

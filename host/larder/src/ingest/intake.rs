@@ -2,8 +2,8 @@
 //! the index.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::cancel::CancelOnDrop;
 use super::convert::{Blobs, Work};
 use super::limits::IngestLimits;
 use super::progress::Progress;
@@ -58,15 +58,5 @@ impl Intake {
             handles
         });
         handles.await
-    }
-}
-
-/// Tells blocking work that nobody waits for it any longer.
-#[derive(Default)]
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }

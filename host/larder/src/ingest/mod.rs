@@ -28,6 +28,7 @@
 //! link is data.
 
 mod bundle;
+mod cancel;
 mod compression;
 mod convert;
 mod document;
@@ -53,8 +54,4 @@ pub use platform::Platform;
 pub use progress::{LayerOutcome, LayerStep, Progress, ProgressEvent};
 #[cfg(feature = "registry")]
 pub use pull::{Backoff, Credentials, ImagePull, Proxies, Transport};
-pub(crate) use save::save;
-pub use save::{
-    ConfigOrigin, LayerStart, NoProgress, SaveError, SaveProgress, SaveReport, SavedImage, SavedLayer,
-    SavedManifest,
-};
+pub use save::{ConfigOrigin, ImageSave, SaveError, SaveReport, SavedImage, SavedLayer, SavedManifest};

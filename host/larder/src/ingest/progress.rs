@@ -1,4 +1,4 @@
-//! What is told of an image while it is taken in.
+//! What is told of images while they are taken in or saved.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,49 +7,53 @@ use serde::Serialize;
 
 use crate::reference::Digest;
 
-/// Is told what happens while images are taken in. Called from several threads, and should return soon.
+/// Is told what happens while images are taken in or saved. Called from several threads, and should return soon.
 pub trait Progress: Send + Sync {
     /// Something happened.
     fn event(&self, event: ProgressEvent<'_>);
 }
 
-/// Something that happened. Layers are told by their diff ID.
+/// Something that happened. Layers are told by their diff ID in the index.
+///
+/// The bytes of a layer are those of what is read of it in a step: of its blob on the way in, of its EROFS image on the
+/// way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ProgressEvent<'a> {
-    /// A layer is about to be taken in.
+    /// A layer is about to be taken in or saved.
     LayerStarted {
         /// Which.
         layer: &'a str,
         /// What is done with it first.
         step: LayerStep,
-        /// Bytes of its blob.
+        /// How much there is to read.
         bytes: u64,
     },
-    /// More of a layer's blob was read.
+    /// More of a layer was read.
     LayerAdvanced {
         /// Which.
         layer: &'a str,
         /// What is being done with it.
         step: LayerStep,
-        /// Bytes of its blob that were read so far in this step.
+        /// How much was read so far in this step: `bytes` in the end.
         done: u64,
-        /// Bytes of its blob.
+        /// How much there is to read.
         bytes: u64,
     },
-    /// A layer is in the cache.
+    /// A layer is in the cache, or in the archive.
     LayerDone {
         /// Which.
         layer: &'a str,
         /// How it got there.
         outcome: LayerOutcome,
-        /// Bytes of its blob.
+        /// How much there was to read.
         bytes: u64,
     },
-    /// All layers of an image are joined, and it is about to get its names.
+    /// An image is whole and about to get its names: its layers are joined in the cache, or it is in the archive with
+    /// config and manifest.
     ImageReady {
-        /// The digest of its manifest.
+        /// The digest of its manifest in the index.
         manifest_digest: &'a str,
         /// How many layers it has.
         layers: usize,
@@ -73,19 +77,23 @@ pub enum LayerStep {
     Download,
     /// Its blob becomes an EROFS image.
     Convert,
+    /// Its EROFS image becomes part of an archive.
+    Save,
 }
 
-/// How a layer got into the cache.
+/// How a layer got to where it is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LayerOutcome {
-    /// It was there.
+    /// It was in the cache.
     Cached,
     /// It was converted.
     Converted,
+    /// It was put into the archive.
+    Saved,
 }
 
-/// Counts what is read of a blob, and tells of it now and then.
+/// Counts what is read of a layer, and tells of it now and then.
 pub(crate) struct Meter {
     progress: Option<Arc<dyn Progress>>,
     layer: Digest,

@@ -50,9 +50,12 @@ use larder_erofs::reader::Image as ErofsImage;
 
 pub use config::ConfigOrigin;
 pub use error::SaveError;
-pub use report::{LayerStart, NoProgress, SaveProgress, SaveReport, SavedImage, SavedLayer, SavedManifest};
+pub use report::{SaveReport, SavedImage, SavedLayer, SavedManifest};
 
+use super::cancel::CancelOnDrop;
+use super::progress::{LayerOutcome, LayerStep, Meter, Progress, ProgressEvent};
 use crate::artifacts::Rooms;
+use crate::backend::LocalBackend;
 use crate::catalog::{Catalog, Reader, blocking};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::image::{ImageArchiveFormat, ImageDetail, ImageLayerDetail};
@@ -65,38 +68,78 @@ use source::{Target, layer_file};
 /// The work as errors name it.
 const ACTION: &str = "save images";
 
-/// Saves images of a backend. See [`crate::Image::save_local`].
-pub(crate) async fn save(
-    catalog: &Arc<Catalog>,
+/// Saving images to an archive: what [`Image::save`](crate::Image::save) does, and with more to be said about how.
+///
+/// ```no_run
+/// # async fn example(local: &larder::LocalBackend) -> larder::MicrosandboxResult<()> {
+/// use larder::ImageArchiveFormat;
+/// use larder::ingest::ImageSave;
+///
+/// let report = ImageSave::new(["acme/app:1"], "app.tar").format(ImageArchiveFormat::Oci).run(local).await?;
+/// println!("{} bytes", report.bytes_written);
+/// # Ok(())
+/// # }
+/// ```
+pub struct ImageSave {
     references: Vec<String>,
     output: PathBuf,
     format: ImageArchiveFormat,
-    progress: Arc<dyn SaveProgress>,
-) -> MicrosandboxResult<SaveReport> {
-    let catalog = Arc::clone(catalog);
-    let cancelled = Arc::new(AtomicBool::new(false));
-    let guard = CancelOnDrop(Arc::clone(&cancelled));
-    let report = blocking(ACTION, move || {
-        let reader = catalog.take_reader()?;
-        let targets = source::resolve(&reader, &references)?;
-        let failed = MicrosandboxError::io("write", &output);
-        let mut archive = Archive::create(&output).map_err(failed)?;
-        documents::begin(&mut archive, format).map_err(MicrosandboxError::io("write", &output))?;
-        let layers = HashMap::new();
-        let saving = Saving { catalog, reader, output, format, archive, layers, progress, cancelled };
-        saving.run(targets)
-    })
-    .await;
-    drop(guard);
-    report
+    progress: Option<Arc<dyn Progress>>,
 }
 
-/// Ends the work when nobody waits for it any more.
-struct CancelOnDrop(Arc<AtomicBool>);
+impl ImageSave {
+    /// Of these images, in their order, to an archive that is going to lie at `output`.
+    pub fn new<R: Into<String>>(references: impl IntoIterator<Item = R>, output: impl Into<PathBuf>) -> Self {
+        Self {
+            references: references.into_iter().map(Into::into).collect(),
+            output: output.into(),
+            format: ImageArchiveFormat::default(),
+            progress: None,
+        }
+    }
 
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+    /// The form of the archive.
+    pub fn format(mut self, format: ImageArchiveFormat) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// Who is told what happens. A layer that several images have is saved, and told of, once.
+    pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// Saves the images, and says what was saved. See [`Image::save_local`](crate::Image::save_local).
+    ///
+    /// # Errors
+    /// As [`Image::save_local`](crate::Image::save_local).
+    pub async fn run(self, local: &LocalBackend) -> MicrosandboxResult<SaveReport> {
+        let Self { references, output, format, progress } = self;
+        let catalog = Arc::clone(local.catalog());
+        let cancel = CancelOnDrop::default();
+        let cancelled = Arc::clone(&cancel.0);
+        blocking(ACTION, move || {
+            let reader = catalog.take_reader()?;
+            let targets = source::resolve(&reader, &references)?;
+            let failed = MicrosandboxError::io("write", &output);
+            let mut archive = Archive::create(&output).map_err(failed)?;
+            documents::begin(&mut archive, format).map_err(MicrosandboxError::io("write", &output))?;
+            let layers = HashMap::new();
+            let saving = Saving { catalog, reader, output, format, archive, layers, progress, cancelled };
+            saving.run(targets)
+        })
+        .await
+    }
+}
+
+impl std::fmt::Debug for ImageSave {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ImageSave")
+            .field("references", &self.references)
+            .field("output", &self.output)
+            .field("format", &self.format)
+            .finish_non_exhaustive()
     }
 }
 
@@ -108,7 +151,7 @@ struct Saving {
     archive: Archive,
     /// What became of the layers so far, by their diff IDs in the index.
     layers: HashMap<String, SavedLayer>,
-    progress: Arc<dyn SaveProgress>,
+    progress: Option<Arc<dyn Progress>>,
     cancelled: Arc<AtomicBool>,
 }
 
@@ -116,9 +159,10 @@ impl Saving {
     fn run(mut self, targets: Vec<Target>) -> MicrosandboxResult<SaveReport> {
         let mut images = Vec::new();
         for target in targets {
-            let image = self.image(target)?;
-            self.progress.image_done(&image);
-            images.push(image);
+            images.push(self.image(target)?);
+        }
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(interrupted());
         }
         documents::finish(&mut self.archive, self.format, &images)
             .map_err(MicrosandboxError::io("write", &self.output))?;
@@ -138,17 +182,18 @@ impl Saving {
         let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
         let (config, origin) = config::config(&held.detail, held.metadata.as_ref(), &diff_ids);
         let annotations = held.metadata.as_ref().map(KeptMetadata::annotations).unwrap_or_default();
-        let Target { references, tags, .. } = target;
-        documents::add_image(&mut self.archive, self.format, &config, &layers, annotations)
-            .map(|(config_digest, manifest)| SavedImage {
-                config: origin,
-                config_digest,
-                layers,
-                manifest,
-                references,
-                tags,
-            })
-            .map_err(MicrosandboxError::io("write", &self.output))
+        let Target { references, tags, manifest_digest } = target;
+        let (config_digest, manifest) =
+            documents::add_image(&mut self.archive, self.format, &config, &layers, annotations)
+                .map_err(MicrosandboxError::io("write", &self.output))?;
+        self.tell(ProgressEvent::ImageReady { manifest_digest: &manifest_digest, layers: count });
+        Ok(SavedImage { config: origin, config_digest, layers, manifest, references, tags })
+    }
+
+    fn tell(&self, event: ProgressEvent<'_>) {
+        if let Some(progress) = &self.progress {
+            progress.event(event);
+        }
     }
 
     /// Puts a layer into the archive, unless it is there.
@@ -162,20 +207,17 @@ impl Saving {
             return Ok(saved.clone());
         }
         let reference = image.handle.reference();
-        let (path, file, size_bytes) = layer_file(rooms, self.catalog.cache(), reference, layer)?;
+        let (path, file, bytes) = layer_file(rooms, self.catalog.cache(), reference, layer)?;
         let erofs = ErofsImage::open(file).map_err(|source| SaveError::Unreadable {
             reference: reference.to_owned(),
             path: path.clone(),
             source,
         })?;
-        self.progress.layer_begun(&LayerStart {
-            reference,
-            position: layer.position,
-            layers: image.layers.len(),
-            diff_id: &layer.diff_id,
-            size_bytes,
-        });
-        let saved = self.convert(&erofs, &layer.diff_id).map_err(|fault| {
+        let (name, step) = (layer.diff_id.as_str(), LayerStep::Save);
+        self.tell(ProgressEvent::LayerStarted { layer: name, step, bytes });
+        let meter = Meter::new(self.progress.clone(), &name.parse()?, step, bytes);
+        let watch = Watcher { meter, bytes, cancelled: Arc::clone(&self.cancelled) };
+        let saved = self.convert(&erofs, name, &watch).map_err(|fault| {
             let (reference, position) = (reference.to_owned(), layer.position);
             match fault {
                 LayerFault::Damaged(source) => SaveError::UnreadableEntry { reference, path, source }.into(),
@@ -183,22 +225,27 @@ impl Saving {
                     SaveError::NotInTar { reference, position, entry, why }.into()
                 }
                 LayerFault::Write(source) => MicrosandboxError::io("write", &self.output)(source),
-                LayerFault::Cancelled => MicrosandboxError::Interrupted(ACTION.to_owned()),
+                LayerFault::Cancelled => interrupted(),
             }
         })?;
-        self.progress.layer_done(&saved);
+        watch.finish();
+        self.tell(ProgressEvent::LayerDone { layer: name, outcome: LayerOutcome::Saved, bytes });
         self.layers.insert(layer.diff_id.clone(), saved.clone());
         Ok(saved)
     }
 
-    fn convert(&mut self, image: &ErofsImage<File>, source_diff_id: &str) -> Result<SavedLayer, LayerFault> {
-        let watch = Watcher { progress: &*self.progress, cancelled: &self.cancelled };
+    fn convert(
+        &mut self,
+        image: &ErofsImage<File>,
+        source_diff_id: &str,
+        watch: &Watcher,
+    ) -> Result<SavedLayer, LayerFault> {
         let format = self.format;
         self.archive.add(|member| {
             let (Written { sockets }, diff_id, blob_digest, size_bytes) = match format {
                 ImageArchiveFormat::Docker => {
                     let mut tar = Hashing::new(member);
-                    let written = write_layer(image, &mut tar, &watch)?;
+                    let written = write_layer(image, &mut tar, watch)?;
                     let (_, digest, size) = tar.finish();
                     (written, digest.clone(), digest, size)
                 }
@@ -206,7 +253,7 @@ impl Saving {
                     // The header has no name and no time: the same layer gives the same blob.
                     let gzip = GzEncoder::new(Hashing::new(member), Compression::default());
                     let mut tar = Hashing::new(gzip);
-                    let written = write_layer(image, &mut tar, &watch)?;
+                    let written = write_layer(image, &mut tar, watch)?;
                     let (gzip, diff_id, _) = tar.finish();
                     let (_, blob_digest, size) = gzip.finish()?.finish();
                     (written, diff_id, blob_digest, size)
@@ -221,19 +268,38 @@ impl Saving {
     }
 }
 
-struct Watcher<'a> {
-    progress: &'a dyn SaveProgress,
-    cancelled: &'a AtomicBool,
+fn interrupted() -> MicrosandboxError {
+    MicrosandboxError::Interrupted(ACTION.to_owned())
 }
 
-impl Watch for Watcher<'_> {
+/// Counts the contents of files, which are nearly all of an image. The rest of it counts when the layer is done.
+struct Watcher {
+    meter: Meter,
+    /// The length of the image.
+    bytes: u64,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Watcher {
+    fn count(&self, bytes: u64) {
+        // Files with holes can be longer than the image that they are in.
+        match bytes.min(self.bytes.saturating_sub(self.meter.done())) {
+            0 => {}
+            bytes => self.meter.add(bytes),
+        }
+    }
+
+    fn finish(&self) {
+        self.count(self.bytes);
+    }
+}
+
+impl Watch for Watcher {
     fn read(&self, bytes: u64) -> Result<(), LayerFault> {
         if self.cancelled.load(Ordering::Relaxed) {
             return Err(LayerFault::Cancelled);
         }
-        if bytes > 0 {
-            self.progress.layer_read(bytes);
-        }
+        self.count(bytes);
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What is told while images are saved, and afterwards.
+//! What is told when images are saved.
 //!
 //! The JSON form of the records is stable: keys are the field names in alphabetical order, sizes in bytes.
 
@@ -6,43 +6,6 @@ use serde::{Serialize, Serializer};
 
 use super::ConfigOrigin;
 use crate::reference::Digest;
-
-/// Told how far a saving is, from one thread that is not the runtime's.
-pub trait SaveProgress: Send + Sync {
-    /// A layer is about to be converted. A layer that several images have is converted once.
-    fn layer_begun(&self, _layer: &LayerStart<'_>) {}
-
-    /// So many more bytes of its files were read.
-    fn layer_read(&self, _bytes: u64) {}
-
-    /// The layer is in the archive.
-    fn layer_done(&self, _layer: &SavedLayer) {}
-
-    /// The image with its layers, config and manifest is in the archive.
-    fn image_done(&self, _image: &SavedImage) {}
-}
-
-/// For whoever does not want to know.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoProgress;
-
-impl SaveProgress for NoProgress {}
-
-/// A layer that is about to be converted.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct LayerStart<'a> {
-    /// The image, as it stands in the index.
-    pub reference: &'a str,
-    /// Its position in the image; 0 is the bottom.
-    pub position: i32,
-    /// How many layers the image has.
-    pub layers: usize,
-    /// Its diff ID in the index.
-    pub diff_id: &'a str,
-    /// The size of its EROFS image in bytes: at least what its files have.
-    pub size_bytes: u64,
-}
 
 /// What was saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

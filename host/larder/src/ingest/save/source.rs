@@ -19,7 +19,8 @@ pub(super) struct Target {
     pub(super) references: Vec<String>,
     /// What the archive calls it.
     pub(super) tags: Vec<String>,
-    manifest_digest: String,
+    /// Which image it is.
+    pub(super) manifest_digest: String,
 }
 
 /// An image whose files nobody deletes.
