@@ -76,8 +76,12 @@ fn toolchain() -> Result<()> {
 /// The programs that judge what is taken in and written, with the Debian packages that have them. Without them the
 /// tests that need them say `skipped: ` and pass.
 fn install_judges() -> Result<()> {
-    const JUDGES: [(&str, &str); 3] =
-        [("skopeo", "skopeo"), ("umoci", "umoci"), ("fsck.erofs", "erofs-utils")];
+    const JUDGES: [(&str, &str); 4] = [
+        ("skopeo", "skopeo"),
+        ("umoci", "umoci"),
+        ("fsck.erofs", "erofs-utils"),
+        ("docker-registry", "docker-registry"),
+    ];
     let missing =
         || JUDGES.into_iter().filter(|(program, _)| !succeeds(Command::new(program).arg("--version")));
     let packages: Vec<&str> = missing().map(|(_, package)| package).collect();

@@ -210,6 +210,27 @@ fn classify_ingest(problem: &IngestProblem) -> Class {
             (Status::Usage, "image-ambiguous", Some("load them with their own names, without `--tag`"))
         }
         P::Name(_) => (Status::Usage, "invalid-reference", None),
+        P::NotInRegistry => (
+            Status::NotFound,
+            "image-not-found",
+            Some("a registry also says so where it does not know who asks: `docker login`, or `--user`"),
+        ),
+        P::Refused(_) => (
+            Status::Failed,
+            "registry-refused",
+            Some("log in with `docker login`, or give `--user` and `--password-stdin`"),
+        ),
+        P::Unreachable(_) => (
+            Status::Failed,
+            "registry-unreachable",
+            Some("a registry without encryption is reached with `--plain-http`"),
+        ),
+        P::Registry(_) => (Status::Failed, "registry-failed", None),
+        P::Credentials { .. } => (
+            Status::Failed,
+            "credentials",
+            Some("`--anonymous` asks without, `--user` and `--password-stdin` with others"),
+        ),
         P::Platform { .. } => (Status::Failed, "wrong-platform", None),
         P::Limit { .. } => (Status::Failed, "image-limit", None),
         P::WrongDigest { .. } | P::WrongSize { .. } => (Status::Failed, "image-digest", None),

@@ -1,11 +1,11 @@
 //! What is asked for, and what comes of it.
 
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 
 use larder::ingest::{LayerOutcome, LayerStep, Progress, ProgressEvent};
 use larder::{Image, LocalBackend};
 use larder_tests::archive::{
-    Packing, TestImage, add_blob, add_manifest, digest, foreign_architecture, layer, layout_files,
+    Item, Packing, TestImage, add_blob, add_manifest, digest, foreign_architecture, layer, layout_files,
 };
 use larder_tests::registry::{Answer, TestRegistry};
 use larder_tests::{Home, LoadTest, contents, run, tree};
@@ -149,7 +149,7 @@ fn lost_artifacts_come_back() {
 /// Layers are downloaded side by side: the registry answers no one before all are asked for.
 #[test]
 fn layers_come_side_by_side() {
-    let layers: Vec<_> = (0..4).map(|number| layer(&[larder_tests::archive::Item::File(&format!("{number}"), b"x")]));
+    let layers: Vec<_> = (0..4).map(|number| layer(&[Item::File(&format!("{number}"), b"x")]));
     let image = TestImage::new(&["acme/app:1"], layers.collect());
     let config = digest(image.config().to_string().as_bytes());
     let all = Barrier::new(4);
@@ -213,4 +213,46 @@ fn any_runtime() {
     });
     assert_eq!(home.count("SELECT count(*) FROM image_ref"), 2);
     assert_eq!(home.files("layers").iter().filter(|name| name.ends_with(".erofs")).count(), 2);
+}
+
+/// Of two pulls of the same layers at once, one downloads each layer, and the other waits for it and says so.
+#[test]
+fn two_at_once() {
+    struct Waits(Mutex<Option<mpsc::Sender<()>>>);
+    impl Progress for Waits {
+        fn event(&self, event: ProgressEvent<'_>) {
+            if matches!(event, ProgressEvent::Waiting { .. }) {
+                // Whoever listens needs to know once.
+                drop(self.0.lock().expect("a channel").take());
+            }
+        }
+    }
+    let shared = layer(&[Item::File("shared", b"x")]);
+    let images = ["acme/app:1", "acme/app:2"].map(|name| TestImage::new(&[name], vec![shared.clone()]));
+    let blob = digest(&shared);
+    let (waits, waiting) = mpsc::channel::<()>();
+    let (asked, is_asked) = mpsc::channel();
+    let waiting = Mutex::new(waiting);
+    let registry = TestRegistry::with_rule(&images, Packing::Plain, move |request| {
+        if request.path.ends_with(&blob) {
+            asked.send(()).expect("a test that listens");
+            // Nothing of the layer comes before the other one waits for it.
+            let _ = waiting.lock().expect("a channel").recv();
+        }
+        Answer::Right
+    });
+    let home = Home::made();
+    run(async {
+        let local = home.open().await;
+        let first = tokio::spawn({
+            let (local, pull) = (local.clone(), pull(&registry, "acme/app:1"));
+            async move { pull.run(&local).await }
+        });
+        tokio::task::spawn_blocking(move || is_asked.recv().map(|()| is_asked)).await.expect("no panic").expect("asked");
+        let progress = Arc::new(Waits(Mutex::new(Some(waits))));
+        pull(&registry, "acme/app:2").progress(progress).run(&local).await.expect("pulled");
+        first.await.expect("no panic").expect("pulled");
+    });
+    let times = registry.blobs_asked_for().iter().filter(|asked| **asked == digest(&shared)).count();
+    assert_eq!(times, 1);
 }

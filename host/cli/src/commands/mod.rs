@@ -13,6 +13,7 @@ mod ls;
 mod pin;
 mod policy;
 mod prune;
+mod pull;
 mod rm;
 mod save;
 mod verify;
@@ -31,6 +32,7 @@ pub(crate) enum Command {
     Pin(pin::Pin),
     Unpin(pin::Unpin),
     Load(load::Load),
+    Pull(pull::Pull),
     Verify(verify::Verify),
     Prune(prune::Prune),
     Apply(apply::Apply),
@@ -52,6 +54,7 @@ impl Command {
             Self::Pin(command) => command.run(context).await,
             Self::Unpin(command) => command.run(context).await,
             Self::Load(command) => command.run(context).await,
+            Self::Pull(command) => command.run(context).await,
             Self::Verify(command) => command.run(context).await,
             Self::Prune(command) => command.run(context).await,
             Self::Apply(command) => command.run(context).await,

@@ -8,6 +8,7 @@ mod changing;
 mod granting;
 mod loading;
 mod policies;
+mod pulling;
 mod reading;
 mod saving;
 mod scenarios;

@@ -111,12 +111,7 @@ fn open_leases(room: &OwnedFd) -> io::Result<OwnedFd> {
 }
 
 fn try_exclusive(leases: &OwnedFd, name: &str) -> io::Result<Option<OwnedFd>> {
-    let file = open_lock(leases, &lock_name(name))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    Ok(try_lock_beside(leases, &lock_name(name))?.map(|held| held._file))
 }
 
 fn lock_name(entry: &str) -> String {
@@ -145,19 +140,24 @@ pub(crate) struct Held {
 /// batch of a removal.
 pub(crate) fn hold(room: &OwnedFd, name: &str) -> io::Result<Held> {
     let leases = open_leases(room)?;
-    lock(&leases, &lock_name(name), FlockOperation::LockShared)
+    lock_shared(&leases, &lock_name(name))
 }
 
-/// Takes a lock beside the entries of a room for oneself, waiting for whoever has it: two do not make the same entry
-/// at once.
-pub(crate) fn lock_beside(room: &OwnedFd, lock_name: &str) -> io::Result<Held> {
-    lock(room, lock_name, FlockOperation::LockExclusive)
+/// Takes a lock beside the entries of a room for oneself, unless somebody has it: two do not make the same entry at
+/// once.
+pub(crate) fn try_lock_beside(room: &OwnedFd, lock_name: &str) -> io::Result<Option<Held>> {
+    let file = open_lock(room, lock_name)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(Held { _file: file })),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
-fn lock(directory: &OwnedFd, name: &str, operation: FlockOperation) -> io::Result<Held> {
+fn lock_shared(directory: &OwnedFd, name: &str) -> io::Result<Held> {
     let file = open_lock(directory, name)?;
     loop {
-        match flock(&file, operation) {
+        match flock(&file, FlockOperation::LockShared) {
             Ok(()) => return Ok(Held { _file: file }),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),

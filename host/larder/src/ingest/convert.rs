@@ -116,22 +116,19 @@ impl Work<'_> {
         layers.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.diff_id.cmp(&b.diff_id)));
         let threads = blobs.concurrency().min(layers.len());
         let next = AtomicUsize::new(0);
-        let failed = AtomicBool::new(false);
         let done: Mutex<Layers> = Mutex::default();
         let first_error: Mutex<Option<MicrosandboxError>> = Mutex::default();
         let work = || {
             while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if failed.load(Ordering::Relaxed) {
-                    return;
-                }
                 match self.layer(layer, blobs, known) {
                     Ok(made) => {
                         let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
                         done.insert(layer.diff_id.clone(), made);
                     }
                     Err(error) => {
-                        failed.store(true, Ordering::Relaxed);
                         first_error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                        // Nobody wants the others any more: they end with an error of their own, which is not told.
+                        self.cancelled.store(true, Ordering::Relaxed);
                         return;
                     }
                 }
@@ -155,9 +152,13 @@ impl Work<'_> {
         known: &Sizes,
     ) -> MicrosandboxResult<(u64, bool)> {
         let entry = Entry::named(Room::Layers, &layer.diff_id);
-        let _lock = self.publication.hold(&entry)?;
         let name = layer.diff_id.as_str();
-        if let Some(expected) = known.get(&layer.diff_id)
+        let turn = self.publication.hold(&entry, || self.tell(ProgressEvent::Waiting { layer: name }))?;
+        let expected = match known.get(&layer.diff_id) {
+            None if turn.waited => Some(&None),
+            expected => expected,
+        };
+        if let Some(expected) = expected
             && let Some(length) = sound_image(&self.publication.cache().path_of(&entry))
             && expected.is_none_or(|expected| expected == length)
         {
@@ -195,7 +196,7 @@ impl Work<'_> {
         let paths: Vec<PathBuf> =
             layers.iter().map(|layer| root.join(Entry::named(Room::Layers, layer).path())).collect();
         let fsmeta = Entry::named(Room::Fsmeta, manifest);
-        let _lock = self.publication.hold(&fsmeta)?;
+        let _turn = self.publication.hold(&fsmeta, || {})?;
         let path = root.join(fsmeta.path());
         if anew || !fits(&path, &paths) {
             let file = self.publication.begin(&fsmeta)?;
@@ -207,7 +208,7 @@ impl Work<'_> {
                 .map_err(|error| self.fail(IngestProblem::writing(error)))?;
         }
         let vmdk = Entry::named(Room::Vmdk, manifest);
-        let _lock = self.publication.hold(&vmdk)?;
+        let _turn = self.publication.hold(&vmdk, || {})?;
         let mut disk = Vec::new();
         for path in std::iter::once(&path).chain(&paths) {
             let length = path.metadata().map_err(MicrosandboxError::io("read", path))?.len();

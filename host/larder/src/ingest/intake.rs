@@ -37,7 +37,7 @@ impl Intake {
         let cancelled = Arc::clone(&cancel.0);
         let Self { origin, limits, progress } = self;
         let (publication, locks, images) = blocking("take images in", move || {
-            let publication = Publication::new(catalog)?;
+            let publication = Publication::new(catalog, Arc::clone(&cancelled))?;
             let (blobs, found) = find(&publication, &limits)?;
             let work = Work {
                 origin: blobs.origin(),

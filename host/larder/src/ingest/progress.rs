@@ -58,6 +58,11 @@ pub enum ProgressEvent<'a> {
         /// How many layers it has.
         layers: usize,
     },
+    /// Another call or process makes this layer: it is waited for.
+    Waiting {
+        /// Which.
+        layer: &'a str,
+    },
     /// A download failed and is tried again.
     Retrying {
         /// What is downloaded.

@@ -13,7 +13,10 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use larder_erofs::reader::probe;
 use rustix::fs::{FlockOperation, flock};
@@ -37,8 +40,20 @@ use crate::reference::Reference;
 pub(crate) struct Publication {
     catalog: Arc<Catalog>,
     rooms: Rooms,
+    cancelled: Arc<AtomicBool>,
     state: Mutex<State>,
 }
+
+/// The right to make an entry. Dropping it gives it to the next one.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    _lock: Held,
+    /// Whether somebody else had it just before: then what is there was made just now, and as it should be.
+    pub(crate) waited: bool,
+}
+
+/// How often it is looked whether somebody is done, and whether anybody waits for us.
+const POLL: Duration = Duration::from_millis(20);
 
 #[derive(Default)]
 struct State {
@@ -52,14 +67,16 @@ struct State {
 
 impl Publication {
     /// Nothing published yet. Makes the directories of the cache.
-    pub(crate) fn new(catalog: Arc<Catalog>) -> MicrosandboxResult<Self> {
+    ///
+    /// Whoever sets `cancelled` ends the waiting for others.
+    pub(crate) fn new(catalog: Arc<Catalog>, cancelled: Arc<AtomicBool>) -> MicrosandboxResult<Self> {
         let cache = catalog.cache();
         for directory in Room::ALL.map(Room::name).into_iter().chain([TEMPORARY]) {
             let path = cache.root().join(directory);
             fs::create_dir_all(&path).map_err(MicrosandboxError::io("make", &path))?;
         }
         let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
-        Ok(Self { catalog, rooms, state: Mutex::default() })
+        Ok(Self { catalog, rooms, cancelled, state: Mutex::default() })
     }
 
     pub(crate) fn cache(&self) -> &CacheDir {
@@ -85,18 +102,32 @@ impl Publication {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Holds an entry until the rows are in the index, and gives the lock of whoever makes it.
-    pub(crate) fn hold(&self, entry: &Entry) -> MicrosandboxResult<Held> {
+    /// Holds an entry until the rows are in the index, and gives the right to make it. Somebody else who has that is
+    /// waited for, which `waiting` is told.
+    pub(crate) fn hold(&self, entry: &Entry, waiting: impl FnOnce()) -> MicrosandboxResult<Turn> {
         let room = self.room(entry.room)?;
         let held = lease::hold(&room.directory, &entry.name);
         self.state().held.push(held.map_err(MicrosandboxError::io("hold", &self.cache().path_of(entry)))?);
-        let lock = match entry.room {
+        let name = match entry.room {
             // What microsandbox locks while it pulls a reference.
             Room::Manifests => entry.name.replace(".json", ".lock"),
             _ => format!("{}.lock", entry.name),
         };
-        lease::lock_beside(&room.directory, &lock)
-            .map_err(MicrosandboxError::io("lock", &room.path.join(lock)))
+        let lock = || {
+            let lock = lease::try_lock_beside(&room.directory, &name);
+            lock.map_err(MicrosandboxError::io("lock", &room.path.join(&name)))
+        };
+        if let Some(lock) = lock()? {
+            return Ok(Turn { _lock: lock, waited: false });
+        }
+        waiting();
+        while !self.cancelled.load(Ordering::Relaxed) {
+            if let Some(lock) = lock()? {
+                return Ok(Turn { _lock: lock, waited: true });
+            }
+            thread::sleep(POLL);
+        }
+        Err(IngestProblem::Cancelled.of(&entry.name).into())
     }
 
     /// A file for an entry to be written to. It goes when it is dropped.
@@ -131,7 +162,7 @@ impl Publication {
     }
 
     /// Writes the metadata of every reference of these images, each under its lock, which is given.
-    pub(crate) fn describe(&self, images: &[NamedImage]) -> MicrosandboxResult<Vec<Held>> {
+    pub(crate) fn describe(&self, images: &[NamedImage]) -> MicrosandboxResult<Vec<Turn>> {
         let texts: Vec<String> = images.iter().map(|named| metadata::encode(&named.image)).collect();
         let mut wanted: Vec<(Entry, &Reference, &str)> = images
             .iter()
@@ -146,7 +177,7 @@ impl Publication {
         wanted.sort_by(|a, b| a.0.cmp(&b.0));
         let mut locks = Vec::new();
         for (entry, reference, text) in wanted {
-            locks.push(self.hold(&entry)?);
+            locks.push(self.hold(&entry, || {})?);
             self.write_metadata(&entry, text).map_err(|error| {
                 MicrosandboxError::from(IngestProblem::writing(error).of(reference.as_str()))
             })?;
