@@ -213,9 +213,10 @@ fn read_request(input: &mut BufReader<&TcpStream>, shared: &Shared) -> io::Resul
 
 /// Whether the connection stays open.
 fn respond(mut stream: &TcpStream, shared: &Shared, request: &Request, answer: Answer) -> io::Result<bool> {
-    let begin = request.headers.get("range").and_then(|range| {
-        range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok()
-    });
+    let begin = request
+        .headers
+        .get("range")
+        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
     let (status, headers, body, cut) = match answer {
         Answer::Other { status, headers, body } => (status, headers, body, None),
         Answer::Right | Answer::Whole | Answer::Cut(_) => {

@@ -3,9 +3,9 @@
 use std::fs;
 
 use larder::ingest::{Credentials, Transport};
+use larder_tests::Home;
 use larder_tests::archive::{Packing, TestImage};
 use larder_tests::registry::{Answer, Request, TestRegistry};
-use larder_tests::Home;
 
 use crate::{into_home, pull, refusal};
 
@@ -38,7 +38,8 @@ fn user_and_password() {
     into_home(&Home::made(), pull(&registry, "acme/app:1").credentials(acme())).expect("pulled");
     let directory = tempfile::tempdir().expect("a directory");
     let config = directory.path().join("config.json");
-    let auths = serde_json::json!({ "auths": { registry.address().to_string(): { "auth": "YWNtZTpzZWNyZXQ=" } } });
+    let auths =
+        serde_json::json!({ "auths": { registry.address().to_string(): { "auth": "YWNtZTpzZWNyZXQ=" } } });
     fs::write(&config, auths.to_string()).expect("written");
     let docker = Credentials::Docker(config);
     into_home(&Home::made(), pull(&registry, "acme/app:1").credentials(docker)).expect("pulled");
@@ -59,12 +60,13 @@ fn tokens() {
         Answer::error(401, "UNAUTHORIZED", "who are you?")
     });
     let challenge = format!("Bearer realm=\"http://{}/token\",service=\"acme\"", tokens.address());
-    let registry = TestRegistry::with_rule(&[TestImage::small(&["acme/app:1"])], Packing::Gzip, move |request| {
-        if shown(request) == Some("Bearer let-me-in") {
-            return Answer::Right;
-        }
-        Answer::header(401, "WWW-Authenticate", &challenge)
-    });
+    let registry =
+        TestRegistry::with_rule(&[TestImage::small(&["acme/app:1"])], Packing::Gzip, move |request| {
+            if shown(request) == Some("Bearer let-me-in") {
+                return Answer::Right;
+            }
+            Answer::header(401, "WWW-Authenticate", &challenge)
+        });
     into_home(&Home::made(), pull(&registry, "acme/app:1").credentials(acme())).expect("pulled");
     let asked = tokens.requests();
     assert!(!asked.is_empty());
@@ -117,14 +119,18 @@ fn nobody_there() {
     drop(registry);
     let retries = crate::Retries::listening();
     let error = into_home(&Home::made(), wanted.progress(retries.clone())).expect_err("nobody").to_string();
-    assert!(error.starts_with(&format!("`{address}/acme/app:1`: the registry cannot be reached: ")), "{error}");
+    assert!(
+        error.starts_with(&format!("`{address}/acme/app:1`: the registry cannot be reached: ")),
+        "{error}"
+    );
     assert_eq!(retries.take(), []);
 }
 
 /// A proxy is asked where one is given, and not for what is excepted.
 #[test]
 fn proxies() {
-    let proxy = TestRegistry::with_rule(&[], Packing::Gzip, |_| Answer::error(404, "NAME_UNKNOWN", "unknown"));
+    let proxy =
+        TestRegistry::with_rule(&[], Packing::Gzip, |_| Answer::error(404, "NAME_UNKNOWN", "unknown"));
     let registry = TestRegistry::new(&[TestImage::small(&["acme/app:1"])], Packing::Gzip);
     let mut proxies = larder::ingest::Proxies::default();
     proxies.http = Some(format!("http://{}", proxy.address()));

@@ -149,7 +149,7 @@ fn lost_artifacts_come_back() {
 /// Layers are downloaded side by side: the registry answers no one before all are asked for.
 #[test]
 fn layers_come_side_by_side() {
-    let layers: Vec<_> = (0..4).map(|number| layer(&[Item::File(&format!("{number}"), b"x")]));
+    let layers = (0..4).map(|number| layer(&[Item::File(&number.to_string(), b"x")]));
     let image = TestImage::new(&["acme/app:1"], layers.collect());
     let config = digest(image.config().to_string().as_bytes());
     let all = Barrier::new(4);
@@ -170,9 +170,13 @@ fn progress_is_told() {
     impl Progress for Told {
         fn event(&self, event: ProgressEvent<'_>) {
             let line = match event {
-                ProgressEvent::LayerStarted { step: LayerStep::Download, bytes, .. } => format!("begin {bytes}"),
+                ProgressEvent::LayerStarted { step: LayerStep::Download, bytes, .. } => {
+                    format!("begin {bytes}")
+                }
                 ProgressEvent::LayerAdvanced { done, bytes, .. } => format!("{done} of {bytes}"),
-                ProgressEvent::LayerDone { outcome: LayerOutcome::Converted, bytes, .. } => format!("end {bytes}"),
+                ProgressEvent::LayerDone { outcome: LayerOutcome::Converted, bytes, .. } => {
+                    format!("end {bytes}")
+                }
                 ProgressEvent::ImageReady { layers, .. } => format!("{layers} layers"),
                 other => format!("{other:?}"),
             };
@@ -248,7 +252,10 @@ fn two_at_once() {
             let (local, pull) = (local.clone(), pull(&registry, "acme/app:1"));
             async move { pull.run(&local).await }
         });
-        tokio::task::spawn_blocking(move || is_asked.recv().map(|()| is_asked)).await.expect("no panic").expect("asked");
+        tokio::task::spawn_blocking(move || is_asked.recv().map(|()| is_asked))
+            .await
+            .expect("no panic")
+            .expect("asked");
         let progress = Arc::new(Waits(Mutex::new(Some(waits))));
         pull(&registry, "acme/app:2").progress(progress).run(&local).await.expect("pulled");
         first.await.expect("no panic").expect("pulled");

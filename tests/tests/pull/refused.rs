@@ -4,7 +4,8 @@ use larder::MicrosandboxError;
 use larder::ingest::{IngestLimits, IngestProblem};
 use larder_tests::Home;
 use larder_tests::archive::{
-    Files, Item, Packing, TestImage, add_blob, blob_name, digest, foreign_architecture, layer, layout_files, pack,
+    Files, Item, Packing, TestImage, add_blob, blob_name, digest, foreign_architecture, layer, layout_files,
+    pack,
 };
 use larder_tests::registry::{Answer, TestRegistry};
 use serde_json::json;
@@ -52,10 +53,11 @@ fn other_documents() {
         ),
         (vec![b' '; 9 << 20], "it exceeds the limit of 8388608 bytes in a manifest, index or config"),
     ] {
-        let registry = TestRegistry::with_rule(&[], Packing::Gzip, move |request| match request.is_manifest() {
-            true => Answer::body(body.clone()),
-            false => Answer::Right,
-        });
+        let registry =
+            TestRegistry::with_rule(&[], Packing::Gzip, move |request| match request.is_manifest() {
+                true => Answer::body(body.clone()),
+                false => Answer::Right,
+            });
         let found = refusal(&registry, pull(&registry, "acme/app:1"));
         assert!(found.contains(said), "{found}");
     }
@@ -104,7 +106,8 @@ fn short_blobs() {
 fn pinned_digests() {
     let (_, files) = layout();
     let registry = TestRegistry::with_rule(&[], Packing::Gzip, {
-        let manifest = files.iter().find(|(_, bytes)| bytes.starts_with(b"{\"config\"")).expect("one").1.clone();
+        let manifest =
+            files.iter().find(|(_, bytes)| bytes.starts_with(b"{\"config\"")).expect("one").1.clone();
         move |request| match request.is_manifest() {
             true => Answer::body(manifest.clone()),
             false => Answer::Right,

@@ -22,7 +22,10 @@ fn pull() {
     assert_eq!(first.status, 0, "{first}");
     assert!(first.stdout.contains(&reference) && first.stdout.contains("linux/"), "{first}");
     assert!(first.stderr.contains(": downloading "), "{first}");
-    assert!(first.stderr.lines().last().is_some_and(|line| line.starts_with("1 image: 2 new layers, ")), "{first}");
+    assert!(
+        first.stderr.lines().last().is_some_and(|line| line.starts_with("1 image: 2 new layers, ")),
+        "{first}"
+    );
     let again = test.larder(&format!("pull {reference} --plain-http"));
     assert!(again.stderr.ends_with("1 image: 2 layers already there\n"), "{again}");
     assert!(test.larder("ls").stdout.contains(&reference));
@@ -40,7 +43,11 @@ fn pull_for_programs() {
     let test = TestEnvironment::made();
     let reference = registry.reference("acme/app:1");
     let output = test.larder(&format!("pull {reference} --plain-http --format json"));
-    assert_eq!((output.status, output.json()[0]["reference"].as_str()), (0, Some(reference.as_str())), "{output}");
+    assert_eq!(
+        (output.status, output.json()[0]["reference"].as_str()),
+        (0, Some(reference.as_str())),
+        "{output}"
+    );
     let events: Vec<serde_json::Value> =
         output.stderr.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
     let of = |kind: &str| events.iter().filter(|event| event["progress"]["event"] == kind).count();
@@ -80,12 +87,15 @@ fn pull_refused() {
 #[test]
 fn pull_credentials() {
     const ACME: &str = "Basic YWNtZTpzZWNyZXQ=";
-    let registry = TestRegistry::with_rule(&[TestImage::small(&["acme/app:1"])], Packing::Gzip, |request| {
-        match request.headers.get("authorization").map(String::as_str) {
+    let registry =
+        TestRegistry::with_rule(&[TestImage::small(&["acme/app:1"])], Packing::Gzip, |request| match request
+            .headers
+            .get("authorization")
+            .map(String::as_str)
+        {
             Some(ACME) => Answer::Right,
             _ => Answer::header(401, "WWW-Authenticate", "Basic realm=\"acme\""),
-        }
-    });
+        });
     let reference = registry.reference("acme/app:1");
     let test = TestEnvironment::made();
     let arguments = format!("pull {reference} --plain-http --user acme --password-stdin");
@@ -93,7 +103,8 @@ fn pull_credentials() {
     larder.stdin.take().expect("its input").write_all(b"secret\n").expect("written");
     assert!(larder.wait_with_output().expect("its end").status.success());
 
-    let auths = serde_json::json!({ "auths": { registry.address().to_string(): { "auth": "YWNtZTpzZWNyZXQ=" } } });
+    let auths =
+        serde_json::json!({ "auths": { registry.address().to_string(): { "auth": "YWNtZTpzZWNyZXQ=" } } });
     test.write("config.json", auths.to_string());
     let with_docker = |options: &str| {
         let mut command = test.command(&format!("pull {reference} --plain-http {options}"));

@@ -28,7 +28,9 @@ impl Intake {
     pub(super) async fn run<B: Blobs>(
         self,
         local: &LocalBackend,
-        find: impl FnOnce(&Publication, &IngestLimits) -> MicrosandboxResult<(B, Vec<NamedImage>)> + Send + 'static,
+        find: impl FnOnce(&Publication, &IngestLimits) -> MicrosandboxResult<(B, Vec<NamedImage>)>
+        + Send
+        + 'static,
     ) -> MicrosandboxResult<Vec<ImageHandle>> {
         let catalog = Arc::clone(local.catalog());
         // A home that cannot be written is known before the work.

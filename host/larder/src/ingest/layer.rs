@@ -52,11 +52,7 @@ pub(crate) struct Watch<'a> {
 }
 
 /// Writes the EROFS image of a layer to `image`, which is empty. Nothing is synced yet.
-pub(crate) fn convert(
-    blob: LayerBlob<'_>,
-    image: File,
-    watch: &Watch<'_>,
-) -> Result<Summary, IngestError> {
+pub(crate) fn convert(blob: LayerBlob<'_>, image: File, watch: &Watch<'_>) -> Result<Summary, IngestError> {
     let LayerBlob { origin, mut source, digest, diff_id: expected } = blob;
     let fail = |problem: IngestProblem| problem.of(origin).in_layer(expected);
     let mut head = Vec::new();

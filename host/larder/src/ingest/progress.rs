@@ -128,7 +128,8 @@ impl Meter {
     pub(crate) fn add(&self, bytes: u64) {
         let before = self.done.fetch_add(bytes, Ordering::Relaxed);
         let done = before + bytes;
-        let Some(progress) = &self.progress else { return };
+        // Whoever reads to the end reads nothing at last.
+        let Some(progress) = self.progress.as_ref().filter(|_| bytes > 0) else { return };
         if done / STRIDE != before / STRIDE || done == self.bytes {
             let layer = self.layer.as_str();
             progress.event(ProgressEvent::LayerAdvanced { layer, step: self.step, done, bytes: self.bytes });

@@ -133,8 +133,7 @@ mod tests {
     /// Passwords are not shown by whoever prints the settings.
     #[test]
     fn passwords_stay_hidden() {
-        let credentials =
-            Credentials::Password { user: "acme".to_owned(), password: "hunter2".to_owned() };
+        let credentials = Credentials::Password { user: "acme".to_owned(), password: "hunter2".to_owned() };
         let shown = format!("{credentials:?}");
         assert!(shown.contains("acme") && !shown.contains("hunter2"), "{shown}");
     }

@@ -53,10 +53,9 @@ impl From<OciDistributionError> for Fault {
             E::RequestError(error) if error.is_builder() || error.is_redirect() => {
                 Self::lasting(IngestProblem::Unreachable(chain(&error)))
             }
-            E::RequestError(error) if error.is_connect() => Self {
-                problem: IngestProblem::Unreachable(chain(&error)),
-                remedy: Remedy::AgainOnceReached,
-            },
+            E::RequestError(error) if error.is_connect() => {
+                Self { problem: IngestProblem::Unreachable(chain(&error)), remedy: Remedy::AgainOnceReached }
+            }
             E::RequestError(error) => Self::passing(IngestProblem::Unreachable(chain(&error))),
             E::IoError(error) => Self::of_stream(&error),
             E::DigestError(DigestError::VerificationError { expected, actual }) => {

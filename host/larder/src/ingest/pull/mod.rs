@@ -158,6 +158,7 @@ fn find_image(
     let found = resolver.document(digest.clone(), text, None, 0)?;
     let image = resolver.suitable(found, IngestProblem::EmptyIndex(digest))?;
     // One document leads to one image.
-    let image = image.into_iter().next().ok_or_else(|| IngestProblem::NotInRegistry.of(reference.as_str()))?;
+    let image =
+        image.into_iter().next().ok_or_else(|| IngestProblem::NotInRegistry.of(reference.as_str()))?;
     Ok(NamedImage { image, references: vec![reference] })
 }

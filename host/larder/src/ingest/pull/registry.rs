@@ -85,11 +85,7 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self {
-            retries: 5,
-            first_wait: Duration::from_millis(500),
-            longest_wait: Duration::from_secs(30),
-        }
+        Self { retries: 5, first_wait: Duration::from_millis(500), longest_wait: Duration::from_secs(30) }
     }
 }
 
@@ -98,7 +94,9 @@ impl Backoff {
     pub(super) fn waits(self) -> impl Iterator<Item = Duration> {
         let next = move |wait: &Duration| Some(wait.saturating_mul(2));
         let waits = std::iter::successors(Some(self.first_wait), next);
-        waits.map(move |wait| wait.min(self.longest_wait)).take(usize::try_from(self.retries).unwrap_or(usize::MAX))
+        waits
+            .map(move |wait| wait.min(self.longest_wait))
+            .take(usize::try_from(self.retries).unwrap_or(usize::MAX))
     }
 }
 
@@ -319,7 +317,10 @@ impl Link {
     }
 
     /// The result of some work, unless nobody waits for it any longer.
-    pub(super) async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Result<T, IngestProblem> {
+    pub(super) async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, IngestProblem> {
         let mut cancelled = self.cancelled.clone();
         tokio::select! {
             result = work => Ok(result),

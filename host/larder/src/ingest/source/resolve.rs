@@ -120,9 +120,8 @@ impl Resolver<'_> {
                 Ok(_) => {}
             }
         }
-        Ok(best.or_else(|| {
-            (!foreign.is_empty()).then_some(Candidate { rank: u32::MAX, image: Err(foreign) })
-        }))
+        Ok(best
+            .or_else(|| (!foreign.is_empty()).then_some(Candidate { rank: u32::MAX, image: Err(foreign) })))
     }
 
     fn manifest(
