@@ -20,7 +20,12 @@ pub(crate) const REFERENCES: [&str; 4] = [
 
 /// Two tags of one image, its layers plain.
 pub(crate) fn app() -> TestImage {
-    let mut image = TestImage::small(&REFERENCES[..2]);
+    let lower =
+        layer(&[Item::Dir("etc"), Item::File("etc/motd", b"hello\n"), Item::File("etc/gone", b"gone\n")]);
+    // Directories are described wherever they occur: where one is not, microsandbox makes up what it is.
+    let upper =
+        layer(&[Item::Dir("etc"), Item::File("etc/.wh.gone", b""), Item::File("etc/motd", b"other\n")]);
+    let mut image = TestImage::new(&REFERENCES[..2], vec![lower, upper]);
     image.runtime = json!({
         "Env": ["PATH=/bin", "GREETING=gr\u{fc}n"], "Cmd": ["serve", "--all"], "Entrypoint": ["/init"],
         "WorkingDir": "/srv", "User": "1000:100", "StopSignal": "SIGINT",

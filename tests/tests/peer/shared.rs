@@ -1,6 +1,7 @@
 //! Larder and the SDK on one home, in turns and at once.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,12 +10,18 @@ use std::thread;
 use chrono::TimeDelta;
 use larder::maintenance::{Repair, VerifyDepth};
 use larder::{Image, LocalBackend};
+use larder_erofs::vmdk::{Extent, descriptor};
 use larder_tests::judge::{Mount, can_mount, walk};
 use larder_tests::{Home, Peer, run};
 
 use crate::answers::{Answers, filled_by_larder, filled_by_the_sdk, load_with_larder, load_with_the_sdk};
 use crate::images::{Archives, REFERENCES};
 use crate::pruning::left;
+
+/// The file of a digest.
+fn artifact(home: &Home, room: &str, digest: &str) -> PathBuf {
+    home.cache().join(room).join(format!("{}.erofs", digest.replace(':', "_")))
+}
 
 /// The inode of every artifact: one that was made again has another.
 fn artifacts(home: &Home) -> BTreeMap<PathBuf, u64> {
@@ -79,6 +86,30 @@ fn images_share_layers() {
     }
 }
 
+/// The disk of an image with a layer of more than 2 GiB is described by the SDK as by Larder.
+#[test]
+fn large_disks_are_joined_alike() {
+    let Some(peer) = Peer::find() else { return };
+    let archives = Archives::new();
+    let home = filled_by_larder(&archives.paths[..1]);
+    let (manifest, diff_ids) = Answers::of_larder(&home).digests(REFERENCES[0]);
+    let disk: Vec<PathBuf> = std::iter::once(artifact(&home, "fsmeta", &manifest))
+        .chain(diff_ids.iter().map(|diff_id| artifact(&home, "layers", diff_id)))
+        .collect();
+    // Holes only: the SDK looks at the length of a layer that is there, and at how it begins.
+    let grown = File::options().write(true).open(&disk[1]).expect("a layer");
+    grown.set_len((5 << 30) + 4096).expect("its length");
+    let vmdk = artifact(&home, "vmdk", &manifest).with_extension("vmdk");
+    fs::remove_file(&vmdk).expect("no descriptor");
+    load_with_the_sdk(&peer, &home, &archives.paths[0]);
+
+    let length = |path: &PathBuf| path.metadata().expect("a file").len();
+    let extents: Vec<_> = disk.iter().map(|path| Extent { path, length: length(path) }).collect();
+    let text = fs::read_to_string(vmdk).expect("a descriptor");
+    assert_eq!(text.lines().filter(|line| line.starts_with("RW ")).count(), 5);
+    assert_eq!(text, descriptor(&extents).expect("a descriptor"));
+}
+
 /// The kernel shows the same of an image that Larder made and of one that the SDK made of the same archive.
 #[test]
 fn the_kernel_shows_the_same() {
@@ -89,11 +120,8 @@ fn the_kernel_shows_the_same() {
     let archives = Archives::new();
     let mount = |home: &Home| {
         let (manifest, diff_ids) = Answers::of_larder(home).digests(REFERENCES[2]);
-        let path = |room: &str, digest: &str| {
-            home.cache().join(room).join(format!("{}.erofs", digest.replace(':', "_")))
-        };
-        let layers: Vec<PathBuf> = diff_ids.iter().map(|diff_id| path("layers", diff_id)).collect();
-        walk(Mount::new(&path("fsmeta", &manifest), &layers).path())
+        let layers: Vec<PathBuf> = diff_ids.iter().map(|diff_id| artifact(home, "layers", diff_id)).collect();
+        walk(Mount::new(&artifact(home, "fsmeta", &manifest), &layers).path())
     };
     let seen = mount(&filled_by_larder(&archives.paths));
     assert!(seen.len() > 1500, "{}", seen.len());
