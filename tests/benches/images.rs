@@ -1,6 +1,7 @@
 //! The image API on homes of 1,000 and 10,000 images, beside the least that the same work can cost: stepping the
-//! same SQL in plain SQLite, unlinking the same files. `cargo xtask bench` runs it; every line is one measurement,
-//! the median of its runs.
+//! same SQL in plain SQLite, unlinking the same files; and beside microsandbox on a copy of the same home, where
+//! `cargo xtask peer` has built it. `cargo xtask bench images` runs it; every line is one measurement, the median of its
+//! runs. Processes are started and homes opened before the clock runs, but for the line that says so.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use larder::{Image, LocalBackend};
-use larder_tests::{Home, ImageSpec, Users, populate, run};
+use larder_tests::{Home, ImageSpec, Peer, PeerReport, Users, populate, run};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
@@ -18,17 +19,47 @@ const LIST_SQL: &str =
    FROM image_ref AS ref LEFT JOIN manifest ON manifest.id = ref.manifest_id
   ORDER BY ref.created_at DESC, ref.reference";
 
+/// How often what is quick is done, and what takes longer.
+const OFTEN: usize = 201;
+const SOMETIMES: usize = 21;
+
 fn main() {
     // `cargo test` runs benches as well, to see that they run; it is not the time to measure.
     let sizes: &[u32] =
         if std::env::args().any(|argument| argument == "--bench") { &[1_000, 10_000] } else { &[20] };
-    println!("{:<28} {:>8} {:>12} {:>12} {:>7}", "what", "images", "larder", "floor", "ratio");
+    let peer = Peer::built();
+    if peer.is_none() {
+        println!("microsandbox is not measured: `cargo xtask peer` builds it\n");
+    }
+    println!(
+        "{:<28} {:>7} {:>12} {:>12} {:>7} {:>14} {:>8}",
+        "what", "images", "larder", "floor", "ratio", "microsandbox", "faster"
+    );
     for &size in sizes {
         let home = home_of(size);
-        reading(&home, size);
-        removing(&home, size);
-        drop(home);
-        pruning(size);
+        let beside = peer.clone().map(|peer| Beside { peer, home: home.copy() });
+        opening(&home, size, beside.as_ref());
+        reading(&home, size, beside.as_ref());
+        removing(&home, size, beside.as_ref());
+        drop((home, beside));
+        pruning(size, peer.as_ref());
+    }
+}
+
+/// The peer, and its copy of the home.
+struct Beside {
+    peer: Peer,
+    home: Home,
+}
+
+impl Beside {
+    fn call(&self, call: &[&str]) -> PeerReport {
+        self.peer.call(&self.home.path(), call).unwrap_or_else(|refusal| panic!("{refusal}"))
+    }
+
+    /// The median of the calls in a report.
+    fn time(&self, call: &[&str]) -> Duration {
+        middle(self.call(call).calls())
     }
 }
 
@@ -57,11 +88,23 @@ fn home_of(size: u32) -> Home {
     home
 }
 
-fn reading(home: &Home, size: u32) {
+/// Opening a home that nobody has open, and the first list.
+fn opening(home: &Home, size: u32, beside: Option<&Beside>) {
+    let ours = run(median_of(SOMETIMES, async || {
+        drop(Image::list_local(&home.open().await).await.expect("the images"));
+    }));
+    let theirs = beside.map(|beside| {
+        let time = |report: PeerReport| report.opened() + report.calls().iter().sum::<Duration>();
+        middle((0..SOMETIMES).map(|_| time(beside.call(&["list"]))).collect())
+    });
+    line("open and list", size, ours, None, theirs);
+}
+
+fn reading(home: &Home, size: u32, beside: Option<&Beside>) {
     let database = home.path().join("db/msb.db");
     let plain = Connection::open_with_flags(&database, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("the index");
     let mut statement = plain.prepare(LIST_SQL).expect("the query");
-    let floor = median(21, || {
+    let floor = median(SOMETIMES, || {
         let mut rows = statement.query([]).expect("rows");
         let mut bytes = 0;
         while let Some(row) = rows.next().expect("a row") {
@@ -69,38 +112,48 @@ fn reading(home: &Home, size: u32) {
         }
         assert!(bytes > 0);
     });
+    let reference = format!("docker.io/acme/app{:05}:v3", size / 16);
+    let (often, sometimes) = (OFTEN.to_string(), SOMETIMES.to_string());
     run(async {
         let local = home.open().await;
-        let listed = median_of(21, async || drop(Image::list_local(&local).await.expect("the images"))).await;
-        line("list", size, listed, Some(floor));
-        let reference = format!("docker.io/acme/app{:05}:v3", size / 16);
+        let listed =
+            median_of(SOMETIMES, async || drop(Image::list_local(&local).await.expect("the images"))).await;
+        line("list", size, listed, Some(floor), beside.map(|beside| beside.time(&["list", &sometimes])));
         let got =
-            median_of(201, async || drop(Image::get_local(&local, &reference).await.expect("the image")))
+            median_of(OFTEN, async || drop(Image::get_local(&local, &reference).await.expect("the image")))
                 .await;
-        line("get", size, got, None);
-        let inspected =
-            median_of(201, async || drop(Image::inspect_local(&local, &reference).await.expect("the image")))
-                .await;
-        line("inspect", size, inspected, None);
+        line("get", size, got, None, beside.map(|beside| beside.time(&["get", &reference, &often])));
+        let inspected = median_of(OFTEN, async || {
+            drop(Image::inspect_local(&local, &reference).await.expect("the image"));
+        });
+        let theirs = beside.map(|beside| beside.time(&["inspect", &reference, &often]));
+        line("inspect", size, inspected.await, None, theirs);
     });
 }
 
-fn removing(home: &Home, size: u32) {
-    run(async {
+fn removing(home: &Home, size: u32, beside: Option<&Beside>) {
+    let references: Vec<String> =
+        (1..=15).map(|number| format!("docker.io/acme/app{:05}:v{}", number / 7, 1 + number % 7)).collect();
+    let ours = run(async {
         let local = home.open().await;
         // Opens the home for writing, which is done once.
         drop(local.unpin("docker.io/acme/app00000:v1").await);
-        let mut number = 0;
-        let removed = median_of(15, async || {
-            number += 1;
-            let reference = format!("docker.io/acme/app{:05}:v{}", number / 7, 1 + number % 7);
-            Image::remove_local(&local, &reference, false).await.expect("removed");
+        let mut next = references.iter();
+        let removed = median_of(references.len(), async || {
+            let reference = next.next().expect("a reference");
+            Image::remove_local(&local, reference, false).await.expect("removed");
         });
-        line("remove one", size, removed.await, None);
+        removed.await
     });
+    let theirs = beside.map(|beside| {
+        let call: Vec<&str> =
+            std::iter::once("remove").chain(references.iter().map(String::as_str)).collect();
+        beside.time(&call)
+    });
+    line("remove one", size, ours, None, theirs);
 }
 
-fn pruning(size: u32) {
+fn pruning(size: u32, peer: Option<&Peer>) {
     let runs = if size > 1000 { 3 } else { 5 };
     let mut times = Vec::new();
     let mut floors = Vec::new();
@@ -113,19 +166,36 @@ fn pruning(size: u32) {
         drop(home);
 
         let home = home_of(size);
-        let (time, wait) = run(async { prune(&home, &home.open().await).await });
+        let local = run(home.open());
+        // Opens the home for writing, which is done once.
+        drop(run(local.unpin("docker.io/acme/app00000:v1")));
+        let (time, wait) = watched(&home, || prune(&local));
         times.push(time);
         waits.push(wait);
     }
-    line("prune", size, middle(times), Some(middle(floors)));
-    line("longest wait of a writer", size, middle(waits), None);
+    // Once: of a large home it takes minutes.
+    let theirs = peer.cloned().map(|peer| {
+        let beside = Beside { peer, home: home_of(size) };
+        watched(&beside.home, || beside.time(&["prune"]))
+    });
+    line("prune", size, middle(times), Some(middle(floors)), theirs.map(|(time, _)| time));
+    line("longest wait of a writer", size, middle(waits), None, theirs.map(|(_, wait)| wait));
 }
 
-/// How long a prune takes, and the longest that another writer had to wait meanwhile.
-async fn prune(home: &Home, local: &LocalBackend) -> (Duration, Duration) {
-    drop(local.unpin("docker.io/acme/app00000:v1").await);
+fn prune(local: &LocalBackend) -> Duration {
+    run(async {
+        let clock = Instant::now();
+        let report = Image::prune_local(local).await.expect("a report");
+        assert!(report.image_refs_removed > 0);
+        clock.elapsed()
+    })
+}
+
+/// How long some work says that it took, and the longest that another writer had to wait meanwhile.
+fn watched(home: &Home, work: impl FnOnce() -> Duration) -> (Duration, Duration) {
     let done = Arc::new(AtomicBool::new(false));
     let (other, stop) = (home.index(), Arc::clone(&done));
+    other.busy_timeout(Duration::from_secs(3600)).expect("a timeout");
     let writer = std::thread::spawn(move || {
         let mut longest = Duration::ZERO;
         while !stop.load(Ordering::Relaxed) {
@@ -136,11 +206,8 @@ async fn prune(home: &Home, local: &LocalBackend) -> (Duration, Duration) {
         }
         longest
     });
-    let clock = Instant::now();
-    let report = Image::prune_local(local).await.expect("a report");
-    let time = clock.elapsed();
+    let time = work();
     done.store(true, Ordering::Relaxed);
-    assert!(report.image_refs_removed > 0);
     (time, writer.join().expect("the other writer"))
 }
 
@@ -155,11 +222,20 @@ fn unlink_all(cache: &Path) {
     }
 }
 
-fn line(what: &str, size: u32, time: Duration, floor: Option<Duration>) {
+fn line(what: &str, size: u32, ours: Duration, floor: Option<Duration>, theirs: Option<Duration>) {
     let show = |time: Duration| format!("{:.3} ms", time.as_secs_f64() * 1e3);
-    let ratio =
-        floor.map_or(String::new(), |floor| format!("{:.2}", time.as_secs_f64() / floor.as_secs_f64()));
-    println!("{what:<28} {size:>8} {:>12} {:>12} {ratio:>7}", show(time), floor.map_or(String::new(), show));
+    let times = |time: Duration, other: Duration| time.as_secs_f64() / other.as_secs_f64();
+    let ratio = floor.map(|floor| format!("{:.2}", times(ours, floor)));
+    let faster = theirs.map(|theirs| format!("{:.1} x", times(theirs, ours)));
+    let text = |text: Option<String>| text.unwrap_or_default();
+    println!(
+        "{what:<28} {size:>7} {:>12} {:>12} {:>7} {:>14} {:>8}",
+        show(ours),
+        text(floor.map(show)),
+        text(ratio),
+        text(theirs.map(show)),
+        text(faster)
+    );
 }
 
 fn middle(mut times: Vec<Duration>) -> Duration {

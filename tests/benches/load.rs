@@ -1,128 +1,151 @@
-//! Loading an image of about 900 MB in three layers, plain and as gzip, beside the least that its digests cost: inflating
-//! and hashing the same bytes with the same crates, and `gunzip | sha256sum`. Each runs in a process of its own, which
-//! tells its processor time and the most memory that it had. `cargo xtask bench load` runs it.
+//! Loading an image of about 900 MB in three layers, plain and as gzip, beside the least that its digests cost, which is
+//! to inflate and hash the same bytes with the same crates; beside `gunzip | sha256sum`; and beside microsandbox, where
+//! `cargo xtask peer` has built it. Larder's images are synced to the disk when a load is done, and microsandbox's are not.
+//!
+//! Each measurement is a process from its start to its end, on an empty home, with the input in the kernel's cache and
+//! nothing left to be written to the disk. All of them take turns, so that what else the machine does meets all alike.
+//! `cargo xtask bench load` runs it.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Write as _};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use larder::Image;
-use larder_tests::archive::{Item, Packing, TestImage, layer, layout_files, write_directory};
-use larder_tests::{Home, run};
+use larder::{Image, LocalBackend};
+use larder_tests::archive::Packing;
+use larder_tests::{Home, LargeImage, Peer, Usage, run};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-const LAYERS: usize = 3;
+const LAYERS: u64 = 3;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["child", "load", home, input] => child(|| {
-            run(async {
-                let local = larder::LocalBackend::builder().home(home).build().await.expect("the home");
-                Image::load_local(&local, input.as_ref(), vec!["acme/app:1".to_owned()])
-                    .await
-                    .expect("loaded");
-            });
-        }),
-        ["child", "floor", input] => child(|| floor(input.as_ref())),
+        ["child", "larder", home, archive] => child(|| load(home.as_ref(), archive.as_ref())),
+        ["child", "floor", layout] => child(|| inflate_and_hash(layout.as_ref())),
+        ["child", "shell", layout] => child(|| gunzip_and_sha256sum(layout.as_ref())),
         // `cargo test` runs benches as well, to see that they run; it is not the time to measure.
-        arguments => measure(if arguments.contains(&"--bench") { 300 } else { 1 }),
+        arguments if arguments.contains(&"--bench") => measure(300 << 20, 5),
+        _ => measure(1 << 20, 1),
     }
 }
 
-/// Measures images whose layers have so many megabytes each.
-fn measure(megabytes: usize) {
-    println!("{:<34} {:>9} {:>9} {:>10}", "what", "wall s", "cpu s", "memory MiB");
-    let directory = tempfile::tempdir().expect("a directory");
+/// Measures images whose layers have so many bytes each, so many times.
+fn measure(layer_bytes: u64, rounds: usize) {
+    let peer = Peer::built();
+    if peer.is_none() {
+        println!("microsandbox is not measured: `cargo xtask peer` builds it\n");
+    }
     for (name, packing) in [("gzip", Packing::Gzip), ("plain", Packing::Plain)] {
-        let layout = directory.path().join(name);
-        let image = TestImage::new(&[], (0..LAYERS).map(|number| content(number, megabytes)).collect());
-        write_directory(&layout, &layout_files(&[image], packing));
-        rustix::fs::sync();
-        let layout = layout.to_str().expect("a path in UTF-8");
-        for _ in 0..2 {
-            let home = Home::made();
-            let home_path = home.path();
-            let home_path = home_path.to_str().expect("a path in UTF-8");
-            report(&format!("load, {name}"), &["child", "load", home_path, layout]);
+        let directory = tempfile::tempdir().expect("a directory");
+        let image = LargeImage::make(directory.path(), packing, LAYERS, layer_bytes);
+        let stored = image.archive.metadata().expect("the archive").len() >> 20;
+        println!("{LAYERS} layers of {} MiB, {name} ({stored} MiB): medians of {rounds}", layer_bytes >> 20);
+        let mut contenders = vec![Contender::Larder];
+        contenders.extend(peer.clone().map(Contender::Microsandbox));
+        contenders.push(Contender::Floor);
+        contenders.extend((packing == Packing::Gzip).then_some(Contender::Shell));
+        let mut runs: Vec<Vec<Run>> = contenders.iter().map(|_| Vec::new()).collect();
+        // The first round fills the kernel's cache and is forgotten.
+        for round in 0..=rounds {
+            for (contender, runs) in contenders.iter().zip(&mut runs) {
+                let run = contender.run(&image);
+                runs.extend((round > 0).then_some(run));
+            }
         }
-        report(&format!("inflate and hash, {name}"), &["child", "floor", layout]);
-        if packing == Packing::Gzip {
-            pipeline(layout);
-        }
+        report(&contenders, &runs);
     }
 }
 
-/// A layer of files of a megabyte each, half of which cannot be compressed.
-fn content(number: usize, megabytes: usize) -> Vec<u8> {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64 ^ (number as u64 + 1);
-    let mut random = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
-    let files: Vec<(String, Vec<u8>)> = (0..megabytes)
-        .map(|index| {
-            let mut bytes = Vec::with_capacity(1 << 20);
-            while bytes.len() < 1 << 20 {
-                let word = random();
-                match index % 2 {
-                    0 => bytes.extend_from_slice(&word.to_le_bytes()),
-                    _ => bytes.extend_from_slice(format!("{:05} lines of text\n", word % 5000).as_bytes()),
-                }
+/// What is measured.
+enum Contender {
+    Larder,
+    Microsandbox(Peer),
+    Floor,
+    Shell,
+}
+
+/// One process.
+struct Run {
+    wall: Duration,
+    cpu: Duration,
+    peak_memory_kib: u64,
+}
+
+impl Contender {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Larder => "larder, synced",
+            Self::Microsandbox(_) => "microsandbox",
+            Self::Floor => "inflate and hash",
+            Self::Shell => "gunzip | sha256sum",
+        }
+    }
+
+    fn run(&self, image: &LargeImage) -> Run {
+        let home = Home::made();
+        // What an earlier process left to be written is not this one's.
+        rustix::fs::sync();
+        let clock = Instant::now();
+        let (cpu, peak_memory_kib) = match self {
+            Self::Larder => of_child(&["larder".as_ref(), home.path().as_ref(), image.archive.as_ref()]),
+            Self::Floor => of_child(&["floor".as_ref(), image.layout.as_ref()]),
+            Self::Shell => of_child(&["shell".as_ref(), image.layout.as_ref()]),
+            Self::Microsandbox(peer) => {
+                let report = peer.call(&home.path(), ["load".as_ref(), image.archive.as_os_str()]);
+                let report = report.unwrap_or_else(|refusal| panic!("{refusal}"));
+                (report.cpu(), report.peak_memory_kib)
             }
-            bytes.truncate(1 << 20);
-            (format!("layer{number}/file{index}"), bytes)
-        })
-        .collect();
-    let items: Vec<Item<'_>> = files.iter().map(|(name, bytes)| Item::File(name, bytes)).collect();
-    layer(&items)
+        };
+        Run { wall: clock.elapsed(), cpu, peak_memory_kib }
+    }
 }
 
-fn report(what: &str, arguments: &[&str]) {
-    let clock = Instant::now();
-    let output = Command::new(std::env::current_exe().expect("this program"))
-        .args(arguments)
-        .output()
-        .expect("a child");
-    let wall = clock.elapsed().as_secs_f64();
+/// Runs this program as a child that does one thing. Gives its processor time and its peak of memory.
+fn of_child(arguments: &[&std::ffi::OsStr]) -> (Duration, u64) {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    let output = command.arg("child").args(arguments).output().expect("a child");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let said = String::from_utf8_lossy(&output.stdout);
-    let mut numbers = said.split_whitespace().rev();
-    let (memory, cpu) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-    println!("{what:<34} {wall:>9.2} {cpu:>9} {memory:>10}");
+    let said: Value = serde_json::from_slice(&output.stdout).expect("what it used");
+    let number = |key: &str| said[key].as_u64().expect("a number");
+    (Duration::from_millis(number("cpu_ms")), number("peak_memory_kib"))
 }
 
-/// Does the work, and tells the processor time in seconds and the peak of memory in MiB.
+/// Does the work, and tells what it used.
 fn child(work: impl FnOnce()) {
     work();
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let peak = peak.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default();
-    // In hundredths of a second (proc_pid_stat, `utime` and `stime`), behind the name, which may hold spaces.
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks =
-        |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or_default();
-    let cpu = Duration::from_millis(10 * (ticks(11) + ticks(12)));
-    println!("{:.2} {}", cpu.as_secs_f64(), peak / 1024);
+    let usage = Usage::of_this_process();
+    println!(
+        "{}",
+        json!({ "cpu_ms": usage.cpu.as_millis() as u64, "peak_memory_kib": usage.peak_memory_kib })
+    );
 }
 
-/// Inflates and hashes every blob of a layout: both digests of what is compressed, one of what is not.
-fn floor(layout: &Path) {
+fn load(home: &Path, archive: &Path) {
+    run(async {
+        let local = LocalBackend::builder().home(home).build().await.expect("the home");
+        Image::load_local(&local, archive, Vec::new()).await.expect("loaded");
+    });
+}
+
+/// Hashes every blob of a layout, and what it holds where it is compressed.
+fn inflate_and_hash(layout: &Path) {
     let blobs = fs::read_dir(layout.join("blobs/sha256")).expect("blobs");
     std::thread::scope(|scope| {
         for blob in blobs {
             let path = blob.expect("a blob").path();
-            scope.spawn(move || hash(&path));
+            scope.spawn(move || {
+                let digests = digests(&path);
+                assert!(path.ends_with(digests.0), "{}", path.display());
+            });
         }
     });
 }
 
-fn hash(path: &Path) {
+/// The digests of a blob and of what it holds.
+fn digests(path: &Path) -> (String, Option<String>) {
     struct Hashing<R>(R, Sha256);
     impl<R: Read> Read for Hashing<R> {
         fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
@@ -131,31 +154,67 @@ fn hash(path: &Path) {
             Ok(count)
         }
     }
-    let mut file = File::open(path).expect("a blob");
+    let hex = |hasher: Sha256| hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     let mut head = [0; 2];
+    let mut file = File::open(path).expect("a blob");
     let is_gzip = file.read_exact(&mut head).is_ok() && head == [0x1f, 0x8b];
-    let file = BufReader::with_capacity(256 << 10, Hashing(File::open(path).expect("a blob"), Sha256::new()));
-    let mut content: Box<dyn Read> =
-        if is_gzip { Box::new(flate2::bufread::MultiGzDecoder::new(file)) } else { Box::new(file) };
-    let mut hasher = Sha256::new();
+    let mut blob = Hashing(File::open(path).expect("a blob"), Sha256::new());
     let mut buffer = vec![0; 256 << 10];
-    loop {
-        match content.read(&mut buffer).expect("content") {
-            0 => break,
-            count if is_gzip => hasher.update(&buffer[..count]),
-            _ => {}
-        }
-    }
-    let _ = io::stderr().write_all(&hasher.finalize()[..0]);
+    let mut read_all = |content: &mut dyn Read| while content.read(&mut buffer).expect("content") > 0 {};
+    let content = is_gzip.then(|| {
+        let gzip = BufReader::with_capacity(256 << 10, &mut blob);
+        let mut content = Hashing(flate2::bufread::MultiGzDecoder::new(gzip), Sha256::new());
+        read_all(&mut content);
+        hex(content.1)
+    });
+    read_all(&mut blob);
+    (hex(blob.1), content)
 }
 
-/// What a shell does for the same digests, one layer after the other.
-fn pipeline(layout: &str) {
-    let script =
-        format!("for blob in {layout}/blobs/sha256/*; do gunzip -c $blob 2>/dev/null | sha256sum; done");
-    let clock = Instant::now();
-    let done = Command::new("sh").args(["-c", &script]).output();
-    if done.is_ok_and(|output| output.status.success()) {
-        println!("{:<34} {:>9.2}", "gunzip | sha256sum", clock.elapsed().as_secs_f64());
+/// What a shell does for the digests of the contents, one blob after the other.
+fn gunzip_and_sha256sum(layout: &Path) {
+    let script = "for blob in blobs/sha256/*; do gunzip --stdout $blob 2>/dev/null | sha256sum; done";
+    let mut shell = Command::new("sh");
+    let status = shell.args(["-c", script]).current_dir(layout).stdout(Stdio::null()).status();
+    assert!(status.is_ok_and(|status| status.success()), "{script}");
+}
+
+fn report(contenders: &[Contender], runs: &[Vec<Run>]) {
+    println!("{:<20} {:>8} {:>15} {:>8} {:>12}", "what", "wall s", "least and most", "cpu s", "memory MiB");
+    for (contender, runs) in contenders.iter().zip(runs) {
+        let (wall, cpu, memory) = medians(runs);
+        let walls = || runs.iter().map(|run| run.wall.as_secs_f64());
+        let (least, most) = (walls().fold(f64::INFINITY, f64::min), walls().fold(0.0, f64::max));
+        let spread = format!("{least:.2} … {most:.2}");
+        println!("{:<20} {wall:>8.2} {spread:>15} {cpu:>8.2} {memory:>12.0}", contender.name());
     }
+    let of = |wanted: fn(&Contender) -> bool| {
+        contenders.iter().zip(runs).find(|(contender, _)| wanted(contender)).map(|(_, runs)| medians(runs))
+    };
+    let Some((wall, cpu, memory)) = of(|contender| matches!(contender, Contender::Larder)) else { return };
+    if let Some((their_wall, their_cpu, their_memory)) =
+        of(|other| matches!(other, Contender::Microsandbox(_)))
+    {
+        let (wall, cpu, memory) = (wall / their_wall, cpu / their_cpu, memory / their_memory);
+        println!("larder / microsandbox: wall {wall:.2} (at most 1), cpu {cpu:.2}, memory {memory:.2}");
+    }
+    if let Some((their_wall, their_cpu, _)) = of(|other| matches!(other, Contender::Floor)) {
+        let (wall, cpu) = (wall / their_wall, cpu / their_cpu);
+        println!("larder / inflate and hash: wall {wall:.2}, cpu {cpu:.2} (at most 1.3)");
+    }
+    println!("larder's memory: {memory:.0} MiB (at most 128)\n");
+}
+
+/// The medians of wall and processor time in seconds, and of memory in MiB.
+fn medians(runs: &[Run]) -> (f64, f64, f64) {
+    let median = |of: fn(&Run) -> f64| {
+        let mut numbers: Vec<f64> = runs.iter().map(of).collect();
+        numbers.sort_by(f64::total_cmp);
+        numbers[numbers.len() / 2]
+    };
+    (
+        median(|run| run.wall.as_secs_f64()),
+        median(|run| run.cpu.as_secs_f64()),
+        median(|run| run.peak_memory_kib as f64 / 1024.0),
+    )
 }

@@ -46,6 +46,8 @@ pub struct TestImage {
     pub layers: Vec<Vec<u8>>,
     /// Its architecture.
     pub architecture: String,
+    /// How a sandbox is started from it: the field `config` of its config.
+    pub runtime: Value,
     /// Its names.
     pub names: Vec<String>,
 }
@@ -115,7 +117,10 @@ impl TestImage {
     /// An image for this machine.
     pub fn new(names: &[&str], layers: Vec<Vec<u8>>) -> Self {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        Self { layers, architecture: this_architecture().to_owned(), names }
+        let runtime = json!({
+            "Env": ["PATH=/bin"], "Cmd": ["sh"], "StopSignal": "SIGINT", "Labels": { "a": "b" },
+        });
+        Self { layers, architecture: this_architecture().to_owned(), runtime, names }
     }
 
     /// A small image of two layers, the upper of which removes and replaces something of the lower.
@@ -141,7 +146,7 @@ impl TestImage {
         json!({
             "architecture": self.architecture,
             "os": "linux",
-            "config": { "Env": ["PATH=/bin"], "Cmd": ["sh"], "StopSignal": "SIGINT", "Labels": { "a": "b" } },
+            "config": self.runtime,
             "rootfs": { "type": "layers", "diff_ids": self.diff_ids() },
         })
     }

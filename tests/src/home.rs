@@ -1,6 +1,7 @@
 //! Homes in temporary directories.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,8 @@ use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
+
+use crate::judge::tool;
 
 /// What counts as now for tests on the fixture: a day after microsandbox made it.
 pub const FIXTURE_NOW: &str = "2026-11-24T12:00:00Z";
@@ -43,6 +46,13 @@ impl Home {
         let home = Self::missing();
         run(async { home.open().await });
         home
+    }
+
+    /// Another home with the same in it. Nobody may have this one open.
+    pub fn copy(&self) -> Self {
+        let copy = Self::missing();
+        tool("cp", [OsStr::new("--archive"), self.path().as_os_str(), copy.path().as_os_str()]);
+        copy
     }
 
     /// Where it is.

@@ -6,15 +6,21 @@ mod component;
 mod guest;
 mod home;
 pub mod judge;
+mod large;
 mod load_test;
+mod peer;
 pub mod real;
 pub mod registry;
+mod usage;
 
 pub use build::{ImageSpec, Users, layer_digest, manifest_digest, populate};
 pub use component::component;
 pub use guest::{ENGINE, guest, hostile_guest, hostile_guests};
 pub use home::{FIXTURE_NOW, Home, fixtures, lines_of, run};
-pub use load_test::{LoadTest, contents, tree};
+pub use large::LargeImage;
+pub use load_test::{LoadTest, Seen, contents, entries, tree};
+pub use peer::{Peer, PeerReport};
+pub use usage::Usage;
 
 /// The README's examples compile.
 #[cfg(doctest)]

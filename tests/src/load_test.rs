@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use larder::{Image, ImageHandle, MicrosandboxResult};
-use larder_erofs::reader;
+use larder_erofs::reader::{self, Inode};
+use larder_erofs::{FileKind, Metadata};
 use tempfile::TempDir;
 
 use crate::archive::{Files, TestImage, digest, docker_files, tar_of};
@@ -83,29 +85,69 @@ pub fn contents(home: &Home) -> BTreeMap<String, Vec<u8>> {
 
 /// What a sandbox sees of an image: every path, with its content where it is a file and its target where it is a link.
 pub fn tree(home: &Home, manifest: &str, diff_ids: &[String]) -> BTreeMap<String, String> {
+    let image = joined(home, manifest, diff_ids);
+    reader::check(&image).expect("a sound image");
+    let text = |inode: &Inode| match inode.kind() {
+        FileKind::Regular | FileKind::Symlink => String::from_utf8(content(&image, inode)).expect("text"),
+        kind => format!("{kind:?}"),
+    };
+    image
+        .walk()
+        .map(|entry| entry.expect("an entry"))
+        .map(|entry| (entry.path.to_string(), text(&entry.inode)))
+        .collect()
+}
+
+/// An entry of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// What it is.
+    pub kind: FileKind,
+    /// How many names it has; nothing of a directory, since file systems count these differently.
+    pub links: u32,
+    /// Whose it is, from when, and who may do what.
+    pub metadata: Metadata,
+    /// The digest of what it holds, or where it leads to.
+    pub content: String,
+}
+
+/// As [`tree`], with everything that the image says of each path. Whether it is sound nobody asks here: microsandbox's
+/// images are not, since it counts the links of directories otherwise.
+pub fn entries(home: &Home, manifest: &str, diff_ids: &[String]) -> BTreeMap<String, Seen> {
+    let image = joined(home, manifest, diff_ids);
+    let seen = |inode: &Inode| Seen {
+        kind: inode.kind(),
+        links: if inode.kind() == FileKind::Directory { 0 } else { inode.nlink() },
+        metadata: image.metadata(inode).expect("metadata"),
+        content: match inode.kind() {
+            FileKind::Regular => digest(&content(&image, inode)),
+            FileKind::Symlink => content(&image, inode).escape_ascii().to_string(),
+            _ => format!("{:?}", inode.device_number()),
+        },
+    };
+    image
+        .walk()
+        .map(|entry| entry.expect("an entry"))
+        .map(|entry| (entry.path.to_string(), seen(&entry.inode)))
+        .collect()
+}
+
+/// The image that layers make together.
+fn joined(home: &Home, manifest: &str, diff_ids: &[String]) -> reader::Image<File> {
     let open = |room: &str, digest: &str| {
         let name = format!("{}.erofs", digest.replace(':', "_"));
         File::open(home.cache().join(room).join(name)).expect("an artifact")
     };
     let layers = diff_ids.iter().map(|diff_id| open("layers", diff_id)).collect();
-    let image = reader::Image::open_with_devices(open("fsmeta", manifest), layers).expect("an image");
-    reader::check(&image).expect("a sound image");
-    let mut tree = BTreeMap::new();
-    for entry in image.walk() {
-        let entry = entry.expect("an entry");
-        let content = match entry.inode.kind() {
-            larder_erofs::FileKind::Regular => {
-                let mut text = String::new();
-                let mut data = image.data(&entry.inode).expect("data");
-                std::io::Read::read_to_string(&mut data, &mut text).expect("its content");
-                text
-            }
-            larder_erofs::FileKind::Symlink => {
-                String::from_utf8(image.link_target(&entry.inode).expect("a target")).expect("text")
-            }
-            kind => format!("{kind:?}"),
-        };
-        tree.insert(entry.path.to_string(), content);
+    reader::Image::open_with_devices(open("fsmeta", manifest), layers).expect("an image")
+}
+
+/// The bytes of a file, or the target of a link.
+fn content(image: &reader::Image<File>, inode: &Inode) -> Vec<u8> {
+    if inode.kind() == FileKind::Symlink {
+        return image.link_target(inode).expect("a target");
     }
-    tree
+    let mut bytes = Vec::new();
+    image.data(inode).expect("a file").read_to_end(&mut bytes).expect("its content");
+    bytes
 }

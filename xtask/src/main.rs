@@ -5,6 +5,7 @@
 mod bench;
 mod demo;
 mod guests;
+mod peer;
 mod shell;
 mod test;
 
@@ -23,7 +24,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     /// Measures the image API on homes of 1,000 and 10,000 images, beside plain SQLite and plain `unlink`, loading
-    /// images, and policies.
+    /// images, and policies. Where `cargo xtask peer` has run, microsandbox is measured beside.
     Bench {
         /// Which: `images`, `load`, `policies`, or `languages`, which writes the table of `docs/languages.md`; all
         /// where none is given.
@@ -36,6 +37,8 @@ enum Task {
         /// Their names; all of them where none is given.
         names: Vec<String>,
     },
+    /// Builds the program that asks microsandbox's own SDK, and runs the tests of both on the same homes.
+    Peer,
     /// Runs everything that CI runs: format, lints, docs, dependencies, all tests, the demo.
     Test,
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Task::Guests { names } => {
             guests::run(&names.iter().map(String::as_str).collect::<Vec<_>>()).map(drop)
         }
+        Task::Peer => peer::run_peer(),
         Task::Test => test::run_all(),
     };
     match result {

@@ -6,14 +6,17 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 
 use crate::shell::{cargo, command, run, succeeds, target};
-use crate::{demo, guests};
+use crate::{demo, guests, peer};
 
 const CARGO_DENY: &str = "0.20.2";
 
 /// Runs every step, and stops at the first that fails.
 pub(crate) fn run_all() -> Result<()> {
     step("toolchain", toolchain)?;
-    step("format", || run(cargo().args(["fmt", "--all", "--check"])))?;
+    step("format", || {
+        run(cargo().args(["fmt", "--all", "--check"]))?;
+        run(cargo().args(["fmt", "--check", "--manifest-path", "tests/peer/Cargo.toml"]))
+    })?;
     step("guests", || guests::run(&[]).map(drop))?;
     step("lints", || {
         run(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
@@ -97,6 +100,9 @@ fn install_judges() -> Result<()> {
     }
     for (program, package) in missing() {
         eprintln!("skipped: tests that need `{program}` (Debian: {package})");
+    }
+    if !peer::program().exists() {
+        eprintln!("skipped: tests that need microsandbox's SDK (`cargo xtask peer`)");
     }
     Ok(())
 }

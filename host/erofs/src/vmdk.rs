@@ -4,7 +4,7 @@
 //! disk is one behind the other. (VMware, "Virtual Disk Format 1.1".) What it says is all there is: nothing is checked
 //! against the files.
 //!
-//! The same extents give the same text.
+//! The same extents give the same text, and the one that microsandbox 0.7 writes for them.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -12,12 +12,15 @@ use std::path::Path;
 /// The size of a sector in bytes.
 pub const SECTOR: u64 = 512;
 
-/// The most sectors in one extent: 2047 MiB, as VMware splits them. More would not fit in 31 bits of bytes.
-const MAX_EXTENT: u64 = 2047 * 1024 * 2;
+/// The most sectors in one extent: 2 GiB, which the type of the disk is named for.
+const MAX_EXTENT: u64 = 2 * 1024 * 1024 * 2;
 
 /// Heads and sectors of the geometry, which nothing but the sum of the disk depends on.
 const HEADS: u64 = 16;
 const SECTORS_PER_TRACK: u64 = 63;
+
+/// The content ID of a disk that nobody made another one from.
+const CONTENT_ID: u32 = NO_PARENT - 1;
 
 /// The content ID that says that a disk has no parent. No disk has it itself.
 const NO_PARENT: u32 = u32::MAX;
@@ -29,15 +32,6 @@ pub struct Extent<'a> {
     pub path: &'a Path,
     /// How long it is in bytes: a multiple of 512.
     pub length: u64,
-}
-
-/// In what the place of an extent within its file is counted. It differs only for files of more than 2 GiB.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OffsetUnit {
-    /// Sectors, as the specification says, and QEMU and VMware read it.
-    Sectors,
-    /// Bytes, as microsandbox 0.7 writes and its virtual machine reads it.
-    Bytes,
 }
 
 /// Why there is no descriptor.
@@ -68,17 +62,18 @@ pub enum VmdkError {
     TooLarge,
 }
 
-/// The descriptor of the disk that consists of `extents` in their order.
+/// The descriptor of the disk that consists of `extents` in their order. A file of more than 2 GiB takes several lines of
+/// it, each with its place in the file in sectors.
 ///
 /// ```
 /// use std::path::Path;
-/// use larder_erofs::vmdk::{Extent, OffsetUnit, descriptor};
+/// use larder_erofs::vmdk::{Extent, descriptor};
 ///
 /// let extents = [
 ///     Extent { path: Path::new("/cache/fsmeta.erofs"), length: 8192 },
 ///     Extent { path: Path::new("/cache/layer.erofs"), length: 4096 },
 /// ];
-/// let text = descriptor(&extents, OffsetUnit::Sectors)?;
+/// let text = descriptor(&extents)?;
 /// assert!(text.contains("RW 16 FLAT \"/cache/fsmeta.erofs\" 0\nRW 8 FLAT \"/cache/layer.erofs\" 0\n"));
 /// # Ok::<(), larder_erofs::vmdk::VmdkError>(())
 /// ```
@@ -86,7 +81,7 @@ pub enum VmdkError {
 /// # Errors
 ///
 /// A [`VmdkError`] for a path or length that a descriptor cannot hold.
-pub fn descriptor(extents: &[Extent<'_>], unit: OffsetUnit) -> Result<String, VmdkError> {
+pub fn descriptor(extents: &[Extent<'_>]) -> Result<String, VmdkError> {
     if extents.is_empty() {
         return Err(VmdkError::Empty);
     }
@@ -102,23 +97,15 @@ pub fn descriptor(extents: &[Extent<'_>], unit: OffsetUnit) -> Result<String, Vm
         let mut done = 0;
         while done < sectors {
             let count = (sectors - done).min(MAX_EXTENT);
-            let offset = match unit {
-                OffsetUnit::Sectors => done,
-                OffsetUnit::Bytes => done * SECTOR,
-            };
-            let _ = writeln!(lines, "RW {count} FLAT \"{path}\" {offset}");
+            let _ = writeln!(lines, "RW {count} FLAT \"{path}\" {done}");
             done += count;
         }
     }
-    let id = match crc32c::crc32c(lines.as_bytes()) {
-        NO_PARENT => NO_PARENT - 1,
-        id => id,
-    };
     let cylinders = total.div_ceil(HEADS * SECTORS_PER_TRACK);
     Ok(format!(
         "# Disk DescriptorFile\n\
          version=1\n\
-         CID={id:08x}\n\
+         CID={CONTENT_ID:08x}\n\
          parentCID={NO_PARENT:08x}\n\
          createType=\"twoGbMaxExtentFlat\"\n\
          \n\
@@ -145,7 +132,7 @@ mod tests {
     use super::*;
 
     fn one(path: &str, length: u64) -> Result<String, VmdkError> {
-        descriptor(&[Extent { path: Path::new(path), length }], OffsetUnit::Sectors)
+        descriptor(&[Extent { path: Path::new(path), length }])
     }
 
     /// A descriptor is what VMware's format asks for, and each file its extents in their order.
@@ -155,18 +142,18 @@ mod tests {
             Extent { path: Path::new("/home/a/.microsandbox/cache/fsmeta/sha256_1.erofs"), length: 12288 },
             Extent { path: Path::new("/home/a/.microsandbox/cache/layers/sha256_2.erofs"), length: 5 << 30 },
         ];
-        insta::assert_snapshot!(descriptor(&extents, OffsetUnit::Bytes).unwrap(), @r#"
+        insta::assert_snapshot!(descriptor(&extents).unwrap(), @r#"
         # Disk DescriptorFile
         version=1
-        CID=c74fbab3
+        CID=fffffffe
         parentCID=ffffffff
         createType="twoGbMaxExtentFlat"
 
         # Extent description
         RW 24 FLAT "/home/a/.microsandbox/cache/fsmeta/sha256_1.erofs" 0
-        RW 4192256 FLAT "/home/a/.microsandbox/cache/layers/sha256_2.erofs" 0
-        RW 4192256 FLAT "/home/a/.microsandbox/cache/layers/sha256_2.erofs" 2146435072
-        RW 2101248 FLAT "/home/a/.microsandbox/cache/layers/sha256_2.erofs" 4292870144
+        RW 4194304 FLAT "/home/a/.microsandbox/cache/layers/sha256_2.erofs" 0
+        RW 4194304 FLAT "/home/a/.microsandbox/cache/layers/sha256_2.erofs" 4194304
+        RW 2097152 FLAT "/home/a/.microsandbox/cache/layers/sha256_2.erofs" 8388608
 
         # The Disk Data Base
         #DDB
@@ -178,22 +165,19 @@ mod tests {
         "#);
     }
 
-    /// The place within a large file is counted in the unit that was asked for, and nothing is lost or doubled.
+    /// A large file is split into extents that follow each other, and nothing of it is lost or doubled.
     #[test]
     fn large_files_are_split() {
-        for (unit, size) in [(OffsetUnit::Sectors, 1), (OffsetUnit::Bytes, SECTOR)] {
-            let extent = Extent { path: Path::new("/a b"), length: 7 << 30 };
-            let text = descriptor(&[extent], unit).unwrap();
-            let mut next = 0;
-            for line in text.lines().filter_map(|line| line.strip_prefix("RW ")) {
-                let (count, rest) = line.split_once(" FLAT \"/a b\" ").unwrap();
-                let (count, offset): (u64, u64) = (count.parse().unwrap(), rest.parse().unwrap());
-                assert_eq!(offset, next * size);
-                assert!(count * SECTOR < 1 << 31);
-                next += count;
-            }
-            assert_eq!(next, (7 << 30) / SECTOR);
+        let text = one("/a b", 7 << 30).unwrap();
+        let mut next = 0;
+        for line in text.lines().filter_map(|line| line.strip_prefix("RW ")) {
+            let (count, offset) = line.split_once(" FLAT \"/a b\" ").unwrap();
+            let (count, offset): (u64, u64) = (count.parse().unwrap(), offset.parse().unwrap());
+            assert_eq!(offset, next);
+            assert!(count * SECTOR <= 2 << 30);
+            next += count;
         }
+        assert_eq!(next, (7 << 30) / SECTOR);
     }
 
     /// What a line of the descriptor could not hold, or would mean something else in it, is refused.
@@ -205,6 +189,6 @@ mod tests {
         for length in [0, 511, 513] {
             assert!(matches!(one("/a", length), Err(VmdkError::Length { .. })), "{length}");
         }
-        assert_eq!(descriptor(&[], OffsetUnit::Sectors), Err(VmdkError::Empty));
+        assert_eq!(descriptor(&[]), Err(VmdkError::Empty));
     }
 }

@@ -171,6 +171,9 @@ fn replace_config(
     now: &str,
 ) -> rusqlite::Result<()> {
     let list = |list: &Option<Vec<String>>| list.as_ref().map(|list| json!(list).to_string());
+    // What is empty is not there, as with microsandbox.
+    let env = (!image.env.is_empty()).then(|| json!(image.env).to_string());
+    let labels = (!image.labels.is_empty()).then(|| json!(image.labels).to_string());
     connection.prepare_cached("DELETE FROM config WHERE manifest_id = ?1")?.execute([manifest])?;
     connection
         .prepare_cached(
@@ -181,12 +184,12 @@ fn replace_config(
         .execute(params![
             manifest,
             image.config_digest.as_str(),
-            json!(image.env).to_string(),
+            env,
             list(&image.cmd),
             list(&image.entrypoint),
             image.working_dir,
             image.user,
-            json!(image.labels).to_string(),
+            labels,
             image.stop_signal,
             now
         ])?;
@@ -200,13 +203,12 @@ fn replace_layers(
     now: &str,
 ) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM manifest_layer WHERE manifest_id = ?1")?.execute([manifest])?;
+    // Of a layer that came in several compressions the first is remembered, as by microsandbox: there is one row for all.
     let mut upsert = connection.prepare_cached(
         "INSERT INTO layer (diff_id, blob_digest, media_type, compressed_size_bytes, erofs_size_bytes, created_at,
                             last_used_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
          ON CONFLICT (diff_id) DO UPDATE SET
-             blob_digest = excluded.blob_digest, media_type = excluded.media_type,
-             compressed_size_bytes = excluded.compressed_size_bytes,
              erofs_size_bytes = excluded.erofs_size_bytes, last_used_at = excluded.last_used_at
          RETURNING id",
     )?;

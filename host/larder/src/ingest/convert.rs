@@ -10,7 +10,7 @@ use std::thread;
 use larder_erofs::format::{BLOCK_SIZE, DeviceTag};
 use larder_erofs::merge::{MergeError, Merger};
 use larder_erofs::reader::Image;
-use larder_erofs::vmdk::{Extent, OffsetUnit, descriptor};
+use larder_erofs::vmdk::{Extent, descriptor};
 use larder_erofs::writer::{Encoding, Options};
 
 use super::error::{IngestError, IngestProblem};
@@ -214,8 +214,7 @@ impl Work<'_> {
             let length = path.metadata().map_err(MicrosandboxError::io("read", path))?.len();
             disk.push(Extent { path, length });
         }
-        let text = descriptor(&disk, OffsetUnit::Bytes)
-            .map_err(|error| self.fail(IngestProblem::Join(error.to_string())))?;
+        let text = descriptor(&disk).map_err(|error| self.fail(IngestProblem::Join(error.to_string())))?;
         if std::fs::read(root.join(vmdk.path())).is_ok_and(|before| before == text.as_bytes()) {
             return Ok(());
         }

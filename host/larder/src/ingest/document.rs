@@ -215,8 +215,8 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(name: &str, text: &'a [u8]) -> Resul
         .map_err(|error| IngestProblem::Document { document: name.to_owned(), why: error.to_string() })
 }
 
-/// The manifest that stands for an image of a `docker save` archive, which has none: compact JSON with the fields in
-/// this order, so that the same image has the same digest wherever it is loaded.
+/// The manifest that stands for an image of a `docker save` archive, which has none: compact JSON with its keys sorted,
+/// which is what microsandbox makes of the same archive. So the same image has the same digest wherever it is loaded.
 pub(crate) fn synthesise_manifest(
     config: &Digest,
     config_size: u64,
@@ -225,26 +225,26 @@ pub(crate) fn synthesise_manifest(
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Part<'a> {
-        media_type: &'a str,
         digest: &'a str,
+        media_type: &'a str,
         size: u64,
     }
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Synthesised<'a> {
-        schema_version: u32,
-        media_type: &'a str,
         config: Part<'a>,
         layers: Vec<Part<'a>>,
+        media_type: &'a str,
+        schema_version: u32,
     }
     let manifest = Synthesised {
-        schema_version: 2,
-        media_type: OCI_MANIFEST,
-        config: Part { media_type: OCI_CONFIG, digest: config.as_str(), size: config_size },
+        config: Part { digest: config.as_str(), media_type: OCI_CONFIG, size: config_size },
         layers: layers
             .iter()
-            .map(|(media_type, digest, size)| Part { media_type, digest: digest.as_str(), size: *size })
+            .map(|(media_type, digest, size)| Part { digest: digest.as_str(), media_type, size: *size })
             .collect(),
+        media_type: OCI_MANIFEST,
+        schema_version: 2,
     };
     // Nothing in it can fail to be written.
     serde_json::to_string(&manifest).unwrap_or_default()
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(
             text,
             format!(
-                r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{{"mediaType":"{OCI_CONFIG}","digest":"{digest}","size":1}},"layers":[{{"mediaType":"{OCI_LAYER}","digest":"{digest}","size":2}}]}}"#
+                r#"{{"config":{{"digest":"{digest}","mediaType":"{OCI_CONFIG}","size":1}},"layers":[{{"digest":"{digest}","mediaType":"{OCI_LAYER}","size":2}}],"mediaType":"{OCI_MANIFEST}","schemaVersion":2}}"#
             )
         );
     }

@@ -1,0 +1,95 @@
+//! microsandbox's own SDK, asked by `larder-peer`, which `cargo xtask peer` builds. Where it is not built, a test says so
+//! and passes.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::judge::SKIPPED;
+
+/// The program that makes one call of the SDK on a home.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    program: PathBuf,
+}
+
+/// What it says of a call.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PeerReport {
+    /// The SDK's answer, in the form that Larder's records have.
+    pub answer: Value,
+    opened_ns: u64,
+    calls_ns: Vec<u64>,
+    cpu_ms: u64,
+    /// The most memory that the process had.
+    pub peak_memory_kib: u64,
+}
+
+impl PeerReport {
+    /// How long it took the SDK to open the home.
+    pub fn opened(&self) -> Duration {
+        Duration::from_nanos(self.opened_ns)
+    }
+
+    /// How long each call took.
+    pub fn calls(&self) -> Vec<Duration> {
+        self.calls_ns.iter().copied().map(Duration::from_nanos).collect()
+    }
+
+    /// Processor time of the whole process.
+    pub fn cpu(&self) -> Duration {
+        Duration::from_millis(self.cpu_ms)
+    }
+}
+
+impl Peer {
+    /// The program, where it was built.
+    pub fn built() -> Option<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |set| root.join(set));
+        let program = target.join("peer/release/larder-peer");
+        program.exists().then_some(Self { program })
+    }
+
+    /// As [`built`](Self::built), for a test: says that it is skipped where there is no program.
+    pub fn find() -> Option<Self> {
+        let peer = Self::built();
+        if peer.is_none() {
+            eprintln!("{SKIPPED}microsandbox's SDK is not built: `cargo xtask peer`");
+        }
+        peer
+    }
+
+    /// Makes a call, such as `["get", "docker.io/acme/app:1"]`, on the home that lies there.
+    ///
+    /// # Errors
+    /// What the SDK says where it refuses.
+    pub fn call<S: AsRef<OsStr>>(
+        &self,
+        home: &Path,
+        call: impl IntoIterator<Item = S>,
+    ) -> Result<PeerReport, String> {
+        let mut command = Command::new(&self.program);
+        // Nothing of whoever runs the test: neither settings nor another home.
+        command.env_clear().env("HOME", home).arg(home).args(call);
+        let output = command.output().expect("the program ran");
+        if !output.status.success() {
+            return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()));
+        }
+        Ok(serde_json::from_slice(&output.stdout).expect("a report"))
+    }
+
+    /// The answer to a [`call`](Self::call).
+    ///
+    /// # Panics
+    /// Where the SDK refuses: the test cannot go on.
+    #[track_caller]
+    pub fn ask<S: AsRef<OsStr>>(&self, home: &Path, call: impl IntoIterator<Item = S>) -> Value {
+        self.call(home, call).unwrap_or_else(|refusal| panic!("{refusal}")).answer
+    }
+}
