@@ -1,8 +1,5 @@
 //! A home that the SDK made and filled, in the hands of Larder.
 
-use std::sync::Arc;
-
-use larder::ingest::NoProgress;
 use larder::maintenance::{Repair, VerifyDepth};
 use larder::{Image, ImageArchiveFormat};
 use larder_tests::{Home, Peer, contents, run};
@@ -63,11 +60,8 @@ fn what_larder_saves_is_whole() {
     for format in [ImageArchiveFormat::Docker, ImageArchiveFormat::Oci] {
         let archive = archives.path(&format!("{format:?}"));
         let references = REFERENCES.map(str::to_owned);
-        let report = run(async {
-            let local = home.open().await;
-            Image::save_local_with(&local, &references, &archive, format, Arc::new(NoProgress)).await
-        });
-        report.expect("an archive");
+        let saved = run(async { Image::save_local(&home.open().await, &references, &archive, format).await });
+        saved.expect("an archive");
         let again = filled_by_the_sdk(&peer, &[archive]);
         let after = Answers::of_the_sdk(&peer, &again);
         for reference in REFERENCES {
