@@ -11,6 +11,7 @@ mod load_test;
 mod peer;
 pub mod real;
 pub mod registry;
+mod umoci;
 mod usage;
 
 pub use build::{ImageSpec, Users, layer_digest, manifest_digest, populate};
@@ -20,6 +21,7 @@ pub use home::{FIXTURE_NOW, Home, fixtures, lines_of, run};
 pub use large::LargeImage;
 pub use load_test::{LoadTest, Seen, contents, entries, tree};
 pub use peer::{Peer, PeerReport};
+pub use umoci::umoci_layout;
 pub use usage::Usage;
 
 /// The README's examples compile.
