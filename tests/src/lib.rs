@@ -11,6 +11,8 @@ mod load_test;
 mod peer;
 pub mod real;
 pub mod registry;
+mod running;
+mod terminal;
 mod umoci;
 mod usage;
 
@@ -21,6 +23,8 @@ pub use home::{FIXTURE_NOW, Home, fixtures, lines_of, run};
 pub use large::LargeImage;
 pub use load_test::{LoadTest, Seen, contents, entries, tree};
 pub use peer::{Peer, PeerReport};
+pub use running::Running;
+pub use terminal::Terminal;
 pub use umoci::umoci_layout;
 pub use usage::Usage;
 
