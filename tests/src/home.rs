@@ -128,18 +128,31 @@ impl Home {
 
     /// As [`lease`](Self::lease), unless somebody is deleting the entry.
     pub fn try_lease(&self, room: &str, name: &str) -> Option<File> {
-        let directory = self.cache().join(room).join(".msb-leases");
-        fs::create_dir_all(&directory).expect("the leases");
-        let key: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut options = File::options();
-        let file = options
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(directory.join(format!("{key}.lock")))
-            .expect("the lease");
-        flock(&file, FlockOperation::NonBlockingLockShared).is_ok().then_some(file)
+        self.lock(&lease_name(room, name), FlockOperation::NonBlockingLockShared)
     }
+
+    /// Holds an entry as whoever deletes it.
+    pub fn deletion(&self, room: &str, name: &str) -> File {
+        self.lock(&lease_name(room, name), FlockOperation::NonBlockingLockExclusive).expect("nobody uses it")
+    }
+
+    /// Holds an entry as whoever makes it.
+    pub fn making(&self, room: &str, name: &str) -> File {
+        let lock = format!("{room}/{name}.lock");
+        self.lock(&lock, FlockOperation::NonBlockingLockExclusive).expect("nobody makes it")
+    }
+
+    fn lock(&self, path: &str, operation: FlockOperation) -> Option<File> {
+        let path = self.cache().join(path);
+        fs::create_dir_all(path.parent().expect("a room")).expect("the room");
+        let file = File::options().create(true).truncate(false).write(true).open(path).expect("the lock");
+        flock(&file, operation).is_ok().then_some(file)
+    }
+}
+
+fn lease_name(room: &str, name: &str) -> String {
+    let key: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{room}/.msb-leases/{key}.lock")
 }
 
 /// The directory of the fixtures.

@@ -11,6 +11,9 @@ mod load_test;
 mod peer;
 pub mod real;
 pub mod registry;
+mod running;
+mod terminal;
+mod umoci;
 mod usage;
 
 pub use build::{ImageSpec, Users, layer_digest, manifest_digest, populate};
@@ -20,6 +23,9 @@ pub use home::{FIXTURE_NOW, Home, fixtures, lines_of, run};
 pub use large::LargeImage;
 pub use load_test::{LoadTest, Seen, contents, entries, tree};
 pub use peer::{Peer, PeerReport};
+pub use running::Running;
+pub use terminal::Terminal;
+pub use umoci::umoci_layout;
 pub use usage::Usage;
 
 /// The README's examples compile.

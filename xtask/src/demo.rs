@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the main job, on a copy of a home that microsandbox 0.7.13 made.
+//! `cargo xtask demo`: images come in, are cleaned up, and go out, on a copy of a home that microsandbox 0.7.13 made.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::guests;
-use crate::shell::{cargo, command, root, run, target, words};
+use crate::shell::{cargo, command, root, run, succeeds, target, words};
 
 const GRANT: &str = r#"# What the policy may do on this host.
 [grant]
@@ -27,7 +27,14 @@ pub(crate) fn run_demo() -> Result<()> {
     let policy = target().join("policies/keep-recent.wasm");
     let prune = ["prune", "--policy", path(&policy)?, "--config", "keep=2", "--grant", path(&demo.grant)?];
 
-    say("The images of a home that microsandbox made:");
+    say(
+        "Images come into a home that microsandbox made: as `docker save` writes them, as an OCI archive, as a directory:",
+    );
+    let [shop, worker, tools] = ["shop.tar", "worker.tar", "tools"].map(|name| demo.directory.join(name));
+    demo.larder(&["load", path(&shop)?, path(&worker)?, path(&tools)?])?;
+    say("One of them:");
+    demo.larder(&["inspect", "acme/shop:2"])?;
+    say("And all that are there:");
     demo.larder(&["ls"])?;
     say("A policy says what it would remove, and why. Nothing changes:");
     demo.larder(&[&prune[..], &["--dry-run"]].concat())?;
@@ -41,10 +48,18 @@ pub(crate) fn run_demo() -> Result<()> {
     say("Why one image went:");
     demo.larder(&["explain", "acme/app00003:v1"])?;
     say("Why one image stayed:");
-    demo.larder(&["explain", "acme/app00000:v0"])
+    demo.larder(&["explain", "acme/app00000:v0"])?;
+    say("An image goes out, for other tools to read:");
+    let saved = demo.directory.join("saved.tar");
+    demo.larder(&["save", "acme/shop:2", "--as", "oci", "-o", path(&saved)?])?;
+    if succeeds(command("skopeo").arg("--version")) {
+        show(command("skopeo").args(["inspect", &format!("oci-archive:{}", path(&saved)?)]))?;
+    }
+    Ok(())
 }
 
 struct Demo {
+    directory: PathBuf,
     home: PathBuf,
     grant: PathBuf,
     plan: PathBuf,
@@ -62,6 +77,7 @@ impl Demo {
             home: directory.join("home"),
             grant: directory.join("grant.toml"),
             plan: directory.join("plan.json"),
+            directory,
         };
         fs::create_dir_all(&demo.home)
             .with_context(|| format!("could not make `{}`", demo.home.display()))?;
@@ -70,19 +86,30 @@ impl Demo {
         run(command("tar").args(["--no-same-owner", "-xzf"]).arg(archive).arg("-C").arg(&demo.home))?;
         fs::write(&demo.grant, GRANT)
             .with_context(|| format!("could not write `{}`", demo.grant.display()))?;
+        run(Command::new(built("larder-images")?).arg(&demo.directory))?;
         Ok(demo)
     }
 
     /// Runs the program on the home, showing the command as one would type it.
     fn larder(&self, arguments: &[&str]) -> Result<()> {
-        let program = target().join("debug/larder");
-        ensure!(program.exists(), "`{}` was not built", program.display());
-        let mut larder = Command::new(program);
+        let mut larder = Command::new(built("larder")?);
         larder.current_dir(root()).arg("--home").arg(&self.home).args(arguments);
-        let typed = words(&larder).replace(&format!("{}/", root().display()), "");
-        println!("\n$ {}", typed.replacen("target/debug/larder", "larder", 1));
-        run(&mut larder)
+        show(&mut larder)
     }
+}
+
+/// A program of this repository.
+fn built(name: &str) -> Result<PathBuf> {
+    let program = target().join("debug").join(name);
+    ensure!(program.exists(), "`{}` was not built", program.display());
+    Ok(program)
+}
+
+/// Runs a command, and shows it as one would type it.
+fn show(command: &mut Command) -> Result<()> {
+    let typed = words(command).replace(&format!("{}/", root().display()), "");
+    println!("\n$ {}", typed.replacen("target/debug/larder", "larder", 1));
+    run(command)
 }
 
 fn say(text: &str) {

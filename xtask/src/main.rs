@@ -30,7 +30,7 @@ enum Task {
         /// where none is given.
         names: Vec<String>,
     },
-    /// Shows the main job on a copy of a real home: list, dry run, plan, apply, explain.
+    /// Shows the main job on a copy of a real home: load, list, dry run, plan, apply, explain, save.
     Demo,
     /// Builds policies to `target/policies/NAME.wasm`.
     Guests {

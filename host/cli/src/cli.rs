@@ -1,16 +1,18 @@
 //! The arguments that every command has, and the way from them to an exit status.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
 use clap::{CommandFactory as _, Parser};
-use larder::LocalBackend;
 use larder::backend::LocalBackendBuilder;
+use larder::{LocalBackend, MicrosandboxResult};
 
 use crate::commands::Command;
 use crate::console::{Console, Format, Verbosity};
 use crate::exit::{Failure, Status};
+use crate::interrupt::Interrupts;
 use crate::logging;
 
 /// An OCI image cache for microVM sandboxes, cleaned up by small WebAssembly programs.
@@ -74,9 +76,31 @@ pub(crate) struct Context {
     pub(crate) console: Console,
     home: Option<PathBuf>,
     now: Option<DateTime<Utc>>,
+    interrupts: OnceCell<Interrupts>,
 }
 
 impl Context {
+    /// What comes of the work, unless the program is asked to end, by Ctrl-C or `SIGTERM`: then the work is dropped,
+    /// which cancels it. What it does to clean up, it does before the program ends; asked again, that ends at once.
+    pub(crate) async fn interruptible<T>(
+        &self,
+        work: impl Future<Output = MicrosandboxResult<T>>,
+    ) -> Result<T, Failure> {
+        let interrupts = match self.interrupts.get() {
+            Some(interrupts) => interrupts,
+            None => {
+                let listening = Interrupts::listen()
+                    .map_err(|error| Failure::failed("signals", "could not listen for signals", error))?;
+                self.interrupts.get_or_init(|| listening)
+            }
+        };
+        tokio::select! {
+            biased;
+            () = interrupts.asked() => Err(Failure::interrupted()),
+            result = work => Ok(result?),
+        }
+    }
+
     /// The home, which has to exist.
     pub(crate) async fn open(&self) -> Result<LocalBackend, Failure> {
         self.build(LocalBackend::builder().existing()).await
@@ -113,19 +137,22 @@ pub(crate) fn main() -> ExitCode {
     let verbosity = if quiet { Verbosity::Quiet } else { Verbosity::from_count(verbose) };
     let console = Console::new(format, verbosity);
     logging::install(&console);
-    let context = Context { console, home, now };
-    let status = run(cli.command, &context).unwrap_or_else(|failure| {
+    let context = Context { console, home, now, interrupts: OnceCell::new() };
+    let fail = |failure: Failure| {
         context.console.failure(&failure);
         failure.status()
-    });
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let message = "could not start the asynchronous runtime";
+            return fail(Failure::failed("runtime", message, error)).into();
+        }
+    };
+    let status = runtime.block_on(cli.command.run(&context)).unwrap_or_else(fail);
+    // What was cancelled cleans up after itself. That may take a moment, and the error is out by then.
+    drop(runtime);
     status.into()
-}
-
-fn run(command: Command, context: &Context) -> Result<Status, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .map_err(|error| Failure::failed("runtime", "could not start the asynchronous runtime", error))?;
-    runtime.block_on(command.run(context))
 }
 
 /// Help and version, too, come as an error from the parser.

@@ -32,6 +32,9 @@ pub(crate) enum Status {
     Spared = 7,
 }
 
+/// The kind of what was not done since the program was asked to end.
+const INTERRUPTED: &str = "interrupted";
+
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
         Self::from(status as u8)
@@ -78,6 +81,18 @@ impl Failure {
     pub(crate) fn declined() -> Self {
         let error = anyhow::Error::msg("nothing was changed");
         Self { status: Status::Failed, kind: "declined", hint: None, error }
+    }
+
+    /// The program was asked to end in the middle of something.
+    pub(crate) fn interrupted() -> Self {
+        let error = anyhow::Error::msg("interrupted");
+        let hint = Some("what was begun is being taken back; Ctrl-C once more ends at once");
+        Self { status: Status::Failed, kind: INTERRUPTED, hint, error }
+    }
+
+    /// Whether it is that.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.kind == INTERRUPTED
     }
 
     /// The policy was allowed nothing of what it wanted.
@@ -178,7 +193,7 @@ fn classify(error: &MicrosandboxError) -> Class {
         ),
         E::Save(_) => (Status::Failed, "save", None),
         E::Policy(error) => classify_policy(error),
-        E::Interrupted(_) => (Status::Failed, "interrupted", None),
+        E::Interrupted(_) => (Status::Failed, INTERRUPTED, None),
         // The library may learn to fail in ways that this program does not know yet.
         _ => (Status::Failed, "failed", None),
     }
@@ -238,7 +253,7 @@ fn classify_ingest(problem: &IngestProblem) -> Class {
             (Status::Failed, "disk-full", Some("make room with `larder prune`; nothing was changed"))
         }
         P::Read(_) | P::Write(_) => (Status::Failed, "io", None),
-        P::Cancelled => (Status::Failed, "interrupted", None),
+        P::Cancelled => (Status::Failed, INTERRUPTED, None),
         _ => (Status::Failed, "image-invalid", None),
     }
 }

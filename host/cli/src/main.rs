@@ -5,6 +5,7 @@
 //! - `console`: the only place that prints, asks, or knows whether there is a terminal
 //! - `engine`: how policies are loaded
 //! - `exit`: what each error of the library is at the command line: an exit status and a hint
+//! - `interrupt`: Ctrl-C
 //! - `input`, `output`: the files that commands read and write
 //! - `places`: where compiled policies and tools are kept
 //! - `progress`: images on their way into the cache or out of it
@@ -17,6 +18,7 @@ mod console;
 mod engine;
 mod exit;
 mod input;
+mod interrupt;
 mod logging;
 mod output;
 mod places;

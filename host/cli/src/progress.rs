@@ -1,18 +1,21 @@
-//! Images on their way into the cache or out of it: a bar for each layer and one for all of them on a terminal, one line a step
-//! elsewhere, one JSON object an event for programs.
+//! Images on their way into the cache or out of it: a bar for each layer and one for all of them on a terminal, one line
+//! a step elsewhere, one JSON object an event for programs.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use larder::ingest::{LayerOutcome, LayerStep, Progress, ProgressEvent};
 
 use crate::console::Console;
-use crate::render::size::size;
+use crate::render::size::{rate, size};
 use crate::render::{count, plain, short_digest};
 
-/// Shows what it is told. Bars are gone when it is dropped.
+/// So many layers that are done keep their bars: with those that are worked on, they fit on a small terminal.
+const KEPT_BARS: usize = 8;
+
+/// Shows what it is told.
 pub(crate) struct IngestProgress {
     console: Console,
     bars: Option<MultiProgress>,
@@ -21,11 +24,15 @@ pub(crate) struct IngestProgress {
 
 #[derive(Default)]
 struct State {
+    /// Those that are worked on.
     layers: HashMap<String, Layer>,
+    /// The bars of those that are done. One that is dropped is drawn no more.
+    kept: VecDeque<ProgressBar>,
     total: Option<ProgressBar>,
     converted: usize,
     cached: usize,
     bytes: u64,
+    closed: bool,
 }
 
 struct Layer {
@@ -41,7 +48,7 @@ impl IngestProgress {
 
     /// What was done in all that time, in one line.
     pub(crate) fn summary(&self, images: usize, time: Duration) -> String {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state();
         let mut text = count(images, "image");
         if state.converted > 0 {
             let rate = rate(state.bytes, time);
@@ -52,6 +59,26 @@ impl IngestProgress {
             text += &format!("{word}{} already there", count(state.cached, "layer"));
         }
         text
+    }
+
+    /// Takes all bars away.
+    pub(crate) fn clear(&self) {
+        let State { layers, kept, total, .. } = &mut *self.state();
+        let layers = layers.drain().filter_map(|(_, layer)| layer.bar);
+        for bar in layers.chain(kept.drain(..)).chain(total.take()) {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Takes all bars away and shows nothing any more, whatever else it is told: work that was cancelled goes on for a
+    /// moment.
+    pub(crate) fn close(&self) {
+        self.state().closed = true;
+        self.clear();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn started(&self, state: &mut State, layer: &str, step: LayerStep, bytes: u64) {
@@ -75,10 +102,19 @@ impl IngestProgress {
             let step = word(step);
             self.console.note(&format!("layer {}: {step} {}", short_digest(layer), size(bytes)));
         }
-        if let Some(before) = state.layers.insert(layer.to_owned(), Layer { bar, begun: Instant::now() })
-            && let Some(bar) = before.bar
-        {
+        let layer = state.layers.insert(layer.to_owned(), Layer { bar, begun: Instant::now() });
+        // That of the step before.
+        if let Some(bar) = layer.and_then(|layer| layer.bar) {
             bar.finish_and_clear();
+        }
+    }
+
+    fn advanced(state: &State, layer: &str, done: u64) {
+        let Some(bar) = state.layers.get(layer).and_then(|layer| layer.bar.as_ref()) else { return };
+        let before = bar.position();
+        bar.set_position(done);
+        if let Some(total) = &state.total {
+            total.inc(done.saturating_sub(before));
         }
     }
 
@@ -89,44 +125,57 @@ impl IngestProgress {
                 state.cached += 1;
                 "already there".to_owned()
             }
-            _ => {
+            LayerOutcome::Converted | LayerOutcome::Saved => {
                 state.converted += 1;
                 state.bytes += bytes;
                 let time = begun.as_ref().map(|layer| layer.begun.elapsed()).unwrap_or_default();
                 format!("done in {}", rate(bytes, time))
             }
         };
-        if let Some(bar) = begun.and_then(|layer| layer.bar) {
-            bar.finish_with_message(text);
-        } else if self.bars.is_none() {
-            self.console.note(&format!("layer {}: {text}", short_digest(layer)));
+        match begun.and_then(|layer| layer.bar) {
+            Some(bar) => {
+                bar.finish_with_message(text);
+                state.kept.push_back(bar);
+                if state.kept.len() > KEPT_BARS
+                    && let Some(bar) = state.kept.pop_front()
+                {
+                    bar.finish_and_clear();
+                }
+                // It is drawn a few times a second only, and this may have been the last time.
+                if let Some(total) = &state.total {
+                    total.force_draw();
+                }
+            }
+            None if self.bars.is_none() => {
+                self.console.note(&format!("layer {}: {text}", short_digest(layer)));
+            }
+            None => {}
+        }
+    }
+
+    fn retrying(&self, what: &str, wait: Duration, why: &str) {
+        let wait = wait.as_secs_f64();
+        let text = format!("`{}` is tried again in {wait:.1} s: {}", plain(what), plain(why));
+        match &self.bars {
+            Some(bars) => bars.suspend(|| self.console.note(&text)),
+            None => self.console.note(&text),
         }
     }
 }
 
 impl Progress for IngestProgress {
     fn event(&self, event: ProgressEvent<'_>) {
+        let state = &mut *self.state();
+        if state.closed {
+            return;
+        }
         self.console.event(&event);
-        let state = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             ProgressEvent::LayerStarted { layer, step, bytes } => self.started(state, layer, step, bytes),
-            ProgressEvent::LayerAdvanced { layer, done, .. } => {
-                if let Some(bar) = state.layers.get(layer).and_then(|layer| layer.bar.as_ref()) {
-                    let before = bar.position();
-                    bar.set_position(done);
-                    if let Some(total) = &state.total {
-                        total.inc(done.saturating_sub(before));
-                    }
-                }
-            }
+            ProgressEvent::LayerAdvanced { layer, done, .. } => Self::advanced(state, layer, done),
             ProgressEvent::LayerDone { layer, outcome, bytes } => self.done(state, layer, outcome, bytes),
             ProgressEvent::Retrying { what, wait_ms, why } => {
-                let wait = Duration::from_millis(wait_ms).as_secs_f64();
-                let text = format!("`{}` is tried again in {wait:.1} s: {}", plain(what), plain(why));
-                match &self.bars {
-                    Some(bars) => bars.suspend(|| self.console.note(&text)),
-                    None => self.console.note(&text),
-                }
+                self.retrying(what, Duration::from_millis(wait_ms), why);
             }
             // The library may learn to tell more.
             _ => {}
@@ -136,10 +185,7 @@ impl Progress for IngestProgress {
 
 impl Drop for IngestProgress {
     fn drop(&mut self) {
-        if let Some(bars) = &self.bars {
-            // Without a terminal there is nothing left to clear.
-            let _ = bars.clear();
-        }
+        self.clear();
     }
 }
 
@@ -153,11 +199,4 @@ fn word(step: LayerStep) -> &'static str {
         LayerStep::Convert => "converting",
         LayerStep::Save => "saving",
     }
-}
-
-/// Such as `1.5 s (20.0 MiB/s)`.
-fn rate(bytes: u64, time: Duration) -> String {
-    let seconds = time.as_secs_f64();
-    let per_second = if seconds > 0.0 { (bytes as f64 / seconds) as u64 } else { bytes };
-    format!("{seconds:.1} s ({}/s)", size(per_second))
 }

@@ -6,6 +6,7 @@ use larder::ImageArchiveFormat;
 use larder::ingest::{ConfigOrigin, ImageSave, SaveReport};
 use larder_erofs::DeviceNumber;
 use larder_erofs::writer::Entry;
+use larder_tests::archive::this_architecture;
 use larder_tests::real::{LayerOf, RealImage, config_text, fill, layer_path, metadata_path, source_diff_id};
 use larder_tests::{Home, run};
 use serde_json::{Value, json};
@@ -16,6 +17,14 @@ pub(crate) const FORMATS: [ImageArchiveFormat; 2] = [ImageArchiveFormat::Docker,
 
 /// A layer with everything that a layer can have.
 pub(crate) fn everything() -> Vec<u8> {
+    everything_loadable()
+        .xattrs(&[(b"trusted.overlay.opaque", b"x"), (b"user.of-a-directory", b"5")])
+        .directory("not-opaque")
+        .done()
+}
+
+/// All of that but what is left out when it is loaded: marks of overlayfs, which come from whiteouts alone.
+pub(crate) fn everything_loadable() -> LayerOf {
     let number = |major, minor| DeviceNumber::new(major, minor).expect("a number");
     let long = [b"long/".as_slice(), &[b'n'; 255], b"/", &[b'm'; 200]].concat();
     LayerOf::new()
@@ -41,10 +50,12 @@ pub(crate) fn everything() -> Vec<u8> {
         .at(20_000_000_000, 0)
         .file("far-away", "3")
         .at(1_700_000_000, 0)
-        .xattrs(&[(b"security.capability", b"\x01\0\0\x02\0\n="), (b"user.empty", b""), (b"user.\xff", b"x")])
+        .xattrs(&[
+            (b"security.capability", b"\x01\0\0\x02\0\n="),
+            (b"user.empty", b""),
+            (b"user.\xc3\xbc", b"x"),
+        ])
         .file("capable", "4")
-        .xattrs(&[(b"trusted.overlay.opaque", b"x"), (b"user.of-a-directory", b"5")])
-        .directory("not-opaque")
         .xattrs(&[(b"user.of-an-opaque", b"6")])
         .directory("opaque")
         .xattrs(&[])
@@ -60,12 +71,11 @@ pub(crate) fn everything() -> Vec<u8> {
         .add("disk", Entry::BlockDevice(number(4095, 1_048_575)))
         .add("fifo", Entry::Fifo)
         .add("socket", Entry::Socket)
-        .done()
 }
 
 pub(crate) fn config(user: &str) -> Value {
     json!({
-        "architecture": "amd64",
+        "architecture": this_architecture(),
         "os": "linux",
         "created": "2024-02-30T00:00:00.123456789Z",
         "config": {
@@ -229,7 +239,7 @@ fn configs_are_kept() {
         let mut config = image.config["config"].clone();
         config.as_object_mut().expect("fields").remove("ExposedPorts");
         let expected = json!({
-            "architecture": "amd64", "os": "linux", "config": config,
+            "architecture": this_architecture(), "os": "linux", "config": config,
             "rootfs": { "type": "layers", "diff_ids": [new] },
         });
         assert_eq!(serde_json::from_str::<Value>(&rebuilt.config).expect("a config"), expected);

@@ -115,21 +115,30 @@ fn what_cannot_begin() {
 /// What tar, or a layer in it, has no form for is refused by name instead of being written as something else.
 #[test]
 fn what_no_archive_can_have() {
-    let mut metadata = Metadata {
+    let plain = Metadata {
         permissions: Permissions::from_mode(0o644),
         uid: 0,
         gid: 0,
         mtime: Timestamp::EPOCH,
         xattrs: Xattrs::new(),
     };
-    let plain = metadata.clone();
-    metadata.xattrs.set(XattrName::parse(b"user.a=b").expect("a name"), b"c").expect("an attribute");
+    let with_xattr = |name: &[u8]| {
+        let mut metadata = plain.clone();
+        metadata.xattrs.set(XattrName::parse(name).expect("a name"), b"c").expect("an attribute");
+        metadata
+    };
     let whiteout = Entry::CharDevice(larder_erofs::DeviceNumber::ZERO);
     let long = "n".repeat(252);
     let table = [
         (".wh.a", plain.clone(), Entry::Fifo, "a name that begins with `.wh.` means a removal there"),
-        ("a", metadata, Entry::Fifo, "an extended attribute of it has a `=` in its name"),
-        (&long, plain, whiteout, "the name of what is removed leaves no room for `.wh.`"),
+        ("a", with_xattr(b"user.a=b"), Entry::Fifo, "an extended attribute of it has a `=` in its name"),
+        (
+            "a",
+            with_xattr(b"user.\xff"),
+            Entry::Fifo,
+            "an extended attribute of it has a name that is not UTF-8",
+        ),
+        (&long, plain.clone(), whiteout, "the name of what is removed leaves no room for `.wh.`"),
     ];
     for (name, metadata, entry, why) in table {
         let home = Home::made();

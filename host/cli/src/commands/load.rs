@@ -45,11 +45,19 @@ impl Load {
         let progress = IngestProgress::new(&context.console);
         for file in self.files {
             let load = self.tags.iter().fold(ImageLoad::new(file), ImageLoad::tag);
-            let loaded = load.progress(progress.clone()).run(&local).await;
+            let loaded = context.interruptible(load.progress(progress.clone()).run(&local)).await;
+            let interrupted = loaded.as_ref().is_err_and(Failure::is_interrupted);
+            if interrupted {
+                progress.close();
+            } else {
+                progress.clear();
+            }
             images.extend(failures.catch(loaded).into_iter().flatten());
+            if interrupted {
+                break;
+            }
         }
         let summary = progress.summary(images.len(), begun.elapsed());
-        drop(progress);
         show(&images, context)?;
         if !images.is_empty() {
             context.console.note(&summary);

@@ -1,4 +1,5 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use larder::ImageArchiveFormat;
 use larder::ingest::{ConfigOrigin, ImageSave, SaveReport, SavedLayer};
@@ -6,7 +7,7 @@ use larder::ingest::{ConfigOrigin, ImageSave, SaveReport, SavedLayer};
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
 use crate::progress::IngestProgress;
-use crate::render::size::size;
+use crate::render::size::{rate, size};
 use crate::render::{count, plain};
 
 /// Save images to an archive
@@ -52,8 +53,10 @@ impl Save {
         let console = &context.console;
         let progress = IngestProgress::new(console);
         let save = ImageSave::new(references, &output).format(format).progress(progress.clone());
-        let report = save.run(&local).await?;
-        drop(progress);
+        let begun = Instant::now();
+        let saved = context.interruptible(save.run(&local)).await;
+        progress.close();
+        let report = saved?;
         for image in &report.images {
             let name = plain(&image.references.join(", "));
             if image.config == ConfigOrigin::Rebuilt {
@@ -68,13 +71,13 @@ impl Save {
         if console.is_json() {
             console.json(&report)?;
         } else {
-            console.data(&summary(&report, &output))?;
+            console.data(&summary(&report, &output, begun.elapsed()))?;
         }
         Ok(Status::Done)
     }
 }
 
-fn summary(report: &SaveReport, output: &std::path::Path) -> String {
+fn summary(report: &SaveReport, output: &Path, time: Duration) -> String {
     let mut layers: Vec<&SavedLayer> = report.images.iter().flat_map(|image| &image.layers).collect();
     layers.sort_by(|a, b| a.blob_digest.cmp(&b.blob_digest));
     layers.dedup_by(|a, b| a.blob_digest == b.blob_digest);
@@ -84,10 +87,11 @@ fn summary(report: &SaveReport, output: &std::path::Path) -> String {
         sockets => format!(", without {}", count(sockets, "socket")),
     };
     format!(
-        "saved {} with {} to {}: {}{left_out}\n",
+        "saved {} with {} to {}: {}{left_out}, in {}\n",
         count(report.images.len(), "image"),
         count(layers.len(), "layer"),
         plain(&output.display().to_string()),
         size(report.bytes_written),
+        rate(report.bytes_written, time),
     )
 }

@@ -1,5 +1,7 @@
 //! Sizes as people read them: binary units with one decimal, as in a grant.
 
+use std::time::Duration;
+
 use larder::policy::ByteSize;
 
 use super::NOTHING;
@@ -14,9 +16,23 @@ pub(crate) fn known(bytes: Option<i64>) -> String {
     bytes.and_then(|bytes| u64::try_from(bytes).ok()).map_or(NOTHING.to_owned(), size)
 }
 
+/// What so many bytes took, such as `1.5 s (20.0 MiB/s)`.
+pub(crate) fn rate(bytes: u64, time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    let per_second = if seconds > 0.0 { (bytes as f64 / seconds) as u64 } else { bytes };
+    format!("{seconds:.1} s ({}/s)", size(per_second))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A rate is that of a second, also where it took none.
+    #[test]
+    fn rates() {
+        assert_eq!(rate(3 << 20, Duration::from_millis(1500)), "1.5 s (2.0 MiB/s)");
+        assert_eq!(rate(512, Duration::ZERO), "0.0 s (512 B/s)");
+    }
 
     /// Sizes have one decimal from a KiB on, and what is not known has none.
     #[test]

@@ -1,5 +1,6 @@
 //! What the program's tests share: a home of its own for each test, and the program run on it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -98,6 +99,30 @@ impl Output {
     /// Standard output as JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("not JSON: {error}\n{self}"))
+    }
+
+    /// What was told of long work, which is all of standard error, without how far layers were: that has grown from
+    /// event to event, to the end of each layer.
+    pub(crate) fn milestones(&self) -> Vec<serde_json::Value> {
+        let mut far: HashMap<String, u64> = HashMap::new();
+        let mut milestones = Vec::new();
+        for line in self.stderr.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).expect("an object");
+            let event = line["progress"].clone();
+            let layer = event["layer"].as_str().unwrap_or_default().to_owned();
+            let bytes = event["bytes"].as_u64();
+            if event["event"] == "layer-advanced" {
+                let done = event["done"].as_u64();
+                assert!(far.insert(layer, done.expect("a number")) < done && done <= bytes, "{self}");
+                continue;
+            }
+            if event["event"] == "layer-done" && event["outcome"] != "cached" {
+                assert_eq!(far.remove(&layer), bytes, "{self}");
+            }
+            milestones.push(event);
+        }
+        assert!(far.is_empty(), "{self}");
+        milestones
     }
 }
 

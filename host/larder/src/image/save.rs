@@ -41,7 +41,7 @@ impl Image {
     /// The archive is readable for its owner alone. It appears as a whole, in the place of a file that is there; until
     /// then, and where saving fails, the old one stays. Dropping the future ends the work and leaves nothing.
     ///
-    /// [`ImageSave`] says what happens, and what was saved.
+    /// [`ImageSave`] says what happens, what was saved, and what exactly is preserved.
     ///
     /// # Errors
     /// [`ImageNotFound`](crate::MicrosandboxError::ImageNotFound),

@@ -11,18 +11,23 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use larder_erofs::EntryPath;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
+use super::cancel::Cancellable;
 use super::compression::Compression;
 use super::error::{IngestError, IngestProblem};
 use super::limits::IngestLimits;
 use super::tar::{TarKind, scan};
 use crate::artifacts::open_dir;
 use crate::reference::Digest;
+
+/// How much of a file is held in memory.
+const BUFFER: usize = 128 << 10;
 
 /// Archive members that are links to links are followed so often.
 const MAX_LINKS: usize = 8;
@@ -44,19 +49,6 @@ impl Section {
 
     pub(crate) fn len(&self) -> u64 {
         self.length
-    }
-
-    /// The digest of its content, which is read for it.
-    pub(crate) fn digest(&self) -> io::Result<Digest> {
-        let mut hasher = Sha256::new();
-        let mut reader = self.reader();
-        let mut buffer = vec![0; 128 << 10];
-        loop {
-            match reader.read(&mut buffer)? {
-                0 => return Ok(Digest::of_hash(&hasher.finalize())),
-                count => hasher.update(&buffer[..count]),
-            }
-        }
     }
 
     pub(crate) fn reader(&self) -> SectionReader {
@@ -96,6 +88,7 @@ pub(crate) struct Bundle {
     name: String,
     files: Files,
     document_bytes: u64,
+    cancelled: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -115,8 +108,14 @@ enum Member {
 }
 
 impl Bundle {
-    /// Opens what lies at `path`. `temporary` is a directory for what has to be decompressed.
-    pub(crate) fn open(path: &Path, temporary: &Path, limits: &IngestLimits) -> Result<Self, IngestError> {
+    /// Opens what lies at `path`. `temporary` is a directory for what has to be decompressed, which ends when it is
+    /// `cancelled`.
+    pub(crate) fn open(
+        path: &Path,
+        temporary: &Path,
+        limits: &IngestLimits,
+        cancelled: Arc<AtomicBool>,
+    ) -> Result<Self, IngestError> {
         let name = path.display().to_string();
         let fail = |problem: IngestProblem| problem.of(&name);
         let metadata = path.metadata().map_err(|error| fail(IngestProblem::Read(error)))?;
@@ -125,11 +124,16 @@ impl Bundle {
             Files::Directory(directory.ok_or_else(|| fail(IngestProblem::NotAnArchive))?)
         } else {
             let file = File::open(path).map_err(|error| fail(IngestProblem::Read(error)))?;
-            let file = seekable(file, metadata.is_file(), temporary, limits).map_err(fail)?;
+            let file = if metadata.is_file() && !is_compressed(&file).map_err(fail)? {
+                file
+            } else {
+                decompress(Cancellable { source: file, cancelled: &cancelled }, temporary, limits)
+                    .map_err(fail)?
+            };
             let members = members_of(&file, &name)?;
             Files::Archive { file: Arc::new(file), members }
         };
-        Ok(Self { name, files, document_bytes: limits.document_bytes })
+        Ok(Self { name, files, document_bytes: limits.document_bytes, cancelled })
     }
 
     /// How it was named by whoever gave it.
@@ -150,6 +154,19 @@ impl Bundle {
     /// The blob of a digest, where an OCI image layout has it.
     pub(crate) fn blob(&self, digest: &Digest) -> Result<Section, IngestError> {
         self.get(&format!("blobs/sha256/{}", digest.hex()))
+    }
+
+    /// The digest of a file, all of which is read for it.
+    pub(crate) fn digest(&self, section: &Section) -> io::Result<Digest> {
+        let mut hasher = Sha256::new();
+        let mut reader = Cancellable { source: section.reader(), cancelled: &self.cancelled };
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            match reader.read(&mut buffer)? {
+                0 => return Ok(Digest::of_hash(&hasher.finalize())),
+                count => hasher.update(&buffer[..count]),
+            }
+        }
     }
 
     /// The whole content of a file, which is not large.
@@ -257,26 +274,24 @@ fn resolve(link: &str, target: &[u8]) -> Option<String> {
     Some(path.join("/"))
 }
 
-/// The file itself, or what it holds once it is decompressed, in a file without a name.
-fn seekable(
-    file: File,
-    is_regular: bool,
-    temporary: &Path,
-    limits: &IngestLimits,
-) -> Result<File, IngestProblem> {
-    let mut input = BufReader::with_capacity(128 << 10, file);
-    let compression = Compression::detect(input.fill_buf().map_err(IngestProblem::Read)?);
-    if is_regular && compression == Compression::None {
-        return Ok(input.into_inner());
-    }
-    let mut spool = tempfile::tempfile_in(temporary).map_err(IngestProblem::writing)?;
-    let reader = compression.reader(input).map_err(IngestProblem::reading)?;
+fn is_compressed(file: &File) -> Result<bool, IngestProblem> {
+    let mut head = [0; 4];
+    let length = file.read_at(&mut head, 0).map_err(IngestProblem::Read)?;
+    Ok(Compression::detect(&head[..length]) != Compression::None)
+}
+
+/// What an archive holds, in a file without a name.
+fn decompress(archive: impl Read, temporary: &Path, limits: &IngestLimits) -> Result<File, IngestProblem> {
+    let mut archive = BufReader::with_capacity(BUFFER, archive);
+    let compression = Compression::detect(archive.fill_buf().map_err(IngestProblem::reading)?);
+    let mut file = tempfile::tempfile_in(temporary).map_err(IngestProblem::writing)?;
+    let reader = compression.reader(archive).map_err(IngestProblem::reading)?;
     let limit = limits.archive_bytes;
-    let copied = io::copy(&mut reader.take(limit.saturating_add(1)), &mut spool);
+    let copied = io::copy(&mut reader.take(limit.saturating_add(1)), &mut file);
     if copied.map_err(IngestProblem::reading)? > limit {
         return Err(IngestProblem::Limit { limit, unit: "bytes in an archive" });
     }
-    Ok(spool)
+    Ok(file)
 }
 
 #[cfg(test)]

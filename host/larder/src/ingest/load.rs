@@ -71,7 +71,8 @@ impl ImageLoad {
         let Self { input, limits, progress, .. } = self;
         let intake = Intake { origin: NewOrigin::Archive, limits, progress };
         let find = move |publication: &Publication, limits: &IngestLimits| {
-            let bundle = Bundle::open(&input, &publication.temporary(), limits)?;
+            let cancelled = Arc::clone(publication.cancelled());
+            let bundle = Bundle::open(&input, &publication.temporary(), limits, cancelled)?;
             let images = find_images(&bundle, &tags, limits)?;
             Ok((bundle, images))
         };

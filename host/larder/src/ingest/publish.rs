@@ -87,6 +87,11 @@ impl Publication {
         &self.catalog
     }
 
+    /// Set when nobody waits for the call any longer.
+    pub(crate) fn cancelled(&self) -> &Arc<AtomicBool> {
+        &self.cancelled
+    }
+
     /// Where work in progress lies.
     pub(crate) fn temporary(&self) -> PathBuf {
         self.cache().root().join(TEMPORARY)

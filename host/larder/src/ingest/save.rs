@@ -2,20 +2,7 @@
 //!
 //! A cache keeps no blobs: a layer is an EROFS image there, so an archive's layers are made anew from those
 //! (`layer`, `tar`), and the config, the manifest and the archive around them (`config`, `archive`, `documents`).
-//!
-//! # What is preserved
-//! - What is in the layers: names, contents, modes, owners, times to the nanosecond, link structure, device numbers,
-//!   extended attributes, removals. Not: sockets, which tar has no form for; access and change times, names of owners
-//!   and comments, which the cache does not keep.
-//! - The config, byte for byte, unless a diff ID changes; then everything in it but the diff IDs. Where the cache has
-//!   lost the text, the fields that the index has. [`SavedImage::config`] says which.
-//! - The manifest's annotations, in an OCI archive.
-//! - The reference, normalized. One with a digest and no tag names nothing in an archive, since its digest would be
-//!   that of another manifest.
-//!
-//! A layer's diff ID stays what it was only if its original archive was laid out as these are, member by member; the
-//! digests of blobs and manifests are others. An image that was loaded from an archive of Larder's and is saved again is
-//! the same, byte for byte, and so is an image that is saved twice.
+//! [`ImageSave`] says what is preserved.
 //!
 //! # Locking
 //! The index is read in short transactions, and nothing in it is changed. The files of an image are read under shared
@@ -69,6 +56,20 @@ use source::{Target, layer_file};
 const ACTION: &str = "save images";
 
 /// Saving images to an archive: what [`Image::save`](crate::Image::save) does, and with more to be said about how.
+///
+/// # What is preserved
+/// - What is in the layers: names, contents, modes, owners, times to the nanosecond, link structure, device numbers,
+///   extended attributes, removals. Not: sockets, which tar has no form for; access and change times, names of owners
+///   and comments, which the cache does not keep.
+/// - The config, byte for byte, unless a diff ID changes; then everything in it but the diff IDs. Where the cache has
+///   lost the text, the fields that the index has. [`SavedImage::config`] says which.
+/// - The manifest's annotations, in an OCI archive.
+/// - The reference, normalized. One with a digest and no tag names nothing in an archive, since its digest would be
+///   that of another manifest.
+///
+/// A layer's diff ID stays what it was only if its original archive was laid out as these are, member by member; the
+/// digests of blobs and manifests are other ones. An image that was loaded from an archive of Larder's and is saved
+/// again is the same, byte for byte, and so is an image that is saved twice.
 ///
 /// ```no_run
 /// # async fn example(local: &larder::LocalBackend) -> larder::MicrosandboxResult<()> {
@@ -283,10 +284,7 @@ struct Watcher {
 impl Watcher {
     fn count(&self, bytes: u64) {
         // Files with holes can be longer than the image that they are in.
-        match bytes.min(self.bytes.saturating_sub(self.meter.done())) {
-            0 => {}
-            bytes => self.meter.add(bytes),
-        }
+        self.meter.add(bytes.min(self.bytes.saturating_sub(self.meter.done())));
     }
 
     fn finish(&self) {

@@ -216,6 +216,10 @@ fn tar_xattrs<'a>(path: &EntryPath, metadata: &'a Metadata) -> Result<TarXattrs<
         if name.contains(&b'=') {
             return Err(not_in_tar(path, "an extended attribute of it has a `=` in its name"));
         }
+        // The keys of pax headers are, and many readers insist on it.
+        if std::str::from_utf8(&name).is_err() {
+            return Err(not_in_tar(path, "an extended attribute of it has a name that is not UTF-8"));
+        }
         if !(opaque && name == b"trusted.overlay.opaque") {
             xattrs.push((name, value));
         }

@@ -101,7 +101,7 @@ fn layer(bundle: &Bundle, file: &str, diff_id: Digest) -> Result<SourceLayer, In
         Compression::None => ("", diff_id.clone()),
         compressed => {
             let suffix = if compressed == Compression::Gzip { "+gzip" } else { "+zstd" };
-            (suffix, section.digest().map_err(read)?)
+            (suffix, bundle.digest(&section).map_err(read)?)
         }
     };
     let media_type = format!("{OCI_LAYER}{suffix}");
