@@ -155,10 +155,14 @@ impl IngestProgress {
 
     fn retrying(&self, what: &str, wait: Duration, why: &str) {
         let wait = wait.as_secs_f64();
-        let text = format!("`{}` is tried again in {wait:.1} s: {}", plain(what), plain(why));
+        self.note(&format!("`{}` is tried again in {wait:.1} s: {}", plain(what), plain(why)));
+    }
+
+    /// Says something above the bars.
+    fn note(&self, text: &str) {
         match &self.bars {
-            Some(bars) => bars.suspend(|| self.console.note(&text)),
-            None => self.console.note(&text),
+            Some(bars) => bars.suspend(|| self.console.note(text)),
+            None => self.console.note(text),
         }
     }
 }
@@ -174,6 +178,12 @@ impl Progress for IngestProgress {
             ProgressEvent::LayerStarted { layer, step, bytes } => self.started(state, layer, step, bytes),
             ProgressEvent::LayerAdvanced { layer, done, .. } => Self::advanced(state, layer, done),
             ProgressEvent::LayerDone { layer, outcome, bytes } => self.done(state, layer, outcome, bytes),
+            ProgressEvent::Waiting { layer } => {
+                self.note(&format!(
+                    "layer {}: waiting for another process that makes it",
+                    short_digest(layer)
+                ));
+            }
             ProgressEvent::Retrying { what, wait_ms, why } => {
                 self.retrying(what, Duration::from_millis(wait_ms), why);
             }

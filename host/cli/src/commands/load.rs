@@ -1,16 +1,10 @@
 use std::path::PathBuf;
-use std::time::Instant;
 
-use larder::ImageHandle;
 use larder::ingest::ImageLoad;
 
-use super::Failures;
+use super::intake::take_in;
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
-use crate::progress::IngestProgress;
-use crate::render::size::known;
-use crate::render::table::{Align, Table};
-use crate::render::{NOTHING, plain, short_digest};
 
 /// Take images in from archives: of `docker save`, or OCI image layouts
 ///
@@ -39,55 +33,11 @@ impl Load {
             ));
         }
         let local = context.open_or_make().await?;
-        let mut failures = Failures::new(context);
-        let mut images = Vec::new();
-        let begun = Instant::now();
-        let progress = IngestProgress::new(&context.console);
-        for file in self.files {
-            let load = self.tags.iter().fold(ImageLoad::new(file), ImageLoad::tag);
-            let loaded = context.interruptible(load.progress(progress.clone()).run(&local)).await;
-            let interrupted = loaded.as_ref().is_err_and(Failure::is_interrupted);
-            if interrupted {
-                progress.close();
-            } else {
-                progress.clear();
-            }
-            images.extend(failures.catch(loaded).into_iter().flatten());
-            if interrupted {
-                break;
-            }
-        }
-        let summary = progress.summary(images.len(), begun.elapsed());
-        show(&images, context)?;
-        if !images.is_empty() {
-            context.console.note(&summary);
-        }
-        Ok(failures.status())
+        let tags = self.tags;
+        take_in(context, self.files, async |file, progress| {
+            let load = tags.iter().fold(ImageLoad::new(file), ImageLoad::tag);
+            load.progress(progress).run(&local).await
+        })
+        .await
     }
-}
-
-/// Shows images that came into the cache.
-pub(super) fn show(images: &[ImageHandle], context: &Context) -> Result<(), Failure> {
-    if context.console.is_json() {
-        return context.console.json(&images);
-    }
-    let columns = [
-        ("REFERENCE", Align::Left),
-        ("MANIFEST", Align::Left),
-        ("PLATFORM", Align::Left),
-        ("LAYERS", Align::Right),
-        ("SIZE", Align::Right),
-    ];
-    let mut table = Table::new(columns, context.console.width());
-    for image in images {
-        let platform = [image.os(), image.architecture()].map(|part| part.unwrap_or(NOTHING));
-        table.row([
-            plain(image.reference()),
-            image.manifest_digest().map_or(NOTHING.to_owned(), short_digest),
-            plain(&platform.join("/")),
-            image.layer_count().to_string(),
-            known(image.size_bytes()),
-        ]);
-    }
-    if images.is_empty() { Ok(()) } else { context.console.data(&table.render()) }
 }

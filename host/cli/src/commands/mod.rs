@@ -8,6 +8,7 @@ mod explain;
 mod generate;
 mod history;
 mod inspect;
+mod intake;
 mod load;
 mod ls;
 mod pin;
@@ -28,11 +29,11 @@ pub(crate) enum Command {
     Inspect(inspect::Inspect),
     Df(df::Df),
     Rm(rm::Rm),
+    Load(load::Load),
+    Pull(pull::Pull),
     Save(save::Save),
     Pin(pin::Pin),
     Unpin(pin::Unpin),
-    Load(load::Load),
-    Pull(pull::Pull),
     Verify(verify::Verify),
     Prune(prune::Prune),
     Apply(apply::Apply),

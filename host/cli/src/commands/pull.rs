@@ -1,14 +1,11 @@
 use std::io::Read as _;
-use std::time::Instant;
 
 use larder::ingest::{Credentials, ImagePull, Transport};
 
-use super::Failures;
-use super::load::show;
+use super::intake::take_in;
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
 use crate::places::{docker_config, proxies};
-use crate::progress::IngestProgress;
 
 /// Pull images from their registries
 ///
@@ -45,25 +42,15 @@ impl Pull {
         let transport = if self.plain_http { Transport::PlainHttp } else { Transport::Https };
         let proxies = proxies();
         let local = context.open_or_make().await?;
-        let mut failures = Failures::new(context);
-        let mut images = Vec::new();
-        let begun = Instant::now();
-        let progress = IngestProgress::new(&context.console);
-        for reference in self.references {
+        take_in(context, self.references, async |reference, progress| {
             let pull = ImagePull::new(reference)
                 .credentials(credentials.clone())
                 .transport(transport)
                 .proxies(proxies.clone())
-                .progress(progress.clone());
-            images.extend(failures.catch(pull.run(&local).await));
-        }
-        let summary = progress.summary(images.len(), begun.elapsed());
-        drop(progress);
-        show(&images, context)?;
-        if !images.is_empty() {
-            context.console.note(&summary);
-        }
-        Ok(failures.status())
+                .progress(progress);
+            pull.run(&local).await.map(|image| vec![image])
+        })
+        .await
     }
 
     fn credentials(&self) -> Result<Credentials, Failure> {
