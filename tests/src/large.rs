@@ -143,7 +143,7 @@ impl Read for Content {
             if self.word.is_empty() {
                 let number = self.random.next();
                 if self.text {
-                    write!(self.word, "line {} of some text\n", number % 5000)?;
+                    writeln!(self.word, "line {} of some text", number % 5000)?;
                 } else {
                     self.word.extend(number.to_le_bytes());
                 }

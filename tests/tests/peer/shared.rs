@@ -136,7 +136,9 @@ fn both_at_once() {
     let archives = Archives::new();
     let home = Home::made();
     let backend = run(async { LocalBackend::builder().home(home.path()).build().await }).expect("the home");
-    let prune = || drop(run(async { Image::prune_local(&backend).await }).expect("a report"));
+    let prune = || {
+        run(async { Image::prune_local(&backend).await }).expect("a report");
+    };
     beside(prune, || {
         for path in archives.paths.iter().cycle().take(9) {
             // The image may be gone again before the SDK has looked it up to answer.

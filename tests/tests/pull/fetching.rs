@@ -119,7 +119,7 @@ fn a_tag_moves() {
     let registry = TestRegistry::new(&[old], Packing::Gzip);
     let name = registry.reference("acme/app:1");
     into_home(&home, pull(&registry, "acme/app:1")).expect("pulled");
-    let mut moved = layout_files(&[new.clone()], Packing::Gzip);
+    let mut moved = layout_files(std::slice::from_ref(&new), Packing::Gzip);
     let index = String::from_utf8(moved["index.json"].clone()).expect("text");
     moved.insert("index.json".to_owned(), index.replace("acme/app:1", &name).into_bytes());
     let layout = LoadTest::new();

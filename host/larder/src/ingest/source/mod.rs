@@ -12,7 +12,9 @@ mod docker;
 mod layout;
 mod resolve;
 
-pub(crate) use resolve::{Documents, Resolver};
+#[cfg(feature = "registry")]
+pub(crate) use resolve::Documents;
+pub(crate) use resolve::Resolver;
 
 use super::bundle::Bundle;
 use super::document::Config;
