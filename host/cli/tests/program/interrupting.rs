@@ -9,9 +9,10 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 
 use larder_erofs::reader;
-use larder_tests::archive::{Item, TestImage, docker_files, layer, tar_of};
+use larder_tests::archive::{Item, Packing, TestImage, docker_files, layer, tar_of};
 use larder_tests::judge::tool;
 use larder_tests::real::{LayerOf, RealImage, fill, metadata_path};
+use larder_tests::registry::TestRegistry;
 use larder_tests::{Running, contents};
 use rustix::process::Signal;
 
@@ -23,12 +24,17 @@ fn two_layers() -> TestImage {
     TestImage::new(&["acme/app:1"], vec![large, layer(&[Item::File("small", b"x")])])
 }
 
+/// The lock of whoever makes the last layer of an image.
+fn making(test: &TestEnvironment, image: &TestImage) -> File {
+    let digest = image.diff_ids().pop().expect("a layer");
+    test.home.making("layers", &format!("{}.erofs", digest.replace(':', "_")))
+}
+
 /// Starts loading an image whose first layer is then in the cache, and whose second waits for the lock.
 fn stopped_load(test: &TestEnvironment) -> (Running, File) {
     let image = two_layers();
     test.write("image.tar", tar_of(&docker_files(std::slice::from_ref(&image))));
-    let [_, small] = &image.diff_ids()[..] else { panic!("two layers") };
-    let lock = test.home.making("layers", &format!("{}.erofs", small.replace(':', "_")));
+    let lock = making(test, &image);
     let mut running = Running::start(test.command("load image.tar --format json"));
     running.wait_for("layer-done");
     assert_eq!(test.home.files("layers").len(), 1);
@@ -53,8 +59,8 @@ fn load_interrupted() {
             (error["error"].as_str(), error["kind"].as_str()),
             (Some("interrupted"), Some("interrupted"))
         );
-        drop(lock);
         let (status, stdout, stderr) = running.end();
+        drop(lock);
         assert_eq!((status.code(), stdout.as_str()), (Some(1), "[]\n"), "{stderr}");
         assert!(stderr.trim_end().ends_with('}') && !stderr.contains("image-ready"), "{stderr}");
         assert_eq!(rows(&test), [0; 4]);
@@ -69,20 +75,38 @@ fn load_interrupted_after_the_first() {
     let first = TestImage::new(&["acme/first:1"], vec![layer(&[Item::File("a", b"a")])]);
     test.write("first.tar", tar_of(&docker_files(&[first])));
     test.write("image.tar", tar_of(&docker_files(&[two_layers()])));
-    let [_, small] = &two_layers().diff_ids()[..] else { panic!("two layers") };
-    let lock = test.home.making("layers", &format!("{}.erofs", small.replace(':', "_")));
+    let lock = making(&test, &two_layers());
     let mut running = Running::start(test.command("load first.tar image.tar first.tar"));
     for _ in 0..2 {
         running.wait_for(": done in ");
     }
     running.signal(Signal::INT);
-    running.wait_for("error: interrupted");
-    drop(lock);
     let (status, stdout, stderr) = running.end();
+    drop(lock);
     assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("error: interrupted\n"), "{stderr}");
     assert!(stdout.contains("docker.io/acme/first:1") && !stdout.contains("acme/app"), "{stdout}");
     assert!(stderr.lines().last().is_some_and(|line| line.starts_with("1 image: ")), "{stderr}");
     assert_eq!(rows(&test), [1; 4]);
+}
+
+/// A pull ends, too, although what it waits for never comes.
+#[test]
+fn pull_interrupted() {
+    let test = TestEnvironment::made();
+    let image = two_layers();
+    let registry = TestRegistry::new(std::slice::from_ref(&image), Packing::Gzip);
+    let lock = making(&test, &image);
+    let reference = registry.reference("acme/app:1");
+    let mut running = Running::start(test.command(&format!("pull {reference} --plain-http --format json")));
+    running.wait_for("layer-done");
+    running.signal(Signal::INT);
+    running.wait_for(r#""kind":"interrupted""#);
+    let (status, _, stderr) = running.end();
+    drop(lock);
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert_eq!(rows(&test), [0; 4]);
+    assert_eq!(contents(&test.home), BTreeMap::new());
 }
 
 /// A named pipe, open for writing, which nobody has to read for that.

@@ -19,12 +19,16 @@ fn bars_come_and_go() {
     let lock = test.home.making("layers", &format!("{}.erofs", small.replace(':', "_")));
     let mut terminal = Terminal::start(test.command("load image.tar"));
     let total = "491.50 KiB/491.50 KiB";
-    let screen = terminal.wait_for(|screen| screen.matches("done in").count() == 2 && screen.contains(total));
+    let screen = terminal.wait_for(|screen| {
+        screen.matches("done in").count() == 2 && screen.contains("waiting") && screen.contains(total)
+    });
     let lines: Vec<&str> = screen.lines().collect();
-    let [first, second, last] = &lines[..] else { panic!("a bar for each and one for all:\n{screen}") };
-    for digest in [large, middle] {
-        let name = &digest["sha256:".len()..][..12];
-        let line = [first, second].into_iter().find(|line| line.starts_with(name)).expect(name);
+    let [note, bars @ .., last] = &lines[..] else { panic!("too little:\n{screen}") };
+    let name = |digest: &str| digest["sha256:".len()..][..12].to_owned();
+    assert_eq!(*note, format!("layer {}: waiting for another process that makes it", name(small)));
+    assert_eq!(bars.len(), 2, "{screen}");
+    for name in [large, middle].map(|digest| name(digest)) {
+        let line = bars.iter().find(|line| line.starts_with(&name)).expect("a bar");
         assert!(line.contains('█') && line.ends_with("/s)"), "{screen}");
     }
     assert!(last.contains("total █") && last.ends_with("/s"), "{screen}");
