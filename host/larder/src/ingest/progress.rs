@@ -17,6 +17,9 @@ pub trait Progress: Send + Sync {
 ///
 /// The bytes of a layer are those of what is read of it in a step: of its blob on the way in, of its EROFS image on the
 /// way out.
+///
+/// The form as JSON is stable: the variant's name as `event`, in lowercase with hyphens, beside its fields. The program
+/// writes it to standard error with `--format json`, as `{"progress": …}`, one a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
