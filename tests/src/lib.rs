@@ -12,6 +12,7 @@ mod peer;
 pub mod real;
 pub mod registry;
 mod running;
+pub mod seeds;
 mod terminal;
 mod umoci;
 mod usage;

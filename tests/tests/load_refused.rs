@@ -237,6 +237,67 @@ fn limits() {
     assert_eq!(refusal(&many, |limits| limits.layers = 0), "it exceeds the limit of 0 layers");
     let document = refusal(&many, |limits| limits.document_bytes = 10);
     assert_eq!(document, "it exceeds the limit of 10 bytes in a manifest, index or config");
+    assert_eq!(
+        refusal(&many, |limits| limits.all_documents_bytes = 10),
+        "it exceeds the limit of 10 bytes in all manifests, indexes and configs"
+    );
+    assert_eq!(refusal(&many, |limits| limits.images = 0), "it exceeds the limit of 0 images in an archive");
+    assert_eq!(
+        refusal(&many, |limits| limits.archive_entries = 3),
+        "it exceeds the limit of 3 entries in an archive"
+    );
+    assert_eq!(
+        refusal(&many, |limits| limits.layer_metadata_bytes = 100),
+        "it exceeds the limit of 100 bytes of names and attributes in a layer"
+    );
+    let deep = ["a/", "b/", "c/"].map(|name| name.repeat(40));
+    let deep: Vec<Item<'_>> = deep.iter().map(|name| Item::Dir(name)).collect();
+    assert_eq!(
+        refusal(&layer(&deep), |limits| limits.layer_entries = 50),
+        "it exceeds the limit of 50 entries in a layer"
+    );
+}
+
+/// A few documents that lead to each other again and again are given up, however few bytes they are.
+#[test]
+fn documents_without_end() {
+    let test = LoadTest::new();
+    let mut files = Files::new();
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let mut inner = add_manifest(&mut files, &TestImage::small(&[]), Packing::Plain);
+    for _ in 0..2 {
+        let index = json!({ "manifests": vec![inner; 1000] }).to_string();
+        inner = add_blob(&mut files, media_type, index.into_bytes());
+    }
+    let index = json!({ "manifests": vec![inner; 1000] }).to_string();
+    files.insert("index.json".to_owned(), index.into_bytes());
+    assert_eq!(
+        test.refused_archive(&files),
+        "`DIR/archive.tar`: it exceeds the limit of 67108864 bytes in all manifests, indexes and configs"
+    );
+}
+
+/// Links that make many layers of one large blob do not make more work: it is read once to know its digest.
+#[test]
+fn links_to_one_blob() {
+    let test = LoadTest::new();
+    let content = layer(&[Item::File("a", b"x")]);
+    let mut files = docker_files(&[TestImage::new(&["acme/app:1"], vec![content.clone()])]);
+    let name = files.keys().find(|name| name.ends_with("layer.tar")).expect("a layer").clone();
+    files.insert(name.clone(), pack(&content, Packing::Gzip));
+    // The same blob for the same diff ID, under two names.
+    let manifest = String::from_utf8(files["manifest.json"].clone()).expect("text");
+    let twice = TestImage::new(&["acme/app:1"], vec![content.clone(), content]).config().to_string();
+    let twice_name = format!("{}.json", &digest(twice.as_bytes())[7..]);
+    let once_name = manifest.split('"').find(|part| part.ends_with(".json")).expect("a config").to_owned();
+    let manifest = manifest.replace(&once_name, &twice_name);
+    let manifest = manifest.replace(&format!("[\"{name}\"]"), &format!("[\"{name}\",\"link\"]"));
+    files.insert("manifest.json".to_owned(), manifest.into_bytes());
+    files.insert(twice_name, twice.into_bytes());
+    let mut items: Vec<Item<'_>> = files.iter().map(|(name, content)| Item::File(name, content)).collect();
+    items.push(Item::Symlink("link", &name));
+    let handles = test.load(&test.file("archive.tar", &layer(&items)), &[]).expect("loaded");
+    assert_eq!(handles[0].layer_count(), 2);
 }
 
 /// A tar archive may lack its end: the blocks of zeros, and the padding of its last entry.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use larder_kit::{DEBIAN_RUST_PACKAGES, Language, Project, Tools, check_rust_compiler};
 
-use crate::shell::{command, root, run as run_command, target};
+use crate::shell::{install_packages, root, target};
 
 /// Builds the policies of these names, or every one. Gives the components.
 pub(crate) fn run(names: &[&str]) -> Result<Vec<PathBuf>> {
@@ -81,13 +81,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
 fn install_rust_compiler() -> Result<()> {
     let Err(missing) = check_rust_compiler(&root()) else { return Ok(()) };
     eprintln!("{missing}; installing Debian's");
-    let install = ["install", "-y", "--no-install-recommends"];
-    let installed = run_command(command("apt-get").args(["update", "-q"])).and_then(|()| {
-        let mut apt = command("apt-get");
-        apt.args(install).args(DEBIAN_RUST_PACKAGES).env("DEBIAN_FRONTEND", "noninteractive");
-        run_command(&mut apt)
-    });
-    if let Err(error) = installed {
+    if let Err(error) = install_packages(&DEBIAN_RUST_PACKAGES) {
         bail!("{missing} ({error:#})");
     }
     Ok(check_rust_compiler(&root())?)

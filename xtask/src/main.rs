@@ -4,12 +4,14 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod guests;
 mod peer;
 mod shell;
 mod test;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -32,6 +34,15 @@ enum Task {
     },
     /// Shows the main job on a copy of a real home: load, list, dry run, plan, apply, explain, save.
     Demo,
+    /// Looks for bytes that make taking images in panic, hang or take too much memory.
+    Fuzz {
+        /// Which targets; all of them where none is given.
+        #[arg(value_parser = fuzz::TARGETS.map(|(name, _)| name))]
+        targets: Vec<String>,
+        /// For how long each runs.
+        #[arg(long, default_value_t = fuzz::A_MINUTE.as_secs())]
+        seconds: u64,
+    },
     /// Builds policies to `target/policies/NAME.wasm`.
     Guests {
         /// Their names; all of them where none is given.
@@ -39,7 +50,8 @@ enum Task {
     },
     /// Builds the program that asks microsandbox's own SDK, and runs the tests of both on the same homes.
     Peer,
-    /// Runs everything that CI runs: format, lints, docs, dependencies, all tests, the demo.
+    /// Runs everything that CI runs: format, lints, docs, dependencies, all tests, a minute of each fuzz target, the
+    /// demo.
     Test,
 }
 
@@ -47,6 +59,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Bench { names } => bench::run_benches(&names),
         Task::Demo => demo::run_demo(),
+        Task::Fuzz { targets, seconds } => fuzz::run_targets(&targets, Duration::from_secs(seconds)),
         Task::Guests { names } => {
             guests::run(&names.iter().map(String::as_str).collect::<Vec<_>>()).map(drop)
         }

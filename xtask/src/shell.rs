@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 /// The top of the repository.
 pub(crate) fn root() -> PathBuf {
@@ -48,4 +48,14 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
 pub(crate) fn words(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+/// Installs Debian packages, where this is Debian and one is root.
+pub(crate) fn install_packages(packages: &[&str]) -> Result<()> {
+    let may = succeeds(command("sh").args(["-c", "test $(id -u) = 0 && apt-get --version"]));
+    ensure!(may, "`{}` can be installed as root on Debian only", packages.join(" "));
+    run(command("apt-get").args(["update", "-q"]))?;
+    let mut install = command("apt-get");
+    install.args(["install", "-y", "-q", "--no-install-recommends"]).args(packages);
+    run(install.env("DEBIAN_FRONTEND", "noninteractive"))
 }

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
-use crate::shell::{cargo, command, run, succeeds, target};
-use crate::{demo, guests, peer};
+use crate::shell::{cargo, command, install_packages, run, succeeds, target};
+use crate::{demo, fuzz, guests, peer};
 
 const CARGO_DENY: &str = "0.20.2";
 
@@ -15,6 +15,7 @@ pub(crate) fn run_all() -> Result<()> {
     step("toolchain", toolchain)?;
     step("format", || {
         run(cargo().args(["fmt", "--all", "--check"]))?;
+        run(cargo().args(["fmt", "--check", "--manifest-path", "tests/fuzz/Cargo.toml"]))?;
         run(cargo().args(["fmt", "--check", "--manifest-path", "tests/peer/Cargo.toml"]))
     })?;
     step("guests", || guests::run(&[]).map(drop))?;
@@ -46,6 +47,7 @@ pub(crate) fn run_all() -> Result<()> {
         ]);
         run(clippy.arg("--target-dir").arg(target().join("wasm")).args(["--quiet", "--", "-D", "warnings"]))
     })?;
+    step("lints of the fuzz targets", fuzz::run_lints)?;
     step("documentation", || {
         // The program's page would take the place of the library's, which has its name.
         let mut doc = cargo();
@@ -55,6 +57,7 @@ pub(crate) fn run_all() -> Result<()> {
     step("dependencies", || run(&mut cargo_deny()?))?;
     step("judges", install_judges)?;
     step("tests", || run(cargo().args(["test", "--workspace", "--quiet"])))?;
+    step("fuzz targets", || fuzz::run_targets(&[], fuzz::A_MINUTE))?;
     step("demo", demo::run_demo)
 }
 
@@ -88,15 +91,10 @@ fn install_judges() -> Result<()> {
     let missing =
         || JUDGES.into_iter().filter(|(program, _)| !succeeds(Command::new(program).arg("--version")));
     let packages: Vec<&str> = missing().map(|(_, package)| package).collect();
-    if !packages.is_empty() && succeeds(command("sh").args(["-c", "test $(id -u) = 0 && apt-get --version"]))
+    if !packages.is_empty()
+        && let Err(error) = install_packages(&packages)
     {
-        let install = ["install", "-y", "-q", "--no-install-recommends"];
-        let installed = run(command("apt-get").args(["update", "-q"])).and_then(|()| {
-            run(command("apt-get").args(install).args(&packages).env("DEBIAN_FRONTEND", "noninteractive"))
-        });
-        if let Err(error) = installed {
-            eprintln!("{error:#}");
-        }
+        eprintln!("{error:#}");
     }
     for (program, package) in missing() {
         eprintln!("skipped: tests that need `{program}` (Debian: {package})");

@@ -145,6 +145,12 @@ impl<W: Write + Seek> LayerBuilder<W> {
         Ok(Applied::Added(self.writer.hard_link(path, target)?))
     }
 
+    /// How many inodes there are by now: those of directories that no entry describes and those that were replaced
+    /// since, too. All of them are in memory.
+    pub fn inodes(&self) -> u64 {
+        self.writer.tree().len() as u64
+    }
+
     /// Writes the rest. See [`ImageWriter::finish`].
     ///
     /// # Errors

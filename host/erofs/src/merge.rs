@@ -26,8 +26,9 @@ use std::collections::HashMap;
 use std::io::{Seek, Write};
 
 use crate::format::{BLOCK, BlockAddr, DataLayout, DeviceSlot, DeviceTag, Nid};
-use crate::metadata::{FileKind, opaque_name};
+use crate::metadata::{FileKind, Metadata, opaque_name};
 use crate::path::EntryPath;
+use crate::reader::room::Room;
 use crate::reader::{Image, Inode, Place, ReadAt, ReadError, WalkError};
 use crate::writer::layout::Plan;
 use crate::writer::sink::Sink;
@@ -136,7 +137,8 @@ impl Merger {
         }
         let device = u16::try_from(self.layers.len() + 1).map_err(|_| MergeError::TooMany)?;
         self.layers.push(DeviceSlot { tag, blocks: layer.superblock().blocks, mapped: BlockAddr(0) });
-        let mut applied = Layer { image: layer, device, links: HashMap::new() };
+        let room = Room::of_image(expected);
+        let mut applied = Layer { image: layer, device, links: HashMap::new(), room };
         for entry in layer.walk() {
             let entry = entry?;
             applied.apply(&mut self.tree, &entry.path, &entry.inode)?;
@@ -176,6 +178,7 @@ struct Layer<'l, S> {
     device: u16,
     /// Inodes with several names, where they are in the tree.
     links: HashMap<Nid, NodeId>,
+    room: Room,
 }
 
 impl<S: ReadAt> Layer<'_, S> {
@@ -202,8 +205,13 @@ impl<S: ReadAt> Layer<'_, S> {
         Ok(())
     }
 
-    fn apply_directory(&self, tree: &mut Tree, path: &EntryPath, inode: &Inode) -> Result<(), MergeError> {
-        let mut metadata = self.image.metadata(inode).map_err(|source| failed(path, source))?;
+    fn apply_directory(
+        &mut self,
+        tree: &mut Tree,
+        path: &EntryPath,
+        inode: &Inode,
+    ) -> Result<(), MergeError> {
+        let mut metadata = self.metadata(path, inode)?;
         let opaque = metadata.xattrs.is_opaque();
         if opaque {
             metadata.xattrs.remove(&opaque_name());
@@ -228,13 +236,20 @@ impl<S: ReadAt> Layer<'_, S> {
         Ok(())
     }
 
-    fn node(&self, path: &EntryPath, inode: &Inode) -> Result<Node, MergeError> {
+    fn metadata(&mut self, path: &EntryPath, inode: &Inode) -> Result<Metadata, MergeError> {
         let metadata = self.image.metadata(inode).map_err(|source| failed(path, source))?;
+        self.room.take(inode, metadata.xattrs.size()).map_err(|source| failed(path, source))?;
+        Ok(metadata)
+    }
+
+    fn node(&mut self, path: &EntryPath, inode: &Inode) -> Result<Node, MergeError> {
+        let metadata = self.metadata(path, inode)?;
         let number = inode.device_number();
         let content = match (inode.kind(), number) {
             (FileKind::Regular, _) => Content::File(self.extent(path, inode)?),
             (FileKind::Symlink, _) => {
                 let target = self.image.link_target(inode).map_err(|source| failed(path, source))?;
+                self.room.take(inode, target.len()).map_err(|source| failed(path, source))?;
                 Content::Symlink(target.into())
             }
             (FileKind::CharDevice, Some(number)) => Content::CharDevice(number),

@@ -276,6 +276,11 @@ impl Xattrs {
         self.entries.is_empty()
     }
 
+    /// What they take in an image, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
     /// The attributes, ordered by namespace and name.
     pub fn iter(&self) -> Iter<'_> {
         Iter(self.entries.iter())

@@ -4,11 +4,11 @@ mod common;
 
 use std::io::Cursor;
 
-use common::{ENCODINGS, Line, layer, options, path, random, whole_layer};
+use common::{ENCODINGS, Item, Line, layer, metadata, options, path, random, whole_layer, with_xattrs};
 use larder_erofs::format::{
     ChunkFormat, ChunkIndex, DeviceSlot, DeviceTag, DirBlock, InodeRecord, Superblock, XattrBody, XattrEntry,
 };
-use larder_erofs::merge::Merger;
+use larder_erofs::merge::{MergeError, Merger};
 use larder_erofs::reader::{Image, check, dump, probe};
 use larder_erofs::writer::Encoding;
 use larder_erofs::{EntryPath, XattrName};
@@ -197,6 +197,23 @@ fn link_counts_are_compared() {
     bytes[file + 44] = 3;
     let error = check(&Image::open(bytes.as_slice()).unwrap()).unwrap_err();
     assert!(error.source.to_string().ends_with("its link count is not the number of its names"));
+}
+
+/// Inodes that all share an extended attribute cannot make gigabytes of kilobytes.
+#[test]
+fn sharing_has_a_bound() {
+    let labelled = with_xattrs(metadata(0o644), &[("user.large", &[7; 60_000])]);
+    let lines: Vec<Line> = (0..300)
+        .map(|index| Line::new(&format!("f{index}"), Item::Fifo).metadata(labelled.clone()))
+        .collect();
+    let bytes = whole_layer(&lines, Encoding::Dense);
+    assert!(bytes.len() < 100_000);
+    let image = Image::open(bytes.as_slice()).unwrap();
+    let problem = "inodes share too much of the image";
+    assert!(check(&image).unwrap_err().source.to_string().ends_with(problem));
+    let error = Merger::new().add(&image, DeviceTag::parse("tag").unwrap()).unwrap_err();
+    assert!(matches!(error, MergeError::Layer(error) if error.source.to_string().ends_with(problem)));
+    check(&Image::open(whole_layer(&lines[..10], Encoding::Dense).as_slice()).unwrap()).unwrap();
 }
 
 /// A file that reaches beyond the image is refused before a byte of it is read.

@@ -94,7 +94,7 @@ impl FromStr for Reference {
 
 fn parse(text: &str) -> Result<OciReference, ReferenceError> {
     use oci_spec::distribution::ParseError;
-    OciReference::try_from(text).map_err(|error| {
+    OciReference::try_from(text).or_else(|error| normal_with_capitals(text).ok_or(error)).map_err(|error| {
         let (position, expected) = match error {
             ParseError::NameEmpty => (1, "expected `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`"),
             ParseError::NameTooLong => (256, "expected the end: a repository has at most 255 characters"),
@@ -107,6 +107,13 @@ fn parse(text: &str) -> Result<OciReference, ReferenceError> {
         };
         ReferenceError { text: text.chars().take(80).collect(), position, expected }
     })
+}
+
+/// A normalized text whose first name has capitals, as in `docker.io/Acme/app`. Short forms such as `Acme/app` are taken
+/// by the parser, which then refuses what it makes of them.
+fn normal_with_capitals(text: &str) -> Option<OciReference> {
+    let short = ["docker.io/", "index.docker.io/"].iter().find_map(|registry| text.strip_prefix(registry))?;
+    OciReference::try_from(short).ok().filter(|parsed| parsed.registry() == "docker.io")
 }
 
 /// The position after the last `separator`, counted from 1 in characters.
@@ -228,6 +235,7 @@ mod tests {
             ("acme/app:v1", "docker.io/acme/app:v1", "docker.io/acme/app"),
             ("index.docker.io/acme/app:v1", "docker.io/acme/app:v1", "docker.io/acme/app"),
             ("localhost:5000/a/b", "localhost:5000/a/b:latest", "localhost:5000/a/b"),
+            ("Acme/app", "docker.io/Acme/app:latest", "docker.io/Acme/app"),
         ];
         for (text, normal, repository) in table {
             let reference: Reference = text.parse().expect("a reference");

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::room::Room;
 use super::{Image, Inode, ReadAt, ReadError, WalkError};
 use crate::format::Nid;
 use crate::metadata::FileKind;
@@ -9,7 +10,6 @@ use crate::path::EntryPath;
 
 /// The links of an inode: its number says how many, and there were so many.
 struct Links {
-    path: EntryPath,
     expected: u32,
     found: u32,
 }
@@ -23,7 +23,8 @@ struct Links {
 pub fn check<S: ReadAt>(image: &Image<S>) -> Result<u64, WalkError> {
     let mut links: HashMap<Nid, Links> = HashMap::new();
     // Chunk addresses that lie upon each other could take for ever, as directories could.
-    let mut room = image.length();
+    let mut tables = image.length();
+    let mut room = Room::of_image(image.length());
     for entry in image.walk() {
         let entry = entry?;
         let inode = entry.inode;
@@ -35,32 +36,47 @@ pub fn check<S: ReadAt>(image: &Image<S>) -> Result<u64, WalkError> {
         match links.get_mut(&inode.nid()) {
             Some(links) => links.found += 1,
             None => {
-                let failed = |source| WalkError { path: entry.path.clone(), source };
-                check_inode(image, &inode, &mut room).map_err(failed)?;
+                check_inode(image, &inode, &mut tables, &mut room)
+                    .map_err(|source| WalkError { path: entry.path, source })?;
                 let found = if inode.kind() == FileKind::Directory { 2 } else { 1 };
-                links.insert(inode.nid(), Links { path: entry.path, expected: inode.nlink(), found });
+                links.insert(inode.nid(), Links { expected: inode.nlink(), found });
             }
         }
     }
-    let count = links.len() as u64;
-    let mut wrong: Vec<_> = links.into_iter().filter(|(_, links)| links.expected != links.found).collect();
-    wrong.sort_unstable_by_key(|(nid, _)| *nid);
-    match wrong.into_iter().next() {
-        None => Ok(count),
-        Some((nid, links)) => {
-            let source = ReadError::invalid(nid, "its link count is not the number of its names");
-            Err(WalkError { path: links.path, source })
+    if links.values().any(|links| links.expected != links.found) {
+        return Err(wrong_links(image, &links));
+    }
+    Ok(links.len() as u64)
+}
+
+/// The error for the first entry of which there is another number of names than its inode says. Paths take more memory
+/// than all the rest, and are asked for only then.
+fn wrong_links<S: ReadAt>(image: &Image<S>, links: &HashMap<Nid, Links>) -> WalkError {
+    let is_wrong = |nid| links.get(&nid).is_some_and(|links| links.expected != links.found);
+    let first = image.walk().find(|entry| entry.as_ref().map_or(true, |entry| is_wrong(entry.inode.nid())));
+    let problem = "its link count is not the number of its names";
+    match first {
+        Some(Ok(entry)) => {
+            WalkError { source: ReadError::invalid(entry.inode.nid(), problem), path: entry.path }
         }
+        // It was walked before: its source has begun to fail.
+        Some(Err(error)) => error,
+        None => WalkError { path: EntryPath::root(), source: ReadError::invalid(Nid(0), problem) },
     }
 }
 
-fn check_inode<S: ReadAt>(image: &Image<S>, inode: &Inode, room: &mut u64) -> Result<(), ReadError> {
-    image.xattrs(inode)?;
-    *room = room
+fn check_inode<S: ReadAt>(
+    image: &Image<S>,
+    inode: &Inode,
+    tables: &mut u64,
+    room: &mut Room,
+) -> Result<(), ReadError> {
+    room.take(inode, image.xattrs(inode)?.size())?;
+    *tables = tables
         .checked_sub(inode.chunk_table_size())
         .ok_or_else(|| ReadError::invalid(inode.nid(), "chunk addresses lie upon each other"))?;
     match inode.kind() {
-        FileKind::Symlink => image.link_target(inode).map(drop),
+        FileKind::Symlink => room.take(inode, image.link_target(inode)?.len()),
         FileKind::Regular => image.extents(inode)?.try_for_each(|extent| extent.map(drop)),
         _ => Ok(()),
     }

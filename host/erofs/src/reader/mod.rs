@@ -25,6 +25,7 @@ mod directory;
 mod dump;
 mod error;
 mod inode;
+pub(crate) mod room;
 mod source;
 mod walk;
 mod xattrs;

@@ -293,6 +293,10 @@ impl<W: Write + Seek> ImageWriter<W> {
         emit::finish(self.sink, &self.tree, &plan, self.options, &[])
     }
 
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
     pub(crate) fn tree_mut(&mut self) -> &mut Tree {
         &mut self.tree
     }

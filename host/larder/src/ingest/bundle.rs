@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -51,10 +51,19 @@ impl Section {
         self.length
     }
 
+    /// Where it lies. Sections of which this is the same have the same content.
+    pub(crate) fn id(&self) -> io::Result<SectionId> {
+        let metadata = self.file.metadata()?;
+        Ok((metadata.dev(), metadata.ino(), self.offset, self.length))
+    }
+
     pub(crate) fn reader(&self) -> SectionReader {
         SectionReader { section: self.clone(), position: 0 }
     }
 }
+
+/// Where a [`Section`] lies: device and inode of the file, offset and length in it.
+pub(crate) type SectionId = (u64, u64, u64, u64);
 
 /// Reads a [`Section`] from its beginning.
 #[derive(Debug)]
@@ -130,7 +139,7 @@ impl Bundle {
                 decompress(Cancellable { source: file, cancelled: &cancelled }, temporary, limits)
                     .map_err(fail)?
             };
-            let members = members_of(&file, &name)?;
+            let members = members_of(&file, &name, limits)?;
             Files::Archive { file: Arc::new(file), members }
         };
         Ok(Self { name, files, document_bytes: limits.document_bytes, cancelled })
@@ -223,11 +232,20 @@ fn normal(name: &[u8]) -> Result<Option<String>, IngestProblem> {
     Ok(String::from_utf8(path.as_bytes().to_vec()).ok().filter(|name| !name.is_empty()))
 }
 
-fn members_of(file: &File, archive: &str) -> Result<HashMap<String, Member>, IngestError> {
+fn members_of(
+    file: &File,
+    archive: &str,
+    limits: &IngestLimits,
+) -> Result<HashMap<String, Member>, IngestError> {
     let mut members = HashMap::new();
     let mut failed_at = None;
+    let mut left = limits.archive_entries;
     let scanned = scan(file, |entry, offset| {
         let mut add = || -> Result<(), IngestProblem> {
+            left = left.checked_sub(1).ok_or(IngestProblem::Limit {
+                limit: limits.archive_entries,
+                unit: "entries in an archive",
+            })?;
             let Some(name) = normal(&entry.path)? else { return Ok(()) };
             let member = match &entry.kind {
                 TarKind::File if entry.sparse.is_none() => Member::File { offset, length: entry.stored },

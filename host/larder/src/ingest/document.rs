@@ -152,8 +152,13 @@ impl DocumentKind {
 /// The config of an image.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Config {
-    #[serde(flatten)]
-    platform: RawPlatform,
+    // Not flattened: that would keep everything of a document that is not known.
+    #[serde(default, deserialize_with = "nullable")]
+    os: String,
+    #[serde(default, deserialize_with = "nullable")]
+    architecture: String,
+    #[serde(default)]
+    variant: Option<String>,
     #[serde(default, deserialize_with = "nullable")]
     pub(crate) config: RuntimeConfig,
     #[serde(default, deserialize_with = "nullable")]
@@ -162,7 +167,7 @@ pub(crate) struct Config {
 
 impl Config {
     pub(crate) fn platform(&self) -> Platform {
-        self.platform.parse()
+        Platform::new(&self.os, &self.architecture, self.variant.as_deref())
     }
 
     pub(crate) fn diff_ids(&self, document: &str) -> Result<Vec<Digest>, IngestProblem> {

@@ -169,9 +169,13 @@ pub enum IngestProblem {
     Cancelled,
 }
 
+/// Names in a message, the first of them where there are many.
 fn list(names: &[String]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-    quoted.join(", ")
+    const SHOWN: usize = 20;
+    let quoted: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let more = names.len().saturating_sub(SHOWN);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    quoted.join(", ") + &rest
 }
 
 impl IngestProblem {

@@ -167,9 +167,11 @@ fn write_image(
     let options = Options { encoding: Encoding::Simple, uuid: uuid_of(diff_id) };
     let mut builder = LayerBuilder::new(image, options).map_err(|error| fail(of_write(error)))?;
     let mut archive = TarStream::new(content);
-    let mut left = watch.limits.layer_entries;
+    let limits = watch.limits;
+    let mut entries = 0_u64;
     // Holes cost time and disk as data does.
     let mut bytes = 0_u64;
+    let mut held = 0_u64;
     let mut last: Option<Vec<u8>> = None;
     loop {
         let next = archive.next_entry().map_err(|problem| match &last {
@@ -179,21 +181,22 @@ fn write_image(
         let Some(mut entry) = next else { break };
         let name = std::mem::take(&mut entry.path);
         let at = |problem: IngestProblem| fail(problem).at_entry(&name);
-        left = left.checked_sub(1).ok_or_else(|| {
-            at(IngestProblem::Limit { limit: watch.limits.layer_entries, unit: "entries in a layer" })
-        })?;
+        // A long name can make two thousand directories.
+        entries += 1;
+        check(entries.max(builder.inodes()), limits.layer_entries, "entries in a layer").map_err(at)?;
         bytes = bytes.saturating_add(entry.sparse.as_ref().map_or(0, |(size, _)| *size));
-        if bytes > watch.limits.layer_bytes {
-            return Err(at(IngestProblem::Limit {
-                limit: watch.limits.layer_bytes,
-                unit: "bytes in a layer",
-            }));
-        }
+        held += (name.len() + entry.metadata_bytes()) as u64;
+        check(bytes, limits.layer_bytes, "bytes in a layer").map_err(at)?;
+        check(held, limits.layer_metadata_bytes, "bytes of names and attributes in a layer").map_err(at)?;
         add(&mut builder, &mut archive, &name, entry).map_err(at)?;
         last = Some(name);
     }
     let (_, summary) = builder.finish().map_err(|error| fail(of_write(error)))?;
     Ok(summary)
+}
+
+fn check(count: u64, limit: u64, unit: &'static str) -> Result<(), IngestProblem> {
+    if count > limit { Err(IngestProblem::Limit { limit, unit }) } else { Ok(()) }
 }
 
 /// What identifies an image that is made of what has this digest: its first bytes.

@@ -33,6 +33,9 @@ mod compression;
 mod convert;
 mod document;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod intake;
 mod layer;
 mod limits;

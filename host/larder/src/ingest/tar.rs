@@ -8,12 +8,15 @@
 use std::io::{self, Read};
 
 use tar_core::parse::{Limits, ParseEvent, ParsedEntry, Parser};
-use tar_core::{EntryType, HEADER_SIZE, PaxExtensions, SparseEntry};
+use tar_core::{EntryType, HEADER_SIZE, Header, PaxExtensions, SparseEntry};
 
 use super::error::IngestProblem;
 
 /// What is read from the source at once.
 const CHUNK: usize = 128 << 10;
+
+/// What an entry may have before its data: headers, long names, attributes, and where the data of a sparse file lies.
+const MAX_HEADERS: usize = 2 << 20;
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +83,17 @@ impl TarEntry {
     }
 }
 
+impl TarEntry {
+    /// What it has to be remembered beside its path and its data.
+    pub(crate) fn metadata_bytes(&self) -> usize {
+        let target = match &self.kind {
+            TarKind::Symlink(target) | TarKind::HardLink(target) => target.len(),
+            _ => 0,
+        };
+        target + self.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+    }
+}
+
 /// The time of an entry. An extended header may have one before 1970 and with a fraction; numbers in it that cannot
 /// be read are no reason to guess.
 fn mtime(entry: &ParsedEntry<'_>) -> Result<(i64, u32), IngestProblem> {
@@ -130,15 +144,23 @@ enum Parsed {
     Entry(usize, Box<TarEntry>),
     /// So many bytes of no interest.
     Skip(usize),
-    /// At least so many bytes are needed.
+    /// At least so many bytes are needed, which are more than there are.
     Need(usize),
     End,
 }
 
 fn parse_next(parser: &mut Parser, input: &[u8]) -> Result<Parsed, IngestProblem> {
+    check_extensions(input)?;
     let event = parser.parse(input).map_err(|error| IngestProblem::Tar(error.to_string()))?;
     Ok(match event {
-        ParseEvent::NeedData { min_bytes } => Parsed::Need(min_bytes),
+        ParseEvent::NeedData { min_bytes } => {
+            // It may ask for no more than it has, where it looks for the end of a line.
+            let wanted = if min_bytes > input.len() { min_bytes } else { input.len() + HEADER_SIZE };
+            if wanted > MAX_HEADERS {
+                return Err(without_end());
+            }
+            Parsed::Need(wanted)
+        }
         ParseEvent::Entry { consumed, entry } => {
             Parsed::Entry(consumed, Box::new(TarEntry::new(&entry, None)?))
         }
@@ -148,6 +170,32 @@ fn parse_next(parser: &mut Parser, input: &[u8]) -> Result<Parsed, IngestProblem
         ParseEvent::GlobalExtensions { consumed, .. } => Parsed::Skip(consumed),
         ParseEvent::End { .. } => Parsed::End,
     })
+}
+
+/// Refuses long names and extended headers of sizes that none have. The parser adds sizes up before it looks at them, and
+/// the largest there are overflow.
+fn check_extensions(mut input: &[u8]) -> Result<(), IngestProblem> {
+    while let Some(block) = input.first_chunk::<HEADER_SIZE>() {
+        let header = Header::from_bytes(block);
+        let size = match header.entry_type() {
+            EntryType::GnuLongName | EntryType::GnuLongLink | EntryType::XHeader => header.entry_size(),
+            // Between headers, the parser skips one.
+            _ if block.iter().all(|&byte| byte == 0) => Ok(0),
+            _ => return Ok(()),
+        };
+        // What is no number is the parser's to refuse.
+        let size = size.unwrap_or_default();
+        if size > MAX_HEADERS as u64 {
+            return Err(without_end());
+        }
+        let next = HEADER_SIZE + (size as usize).next_multiple_of(HEADER_SIZE);
+        input = input.get(next..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+fn without_end() -> IngestProblem {
+    IngestProblem::Tar("an entry has headers without end".to_owned())
 }
 
 /// Whether an archive may end with these bytes where a header should begin.
@@ -211,8 +259,9 @@ impl<R: Read> TarStream<R> {
     fn fill(&mut self, bytes: usize) -> Result<bool, IngestProblem> {
         self.buffer.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
-        if self.buffer.len() < bytes {
-            self.buffer.resize(bytes.next_multiple_of(CHUNK), 0);
+        // All that was read is parsed again: what is not enough is doubled.
+        if self.buffer.len() < 2 * bytes {
+            self.buffer.resize((2 * bytes).next_multiple_of(CHUNK), 0);
         }
         while self.end < bytes {
             match self.source.read(&mut self.buffer[self.end..]) {
@@ -319,6 +368,9 @@ impl<R: Read> Read for SparseReader<R> {
     }
 }
 
+/// What is read at once where data is left out.
+const SCANNED: usize = 4 * HEADER_SIZE;
+
 /// Calls `found` with every entry of an archive in a file, and where its data begins. Data is not read.
 pub(crate) fn scan(
     file: &std::fs::File,
@@ -328,7 +380,7 @@ pub(crate) fn scan(
     let length = file.metadata().map_err(IngestProblem::reading)?.len();
     let mut parser = parser();
     let mut position = 0_u64;
-    let mut buffer = vec![0; 4 * HEADER_SIZE];
+    let mut buffer = Vec::new();
     let mut filled = 0;
     loop {
         match parse_next(&mut parser, &buffer[..filled])? {
@@ -351,8 +403,9 @@ pub(crate) fn scan(
                     file.read_exact_at(&mut rest, position).map_err(IngestProblem::reading)?;
                     return if may_end_with(&rest) { Ok(()) } else { Err(IngestProblem::Truncated) };
                 }
-                buffer.resize(buffer.len().max(bytes), 0);
-                filled = bytes.max(buffer.len().min(available)).min(buffer.len());
+                // All that was read is parsed again: what is not enough is doubled.
+                filled = bytes.max(2 * filled).max(SCANNED).min(available);
+                buffer.resize(buffer.len().max(filled), 0);
                 file.read_exact_at(&mut buffer[..filled], position).map_err(IngestProblem::reading)?;
             }
             Parsed::End => return Ok(()),

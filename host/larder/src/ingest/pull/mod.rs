@@ -29,7 +29,6 @@ use tokio::sync::watch;
 
 use super::intake::Intake;
 use super::limits::IngestLimits;
-use super::platform::Platform;
 use super::progress::Progress;
 use super::publish::Publication;
 use super::source::{NamedImage, Resolver};
@@ -154,7 +153,7 @@ fn find_image(
     limits: &IngestLimits,
 ) -> Result<NamedImage, IngestError> {
     let (digest, text) = registry.top_document()?;
-    let resolver = Resolver { documents: registry, wanted: Platform::of_this_machine(), limits };
+    let resolver = Resolver::new(registry, limits);
     let found = resolver.document(digest.clone(), text, None, 0)?;
     let image = resolver.suitable(found, IngestProblem::EmptyIndex(digest))?;
     // One document leads to one image.

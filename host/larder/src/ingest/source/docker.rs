@@ -1,12 +1,13 @@
 //! The images of a `docker save` archive, whose `manifest.json` has config, layers and tags.
 
-use std::io::Read as _;
+use std::collections::{HashMap, hash_map};
+use std::io::{self, Read as _};
 
 use serde::Deserialize;
 
 use super::resolve::{Candidate, Resolver};
-use super::{SourceImage, SourceLayer, checked_diff_ids};
-use crate::ingest::bundle::{Bundle, Section};
+use super::{SourceImage, SourceLayer, check_count, checked_diff_ids};
+use crate::ingest::bundle::{Bundle, Section, SectionId};
 use crate::ingest::compression::Compression;
 use crate::ingest::document::{Config, OCI_LAYER, OCI_MANIFEST, parse, synthesise_manifest};
 use crate::ingest::error::{IngestError, IngestProblem};
@@ -27,12 +28,15 @@ pub(super) struct DockerEntry {
 impl DockerEntry {
     /// The digest in the name of the config, where there is one.
     fn config_digest(&self) -> Option<Digest> {
-        let name = self.config.rsplit('/').next().unwrap_or_default();
-        format!("sha256:{}", name.trim_end_matches(".json")).parse().ok()
+        format!("sha256:{}", self.config_hex()).parse().ok()
+    }
+
+    fn config_hex(&self) -> &str {
+        self.config.rsplit('/').next().unwrap_or_default().trim_end_matches(".json")
     }
 
     pub(super) fn is_of(&self, image: &SourceImage) -> bool {
-        self.config_digest().as_ref() == Some(&image.config_digest)
+        self.config_hex() == image.config_digest.hex()
     }
 
     /// Its names.
@@ -42,10 +46,20 @@ impl DockerEntry {
 }
 
 /// What `manifest.json` says.
-pub(super) fn entries(bundle: &Bundle, section: &Section) -> Result<Vec<DockerEntry>, IngestError> {
+pub(super) fn entries(
+    bundle: &Bundle,
+    resolver: &Resolver<'_>,
+    section: &Section,
+) -> Result<Vec<DockerEntry>, IngestError> {
     let text = bundle.document(section, "manifest.json")?;
-    parse("manifest.json", &text).map_err(|problem| problem.of(bundle.name()))
+    let entries: Vec<DockerEntry> =
+        parse("manifest.json", &text).map_err(|problem| resolver.fail(problem))?;
+    check_count(resolver, entries.len())?;
+    Ok(entries)
 }
+
+/// The digests of blobs that were read for them, by where they lie: links make many layers of one.
+type Digests = HashMap<SectionId, Digest>;
 
 /// The images for this machine.
 pub(super) fn images(
@@ -53,12 +67,19 @@ pub(super) fn images(
     resolver: &Resolver<'_>,
     entries: &[DockerEntry],
 ) -> Result<Vec<SourceImage>, IngestError> {
-    let images = entries.iter().map(|entry| image(bundle, resolver, entry));
+    let mut digests = Digests::new();
+    let images = entries.iter().map(|entry| image(bundle, resolver, entry, &mut digests));
     resolver.suitable(images.collect::<Result<Vec<_>, _>>()?, IngestProblem::NotAnArchive)
 }
 
-fn image(bundle: &Bundle, resolver: &Resolver<'_>, entry: &DockerEntry) -> Result<Candidate, IngestError> {
+fn image(
+    bundle: &Bundle,
+    resolver: &Resolver<'_>,
+    entry: &DockerEntry,
+    digests: &mut Digests,
+) -> Result<Candidate, IngestError> {
     let section = bundle.get(&entry.config)?;
+    resolver.count(section.len())?;
     let text = bundle.document(&section, &entry.config)?;
     let config_digest = Digest::of(&text);
     let fail = |problem| resolver.fail(problem);
@@ -73,7 +94,7 @@ fn image(bundle: &Bundle, resolver: &Resolver<'_>, entry: &DockerEntry) -> Resul
     let diff_ids = checked_diff_ids(&config, &config_digest, files.len(), resolver.limits).map_err(fail)?;
     let mut layers = Vec::new();
     for (file, diff_id) in files.iter().zip(diff_ids) {
-        layers.push(layer(bundle, file, diff_id)?);
+        layers.push(layer(bundle, file, diff_id, digests)?);
     }
     let described: Vec<_> =
         layers.iter().map(|layer| (layer.media_type.clone(), layer.digest.clone(), layer.size)).collect();
@@ -92,7 +113,12 @@ fn image(bundle: &Bundle, resolver: &Resolver<'_>, entry: &DockerEntry) -> Resul
 }
 
 /// A layer as it is stored. One that is not compressed has its diff ID for a digest; another is read for it.
-fn layer(bundle: &Bundle, file: &str, diff_id: Digest) -> Result<SourceLayer, IngestError> {
+fn layer(
+    bundle: &Bundle,
+    file: &str,
+    diff_id: Digest,
+    digests: &mut Digests,
+) -> Result<SourceLayer, IngestError> {
     let section = bundle.get(file)?;
     let read = |problem| IngestProblem::reading(problem).of(bundle.name()).at_entry(file.as_bytes());
     let mut head = [0; 4];
@@ -101,9 +127,16 @@ fn layer(bundle: &Bundle, file: &str, diff_id: Digest) -> Result<SourceLayer, In
         Compression::None => ("", diff_id.clone()),
         compressed => {
             let suffix = if compressed == Compression::Gzip { "+gzip" } else { "+zstd" };
-            (suffix, bundle.digest(&section).map_err(read)?)
+            (suffix, digest_of(bundle, &section, digests).map_err(read)?)
         }
     };
     let media_type = format!("{OCI_LAYER}{suffix}");
     Ok(SourceLayer { diff_id, digest, size: section.len(), media_type, blob: file.to_owned() })
+}
+
+fn digest_of(bundle: &Bundle, section: &Section, digests: &mut Digests) -> io::Result<Digest> {
+    Ok(match digests.entry(section.id()?) {
+        hash_map::Entry::Occupied(known) => known.get().clone(),
+        hash_map::Entry::Vacant(unknown) => unknown.insert(bundle.digest(section)?).clone(),
+    })
 }

@@ -1,7 +1,7 @@
 //! The images of an OCI image layout, which `index.json` names.
 
-use super::SourceImage;
-use super::resolve::{Candidate, Documents, Resolver};
+use super::resolve::Candidate;
+use super::{Documents, Resolver, SourceImage, check_count};
 use crate::ingest::bundle::{Bundle, Section};
 use crate::ingest::document::{Descriptor, Index, parse};
 use crate::ingest::error::{IngestError, IngestProblem};
@@ -34,8 +34,10 @@ pub(super) fn images(
 ) -> Result<Vec<SourceImage>, IngestError> {
     let text = bundle.document(index, "index.json")?;
     let index: Index = parse("index.json", &text).map_err(|problem| resolver.fail(problem))?;
+    let images = || index.manifests.iter().filter(|descriptor| !descriptor.is_attached());
+    check_count(resolver, images().count())?;
     let mut found: Vec<Candidate> = Vec::new();
-    for descriptor in index.manifests.iter().filter(|descriptor| !descriptor.is_attached()) {
+    for descriptor in images() {
         let Some(mut candidate) = resolver.described(descriptor, 0)? else { continue };
         let names = names_of(descriptor);
         if let Ok(image) = &mut candidate.image {

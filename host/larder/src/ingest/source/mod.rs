@@ -20,7 +20,6 @@ use super::bundle::Bundle;
 use super::document::Config;
 use super::error::{IngestError, IngestProblem};
 use super::limits::IngestLimits;
-use super::platform::Platform;
 use crate::reference::{Digest, Reference};
 
 /// An image that is to be taken in: everything of it but its layers' content.
@@ -63,8 +62,8 @@ pub(crate) fn find_images(
 ) -> Result<Vec<NamedImage>, IngestError> {
     let layout = bundle.find("index.json")?;
     let docker = bundle.find("manifest.json")?;
-    let docker = docker.map(|section| docker::entries(bundle, &section)).transpose()?;
-    let resolver = Resolver { documents: bundle, wanted: Platform::of_this_machine(), limits };
+    let resolver = Resolver::new(bundle, limits);
+    let docker = docker.map(|section| docker::entries(bundle, &resolver, &section)).transpose()?;
     let mut images = match (layout, docker) {
         (Some(index), docker) => {
             let mut images = layout::images(bundle, &resolver, &index)?;
@@ -80,6 +79,15 @@ pub(crate) fn find_images(
     };
     merge_same(&mut images);
     name(images, tags).map_err(|problem| problem.of(bundle.name()))
+}
+
+/// Refuses archives with more images than the limits allow.
+fn check_count(resolver: &Resolver<'_>, images: usize) -> Result<(), IngestError> {
+    let limit = resolver.limits.images;
+    if images as u64 > limit {
+        return Err(resolver.fail(IngestProblem::Limit { limit, unit: "images in an archive" }));
+    }
+    Ok(())
 }
 
 /// Gives images their names.

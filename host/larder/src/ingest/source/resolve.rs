@@ -3,6 +3,7 @@
 //! Where the documents come from is not asked here: what is given has to have the size and the digest that were
 //! promised.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 
 use super::{SourceImage, SourceLayer, checked_diff_ids};
@@ -17,6 +18,9 @@ use crate::reference::Digest;
 
 /// An index within an index within an index is enough.
 const MAX_INDEX_DEPTH: usize = 3;
+
+/// What a document counts as at least: however small, somebody has to look for it.
+const SMALLEST_DOCUMENT: u64 = 1 << 10;
 
 /// Where manifests, indexes and configs come from.
 pub(crate) trait Documents {
@@ -46,12 +50,31 @@ impl Candidate {
 
 /// Finds images for this machine.
 pub(crate) struct Resolver<'a> {
-    pub(crate) documents: &'a dyn Documents,
-    pub(crate) wanted: Platform,
-    pub(crate) limits: &'a IngestLimits,
+    documents: &'a dyn Documents,
+    pub(super) wanted: Platform,
+    pub(super) limits: &'a IngestLimits,
+    /// Bytes of documents that may still be read. Indexes that refer to the same few documents again and again would
+    /// take time without end otherwise, and images that do so memory.
+    left: Cell<u64>,
 }
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
+    pub(crate) fn new(documents: &'a dyn Documents, limits: &'a IngestLimits) -> Self {
+        let left = Cell::new(limits.all_documents_bytes);
+        Self { documents, wanted: Platform::of_this_machine(), limits, left }
+    }
+
+    /// Counts a document of this size that is about to be read, or refused because of its size.
+    pub(super) fn count(&self, size: u64) -> Result<(), IngestError> {
+        let size = size.min(self.limits.document_bytes).max(SMALLEST_DOCUMENT);
+        let left = self.left.get().checked_sub(size).ok_or_else(|| {
+            let limit = self.limits.all_documents_bytes;
+            self.fail(IngestProblem::Limit { limit, unit: "bytes in all manifests, indexes and configs" })
+        })?;
+        self.left.set(left);
+        Ok(())
+    }
+
     pub(super) fn fail(&self, problem: IngestProblem) -> IngestError {
         problem.of(self.documents.origin())
     }
@@ -68,6 +91,7 @@ impl Resolver<'_> {
             return Ok(Some(Candidate::foreign(platform)));
         }
         let digest = descriptor.digest("index.json").map_err(|problem| self.fail(problem))?;
+        self.count(descriptor.size)?;
         let text = self.documents.manifest(&digest, descriptor.size)?;
         self.verify(&digest, descriptor.size, &text)?;
         let found = self.document(digest, text, descriptor.media_type.as_deref(), depth)?;
@@ -134,6 +158,7 @@ impl Resolver<'_> {
         let manifest: Manifest = parse(&name, &text).map_err(|problem| self.fail(problem))?;
         manifest.check_media_types().map_err(|problem| self.fail(problem))?;
         let config_digest = manifest.config.digest(&name).map_err(|problem| self.fail(problem))?;
+        self.count(manifest.config.size)?;
         let config_text = self.documents.config(&config_digest, manifest.config.size)?;
         self.verify(&config_digest, manifest.config.size, &config_text)?;
         let manifest_json = self.text(&name, text)?;

@@ -1,0 +1,116 @@
+//! Parts of taking images in as functions of bytes, for fuzz targets. No part of the API.
+//!
+//! Each does what a load does, up to the place where a home would be needed, with the same code: an error is an answer,
+//! and whatever else happens is a bug.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use super::bundle::Bundle;
+use super::error::{IngestError, IngestProblem};
+use super::layer::{LayerBlob, Watch, convert};
+use super::limits::IngestLimits;
+use super::progress::{LayerStep, Meter};
+use super::source::{NamedImage, find_images};
+use super::{metadata, source};
+use crate::reference::Digest;
+
+/// What errors call the bytes.
+const ORIGIN: &str = "input";
+
+/// The EROFS image of a layer whose blob these bytes are.
+///
+/// The digest of its content is taken for right, whatever it is.
+///
+/// # Errors
+/// As a load has them.
+pub fn layer(blob: &[u8], limits: &IngestLimits) -> Result<Vec<u8>, IngestError> {
+    let fail = |error: io::Error| IngestProblem::reading(error).of(ORIGIN);
+    let mut image = memory_file(&[]).map_err(fail)?;
+    let digest = Digest::of(blob);
+    let meter = Meter::new(None, &digest, LayerStep::Convert, blob.len() as u64);
+    let watch = Watch { limits, cancelled: &AtomicBool::new(false), meter: &meter };
+    let source = Box::new(io::Cursor::new(blob.to_owned()));
+    let blob = LayerBlob { origin: ORIGIN, source, digest: &digest, diff_id: &digest };
+    match convert(blob, image.try_clone().map_err(fail)?, &watch) {
+        Ok(_) => {}
+        // Known when the image is whole. That of the blob itself is right.
+        Err(error) if matches!(error.problem(), IngestProblem::WrongDigest { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let mut bytes = Vec::new();
+    image.rewind().and_then(|()| image.read_to_end(&mut bytes)).map_err(fail)?;
+    Ok(bytes)
+}
+
+/// An image that an archive holds.
+#[derive(Debug)]
+pub struct FoundImage {
+    /// The names that it would get.
+    pub references: Vec<String>,
+    /// The digest of its manifest.
+    pub manifest: Digest,
+    /// The content of its `manifests/<key>.json`.
+    pub metadata: String,
+    /// Its layers, from bottom to top.
+    pub layers: Vec<FoundLayer>,
+}
+
+/// A layer of an image that an archive holds.
+#[derive(Debug)]
+pub struct FoundLayer {
+    /// The digest that its content should have.
+    pub diff_id: Digest,
+    /// The digest and the size that its blob should have.
+    pub blob: (Digest, u64),
+    /// The digest and the size of the blob that is there.
+    pub found: Result<(Digest, u64), IngestError>,
+}
+
+/// The images of a `docker save` archive or OCI image layout whose bytes these are. `temporary` is a directory for what
+/// has to be decompressed.
+///
+/// # Errors
+/// As a load has them.
+pub fn archive(
+    bytes: &[u8],
+    temporary: &Path,
+    limits: &IngestLimits,
+) -> Result<Vec<FoundImage>, IngestError> {
+    let file = memory_file(bytes).map_err(|error| IngestProblem::reading(error).of(ORIGIN))?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let bundle = Bundle::open(path.as_ref(), temporary, limits, Arc::default())?;
+    let images = find_images(&bundle, &[], limits)?;
+    Ok(images.iter().map(|named| found_image(&bundle, named)).collect())
+}
+
+fn found_image(bundle: &Bundle, named: &NamedImage) -> FoundImage {
+    FoundImage {
+        references: named.references.iter().map(|reference| reference.as_str().to_owned()).collect(),
+        manifest: named.image.manifest.clone(),
+        metadata: metadata::encode(&named.image),
+        layers: named.image.layers.iter().map(|layer| found_layer(bundle, layer)).collect(),
+    }
+}
+
+fn found_layer(bundle: &Bundle, layer: &source::SourceLayer) -> FoundLayer {
+    let found = bundle.get(&layer.blob).and_then(|section| {
+        let digest = bundle.digest(&section).map_err(|error| IngestProblem::reading(error).of(ORIGIN))?;
+        Ok((digest, section.len()))
+    });
+    FoundLayer { diff_id: layer.diff_id.clone(), blob: (layer.digest.clone(), layer.size), found }
+}
+
+/// A file that is nowhere on disk, with this content, at its beginning.
+fn memory_file(content: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create("larder-fuzzing", MemfdFlags::CLOEXEC)?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file)
+}

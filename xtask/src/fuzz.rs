@@ -1,0 +1,185 @@
+//! `cargo xtask fuzz`: bytes that nobody would write, for whatever takes bytes from strangers.
+//!
+//! The targets of `tests/fuzz/` are built with the instrumentation that libFuzzer needs. Stable Rust has it: it is a pass
+//! of LLVM. Sanitizers are not among it, and add little to Rust: overflows and bounds are panics, and memory has a bound.
+//!
+//! Everything lies in `target/fuzz/`: seeds, the corpus that grows from run to run, a log for each target, and what was
+//! found in `artifacts/TARGET/`.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::shell::{cargo, command, install_packages, root, run, succeeds, target, words};
+
+/// The targets that there are, and the longest input of each in bytes.
+pub(crate) const TARGETS: [(&str, u32); 4] =
+    [("archive", 32 << 10), ("erofs", 48 << 10), ("manifest", 8 << 10), ("tar", 24 << 10)];
+
+/// For how long a target runs in `cargo xtask test`.
+pub(crate) const A_MINUTE: Duration = Duration::from_secs(60);
+
+/// An input that takes longer is a finding. Most take a thousandth of a second.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A process that has more memory is a finding.
+const MEMORY_MIB: u32 = 512;
+
+/// What counts the edges of code that an input comes to, and tells libFuzzer what is compared. One unit of code a
+/// crate, or tables of counters and of places would not match.
+const INSTRUMENTATION: [&str; 6] = [
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "-Ccodegen-units=1",
+];
+
+/// Builds these targets, or all of them where none is named, and runs each for this long: as many at once as there are
+/// processors. Without a C++ compiler, says so.
+pub(crate) fn run_targets(names: &[String], time: Duration) -> Result<()> {
+    if !has_compiler() {
+        eprintln!("skipped: fuzz targets, which need a C++ compiler (Debian: g++)");
+        return Ok(());
+    }
+    let programs = build()?;
+    make_seeds()?;
+    let chosen = TARGETS.into_iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name));
+    let left: Mutex<Vec<_>> = Mutex::new(chosen.rev().collect());
+    let failures: Mutex<Vec<String>> = Mutex::default();
+    let next = || left.lock().ok()?.pop();
+    let work = || {
+        while let Some((name, max_length)) = next() {
+            match run_target(&programs, name, max_length, time) {
+                Ok(summary) => eprintln!("{name}: {summary}"),
+                Err(error) => failures.lock().into_iter().for_each(|mut all| all.push(format!("{error:#}"))),
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from).min(TARGETS.len()) {
+            scope.spawn(work);
+        }
+    });
+    let failures = failures.into_inner().unwrap_or_default();
+    ensure!(failures.is_empty(), "{}", failures.join("\n"));
+    Ok(())
+}
+
+/// Whether libFuzzer can be compiled; the compiler is installed where it can be.
+fn has_compiler() -> bool {
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
+    let is_there = || succeeds(Command::new(&compiler).arg("--version"));
+    if !is_there()
+        && let Err(error) = install_packages(&["g++"])
+    {
+        eprintln!("{error:#}");
+    }
+    is_there()
+}
+
+/// Lints the targets, with the flags that they are built with, so that what they depend on is prepared once.
+pub(crate) fn run_lints() -> Result<()> {
+    if !has_compiler() {
+        eprintln!("skipped: lints of the fuzz targets, which need a C++ compiler (Debian: g++)");
+        return Ok(());
+    }
+    run(instrumented("clippy").args(["--all-targets", "--", "-D", "warnings"]))
+}
+
+/// Builds all targets, and gives the directory that they are in.
+fn build() -> Result<PathBuf> {
+    run(&mut instrumented("build"))?;
+    let host = host_triple()?;
+    Ok(build_directory().join(host).join("release"))
+}
+
+fn build_directory() -> PathBuf {
+    target().join("fuzz/build")
+}
+
+fn instrumented(subcommand: &str) -> Command {
+    let mut cargo = cargo();
+    cargo.args([subcommand, "--quiet", "--release", "--locked", "--manifest-path", "tests/fuzz/Cargo.toml"]);
+    // With a target named, build scripts and macros are compiled without instrumentation.
+    cargo.args(["--target", "host-tuple", "--target-dir"]).arg(build_directory());
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", INSTRUMENTATION.join("\x1f"));
+    cargo
+}
+
+/// The name of this machine's platform, as rustc has it.
+fn host_triple() -> Result<String> {
+    let mut rustc = command("rustc");
+    let output = rustc.args(["--print", "host-tuple"]).output();
+    let output = output.with_context(|| format!("could not run `{}`", words(&rustc)))?;
+    ensure!(output.status.success(), "`{}` failed: {}", words(&rustc), output.status);
+    Ok(String::from_utf8(output.stdout).context("rustc names its host")?.trim().to_owned())
+}
+
+fn make_seeds() -> Result<()> {
+    run(cargo().args(["build", "--quiet", "--workspace", "--bins"]))?;
+    run(command(target().join("debug/larder-seeds")).arg(target().join("fuzz/seeds")))
+}
+
+/// Runs a target, and says what it did.
+fn run_target(programs: &std::path::Path, name: &str, max_length: u32, time: Duration) -> Result<String> {
+    let place = target().join("fuzz");
+    let [corpus, artifacts] = ["corpus", "artifacts"].map(|part| place.join(part).join(name));
+    for directory in [&corpus, &artifacts] {
+        fs::create_dir_all(directory).with_context(|| format!("could not make `{}`", directory.display()))?;
+    }
+    let path = place.join(name).with_extension("log");
+    let log = File::create(&path).with_context(|| format!("could not make `{}`", path.display()))?;
+    let mut fuzz = command(programs.join(name));
+    fuzz.arg(format!("-max_total_time={}", time.as_secs()))
+        .arg(format!("-timeout={}", TIMEOUT.as_secs()))
+        .arg(format!("-rss_limit_mb={MEMORY_MIB}"))
+        .arg(format!("-max_len={max_length}"))
+        .arg(format!("-artifact_prefix={}/", artifacts.display()))
+        .arg("-print_final_stats=1");
+    let dictionary = root().join("tests/fuzz/dictionaries").join(name).with_extension("dict");
+    if dictionary.exists() {
+        fuzz.arg(format!("-dict={}", dictionary.display()));
+    }
+    // What is new goes to the first of these; the others are read.
+    fuzz.arg(corpus).arg(place.join("seeds").join(name));
+    let regressions = root().join("tests/fuzz/regressions").join(name);
+    fuzz.args(regressions.exists().then_some(regressions));
+    let status = fuzz.stdout(log.try_clone()?).stderr(log).status();
+    let status = status.with_context(|| format!("could not run `{}`", words(&fuzz)))?;
+    let log = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
+    if !status.success() {
+        let end: Vec<&str> = log.lines().rev().take(40).collect();
+        let end: Vec<&str> = end.into_iter().rev().collect();
+        bail!(
+            "{}\nthe target `{name}` failed ({status}): `{}` has all of this. The input named above is run alone by\n  \
+             `{} INPUT`\nand is kept in `tests/fuzz/regressions/{name}/`, once it is fixed.",
+            end.join("\n"),
+            path.display(),
+            programs.join(name).display()
+        );
+    }
+    Ok(summary(&log))
+}
+
+/// What a log says of a run that found nothing.
+fn summary(log: &str) -> String {
+    let behind = |key: &str| {
+        let (_, rest) = log.rsplit_once(key)?;
+        rest.split_whitespace().next()
+    };
+    let number = |key| behind(key).unwrap_or("?");
+    format!(
+        "{} executions, {} edges of code reached, {} inputs new, {} MiB",
+        number("number_of_executed_units:"),
+        number(" cov: "),
+        number("new_units_added:"),
+        number("peak_rss_mb:")
+    )
+}
