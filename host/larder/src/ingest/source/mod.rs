@@ -12,9 +12,7 @@ mod docker;
 mod layout;
 mod resolve;
 
-#[cfg(feature = "registry")]
-pub(crate) use resolve::Documents;
-pub(crate) use resolve::Resolver;
+pub(crate) use resolve::{Documents, Resolver};
 
 use super::bundle::Bundle;
 use super::document::Config;
