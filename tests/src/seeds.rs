@@ -251,40 +251,78 @@ fn docker_entry(layout: &BTreeMap<String, Vec<u8>>) -> String {
     json!([{ "Config": blobs[0], "RepoTags": ["acme/app:docker"], "Layers": blobs[1..] }]).to_string()
 }
 
-/// Documents as the target `manifest` puts them together.
+/// Documents as the target `manifest` puts them together: the index of a layout, Docker's `manifest.json`, and blobs.
 fn documents() -> Seeds {
     let architecture = this_architecture();
-    let config = format!(
-        r#"{{"architecture":"{architecture}","os":"linux","config":{{"Env":["PATH=/bin"],"Cmd":["sh"],"Entrypoint":null,"WorkingDir":"/","User":"","StopSignal":"SIGINT","Labels":{{"a":"b"}},"ExposedPorts":{{"80/tcp":{{}}}},"Volumes":{{"/data":{{}}}}}},"rootfs":{{"type":"layers","diff_ids":["@9"]}}}}"#
-    );
-    let manifest = |config: u8, media_type: &str| {
-        format!(
-            r#"{{"schemaVersion":2,{media_type}"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"@{config}","size":#{config}}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"@9","size":#9}}]}}"#
-        )
+    let config = json!({
+        "architecture": architecture,
+        "os": "linux",
+        "config": {
+            "Env": ["PATH=/bin"], "Cmd": ["sh"], "Entrypoint": null, "WorkingDir": "/", "User": "",
+            "StopSignal": "SIGINT", "Labels": { "a": "b" }, "ExposedPorts": { "80/tcp": {} }, "Volumes": { "/data": {} },
+        },
+        "rootfs": { "type": "layers", "diff_ids": ["@9"] },
+    });
+    let config = config.to_string();
+    let platform = |variant: &str| {
+        format!(r#""platform":{{"os":"linux","architecture":"{architecture}","variant":"{variant}"}}"#)
     };
+    let foreign = r#""platform":{"os":"windows","architecture":"arm64"}"#;
+    let attached = r#""annotations":{"vnd.docker.reference.type":"attestation-manifest"}"#;
     let named = r#""annotations":{"org.opencontainers.image.ref.name":"acme/app:1"}"#;
-    let platform = format!(r#""platform":{{"os":"linux","architecture":"{architecture}","variant":"v1"}}"#);
-    let fill = |documents: &[&str]| {
-        let mut all: Vec<&str> = documents.to_vec();
-        all.resize(9, "");
-        all.push("layer");
-        all.join("\0").into_bytes()
-    };
-    let own = r#""mediaType":"application/vnd.oci.image.manifest.v1+json","#;
-    let plain = format!(r#"{{"schemaVersion":2,"manifests":[{{"digest":"@2","size":#2,{named}}}]}}"#);
-    let nested = format!(
-        r#"{{"manifests":[{{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"@2","size":#2,{named}}}]}}"#
-    );
-    let inner = format!(
-        r#"{{"manifests":[{{"digest":"@3","size":#3,{platform}}},{{"digest":"@3","size":#3,"platform":{{"os":"windows","architecture":"arm64"}}}},{{"digest":"@4","size":#4,"annotations":{{"vnd.docker.reference.type":"attestation-manifest"}}}}]}}"#
-    );
+    let named_by_containerd = r#""annotations":{"io.containerd.image.name":"acme/app:1"}"#;
+    let typed = r#""mediaType":"application/vnd.oci.image.manifest.v1+json","#;
+    let plain = index(&[entry(2, named)]);
     let docker = r#"[{"Config":"blobs/sha256/%2","RepoTags":["acme/app:2"],"Layers":["blobs/sha256/%9"]}]"#;
     let same = docker.replace("%2", "%3");
+    let choice = index(&[entry(3, &platform("v3")), entry(3, foreign), entry(4, attached)]);
+    let variants = [platform("v1"), platform("v2")].map(|platform| entry(2, &format!("{platform},{named}")));
     Seeds::from([
-        ("layout".to_owned(), fill(&[&plain, "", &manifest(3, own), &config])),
-        ("layout-old".to_owned(), fill(&[&plain, "", &manifest(3, ""), &config])),
-        ("nested".to_owned(), fill(&[&nested, "", &inner, &manifest(4, own), &config])),
-        ("docker".to_owned(), fill(&["", docker, &config])),
-        ("both".to_owned(), fill(&[&plain, &same, &manifest(3, own), &config])),
+        ("layout".to_owned(), input(&[&plain, "", &manifest(3, typed), &config])),
+        ("layout-old".to_owned(), input(&[&plain, "", &manifest(3, ""), &config])),
+        (
+            "containerd".to_owned(),
+            input(&[&index(&[entry(2, named_by_containerd)]), "", &manifest(3, ""), &config]),
+        ),
+        ("variants".to_owned(), input(&[&index(&variants), "", &manifest(3, typed), &config])),
+        ("nested".to_owned(), input(&[&plain, "", &choice, &manifest(4, typed), &config])),
+        (
+            "deep".to_owned(),
+            input(&[
+                &plain,
+                "",
+                &index(&[entry(3, "")]),
+                &index(&[entry(4, "")]),
+                &manifest(5, typed),
+                &config,
+            ]),
+        ),
+        ("docker".to_owned(), input(&["", docker, &config])),
+        ("both".to_owned(), input(&[&plain, &same, &manifest(3, typed), &config])),
     ])
+}
+
+/// The document with the number 9 is a layer.
+fn input(documents: &[&str]) -> Vec<u8> {
+    let mut all: Vec<&str> = documents.to_vec();
+    all.resize(9, "");
+    all.push("layer");
+    all.join("\0").into_bytes()
+}
+
+fn index(entries: &[String]) -> String {
+    format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(","))
+}
+
+fn entry(document: u8, more: &str) -> String {
+    let comma = if more.is_empty() { "" } else { "," };
+    format!(r#"{{"digest":"@{document}","size":#{document}{comma}{more}}}"#)
+}
+
+fn manifest(config: u8, media_type: &str) -> String {
+    let layer = r#"{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"@9","size":#9}"#;
+    let config = format!(
+        r#"{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"@{config}","size":#{config}}}"#
+    );
+    format!(r#"{{"schemaVersion":2,{media_type}"config":{config},"layers":[{layer}]}}"#)
 }

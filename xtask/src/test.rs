@@ -54,7 +54,10 @@ pub(crate) fn run_all() -> Result<()> {
         doc.args(["doc", "--workspace", "--exclude", "larder-cli", "--no-deps", "--quiet"]);
         run(doc.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
-    step("dependencies", || run(&mut cargo_deny()?))?;
+    step("dependencies", || {
+        run(&mut cargo_deny("Cargo.toml")?)?;
+        run(&mut cargo_deny("tests/fuzz/Cargo.toml")?)
+    })?;
     step("judges", install_judges)?;
     step("tests", || run(cargo().args(["test", "--workspace", "--quiet"])))?;
     step("fuzz targets", || fuzz::run_targets(&[], fuzz::A_MINUTE))?;
@@ -105,8 +108,8 @@ fn install_judges() -> Result<()> {
     Ok(())
 }
 
-/// `cargo deny` over what needs no network: bans, licences and sources.
-fn cargo_deny() -> Result<Command> {
+/// `cargo deny` over what needs no network: bans, licences and sources of a workspace.
+fn cargo_deny(manifest: &str) -> Result<Command> {
     let tools = target().join("tools");
     let program = tools.join("bin/cargo-deny");
     if !succeeds(command(&program).arg("--version")) {
@@ -121,6 +124,6 @@ fn cargo_deny() -> Result<Command> {
         run(&mut install)?;
     }
     let mut deny = command(program);
-    deny.args(["--log-level", "error", "check", "bans", "licenses", "sources"]);
+    deny.args(["--log-level", "error", "--manifest-path", manifest, "check", "bans", "licenses", "sources"]);
     Ok(deny)
 }

@@ -262,3 +262,16 @@ impl fmt::Display for IngestError {
 }
 
 impl std::error::Error for IngestError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message names some of many, and says how many more there are.
+    #[test]
+    fn lists() {
+        let names: Vec<String> = (0..100_000).map(|number| number.to_string()).collect();
+        assert_eq!(list(&names[..2]), "`0`, `1`");
+        assert!(list(&names).ends_with("`19` and 99980 more"));
+    }
+}

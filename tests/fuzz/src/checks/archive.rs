@@ -16,8 +16,11 @@ use super::Verdict;
 fn limits() -> IngestLimits {
     let mut limits = IngestLimits::default();
     limits.archive_bytes = 1 << 20;
+    limits.archive_entries = 50;
+    limits.images = 5;
     limits.document_bytes = 16 << 10;
-    limits.layers = 20;
+    limits.all_documents_bytes = 64 << 10;
+    limits.layers = 4;
     limits
 }
 

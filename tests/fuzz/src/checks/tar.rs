@@ -19,6 +19,7 @@ fn limits() -> IngestLimits {
     let mut limits = IngestLimits::default();
     limits.layer_bytes = 1 << 20;
     limits.layer_entries = 200;
+    limits.layer_metadata_bytes = 16 << 10;
     limits.ratio = 50;
     limits.ratio_from_bytes = 256 << 10;
     limits
