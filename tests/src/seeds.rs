@@ -75,7 +75,7 @@ fn make_tree(root: &Path) {
     tool("mkfifo", [root.join("tree/fifo")]);
     let mut holes = File::create(root.join("holes")).expect("a file");
     // More regions than have room in a header of GNU.
-    for offset in (0..7 * 32 << 10).step_by(32 << 10) {
+    for offset in (0..(7 * 32) << 10).step_by(32 << 10) {
         holes.seek(SeekFrom::Start(offset)).expect("a place");
         holes.write_all(b"data").expect("written");
     }
