@@ -250,6 +250,14 @@ fn limits() {
         refusal(&many, |limits| limits.layer_metadata_bytes = 100),
         "it exceeds the limit of 100 bytes of names and attributes in a layer"
     );
+    assert_eq!(
+        refusal(&many, |limits| limits.image_entries = 100),
+        "it exceeds the limit of 100 entries in all layers"
+    );
+    assert_eq!(
+        refusal(&many, |limits| limits.image_metadata_bytes = 100),
+        "it exceeds the limit of 100 bytes of names and attributes in all layers"
+    );
     let deep = ["a/", "b/", "c/"].map(|name| name.repeat(40));
     let deep: Vec<Item<'_>> = deep.iter().map(|name| Item::Dir(name)).collect();
     assert_eq!(

@@ -107,6 +107,7 @@ pub struct Merger {
     tree: Tree,
     /// The layers; where each is mapped is not known before the end.
     layers: Vec<DeviceSlot>,
+    metadata_bytes: u64,
 }
 
 impl Default for Merger {
@@ -118,7 +119,7 @@ impl Default for Merger {
 impl Merger {
     /// Nothing merged yet: an empty root.
     pub fn new() -> Self {
-        Self { tree: Tree::new(), layers: Vec::new() }
+        Self { tree: Tree::new(), layers: Vec::new(), metadata_bytes: 0 }
     }
 
     /// Puts a layer on top of those before. `tag` goes into the device table, usually the hexadecimal digest of the
@@ -138,12 +139,23 @@ impl Merger {
         let device = u16::try_from(self.layers.len() + 1).map_err(|_| MergeError::TooMany)?;
         self.layers.push(DeviceSlot { tag, blocks: layer.superblock().blocks, mapped: BlockAddr(0) });
         let room = Room::of_image(expected);
-        let mut applied = Layer { image: layer, device, links: HashMap::new(), room };
+        let mut applied = Layer { image: layer, device, links: HashMap::new(), room, metadata_bytes: 0 };
         for entry in layer.walk() {
             let entry = entry?;
             applied.apply(&mut self.tree, &entry.path, &entry.inode)?;
         }
+        self.metadata_bytes += applied.metadata_bytes;
         Ok(())
+    }
+
+    /// How many inodes are in memory by now: those that an upper layer replaced, too.
+    pub fn inodes(&self) -> u64 {
+        self.tree.len() as u64
+    }
+
+    /// How many bytes of names, link targets and extended attributes were taken into memory by now.
+    pub fn metadata_bytes(&self) -> u64 {
+        self.metadata_bytes
     }
 
     /// Writes the merged image to `sink`, which is empty, and gives it back, not yet synced.
@@ -179,6 +191,7 @@ struct Layer<'l, S> {
     /// Inodes with several names, where they are in the tree.
     links: HashMap<Nid, NodeId>,
     room: Room,
+    metadata_bytes: u64,
 }
 
 impl<S: ReadAt> Layer<'_, S> {
@@ -238,8 +251,14 @@ impl<S: ReadAt> Layer<'_, S> {
 
     fn metadata(&mut self, path: &EntryPath, inode: &Inode) -> Result<Metadata, MergeError> {
         let metadata = self.image.metadata(inode).map_err(|source| failed(path, source))?;
-        self.room.take(inode, metadata.xattrs.size()).map_err(|source| failed(path, source))?;
+        self.take(path, inode, metadata.xattrs.size())?;
+        self.metadata_bytes += path.file_name().map_or(0, <[u8]>::len) as u64;
         Ok(metadata)
+    }
+
+    fn take(&mut self, path: &EntryPath, inode: &Inode, bytes: usize) -> Result<(), MergeError> {
+        self.metadata_bytes += bytes as u64;
+        self.room.take(inode, bytes).map_err(|source| failed(path, source))
     }
 
     fn node(&mut self, path: &EntryPath, inode: &Inode) -> Result<Node, MergeError> {
@@ -249,7 +268,7 @@ impl<S: ReadAt> Layer<'_, S> {
             (FileKind::Regular, _) => Content::File(self.extent(path, inode)?),
             (FileKind::Symlink, _) => {
                 let target = self.image.link_target(inode).map_err(|source| failed(path, source))?;
-                self.room.take(inode, target.len()).map_err(|source| failed(path, source))?;
+                self.take(path, inode, target.len())?;
                 Content::Symlink(target.into())
             }
             (FileKind::CharDevice, Some(number)) => Content::CharDevice(number),

@@ -14,7 +14,7 @@ use larder_erofs::vmdk::{Extent, descriptor};
 use larder_erofs::writer::{Encoding, Options};
 
 use super::error::{IngestError, IngestProblem};
-use super::layer::{BlobSource, LayerBlob, Watch, convert, uuid_of};
+use super::layer::{BlobSource, LayerBlob, Watch, check_limit, convert, uuid_of};
 use super::limits::IngestLimits;
 use super::progress::{LayerOutcome, LayerStep, Meter, Progress, ProgressEvent};
 use super::publish::{Publication, Sizes, sound_image};
@@ -202,7 +202,7 @@ impl Work<'_> {
             let file = self.publication.begin(&fsmeta)?;
             let image =
                 file.as_file().try_clone().map_err(|error| self.fail(IngestProblem::writing(error)))?;
-            merge(image, manifest, layers, &paths).map_err(|problem| self.fail(problem))?;
+            merge(image, manifest, layers, &paths, self.limits).map_err(|problem| self.fail(problem))?;
             self.publication
                 .publish(&fsmeta, file)
                 .map_err(|error| self.fail(IngestProblem::writing(error)))?;
@@ -265,7 +265,13 @@ fn fits(fsmeta: &std::path::Path, layers: &[PathBuf]) -> bool {
             .all(|(device, layer)| length(layer) == Some(u64::from(device.blocks) * BLOCK_SIZE as u64))
 }
 
-fn merge(sink: File, manifest: &Digest, layers: &[Digest], paths: &[PathBuf]) -> Result<(), IngestProblem> {
+fn merge(
+    sink: File,
+    manifest: &Digest,
+    layers: &[Digest],
+    paths: &[PathBuf],
+    limits: &IngestLimits,
+) -> Result<(), IngestProblem> {
     let mut merger = Merger::new();
     for (layer, path) in layers.iter().zip(paths) {
         let join = |why: String| IngestProblem::Join(format!("layer `{layer}`: {why}"));
@@ -273,6 +279,9 @@ fn merge(sink: File, manifest: &Digest, layers: &[Digest], paths: &[PathBuf]) ->
         let image = Image::open(file).map_err(|error| join(error.to_string()))?;
         let tag = DeviceTag::parse(layer.hex()).map_err(|error| join(error.to_string()))?;
         merger.add(&image, tag).map_err(|error| join(chain(&error)))?;
+        check_limit(merger.inodes(), limits.image_entries, "entries in all layers")?;
+        let bytes = merger.metadata_bytes();
+        check_limit(bytes, limits.image_metadata_bytes, "bytes of names and attributes in all layers")?;
     }
     let options = Options { encoding: Encoding::Simple, uuid: uuid_of(manifest) };
     match merger.finish(sink, options) {

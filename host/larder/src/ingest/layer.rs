@@ -183,11 +183,12 @@ fn write_image(
         let at = |problem: IngestProblem| fail(problem).at_entry(&name);
         // A long name can make two thousand directories.
         entries += 1;
-        check(entries.max(builder.inodes()), limits.layer_entries, "entries in a layer").map_err(at)?;
+        check_limit(entries.max(builder.inodes()), limits.layer_entries, "entries in a layer").map_err(at)?;
         bytes = bytes.saturating_add(entry.sparse.as_ref().map_or(0, |(size, _)| *size));
         held += (name.len() + entry.metadata_bytes()) as u64;
-        check(bytes, limits.layer_bytes, "bytes in a layer").map_err(at)?;
-        check(held, limits.layer_metadata_bytes, "bytes of names and attributes in a layer").map_err(at)?;
+        check_limit(bytes, limits.layer_bytes, "bytes in a layer").map_err(at)?;
+        check_limit(held, limits.layer_metadata_bytes, "bytes of names and attributes in a layer")
+            .map_err(at)?;
         add(&mut builder, &mut archive, &name, entry).map_err(at)?;
         last = Some(name);
     }
@@ -195,7 +196,8 @@ fn write_image(
     Ok(summary)
 }
 
-fn check(count: u64, limit: u64, unit: &'static str) -> Result<(), IngestProblem> {
+/// Refuses what there is too much of.
+pub(crate) fn check_limit(count: u64, limit: u64, unit: &'static str) -> Result<(), IngestProblem> {
     if count > limit { Err(IngestProblem::Limit { limit, unit }) } else { Ok(()) }
 }
 

@@ -29,6 +29,10 @@ pub struct IngestLimits {
     pub layer_metadata_bytes: u64,
     /// Layers of an image: 512.
     pub layers: u64,
+    /// Entries of all layers of an image together: 4,000,000.
+    pub image_entries: u64,
+    /// Bytes of all names, link targets and extended attributes of all layers of an image together: 1 GiB.
+    pub image_metadata_bytes: u64,
     /// How many times larger a layer may become by being decompressed: 300.
     pub ratio: u64,
     /// Up to so many bytes a layer may become however much larger: 1 GiB. Files of zeros are larger than
@@ -48,6 +52,8 @@ impl Default for IngestLimits {
             layer_entries: 1_000_000,
             layer_metadata_bytes: 256 << 20,
             layers: 512,
+            image_entries: 4_000_000,
+            image_metadata_bytes: 1 << 30,
             ratio: 300,
             ratio_from_bytes: 1 << 30,
         }

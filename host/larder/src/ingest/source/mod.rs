@@ -17,6 +17,7 @@ pub(crate) use resolve::{Documents, Resolver};
 use super::bundle::Bundle;
 use super::document::Config;
 use super::error::{IngestError, IngestProblem};
+use super::layer::check_limit;
 use super::limits::IngestLimits;
 use crate::reference::{Digest, Reference};
 
@@ -81,11 +82,8 @@ pub(crate) fn find_images(
 
 /// Refuses archives with more images than the limits allow.
 fn check_count(resolver: &Resolver<'_>, images: usize) -> Result<(), IngestError> {
-    let limit = resolver.limits.images;
-    if images as u64 > limit {
-        return Err(resolver.fail(IngestProblem::Limit { limit, unit: "images in an archive" }));
-    }
-    Ok(())
+    let checked = check_limit(images as u64, resolver.limits.images, "images in an archive");
+    checked.map_err(|problem| resolver.fail(problem))
 }
 
 /// Gives images their names.
@@ -138,8 +136,6 @@ fn checked_diff_ids(
     if diff_ids.len() != layers {
         return Err(IngestProblem::LayerCount { layers, diff_ids: diff_ids.len() });
     }
-    if layers as u64 > limits.layers {
-        return Err(IngestProblem::Limit { limit: limits.layers, unit: "layers" });
-    }
+    check_limit(layers as u64, limits.layers, "layers")?;
     Ok(diff_ids)
 }
