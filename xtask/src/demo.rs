@@ -51,9 +51,9 @@ pub(crate) fn run_demo() -> Result<()> {
     demo.larder(&["explain", "acme/app00000:v0"])?;
     say("An image goes out, for other tools to read:");
     let saved = demo.directory.join("saved.tar");
-    demo.larder(&["save", "acme/shop:2", "--as", "oci", "-o", path(&saved)?])?;
+    demo.larder(&["save", "acme/shop:2", "-o", path(&saved)?])?;
     if succeeds(command("skopeo").arg("--version")) {
-        show(command("skopeo").args(["inspect", &format!("oci-archive:{}", path(&saved)?)]))?;
+        show(command("skopeo").args(["inspect", &format!("docker-archive:{}", path(&saved)?)]))?;
     }
     Ok(())
 }

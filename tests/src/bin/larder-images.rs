@@ -12,9 +12,11 @@ use larder_tests::archive::{
 
 fn main() {
     let directory = PathBuf::from(std::env::args_os().nth(1).expect("a directory"));
+    // Something that does not become small when it is compressed.
+    let shell: Vec<u8> = (0..400_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let base = layer(&[
         Item::Dir("bin"),
-        Item::File("bin/sh", &[0x7f; 1_500_000]),
+        Item::File("bin/sh", &shell),
         Item::Symlink("bin/ash", "sh"),
         Item::HardLink("bin/busybox", "bin/sh"),
         Item::Dir("etc"),
