@@ -41,9 +41,18 @@ const INSTRUMENTATION: [&str; 6] = [
     "-Ccodegen-units=1",
 ];
 
+/// Where a run begins to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Where each run of this kind does: the same change is judged alike each time.
+    Same,
+    /// Where chance has it: the longer it is run, the more is found.
+    Random,
+}
+
 /// Builds these targets, or all of them where none is named, and runs each for this long: as many at once as there are
 /// processors. Without a C++ compiler, says so.
-pub(crate) fn run_targets(names: &[String], time: Duration) -> Result<()> {
+pub(crate) fn run_targets(names: &[String], time: Duration, start: Start) -> Result<()> {
     if !has_compiler() {
         eprintln!("skipped: fuzz targets, which need a C++ compiler (Debian: g++)");
         return Ok(());
@@ -56,7 +65,7 @@ pub(crate) fn run_targets(names: &[String], time: Duration) -> Result<()> {
     let next = || left.lock().ok()?.pop();
     let work = || {
         while let Some((name, max_length)) = next() {
-            match run_target(&programs, name, max_length, time) {
+            match run_target(&programs, name, max_length, time, start) {
                 Ok(summary) => eprintln!("{name}: {summary}"),
                 Err(error) => failures.lock().into_iter().for_each(|mut all| all.push(format!("{error:#}"))),
             }
@@ -128,7 +137,13 @@ fn make_seeds() -> Result<()> {
 }
 
 /// Runs a target, and says what it did.
-fn run_target(programs: &std::path::Path, name: &str, max_length: u32, time: Duration) -> Result<String> {
+fn run_target(
+    programs: &std::path::Path,
+    name: &str,
+    max_length: u32,
+    time: Duration,
+    start: Start,
+) -> Result<String> {
     let place = target().join("fuzz");
     let [corpus, artifacts] = ["corpus", "artifacts"].map(|part| place.join(part).join(name));
     for directory in [&corpus, &artifacts] {
@@ -143,6 +158,9 @@ fn run_target(programs: &std::path::Path, name: &str, max_length: u32, time: Dur
         .arg(format!("-max_len={max_length}"))
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         .arg("-print_final_stats=1");
+    if start == Start::Same {
+        fuzz.arg("-seed=1");
+    }
     let dictionary = root().join("tests/fuzz/dictionaries").join(name).with_extension("dict");
     if dictionary.exists() {
         fuzz.arg(format!("-dict={}", dictionary.display()));

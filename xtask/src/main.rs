@@ -59,7 +59,9 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Bench { names } => bench::run_benches(&names),
         Task::Demo => demo::run_demo(),
-        Task::Fuzz { targets, seconds } => fuzz::run_targets(&targets, Duration::from_secs(seconds)),
+        Task::Fuzz { targets, seconds } => {
+            fuzz::run_targets(&targets, Duration::from_secs(seconds), fuzz::Start::Random)
+        }
         Task::Guests { names } => {
             guests::run(&names.iter().map(String::as_str).collect::<Vec<_>>()).map(drop)
         }

@@ -60,7 +60,7 @@ pub(crate) fn run_all() -> Result<()> {
     })?;
     step("judges", install_judges)?;
     step("tests", || run(cargo().args(["test", "--workspace", "--quiet"])))?;
-    step("fuzz targets", || fuzz::run_targets(&[], fuzz::A_MINUTE))?;
+    step("fuzz targets", || fuzz::run_targets(&[], fuzz::A_MINUTE, fuzz::Start::Same))?;
     step("demo", demo::run_demo)
 }
 
