@@ -1,23 +1,52 @@
 //! Policies as components.
+//!
+//! `cargo xtask test` builds them before the tests, and names their directory in `LARDER_POLICIES`. Without it, a test that
+//! needs a policy has it built.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-/// The component of a policy of this name, built by the task that builds policies where it is not up to date.
-pub fn component(name: &str) -> PathBuf {
-    static BUILT: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+use crate::judge::SKIPPED;
+
+/// Returns the directory of everything that is built.
+pub fn target() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |set| root.join(set));
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |set| root.join(set))
+}
+
+/// Returns the component of a policy in Rust, built where it is not up to date.
+///
+/// # Panics
+/// Where it cannot be built.
+pub fn component(name: &str) -> PathBuf {
+    find_component(name).unwrap_or_else(|| panic!("`{name}` was built before the tests"))
+}
+
+/// Returns the component of a policy. Where its language could not be built on this machine, says that what needs it is
+/// skipped.
+///
+/// # Panics
+/// Where it has to be built, and cannot be.
+pub fn find_component(name: &str) -> Option<PathBuf> {
+    let file = Path::new(name).with_extension("wasm");
+    if let Some(built) = std::env::var_os("LARDER_POLICIES") {
+        let component = PathBuf::from(built).join(file);
+        if !component.exists() {
+            eprintln!("{SKIPPED}the policy `{name}`, whose language cannot be built here");
+            return None;
+        }
+        return Some(component);
+    }
+    static BUILT: Mutex<Option<HashSet<String>>> = Mutex::new(None);
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if built.get_or_insert_default().insert(name.to_owned()) {
         let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["xtask", "guests", name])
-            .current_dir(&root)
+            .args(["run", "--quiet", "--package", "larder-kit", "--bin", "larder-guests", "--", name])
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
             .status();
         assert!(status.is_ok_and(|status| status.success()), "`cargo xtask guests {name}` failed");
     }
-    target.join("policies").join(name).with_extension("wasm")
+    Some(target().join("policies").join(file))
 }

@@ -8,8 +8,10 @@ use larder::policy::PolicyEngine;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::{Resolve, WorldId};
 
-/// One engine for all tests of a program, as a process has one.
-pub static ENGINE: LazyLock<PolicyEngine> = LazyLock::new(|| PolicyEngine::new().expect("an engine"));
+/// One engine for all tests of a program, as a process has one. What it compiles is kept for other processes of tests.
+pub static ENGINE: LazyLock<PolicyEngine> = LazyLock::new(|| {
+    PolicyEngine::builder().code_cache(crate::target().join("tests-code")).build().expect("an engine starts")
+});
 
 /// The component of a guest in `guest/hostile/`.
 pub fn hostile_guest(name: &str) -> Vec<u8> {
@@ -42,9 +44,8 @@ pub fn guest(text: &str) -> Vec<u8> {
     let mut module = wat::parse_str(&module).unwrap_or_else(|error| panic!("{error}\n{module}"));
     let (resolve, world) = &*WORLD;
     embed_component_metadata(&mut module, resolve, *world, StringEncoding::UTF8).expect("the contract");
-    let mut encoder = ComponentEncoder::default();
-    encoder.module(&module).expect("a module of the contract");
-    encoder.validate(true).encode().expect("a component")
+    let encoder = ComponentEncoder::default().module(&module).expect("the module is one of the contract");
+    encoder.validate(true).encode().expect("the module makes a component")
 }
 
 static WORLD: LazyLock<(Resolve, WorldId)> = LazyLock::new(|| {

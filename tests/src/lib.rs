@@ -1,6 +1,5 @@
 //! What the whole-system tests share: homes to work on, and policies to run on them.
 
-pub mod archive;
 mod build;
 mod component;
 mod guest;
@@ -18,9 +17,10 @@ mod umoci;
 mod usage;
 
 pub use build::{ImageSpec, Users, layer_digest, manifest_digest, populate};
-pub use component::component;
+pub use component::{component, find_component, target};
 pub use guest::{ENGINE, guest, hostile_guest, hostile_guests};
 pub use home::{FIXTURE_NOW, Home, fixtures, lines_of, run};
+pub use larder_images as archive;
 pub use large::LargeImage;
 pub use load_test::{LoadTest, Seen, contents, entries, tree};
 pub use peer::{Peer, PeerReport};

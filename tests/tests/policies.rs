@@ -1,15 +1,14 @@
 //! The policies decide what the tables here say: natively, and as the components that hosts run.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use disk_budget::DiskBudget;
 use keep_recent::KeepRecent;
-use larder::policy::{Decision, GrantDocument, Policy, PolicyEngine, PolicyRun};
+use larder::policy::{Decision, GrantDocument, Policy, PolicyRun};
 use larder::state::{DiskStatus, MemoryCache, MemoryImage, Origin};
 use larder_guest::testing::{self, FakeCache, FakeImage};
-use larder_tests::component;
+use larder_tests::{ENGINE, component};
 use max_age::MaxAge;
 
 const KIB: u64 = 1024;
@@ -119,10 +118,8 @@ fn check<P: larder_guest::Policy>(component: &str, config: &str, rows: &[Row]) {
 }
 
 fn run_component(name: &str, config: &str, rows: &[Row]) -> Vec<String> {
-    static ENGINE: OnceLock<PolicyEngine> = OnceLock::new();
-    let engine = ENGINE.get_or_init(|| PolicyEngine::new().expect("an engine"));
     let bytes = std::fs::read(component(name)).expect("the component");
-    let policy = Policy::load(engine, &bytes).expect("a policy");
+    let policy = Policy::load(&ENGINE, &bytes).expect("a policy");
     assert_eq!(policy.description().expect("a description").name, name);
 
     let layers: BTreeMap<&str, u64> = rows.iter().map(|row| row.layer).collect();

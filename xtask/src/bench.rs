@@ -5,7 +5,8 @@ use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::shell::{cargo, root, run, words};
+use crate::shell::{cargo, root, words};
+use crate::steps::{Announcement, Steps};
 
 /// Where the figures stand in the page.
 const BEGIN: &str = "<!-- figures: cargo xtask bench languages -->\n";
@@ -17,21 +18,34 @@ pub(crate) fn run_benches(names: &[String]) -> Result<()> {
     if names == ["languages"] {
         return run_languages();
     }
+    let mut steps = Steps::begin("bench");
     let mut bench = cargo();
-    bench.args(["bench", "--quiet", "--package", "larder-tests"]);
+    bench.args(["bench", "--package", "larder-tests"]);
     if names.is_empty() {
         bench.arg("--benches");
     }
     for name in names {
         bench.args(["--bench", name]);
     }
-    run(&mut bench)
+    let announcement = Announcement {
+        name: "benches",
+        does: "compiles everything optimised, and measures",
+        usually: "10 min to compile, 5 to 30 min to measure",
+    };
+    // What is measured is printed as it comes, on a terminal or not.
+    steps.run(announcement, |_| {
+        let status = bench.status().with_context(|| format!("could not run `{}`", words(&bench)))?;
+        ensure!(status.success(), "`{}` failed: {status}", words(&bench));
+        Ok(())
+    })?;
+    steps.finish();
+    Ok(())
 }
 
 /// Measures the same policy in each language, and writes the table into the page on languages.
 fn run_languages() -> Result<()> {
     let mut bench = cargo();
-    bench.args(["bench", "--quiet", "--package", "larder-tests", "--bench", "languages"]);
+    bench.args(["bench", "--package", "larder-tests", "--bench", "languages"]);
     let output = bench.stderr(Stdio::inherit()).output();
     let output = output.with_context(|| format!("could not run `{}`", words(&bench)))?;
     ensure!(output.status.success(), "`{}` failed: {}", words(&bench), output.status);

@@ -1,121 +1,254 @@
-//! `cargo xtask demo`: images come in, are cleaned up, and go out, on a copy of a home that microsandbox 0.7.13 made.
+//! `cargo xtask demo`: the case that people come with. A disk is nearly full of images; what a prune would take, and what a
+//! policy takes instead.
+//!
+//! It builds what it runs and no more: the policy `keep-recent`, the program with it inside and without the parts that pull
+//! images and build policies, and the maker of images. Everything lies in `target/demo/`; the disk is a file system in
+//! memory, where it can be mounted, and gone when the demo ends.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::guests;
-use crate::shell::{cargo, command, root, run, succeeds, target, words};
+use crate::guests::{self, EMBED};
+use crate::shell::{cargo, command, is_root, root, succeeds, target, words};
+use crate::steps::{Announcement, Steps};
 
-const GRANT: &str = r#"# What the policy may do on this host.
-[grant]
-read   = ["**"]                  # see every image
-remove = ["docker.io/acme/**"]   # and remove those of acme
-max-removals = 40
-
-[guard]
-protect = ["**:latest"]          # whatever a policy decides, this tag stays
+const GRANT: &str = r#"[grant]
+remove    = ["docker.io/acme/**"]  # what the policy may remove
+max-share = "75%"                  # and how many of all images at most
 "#;
 
-/// Runs the demo.
-pub(crate) fn run_demo() -> Result<()> {
-    run(cargo().args(["build", "--quiet", "--workspace", "--bins"]))?;
-    guests::run(&["keep-recent"])?;
-    let demo = Demo::set_up()?;
-    let policy = target().join("policies/keep-recent.wasm");
-    let prune = ["prune", "--policy", path(&policy)?, "--config", "keep=2", "--grant", path(&demo.grant)?];
+/// The size of the disk: a little more than the images take.
+const DISK: &str = "268m";
 
-    say(
-        "Images come into a home that microsandbox made: as `docker save` writes them, as an OCI archive, as a directory:",
-    );
-    let [shop, worker, tools] = ["shop.tar", "worker.tar", "tools"].map(|name| demo.directory.join(name));
-    demo.larder(&["load", path(&shop)?, path(&worker)?, path(&tools)?])?;
-    say("One of them:");
-    demo.larder(&["inspect", "acme/shop:2"])?;
-    say("And all that are there:");
-    demo.larder(&["ls"])?;
-    say("A policy says what it would remove, and why. Nothing changes:");
-    demo.larder(&[&prune[..], &["--dry-run"]].concat())?;
-    say("The same as a plan that a person can read:");
-    demo.larder(&[&prune[..], &["--plan", path(&demo.plan)?]].concat())?;
-    say("Applied: every image is checked again first, and nothing goes that is not in the plan:");
-    demo.larder(&["apply", path(&demo.plan)?, "--yes"])?;
-    say("What is left:");
-    demo.larder(&["ls"])?;
-    demo.larder(&["history"])?;
-    say("Why one image went:");
-    demo.larder(&["explain", "acme/app00003:v1"])?;
-    say("Why one image stayed:");
-    demo.larder(&["explain", "acme/app00000:v0"])?;
-    say("An image goes out, for other tools to read:");
-    let saved = demo.directory.join("saved.tar");
-    demo.larder(&["save", "acme/shop:2", "-o", path(&saved)?])?;
-    if succeeds(command("skopeo").arg("--version")) {
-        show(command("skopeo").args(["inspect", &format!("docker-archive:{}", path(&saved)?)]))?;
-    }
+/// When the demo takes place.
+const TODAY: &str = "2026-06-01T12:00:00Z";
+
+/// Lines of an output that are shown.
+#[derive(Debug, Clone, Copy)]
+enum Shown {
+    All,
+    /// So many of the first, and the last.
+    Cut(usize),
+    Last,
+}
+
+/// Runs the demo, and says how long it took.
+pub(crate) fn run_demo() -> Result<()> {
+    let mut steps = Steps::begin("demo");
+    run_in(&mut steps)?;
+    steps.finish();
     Ok(())
+}
+
+/// Runs the demo as steps of a task.
+pub(crate) fn run_in(steps: &mut Steps) -> Result<()> {
+    let policies = guests::build_builtin(steps, &["keep-recent"])?;
+    let announcement = Announcement {
+        name: "program",
+        does: "compiles the program, the engine that runs policies with it, and the maker of images",
+        usually: "3 to 5 min",
+    };
+    steps.run(announcement, |step| {
+        let mut build = cargo();
+        build.args([
+            "build",
+            "--package",
+            "larder-cli",
+            "--no-default-features",
+            "--package",
+            "larder-images",
+        ]);
+        step.run(build.args(["--bins"]).env(EMBED, policies))
+    })?;
+    let announcement = Announcement {
+        name: "images",
+        does: "makes 12 images of 244 MiB, as a team builds them over four months, and loads them",
+        usually: "10 s",
+    };
+    let demo = steps.run(announcement, |step| {
+        let demo = Demo::set_up()?;
+        if let Disk::Plain { reason } = &demo.disk {
+            step.note(format!("the home lies on this disk, and not on a full one: {reason}"));
+        }
+        Ok(demo)
+    })?;
+    demo.show()
 }
 
 struct Demo {
     directory: PathBuf,
-    home: PathBuf,
-    grant: PathBuf,
-    plan: PathBuf,
+    disk: Disk,
+}
+
+/// Where the home lies.
+enum Disk {
+    /// On a file system in memory, unmounted when dropped.
+    Mounted(PathBuf),
+    /// On the disk that the repository lies on.
+    Plain { reason: &'static str },
+}
+
+impl Disk {
+    fn mount(path: PathBuf) -> Result<Self> {
+        make_directory(&path)?;
+        if !is_root() {
+            return Ok(Self::Plain { reason: "only root can mount one" });
+        }
+        let options = format!("size={DISK},mode=0700");
+        if succeeds(command("mount").args(["-t", "tmpfs", "-o", &options, "larder-demo"]).arg(&path)) {
+            Ok(Self::Mounted(path))
+        } else {
+            Ok(Self::Plain { reason: "a file system in memory could not be mounted" })
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if let Self::Mounted(path) = self {
+            succeeds(command("umount").arg(path));
+        }
+    }
 }
 
 impl Demo {
-    /// A fresh copy of the home, in place of that of an earlier demo.
+    /// Makes the disk, the images and the home, in place of those of an earlier demo.
     fn set_up() -> Result<Self> {
         let directory = target().join("demo");
+        let disk = directory.join("disk");
+        // One that was killed leaves its disk mounted.
+        while succeeds(command("mountpoint").arg("-q").arg(&disk)) {
+            ensure!(succeeds(command("umount").arg(&disk)), "could not unmount `{}`", disk.display());
+        }
         if directory.exists() {
             fs::remove_dir_all(&directory)
                 .with_context(|| format!("could not remove `{}`", directory.display()))?;
         }
-        let demo = Self {
-            home: directory.join("home"),
-            grant: directory.join("grant.toml"),
-            plan: directory.join("plan.json"),
-            directory,
-        };
-        fs::create_dir_all(&demo.home)
-            .with_context(|| format!("could not make `{}`", demo.home.display()))?;
-        // The owner of the files is whoever unpacks them, which a home insists on.
-        let archive = root().join("tests/fixtures/msb-0.7.13-41.tar.gz");
-        run(command("tar").args(["--no-same-owner", "-xzf"]).arg(archive).arg("-C").arg(&demo.home))?;
-        fs::write(&demo.grant, GRANT)
-            .with_context(|| format!("could not write `{}`", demo.grant.display()))?;
-        run(Command::new(built("larder-images")?).arg(&demo.directory))?;
+        let archives = directory.join("archives");
+        make_directory(&archives)?;
+        let demo = Self { disk: Disk::mount(disk)?, directory };
+        let made = output(Command::new(built("larder-images")?).arg("make").arg(&archives))?;
+        for line in made.lines() {
+            let (archive, age) = line.split_once(' ').context("a line for each archive")?;
+            let path = archives.join(archive);
+            demo.quietly(age.parse()?, &["load", path_text(&path)?])?;
+            fs::remove_file(&path).with_context(|| format!("could not remove `{}`", path.display()))?;
+        }
+        let mut sandbox = Command::new(built("larder-images")?);
+        output(sandbox.arg("use").arg(demo.home()).args(["docker.io/acme/shop:2", "shop-staging"]))?;
+        fs::write(demo.directory.join("grant.toml"), GRANT).context("could not write `grant.toml`")?;
         Ok(demo)
     }
 
-    /// Runs the program on the home, showing the command as one would type it.
-    fn larder(&self, arguments: &[&str]) -> Result<()> {
+    fn home(&self) -> PathBuf {
+        self.directory.join("disk/home")
+    }
+
+    fn show(&self) -> Result<()> {
+        say("The disk of a host that runs sandboxes is nearly full of images:");
+        self.larder(Shown::All, &["df"])?;
+        say(
+            "microsandbox's prune removes all that no sandbox uses. The image that came in a minute ago goes, too:",
+        );
+        self.larder(Shown::Cut(4), &["prune", "--dry-run"])?;
+        say(
+            "A policy keeps the two newest of each repository, and what is in use. Under a grant it makes a plan:",
+        );
+        println!("$ cat grant.toml\n{}", GRANT.trim_end());
+        self.larder(
+            Shown::All,
+            &[
+                "prune",
+                "--policy",
+                "keep-recent",
+                "--config",
+                "keep=2",
+                "--grant",
+                "grant.toml",
+                "--plan",
+                "plan.json",
+            ],
+        )?;
+        say("Nothing has changed so far. Applied, each image is checked again before it goes:");
+        self.larder(Shown::Last, &["apply", "plan.json", "--yes"])?;
+        self.larder(Shown::Last, &["df"])?;
+        say("Later somebody asks why one went and another stayed:");
+        self.larder(Shown::All, &["explain", "acme/worker:2"])?;
+        self.larder(Shown::All, &["explain", "acme/shop:2"])?;
+        let built = target().join("debug/larder");
+        let larder = built.strip_prefix(root()).unwrap_or(&built).display();
+        say("Next, on a home of your own. These three only read:");
+        println!(
+            "$ {larder} --home ~/.microsandbox ls\n\
+             $ {larder} --home ~/.microsandbox df\n\
+             $ {larder} --home ~/.microsandbox prune --policy keep-recent --config keep=3 --dry-run"
+        );
+        Ok(())
+    }
+
+    fn command(&self, arguments: &[&str]) -> Result<Command> {
         let mut larder = Command::new(built("larder")?);
-        larder.current_dir(root()).arg("--home").arg(&self.home).args(arguments);
-        show(&mut larder)
+        larder.current_dir(&self.directory).env("MSB_HOME", self.home()).args(arguments);
+        Ok(larder)
+    }
+
+    /// Runs the program some days before today, and shows nothing.
+    fn quietly(&self, days_ago: u32, arguments: &[&str]) -> Result<()> {
+        let seconds = u64::from(days_ago) * 86_400;
+        let date =
+            output(command("date").args(["-u", "-d", &format!("{TODAY} - {seconds} seconds"), "+%FT%TZ"]))?;
+        let mut larder = self.command(arguments)?;
+        output(larder.args(["--now", date.trim()])).map(drop)
+    }
+
+    /// Runs the program, and shows the command as one would type it, and of its output what matters.
+    fn larder(&self, shown: Shown, arguments: &[&str]) -> Result<()> {
+        println!("$ larder {}", arguments.join(" "));
+        let mut larder = self.command(arguments)?;
+        let text = output(larder.args(["--now", TODAY]))?;
+        let lines: Vec<&str> = text.lines().collect();
+        let (first, last) = match shown {
+            Shown::All => (lines.len(), 0),
+            Shown::Cut(first) => (first.min(lines.len()), 1),
+            Shown::Last => (0, 1),
+        };
+        let left_out = lines.len().saturating_sub(first + last);
+        lines[..first].iter().for_each(|line| println!("{line}"));
+        if first > 0 && left_out > 0 {
+            println!("… {left_out} more");
+        }
+        lines[first + left_out..].iter().for_each(|line| println!("{line}"));
+        Ok(())
     }
 }
 
-/// A program of this repository.
+/// Runs a program, and returns what it wrote to standard output. What it wrote to standard error is told where it fails.
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("could not run `{}`", words(command)))?;
+    if !output.status.success() {
+        bail!("`{}` failed: {}\n{}", words(command), output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Returns the path of a program of this repository.
 fn built(name: &str) -> Result<PathBuf> {
     let program = target().join("debug").join(name);
     ensure!(program.exists(), "`{}` was not built", program.display());
     Ok(program)
 }
 
-/// Runs a command, and shows it as one would type it.
-fn show(command: &mut Command) -> Result<()> {
-    let typed = words(command).replace(&format!("{}/", root().display()), "");
-    println!("\n$ {}", typed.replacen("target/debug/larder", "larder", 1));
-    run(command)
+fn make_directory(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("could not make `{}`", path.display()))
 }
 
 fn say(text: &str) {
     println!("\n# {text}");
 }
 
-fn path(path: &Path) -> Result<&str> {
+fn path_text(path: &Path) -> Result<&str> {
     path.to_str().with_context(|| format!("`{}` is not Unicode", path.display()))
 }

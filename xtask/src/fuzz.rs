@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::shell::{cargo, command, install_packages, root, run, succeeds, target, words};
+use crate::shell::{cargo, command, install_packages, root, succeeds, target, words};
+use crate::steps::{Announcement, Step, Steps};
 
 /// The targets that there are, and the longest input of each in bytes.
 pub(crate) const TARGETS: [(&str, u32); 4] =
     [("archive", 32 << 10), ("erofs", 48 << 10), ("manifest", 8 << 10), ("tar", 24 << 10)];
 
-/// For how long a target runs in `cargo xtask test`.
+/// For how long a target runs in `cargo xtask ci`.
 pub(crate) const A_MINUTE: Duration = Duration::from_secs(60);
 
 /// An input that takes longer is a finding. Most take a thousandth of a second.
@@ -50,61 +51,84 @@ pub(crate) enum Start {
     Random,
 }
 
-/// Builds these targets, or all of them where none is named, and runs each for this long: as many at once as there are
-/// processors. Without a C++ compiler, says so.
-pub(crate) fn run_targets(names: &[String], time: Duration, start: Start) -> Result<()> {
-    if !has_compiler() {
-        eprintln!("skipped: fuzz targets, which need a C++ compiler (Debian: g++)");
-        return Ok(());
-    }
-    let programs = build()?;
-    make_seeds()?;
-    let chosen = TARGETS.into_iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name));
-    let left: Mutex<Vec<_>> = Mutex::new(chosen.rev().collect());
-    let failures: Mutex<Vec<String>> = Mutex::default();
-    let next = || left.lock().ok()?.pop();
-    let work = || {
-        while let Some((name, max_length)) = next() {
-            match run_target(&programs, name, max_length, time, start) {
-                Ok(summary) => eprintln!("{name}: {summary}"),
-                Err(error) => failures.lock().into_iter().for_each(|mut all| all.push(format!("{error:#}"))),
-            }
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from).min(TARGETS.len()) {
-            scope.spawn(work);
-        }
-    });
-    let failures = failures.into_inner().unwrap_or_default();
-    ensure!(failures.is_empty(), "{}", failures.join("\n"));
+/// Builds these targets, or all of them where none is named, and runs each for this long.
+pub(crate) fn run_fuzz(names: &[String], time: Duration, start: Start) -> Result<()> {
+    let mut steps = Steps::begin("fuzz");
+    run_targets(&mut steps, names, time, start)?;
+    steps.finish();
     Ok(())
 }
 
-/// Whether libFuzzer can be compiled; the compiler is installed where it can be.
-fn has_compiler() -> bool {
+/// Builds these targets, or all of them where none is named, and runs each for this long: as many at once as there are
+/// processors. Without a C++ compiler, the step says that it skips them.
+pub(crate) fn run_targets(steps: &mut Steps, names: &[String], time: Duration, start: Start) -> Result<()> {
+    let announcement = Announcement {
+        name: "fuzz targets",
+        does: "builds the fuzz targets with instrumentation, and runs each for its time",
+        usually: "3 min and twice the time of a target",
+    };
+    steps.run(announcement, |step| {
+        if !has_compiler(step) {
+            step.skip("fuzz targets, which need a C++ compiler (Debian: g++)".to_owned());
+            return Ok(());
+        }
+        let programs = build(step)?;
+        make_seeds(step)?;
+        let chosen =
+            TARGETS.into_iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name));
+        let left: Mutex<Vec<_>> = Mutex::new(chosen.rev().collect());
+        let results: Mutex<Vec<Result<String>>> = Mutex::default();
+        let next = || left.lock().ok()?.pop();
+        let work = || {
+            while let Some((name, max_length)) = next() {
+                let result = run_target(&programs, name, max_length, time, start);
+                let result = result.map(|summary| format!("{name}: {summary}"));
+                if let Ok(mut all) = results.lock() {
+                    all.push(result);
+                }
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..thread::available_parallelism().map_or(1, usize::from).min(TARGETS.len()) {
+                scope.spawn(work);
+            }
+        });
+        let mut failures = Vec::new();
+        for result in results.into_inner().unwrap_or_default() {
+            match result {
+                Ok(summary) => step.note(summary),
+                Err(error) => failures.push(format!("{error:#}")),
+            }
+        }
+        ensure!(failures.is_empty(), "{}", failures.join("\n"));
+        Ok(())
+    })
+}
+
+/// Tells whether libFuzzer can be compiled; the compiler is installed where it can be.
+fn has_compiler(step: &mut Step<'_>) -> bool {
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
     let is_there = || succeeds(Command::new(&compiler).arg("--version"));
     if !is_there()
-        && let Err(error) = install_packages(&["g++"])
+        && let Err(error) = install_packages(step, &["g++"])
     {
-        eprintln!("{error:#}");
+        step.note(format!("{error:#}"));
     }
     is_there()
 }
 
 /// Lints the targets, with the flags that they are built with, so that what they depend on is prepared once.
-pub(crate) fn run_lints() -> Result<()> {
-    if !has_compiler() {
-        eprintln!("skipped: lints of the fuzz targets, which need a C++ compiler (Debian: g++)");
+pub(crate) fn run_lints(step: &mut Step<'_>) -> Result<()> {
+    if !has_compiler(step) {
+        step.skip("lints of the fuzz targets, which need a C++ compiler (Debian: g++)".to_owned());
         return Ok(());
     }
-    run(instrumented("clippy").args(["--all-targets", "--", "-D", "warnings"]))
+    step.run(instrumented("clippy").args(["--all-targets", "--", "-D", "warnings"]))
 }
 
 /// Builds all targets, and gives the directory that they are in.
-fn build() -> Result<PathBuf> {
-    run(&mut instrumented("build"))?;
+fn build(step: &mut Step<'_>) -> Result<PathBuf> {
+    step.run(&mut instrumented("build"))?;
     let host = host_triple()?;
     Ok(build_directory().join(host).join("release"))
 }
@@ -115,7 +139,7 @@ fn build_directory() -> PathBuf {
 
 fn instrumented(subcommand: &str) -> Command {
     let mut cargo = cargo();
-    cargo.args([subcommand, "--quiet", "--release", "--locked", "--manifest-path", "tests/fuzz/Cargo.toml"]);
+    cargo.args([subcommand, "--release", "--locked", "--manifest-path", "tests/fuzz/Cargo.toml"]);
     // With a target named, build scripts and macros are compiled without instrumentation.
     cargo.args(["--target", "host-tuple", "--target-dir"]).arg(build_directory());
     cargo.env("CARGO_ENCODED_RUSTFLAGS", INSTRUMENTATION.join("\x1f"));
@@ -131,9 +155,9 @@ fn host_triple() -> Result<String> {
     Ok(String::from_utf8(output.stdout).context("rustc names its host")?.trim().to_owned())
 }
 
-fn make_seeds() -> Result<()> {
-    run(cargo().args(["build", "--quiet", "--workspace", "--bins"]))?;
-    run(command(target().join("debug/larder-seeds")).arg(target().join("fuzz/seeds")))
+fn make_seeds(step: &mut Step<'_>) -> Result<()> {
+    step.run(cargo().args(["build", "--workspace", "--bins"]))?;
+    step.run(command(target().join("debug/larder-seeds")).arg(target().join("fuzz/seeds")))
 }
 
 /// Runs a target, and says what it did.

@@ -1,88 +1,111 @@
-//! `cargo xtask guests`: every policy as a component, in whichever language.
-//!
-//! A policy is a directory of `guest/policies/` with a `policy.toml`, and `larder-kit` knows how each language is built.
-//! Tools are installed to `target/tools`. A policy in Rust is given to Cargo each time, which knows what changed. One in
-//! another language is built again only where its fingerprint is another than when it was built, which is kept beside
-//! the component: that takes seconds, and the bytes of a component from JavaScript or Python differ each time.
+//! `cargo xtask guests`: policies as components in `target/policies`, by the program `larder-guests` of the author kit.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use larder_kit::{DEBIAN_RUST_PACKAGES, Language, Project, Tools, check_rust_compiler};
+use anyhow::{Context as _, Result};
 
-use crate::shell::{install_packages, root, target};
+use crate::shell::{cargo, target};
+use crate::steps::{Announcement, Step, Steps};
 
-/// Builds the policies of these names, or every one. Gives the components.
-pub(crate) fn run(names: &[&str]) -> Result<Vec<PathBuf>> {
-    let mut projects = projects()?;
+/// The policies that come with the program, built in Rust.
+pub(crate) const BUILTIN: [&str; 3] = ["disk-budget", "keep-recent", "max-age"];
+
+/// The same policy in the other languages.
+const OTHER_LANGUAGES: [&str; 4] =
+    ["keep-recent-c", "keep-recent-go", "keep-recent-javascript", "keep-recent-python"];
+
+/// The variable that names the directory of the policies that are compiled into the program.
+pub(crate) const EMBED: &str = "LARDER_BUILTIN_POLICIES";
+
+/// Which compilers of other languages have to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Languages {
+    /// All of them.
+    All,
+    /// Those that are installed, or can be.
+    Available,
+}
+
+/// Builds the policies of these names, or every one.
+pub(crate) fn run_guests(names: &[String]) -> Result<()> {
+    let mut steps = Steps::begin("guests");
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let announcement = Announcement {
+        name: "policies",
+        does: "builds the author kit, and policies with it, to target/policies",
+        usually: "2 min",
+    };
+    steps.run(announcement, |step| build(step, &names))?;
+    steps.finish();
+    Ok(())
+}
+
+/// Builds policies in Rust, and returns the directory that they are in for the program to be compiled with.
+pub(crate) fn build_builtin(steps: &mut Steps, names: &[&str]) -> Result<PathBuf> {
+    let announcement = Announcement {
+        name: "policies",
+        does: "compiles policies to WebAssembly, and before them the compiler's wrapper for that",
+        usually: "1 to 2 min",
+    };
+    steps.run(announcement, |step| {
+        build(step, names)?;
+        embedded(names)
+    })
+}
+
+/// Builds the policies in other languages than Rust.
+pub(crate) fn build_other_languages(steps: &mut Steps, languages: Languages) -> Result<()> {
+    let announcement = Announcement {
+        name: "other languages",
+        does: "installs compilers for C, Go, JavaScript and Python in target/tools, and builds a policy in each",
+        usually: "2 to 4 min",
+    };
+    steps.run(announcement, |step| match languages {
+        Languages::All => build(step, &OTHER_LANGUAGES),
+        Languages::Available => {
+            let list = target().join("policies.skipped");
+            let mut guests = program();
+            guests.arg("--skipped").arg(&list).args(OTHER_LANGUAGES);
+            step.run(&mut guests)?;
+            let skipped =
+                fs::read_to_string(&list).with_context(|| format!("could not read `{}`", list.display()))?;
+            skipped.lines().for_each(|line| step.skip(line.to_owned()));
+            Ok(())
+        }
+    })
+}
+
+fn build(step: &mut Step<'_>, names: &[&str]) -> Result<()> {
+    step.run(program().args(names))
+}
+
+fn program() -> std::process::Command {
+    let mut cargo = cargo();
+    cargo.args(["run", "--package", "larder-kit", "--bin", "larder-guests", "--"]);
+    cargo
+}
+
+/// Puts components into a directory of their own. One that is the same as before is left alone, so that the program is
+/// not compiled again.
+fn embedded(names: &[&str]) -> Result<PathBuf> {
+    let directory = target().join("builtin");
+    fs::create_dir_all(&directory).with_context(|| format!("could not make `{}`", directory.display()))?;
+    for entry in fs::read_dir(&directory)? {
+        let path = entry?.path();
+        if !path.file_stem().is_some_and(|stem| names.iter().any(|name| stem == *name)) {
+            fs::remove_file(&path).with_context(|| format!("could not remove `{}`", path.display()))?;
+        }
+    }
     for name in names {
-        ensure!(
-            projects.iter().any(|project| project.name().as_str() == *name),
-            "there is no policy `{name}`: there are {}",
-            projects.iter().map(|project| format!("`{}`", project.name())).collect::<Vec<_>>().join(", ")
-        );
+        let file = format!("{name}.wasm");
+        let component = target().join("policies").join(&file);
+        let bytes =
+            fs::read(&component).with_context(|| format!("could not read `{}`", component.display()))?;
+        let copy = directory.join(file);
+        if fs::read(&copy).ok().as_deref() != Some(&bytes) {
+            fs::write(&copy, bytes).with_context(|| format!("could not write `{}`", copy.display()))?;
+        }
     }
-    if !names.is_empty() {
-        projects.retain(|project| names.contains(&project.name().as_str()));
-    }
-    if projects.iter().any(|project| project.language() == Language::Rust) {
-        install_rust_compiler()?;
-    }
-    let tools = Tools::in_directory(target().join("tools"));
-    projects
-        .into_iter()
-        .map(|project| {
-            let name = project.name().clone();
-            make(project, &tools).with_context(|| format!("the policy `{name}`"))
-        })
-        .collect()
-}
-
-/// The policies that there are, sorted by name.
-fn projects() -> Result<Vec<Project>> {
-    let directory = root().join("guest/policies");
-    let mut projects = Vec::new();
-    for entry in
-        fs::read_dir(&directory).with_context(|| format!("could not read `{}`", directory.display()))?
-    {
-        projects.push(Project::open(&entry?.path())?);
-    }
-    projects.sort_by(|a, b| a.name().as_str().cmp(b.name().as_str()));
-    Ok(projects)
-}
-
-/// The component of a policy, built where it is not there or not up to date.
-fn make(project: Project, tools: &Tools) -> Result<PathBuf> {
-    let component = target().join("policies").join(project.name().as_str()).with_extension("wasm");
-    if project.language() == Language::Rust {
-        // One directory for all of them, since they have the same dependencies.
-        let project = project.in_work_directory(target().join("wasm"));
-        project.build(tools, &component, &mut |_| {})?;
-        return Ok(component);
-    }
-    let stamp = component.with_extension("stamp");
-    let fingerprint = project.fingerprint()?;
-    if component.exists() && fs::read_to_string(&stamp).is_ok_and(|built| built == fingerprint) {
-        return Ok(component);
-    }
-    let project = project.clone().in_work_directory(target().join("guests").join(project.name().as_str()));
-    let built = project.build(tools, &component, &mut |step| eprintln!("{step}"))?;
-    write(&stamp, &fingerprint)?;
-    eprintln!("{} ({} bytes)", built.path.display(), built.bytes);
-    Ok(component)
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("could not write `{}`", path.display()))
-}
-
-/// Installs Debian's compiler where no other can be had for WebAssembly.
-fn install_rust_compiler() -> Result<()> {
-    let Err(missing) = check_rust_compiler(&root()) else { return Ok(()) };
-    eprintln!("{missing}; installing Debian's");
-    if let Err(error) = install_packages(&DEBIAN_RUST_PACKAGES) {
-        bail!("{missing} ({error:#})");
-    }
-    Ok(check_rust_compiler(&root())?)
+    Ok(directory)
 }

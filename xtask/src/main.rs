@@ -1,13 +1,16 @@
 //! `cargo xtask TASK`: the tasks behind the README's commands.
 //!
-//! Each installs what it needs and is missing, and can be run again and again.
+//! Each installs what it needs and is missing, and can be run again and again. It depends on next to nothing, so that it
+//! starts in seconds: what needs more is a program of its own, built by the task that runs it.
 
 mod bench;
+mod build;
 mod demo;
 mod fuzz;
 mod guests;
 mod peer;
 mod shell;
+mod steps;
 mod test;
 
 use std::process::ExitCode;
@@ -32,7 +35,12 @@ enum Task {
         /// where none is given.
         names: Vec<String>,
     },
-    /// Shows the main job on a copy of a real home: load, list, dry run, plan, apply, explain, save.
+    /// Builds the program as it is released, target/release/larder, with the policies inside that come with it.
+    Build,
+    /// Does what `test` does, with every language, and the rest that a change is judged by: lints of other
+    /// configurations, documentation, dependencies, fuzz targets, the demo, and microsandbox as a peer where it is built.
+    Ci,
+    /// Shows the main job on a disk that is nearly full: what takes the space, what a policy removes, and why.
     Demo,
     /// Looks for bytes that make taking images in panic, hang or take too much memory.
     Fuzz {
@@ -50,23 +58,22 @@ enum Task {
     },
     /// Builds the program that asks microsandbox's own SDK, and runs the tests of both on the same homes.
     Peer,
-    /// Runs everything that CI runs: format, lints, docs, dependencies, all tests, a minute of each fuzz target, the
-    /// demo.
+    /// Checks format and lints, and runs all tests of the workspace.
     Test,
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Bench { names } => bench::run_benches(&names),
+        Task::Build => build::run_build(),
+        Task::Ci => test::run_ci(),
         Task::Demo => demo::run_demo(),
         Task::Fuzz { targets, seconds } => {
-            fuzz::run_targets(&targets, Duration::from_secs(seconds), fuzz::Start::Random)
+            fuzz::run_fuzz(&targets, Duration::from_secs(seconds), fuzz::Start::Random)
         }
-        Task::Guests { names } => {
-            guests::run(&names.iter().map(String::as_str).collect::<Vec<_>>()).map(drop)
-        }
+        Task::Guests { names } => guests::run_guests(&names),
         Task::Peer => peer::run_peer(),
-        Task::Test => test::run_all(),
+        Task::Test => test::run_test(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

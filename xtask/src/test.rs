@@ -1,90 +1,162 @@
-//! `cargo xtask test`: everything that CI runs.
+//! `cargo xtask test`, which a person runs, and `cargo xtask ci`, which is that and the rest.
 
 use std::process::Command;
-use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use crate::shell::{cargo, command, install_packages, run, succeeds, target};
-use crate::{demo, fuzz, guests, peer};
+use crate::fuzz::{self, Start};
+use crate::guests::{self, BUILTIN, EMBED, Languages};
+use crate::shell::{cargo, command, install_packages, succeeds, target};
+use crate::steps::{Announcement, Step, Steps};
+use crate::{demo, peer};
 
 const CARGO_DENY: &str = "0.20.2";
 
-/// Runs every step, and stops at the first that fails.
-pub(crate) fn run_all() -> Result<()> {
-    step("toolchain", toolchain)?;
-    step("format", || {
-        run(cargo().args(["fmt", "--all", "--check"]))?;
-        run(cargo().args(["fmt", "--check", "--manifest-path", "tests/fuzz/Cargo.toml"]))?;
-        run(cargo().args(["fmt", "--check", "--manifest-path", "tests/peer/Cargo.toml"]))
-    })?;
-    step("guests", || guests::run(&[]).map(drop))?;
-    step("lints", || {
-        run(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
-    })?;
-    step("lints without policies", || {
-        run(cargo().args([
-            "clippy",
-            "-p",
-            "larder",
-            "--no-default-features",
-            "--quiet",
-            "--",
-            "-D",
-            "warnings",
-        ]))
-    })?;
-    step("lints of the component bindings", || {
-        let mut clippy = cargo();
-        clippy.args([
-            "clippy",
-            "-p",
-            "larder-guest",
-            "--target",
-            "wasm32-unknown-unknown",
-            "--profile",
-            "policy",
-        ]);
-        run(clippy.arg("--target-dir").arg(target().join("wasm")).args(["--quiet", "--", "-D", "warnings"]))
-    })?;
-    step("lints of the fuzz targets", fuzz::run_lints)?;
-    step("documentation", || {
-        // The program's page would take the place of the library's, which has its name.
-        let mut doc = cargo();
-        doc.args(["doc", "--workspace", "--exclude", "larder-cli", "--no-deps", "--quiet"]);
-        run(doc.env("RUSTDOCFLAGS", "-D warnings"))
-    })?;
-    step("dependencies", || {
-        run(&mut cargo_deny("Cargo.toml")?)?;
-        run(&mut cargo_deny("tests/fuzz/Cargo.toml")?)
-    })?;
-    step("judges", install_judges)?;
-    step("tests", || run(cargo().args(["test", "--workspace", "--quiet"])))?;
-    step("fuzz targets", || fuzz::run_targets(&[], fuzz::A_MINUTE, fuzz::Start::Same))?;
-    step("demo", demo::run_demo)
-}
+/// The variable that tells tests where policies are that were built for them.
+const POLICIES: &str = "LARDER_POLICIES";
 
-fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
-    eprintln!("==> {name}");
-    let clock = Instant::now();
-    work().with_context(|| format!("step `{name}`"))?;
-    eprintln!("==> {name}: {} s", clock.elapsed().as_secs());
+/// Checks format and lints, and runs all tests of the workspace. Stops at the first step that fails.
+pub(crate) fn run_test() -> Result<()> {
+    let mut steps = Steps::begin("test");
+    test(&mut steps, Languages::Available)?;
+    steps.finish();
     Ok(())
 }
 
-/// The parts of the toolchain that a minimal installation lacks.
-fn toolchain() -> Result<()> {
+/// Does what `cargo xtask test` does, with every language, and everything else that a change is judged by.
+pub(crate) fn run_ci() -> Result<()> {
+    let mut steps = Steps::begin("ci");
+    test(&mut steps, Languages::All)?;
+    rest(&mut steps)?;
+    steps.finish();
+    Ok(())
+}
+
+fn test(steps: &mut Steps, languages: Languages) -> Result<()> {
+    let announcement =
+        Announcement { name: "format", does: "checks that all code is formatted", usually: "2 s" };
+    steps.run(announcement, |step| {
+        install_toolchain(step)?;
+        for manifest in ["Cargo.toml", "tests/fuzz/Cargo.toml", "tests/peer/Cargo.toml"] {
+            step.run(cargo().args(["fmt", "--all", "--check", "--manifest-path", manifest]))?;
+        }
+        Ok(())
+    })?;
+    let policies = guests::build_builtin(steps, &BUILTIN)?;
+    guests::build_other_languages(steps, languages)?;
+    let announcement = Announcement {
+        name: "lints",
+        does: "runs clippy over the workspace, tests and benches too",
+        usually: "3 min",
+    };
+    steps.run(announcement, |step| {
+        let mut clippy = cargo();
+        clippy.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+        step.run(clippy.env(EMBED, &policies))
+    })?;
+    let announcement = Announcement {
+        name: "judges",
+        does: "installs the programs that judge what is written: skopeo, umoci, erofs-utils, docker-registry",
+        usually: "30 s",
+    };
+    steps.run(announcement, install_judges)?;
+    let announcement = Announcement {
+        name: "tests",
+        does: "builds and runs all tests of the workspace",
+        usually: "6 min after the demo, 12 min without",
+    };
+    steps.run(announcement, |step| {
+        let environment = |cargo: &mut Command| {
+            cargo.env(EMBED, &policies).env(POLICIES, target().join("policies"));
+        };
+        let mut run = cargo();
+        environment(&mut run);
+        if succeeds(cargo().args(["nextest", "--version"])) {
+            step.run(run.args(["nextest", "run", "--workspace", "--no-fail-fast"]))?;
+            // nextest runs no examples of the documentation.
+            let mut examples = cargo();
+            environment(&mut examples);
+            step.run(examples.args(["test", "--workspace", "--doc"]))?;
+        } else {
+            step.run(run.args(["test", "--workspace", "--no-fail-fast"]))?;
+        }
+        summarize(step)
+    })
+}
+
+/// Notes how many tests passed, where their output went to a log.
+fn summarize(step: &mut Step<'_>) -> Result<()> {
+    let Some(log) = step.written()? else { return Ok(()) };
+    let mut sums = [0_u64; 3];
+    for line in log.lines().filter(|line| line.contains("Summary [") || line.starts_with("test result: ")) {
+        for (sum, word) in sums.iter_mut().zip(["passed", "failed", "ignored"]) {
+            let words: Vec<&str> = line.split([' ', ',', ';']).filter(|word| !word.is_empty()).collect();
+            let count = words.windows(2).find(|pair| pair[1] == word).and_then(|pair| pair[0].parse().ok());
+            *sum += count.unwrap_or(0);
+        }
+    }
+    let [passed, failed, skipped] = sums;
+    step.note(format!("{passed} passed, {failed} failed, {skipped} skipped"));
+    Ok(())
+}
+
+fn rest(steps: &mut Steps) -> Result<()> {
+    let announcement = Announcement {
+        name: "other lints",
+        does: "runs clippy over the library and the program without their features, the bindings, and the fuzz targets",
+        usually: "3 min",
+    };
+    steps.run(announcement, |step| {
+        for package in ["larder", "larder-cli"] {
+            let mut clippy = cargo();
+            clippy.args(["clippy", "--package", package, "--no-default-features", "--", "-D", "warnings"]);
+            step.run(&mut clippy)?;
+        }
+        let mut clippy = cargo();
+        clippy.args(["clippy", "--package", "larder-guest", "--target", "wasm32-unknown-unknown"]);
+        clippy.args(["--profile", "policy", "--target-dir"]).arg(target().join("wasm"));
+        step.run(clippy.args(["--", "-D", "warnings"]))?;
+        fuzz::run_lints(step)
+    })?;
+    let announcement = Announcement {
+        name: "documentation",
+        does: "builds the documentation, and fails on a warning",
+        usually: "1 min",
+    };
+    steps.run(announcement, |step| {
+        // The program's page would take the place of the library's, which has its name.
+        let mut doc = cargo();
+        doc.args(["doc", "--workspace", "--exclude", "larder-cli", "--no-deps"]);
+        step.run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+    })?;
+    let announcement = Announcement {
+        name: "dependencies",
+        does: "compiles cargo-deny in target/tools, and checks licences, bans and sources",
+        usually: "3 min",
+    };
+    steps.run(announcement, |step| {
+        ["Cargo.toml", "tests/fuzz/Cargo.toml"].iter().try_for_each(|manifest| run_cargo_deny(step, manifest))
+    })?;
+    fuzz::run_targets(steps, &[], fuzz::A_MINUTE, Start::Same)?;
+    if peer::program().exists() {
+        peer::run_tests(steps)?;
+    }
+    demo::run_in(steps)
+}
+
+/// Installs the parts of the toolchain that a minimal installation lacks.
+fn install_toolchain(step: &mut Step<'_>) -> Result<()> {
     for (subcommand, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
         if !succeeds(cargo().args([subcommand, "--version"])) {
-            run(command("rustup").args(["component", "add", component]))?;
+            step.run(command("rustup").args(["component", "add", component]))?;
         }
     }
     Ok(())
 }
 
-/// The programs that judge what is taken in and written, with the Debian packages that have them. Without them the
+/// Installs the programs that judge what is taken in and written, by the Debian packages that have them. Without them the
 /// tests that need them say `skipped: ` and pass.
-fn install_judges() -> Result<()> {
+fn install_judges(step: &mut Step<'_>) -> Result<()> {
     const JUDGES: [(&str, &str); 4] = [
         ("skopeo", "skopeo"),
         ("umoci", "umoci"),
@@ -95,35 +167,33 @@ fn install_judges() -> Result<()> {
         || JUDGES.into_iter().filter(|(program, _)| !succeeds(Command::new(program).arg("--version")));
     let packages: Vec<&str> = missing().map(|(_, package)| package).collect();
     if !packages.is_empty()
-        && let Err(error) = install_packages(&packages)
+        && let Err(error) = install_packages(step, &packages)
     {
-        eprintln!("{error:#}");
+        step.note(format!("{error:#}"));
     }
     for (program, package) in missing() {
-        eprintln!("skipped: tests that need `{program}` (Debian: {package})");
+        step.skip(format!("tests that need `{program}` (Debian: {package})"));
     }
     if !peer::program().exists() {
-        eprintln!("skipped: tests that need microsandbox's SDK (`cargo xtask peer`)");
+        step.skip("tests that need microsandbox's SDK (`cargo xtask peer`)".to_owned());
     }
     Ok(())
 }
 
-/// `cargo deny` over what needs no network: bans, licences and sources of a workspace.
-fn cargo_deny(manifest: &str) -> Result<Command> {
+/// Checks what needs no network: bans, licences and sources of a workspace.
+fn run_cargo_deny(step: &mut Step<'_>, manifest: &str) -> Result<()> {
     let tools = target().join("tools");
     let program = tools.join("bin/cargo-deny");
     if !succeeds(command(&program).arg("--version")) {
         let version = format!("cargo-deny@{CARGO_DENY}");
         let mut install = cargo();
-        install
-            .args(["install", "--quiet", "--locked", "--no-default-features", &version, "--root"])
-            .arg(&tools);
+        install.args(["install", "--locked", "--no-default-features", &version, "--root"]).arg(&tools);
         // It runs for a second and is compiled for minutes: the quicker compilation wins.
         install.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0").env("CARGO_PROFILE_RELEASE_LTO", "off");
         install.arg("--target-dir").arg(tools.join("build"));
-        run(&mut install)?;
+        step.run(&mut install)?;
     }
     let mut deny = command(program);
     deny.args(["--log-level", "error", "--manifest-path", manifest, "check", "bans", "licenses", "sources"]);
-    Ok(deny)
+    step.run(&mut deny)
 }

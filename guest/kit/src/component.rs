@@ -18,10 +18,9 @@ pub(crate) fn encode(module: &[u8], adapter: Option<(&str, &[u8])>) -> Result<Ve
     check_imports(module, adapter.map(|(name, _)| name))?;
     // With its causes, in one line.
     let told = |error| KitError::NotAPolicy { message: format!("{error:#}") };
-    let mut encoder = ComponentEncoder::default();
-    encoder.validate(true).module(module).map_err(told)?;
+    let mut encoder = ComponentEncoder::default().validate(true).module(module).map_err(told)?;
     if let Some((name, adapter)) = adapter {
-        encoder.adapter(name, adapter).map_err(told)?;
+        encoder = encoder.adapter(name, adapter).map_err(told)?;
     }
     encoder.encode().map_err(told)
 }

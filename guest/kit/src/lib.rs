@@ -35,7 +35,7 @@ mod project;
 mod scaffold;
 mod tools;
 
-pub use build::{DEBIAN_RUST_PACKAGES, check_rust_compiler};
+pub use build::{DEBIAN_RUST_PACKAGES, check_rust_compiler, prepare};
 pub use error::KitError;
 pub use language::Language;
 pub use name::PolicyName;

@@ -3,19 +3,14 @@
 use std::sync::OnceLock;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use larder::policy::{Evaluation, GrantDocument, Plan, Policy, PolicyEngine, PolicyError, PolicyRun};
+use larder::policy::{Evaluation, GrantDocument, Plan, Policy, PolicyError, PolicyRun};
 use larder::state::{MemoryCache, MemoryImage};
 use larder_kit::Language;
-use larder_tests::component;
+use larder_tests::{ENGINE, find_component};
 
 pub(crate) const REMOVE_ALL: &str = "[grant]\nremove = [\"**\"]\n[guard]\nmin-age = \"0s\"\n";
 
-pub(crate) fn engine() -> &'static PolicyEngine {
-    static ENGINE: OnceLock<PolicyEngine> = OnceLock::new();
-    ENGINE.get_or_init(|| PolicyEngine::new().expect("an engine"))
-}
-
-/// The five versions, Rust first, each by its name.
+/// The versions of the languages that can be built here, Rust first, each by its name.
 pub(crate) fn policies() -> &'static [(String, Policy)] {
     static POLICIES: OnceLock<Vec<(String, Policy)>> = OnceLock::new();
     POLICIES.get_or_init(|| {
@@ -24,11 +19,11 @@ pub(crate) fn policies() -> &'static [(String, Policy)] {
             other => format!("keep-recent-{other}"),
         };
         let load = |name: String| {
-            let bytes = std::fs::read(component(&name)).expect("the component");
-            let policy = Policy::load(engine(), &bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
-            (name, policy)
+            let bytes = std::fs::read(find_component(&name)?).expect("the component can be read");
+            let policy = Policy::load(&ENGINE, &bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+            Some((name, policy))
         };
-        Language::ALL.map(name).map(load).into()
+        Language::ALL.map(name).into_iter().filter_map(load).collect()
     })
 }
 

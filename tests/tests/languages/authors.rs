@@ -1,21 +1,15 @@
 //! What authors start from.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use larder::policy::{Policy, PolicyRun};
 use larder::state::{MemoryCache, MemoryImage};
 use larder_kit::{Language, Project, Tools, scaffold};
-use larder_tests::component;
+use larder_tests::{ENGINE, find_component, target};
 use serde_json::{Value, json};
 
-use crate::agreement::{document, engine, grant, image, now};
-
-/// The directory that everything is built in: tools and what was compiled before are used again.
-fn target() -> PathBuf {
-    let policies = component("keep-recent");
-    policies.parent().and_then(Path::parent).expect("the target directory").to_owned()
-}
+use crate::agreement::{document, grant, image, now};
 
 /// A new policy builds in each language, is one that this host runs, and decides what its scenarios say: the same in
 /// each.
@@ -40,6 +34,10 @@ fn what_authors_start_from() {
     let run = PolicyRun::new(now()).with_grant(grant("[grant]\nremove = [\"docker.io/acme/**\"]\n"));
     let mut plans = Vec::new();
     for language in Language::ALL {
+        // Where a policy in this language was built, another can be.
+        if language != Language::Rust && find_component(&format!("keep-recent-{language}")).is_none() {
+            continue;
+        }
         let place: PathBuf = directory.path().join(language.as_str());
         scaffold(&place, &"demo".parse().expect("a name"), language).expect("a new policy");
         let project = Project::open(&place).expect("a policy");
@@ -50,7 +48,7 @@ fn what_authors_start_from() {
             .unwrap_or_else(|error| panic!("{language}: {error}"));
         let bytes = std::fs::read(&built.path).expect("the component");
         assert_eq!(bytes.len() as u64, built.bytes);
-        let policy = Policy::load(engine(), &bytes).unwrap_or_else(|error| panic!("{language}: {error}"));
+        let policy = Policy::load(&ENGINE, &bytes).unwrap_or_else(|error| panic!("{language}: {error}"));
         let decide =
             |config: Value| policy.evaluate(Box::new(cache.clone()), &run.clone().with_config(config));
         let error = decide(json!({"max-age": 3})).expect_err("a slip").to_string();

