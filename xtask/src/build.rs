@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::guests::{self, BUILTIN, EMBED};
+use crate::guests::{self, Along, BUILTIN, EMBED};
 use crate::shell::{cargo, target};
 use crate::steps::{Announcement, Steps};
 
@@ -14,6 +14,7 @@ const MAX_BYTES: u64 = 25_000_000;
 /// Builds the policies, then the program with them.
 pub(crate) fn run_build() -> Result<()> {
     let mut steps = Steps::begin("build");
+    guests::build_kit(&mut steps, Along::Nothing)?;
     let policies = guests::build_builtin(&mut steps, &BUILTIN)?;
     let announcement = Announcement {
         name: "program",

@@ -11,8 +11,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::guests::{self, EMBED};
-use crate::shell::{cargo, command, is_root, root, succeeds, target, words};
+use crate::guests::{self, Along};
+use crate::shell::{command, is_root, root, succeeds, target, words};
 use crate::steps::{Announcement, Steps};
 
 const GRANT: &str = r#"[grant]
@@ -45,24 +45,14 @@ pub(crate) fn run_demo() -> Result<()> {
 
 /// Runs the demo as steps of a task.
 pub(crate) fn run_in(steps: &mut Steps) -> Result<()> {
+    guests::build_kit(steps, Along::Program)?;
     let policies = guests::build_builtin(steps, &["keep-recent"])?;
     let announcement = Announcement {
-        name: "program",
-        does: "compiles the program, the engine that runs policies with it, and the maker of images",
-        usually: "3 to 5 min",
+        name: "policy inside",
+        does: "compiles the program once more, with the policy inside",
+        usually: "10 s",
     };
-    steps.run(announcement, |step| {
-        let mut build = cargo();
-        build.args([
-            "build",
-            "--package",
-            "larder-cli",
-            "--no-default-features",
-            "--package",
-            "larder-images",
-        ]);
-        step.run(build.args(["--bins"]).env(EMBED, policies))
-    })?;
+    steps.run(announcement, |step| guests::embed(step, Along::Program, &policies))?;
     let announcement = Announcement {
         name: "images",
         does: "makes 12 images of 244 MiB, as a team builds them over four months, and loads them",

@@ -1,11 +1,11 @@
 //! `cargo xtask guests`: policies as components in `target/policies`, by the program `larder-guests` of the author kit.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::shell::{cargo, target};
+use crate::shell::{cargo, command, target};
 use crate::steps::{Announcement, Step, Steps};
 
 /// The policies that come with the program, built in Rust.
@@ -27,29 +27,83 @@ pub(crate) enum Languages {
     Available,
 }
 
+/// What is compiled in one go with the author kit, so that what they share is compiled once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Along {
+    /// Nothing.
+    Nothing,
+    /// The program without its optional parts, and the maker of images.
+    Program,
+    /// Every program of the workspace.
+    Workspace,
+}
+
+impl Along {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Nothing => &["--package", "larder-kit"],
+            Self::Program => &[
+                "--package",
+                "larder-kit",
+                "--package",
+                "larder-cli",
+                "--package",
+                "larder-images",
+                "--no-default-features",
+            ],
+            Self::Workspace => &["--workspace"],
+        }
+    }
+}
+
 /// Builds the policies of these names, or every one.
 pub(crate) fn run_guests(names: &[String]) -> Result<()> {
     let mut steps = Steps::begin("guests");
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    build_kit(&mut steps, Along::Nothing)?;
     let announcement = Announcement {
         name: "policies",
-        does: "builds the author kit, and policies with it, to target/policies",
-        usually: "2 min",
+        does: "builds policies to target/policies, and installs the compilers that they need in target/tools",
+        usually: "1 to 5 min",
     };
-    steps.run(announcement, |step| build(step, &names))?;
+    steps.run(announcement, |step| step.run(program().args(names)))?;
     steps.finish();
     Ok(())
+}
+
+/// Compiles the author kit, which builds policies.
+pub(crate) fn build_kit(steps: &mut Steps, along: Along) -> Result<()> {
+    let announcement = match along {
+        Along::Nothing => Announcement {
+            name: "author kit",
+            does: "compiles what makes components of policies",
+            usually: "1 min",
+        },
+        Along::Program => Announcement {
+            name: "program",
+            does: "compiles the program, with it the engine that runs policies, and what the demo needs besides",
+            usually: "4 to 6 min",
+        },
+        Along::Workspace => Announcement {
+            name: "programs",
+            does: "compiles all programs of the workspace",
+            usually: "1 min after the demo, 6 min without",
+        },
+    };
+    steps.run(announcement, |step| {
+        step.run(cargo().args(["build", "--locked", "--bins"]).args(along.arguments()))
+    })
 }
 
 /// Builds policies in Rust, and returns the directory that they are in for the program to be compiled with.
 pub(crate) fn build_builtin(steps: &mut Steps, names: &[&str]) -> Result<PathBuf> {
     let announcement = Announcement {
         name: "policies",
-        does: "compiles policies to WebAssembly, and before them the compiler's wrapper for that",
-        usually: "1 to 2 min",
+        does: "compiles policies to WebAssembly components",
+        usually: "30 s",
     };
     steps.run(announcement, |step| {
-        build(step, names)?;
+        step.run(program().args(names))?;
         embedded(names)
     })
 }
@@ -62,12 +116,10 @@ pub(crate) fn build_other_languages(steps: &mut Steps, languages: Languages) -> 
         usually: "2 to 4 min",
     };
     steps.run(announcement, |step| match languages {
-        Languages::All => build(step, &OTHER_LANGUAGES),
+        Languages::All => step.run(program().args(OTHER_LANGUAGES)),
         Languages::Available => {
             let list = target().join("policies.skipped");
-            let mut guests = program();
-            guests.arg("--skipped").arg(&list).args(OTHER_LANGUAGES);
-            step.run(&mut guests)?;
+            step.run(program().arg("--skipped").arg(&list).args(OTHER_LANGUAGES))?;
             let skipped =
                 fs::read_to_string(&list).with_context(|| format!("could not read `{}`", list.display()))?;
             skipped.lines().for_each(|line| step.skip(line.to_owned()));
@@ -76,14 +128,13 @@ pub(crate) fn build_other_languages(steps: &mut Steps, languages: Languages) -> 
     })
 }
 
-fn build(step: &mut Step<'_>, names: &[&str]) -> Result<()> {
-    step.run(program().args(names))
+/// Compiles the program again, with policies inside.
+pub(crate) fn embed(step: &mut Step<'_>, along: Along, policies: &Path) -> Result<()> {
+    step.run(cargo().args(["build", "--locked", "--bins"]).args(along.arguments()).env(EMBED, policies))
 }
 
 fn program() -> std::process::Command {
-    let mut cargo = cargo();
-    cargo.args(["run", "--package", "larder-kit", "--bin", "larder-guests", "--"]);
-    cargo
+    command(target().join("debug/larder-guests"))
 }
 
 /// Puts components into a directory of their own. One that is the same as before is left alone, so that the program is

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::fuzz::{self, Start};
-use crate::guests::{self, BUILTIN, EMBED, Languages};
+use crate::guests::{self, Along, BUILTIN, EMBED, Languages};
 use crate::shell::{cargo, command, install_packages, succeeds, target};
 use crate::steps::{Announcement, Step, Steps};
 use crate::{demo, peer};
@@ -42,6 +42,7 @@ fn test(steps: &mut Steps, languages: Languages) -> Result<()> {
         }
         Ok(())
     })?;
+    guests::build_kit(steps, Along::Workspace)?;
     let policies = guests::build_builtin(steps, &BUILTIN)?;
     guests::build_other_languages(steps, languages)?;
     let announcement = Announcement {
