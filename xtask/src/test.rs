@@ -1,8 +1,9 @@
 //! `cargo xtask test`, which a person runs, and `cargo xtask ci`, which is that and the rest.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::fuzz::{self, Start};
 use crate::guests::{self, Along, BUILTIN, EMBED, Languages};
@@ -26,13 +27,14 @@ pub(crate) fn run_test() -> Result<()> {
 /// Does what `cargo xtask test` does, with every language, and everything else that a change is judged by.
 pub(crate) fn run_ci() -> Result<()> {
     let mut steps = Steps::begin("ci");
-    test(&mut steps, Languages::All)?;
-    rest(&mut steps)?;
+    let policies = test(&mut steps, Languages::All)?;
+    rest(&mut steps, &policies)?;
     steps.finish();
     Ok(())
 }
 
-fn test(steps: &mut Steps, languages: Languages) -> Result<()> {
+/// Returns the directory of the policies that come with the program.
+fn test(steps: &mut Steps, languages: Languages) -> Result<PathBuf> {
     let announcement =
         Announcement { name: "format", does: "checks that all code is formatted", usually: "2 s" };
     steps.run(announcement, |step| {
@@ -82,7 +84,8 @@ fn test(steps: &mut Steps, languages: Languages) -> Result<()> {
             step.run(run.args(["test", "--workspace", "--no-fail-fast"]))?;
         }
         summarize(step)
-    })
+    })?;
+    Ok(policies)
 }
 
 /// Notes how many tests passed, where their output went to a log.
@@ -101,7 +104,7 @@ fn summarize(step: &mut Step<'_>) -> Result<()> {
     Ok(())
 }
 
-fn rest(steps: &mut Steps) -> Result<()> {
+fn rest(steps: &mut Steps, policies: &Path) -> Result<()> {
     let announcement = Announcement {
         name: "other lints",
         does: "runs clippy over the library and the program without their features, the bindings, and the fuzz targets",
@@ -137,6 +140,24 @@ fn rest(steps: &mut Steps) -> Result<()> {
     };
     steps.run(announcement, |step| {
         ["Cargo.toml", "tests/fuzz/Cargo.toml"].iter().try_for_each(|manifest| run_cargo_deny(step, manifest))
+    })?;
+    let announcement = Announcement {
+        name: "installation",
+        does: "installs the program by Cargo, not optimised, with the policies inside, and lists them",
+        usually: "1 min",
+    };
+    steps.run(announcement, |step| {
+        let installed = target().join("installed");
+        let mut install = cargo();
+        install
+            .args(["install", "--locked", "--profile", "dev", "--path", "host/cli", "--root"])
+            .arg(&installed);
+        step.run(install.env(EMBED, policies))?;
+        let list = command(installed.join("bin/larder")).args(["policy", "list"]).output()?;
+        let list = String::from_utf8_lossy(&list.stdout).into_owned();
+        let missing = BUILTIN.into_iter().find(|name| !list.contains(name));
+        ensure!(missing.is_none(), "`larder policy list` lacks `{}`:\n{list}", missing.unwrap_or_default());
+        Ok(())
     })?;
     fuzz::run_targets(steps, &[], fuzz::A_MINUTE, Start::Same)?;
     if peer::program().exists() {

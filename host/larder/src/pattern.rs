@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use crate::reference::Reference;
@@ -17,7 +16,28 @@ use crate::reference::Reference;
 #[serde(into = "String", try_from = "String")]
 pub struct ReferencePattern {
     text: String,
-    regex: Regex,
+    pieces: Vec<Piece>,
+}
+
+/// A part of a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    Byte(u8),
+    /// `*`.
+    Within,
+    /// `**`.
+    Across,
+}
+
+impl Piece {
+    /// Tells whether a star of this kind takes a byte.
+    fn takes(self, byte: u8) -> bool {
+        match self {
+            Self::Byte(own) => own == byte,
+            Self::Within => !matches!(byte, b'/' | b':' | b'@'),
+            Self::Across => true,
+        }
+    }
 }
 
 /// A text that is not a reference pattern.
@@ -32,7 +52,7 @@ pub struct PatternError {
 
 /// Longer than any reference (255 for the repository, 128 for the tag, the rest for a digest) by a good measure.
 const MAX_CHARACTERS: usize = 1024;
-/// More alternatives than anyone writes, and few enough that matching stays linear in practice.
+/// More than anyone writes.
 const MAX_STARS: usize = 32;
 
 impl ReferencePattern {
@@ -43,7 +63,42 @@ impl ReferencePattern {
 
     /// As [`matches`](Self::matches), for a reference that does not parse and so has no normalized form.
     pub(crate) fn matches_text(&self, text: &str) -> bool {
-        self.regex.is_match(text)
+        let (pieces, text) = (&self.pieces, text.as_bytes());
+        let (mut piece, mut at) = (0, 0);
+        // The last star of each kind, and where what follows it begins. A star before the last of its kind need not be tried
+        // again: what it could take beyond, the later one takes.
+        let (mut within, mut across) = (None, None);
+        loop {
+            match (pieces.get(piece), text.get(at)) {
+                (Some(Piece::Across), _) => {
+                    piece += 1;
+                    (within, across) = (None, Some((piece, at)));
+                    continue;
+                }
+                (Some(Piece::Within), _) => {
+                    piece += 1;
+                    within = Some((piece, at));
+                    continue;
+                }
+                (Some(Piece::Byte(own)), Some(byte)) if own == byte => {
+                    (piece, at) = (piece + 1, at + 1);
+                    continue;
+                }
+                (None, None) => return true,
+                _ => {}
+            }
+            let longer = |(next, begin): (usize, usize), star: Piece| {
+                text.get(begin).filter(|&&byte| star.takes(byte)).map(|_| (next, begin + 1))
+            };
+            within = within.and_then(|star| longer(star, Piece::Within));
+            if within.is_none() {
+                across = across.and_then(|star| longer(star, Piece::Across));
+            }
+            match within.or(across) {
+                Some(next) => (piece, at) = next,
+                None => return false,
+            }
+        }
     }
 
     /// The pattern as it was written.
@@ -61,7 +116,7 @@ impl FromStr for ReferencePattern {
         if text.is_empty() {
             return Err(error(1, "expected a reference, in which `*` and `**` stand for any text"));
         }
-        let mut regex = String::from("^(?s:");
+        let mut pieces = Vec::with_capacity(text.len());
         let mut stars = 0;
         let mut characters = text.chars().enumerate().peekable();
         while let Some((index, character)) = characters.next() {
@@ -75,21 +130,18 @@ impl FromStr for ReferencePattern {
                     if characters.peek().is_some_and(|&(_, next)| next == '*') {
                         return Err(error(index + 3, "expected something other than a third `*`"));
                     }
-                    regex.push_str(if across { ".*" } else { "[^/:@]*" });
+                    pieces.push(if across { Piece::Across } else { Piece::Within });
                 }
-                'a'..='z' | 'A'..='Z' | '0'..='9' | '/' | ':' | '@' | '-' | '_' | '+' => {
-                    regex.push(character)
+                'a'..='z' | 'A'..='Z' | '0'..='9' | '/' | ':' | '@' | '.' | '-' | '_' | '+' => {
+                    pieces.push(Piece::Byte(character as u8));
                 }
-                '.' => regex.push_str("\\."),
                 _ => return Err(error(index + 1, "expected a letter, a digit, or one of `/:@.-_+*`")),
             }
             if stars > MAX_STARS {
                 return Err(error(index + 1, "expected at most 32 stars"));
             }
         }
-        regex.push_str(")$");
-        let regex = Regex::new(&regex).map_err(|_| error(1, "expected a simpler pattern"))?;
-        Ok(Self { text: text.to_owned(), regex })
+        Ok(Self { text: text.to_owned(), pieces })
     }
 }
 
@@ -123,7 +175,37 @@ impl Eq for ReferencePattern {}
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use regex::Regex;
+
     use super::*;
+
+    proptest! {
+        /// A pattern matches what the regular expression matches that it stands for.
+        #[test]
+        fn as_a_regular_expression(
+            pieces in prop::collection::vec(prop::sample::select(vec!["a", "b", "/", ":", "@", ".", "+", "*", "**"]), 1..10),
+            text in "[ab/:@.+]{0,12}",
+        ) {
+            let mut pattern = String::new();
+            let mut expression = String::new();
+            for piece in pieces {
+                // Three stars in a row are no pattern.
+                if piece.starts_with('*') && pattern.ends_with('*') {
+                    continue;
+                }
+                pattern += piece;
+                expression += &match piece {
+                    "*" => "[^/:@]*".to_owned(),
+                    "**" => ".*".to_owned(),
+                    other => regex::escape(other),
+                };
+            }
+            let expected = Regex::new(&format!("^(?:{expression})$")).unwrap().is_match(&text);
+            let pattern: ReferencePattern = pattern.parse().unwrap();
+            prop_assert_eq!(pattern.matches_text(&text), expected, "{} against {}", pattern, text);
+        }
+    }
 
     fn matches(pattern: &str, reference: &str) -> bool {
         let pattern: ReferencePattern = pattern.parse().expect("a pattern");
@@ -146,6 +228,7 @@ mod tests {
             ("docker.io/acme/app:v1.2", "docker.io/acme/app:v1x2", false),
             ("localhost:*/a/b:*", "localhost:5000/a/b:1", true),
             ("**:latest", "quay.io/a/b/c", true),
+            ("docker.io/acme+/app:*", "docker.io/acmeee/app:1", false),
         ];
         for (pattern, reference, expected) in table {
             assert_eq!(matches(pattern, reference), expected, "{pattern} against {reference}");

@@ -3,10 +3,11 @@
 //! A [`Reference`] is normalized as Docker does it (`python` is `docker.io/library/python:latest`), a [`Digest`]
 //! is `ALGORITHM:HEX` as the OCI image specification writes it, and a [`ReferencePattern`](crate::pattern::ReferencePattern) selects references.
 
+mod grammar;
+
 use std::fmt;
 use std::str::FromStr;
 
-use oci_spec::distribution::Reference as OciReference;
 use sha2::{Digest as _, Sha256};
 
 /// A normalized image reference: registry, repository, and tag or digest.
@@ -42,10 +43,23 @@ impl Reference {
         (tagged.len() > self.repository_len).then_some(tagged)
     }
 
-    /// Its parts, for whoever asks a registry for it.
+    /// Returns its parts as a client of registries takes them.
     #[cfg(feature = "registry")]
-    pub(crate) fn to_oci(&self) -> Result<OciReference, ReferenceError> {
-        parse(&self.text)
+    pub(crate) fn to_oci(&self) -> oci_spec::distribution::Reference {
+        use oci_spec::distribution::Reference as Oci;
+        let (registry, repository) = self.repository().split_once('/').unwrap_or(("", self.repository()));
+        let (registry, repository) = (registry.to_owned(), repository.to_owned());
+        let (tagged, digest) = match self.text.split_once('@') {
+            Some((tagged, digest)) => (tagged, Some(digest.to_owned())),
+            None => (self.text.as_str(), None),
+        };
+        let tag = tagged.get(self.repository_len + 1..).map(str::to_owned);
+        match (tag, digest) {
+            (Some(tag), Some(digest)) => Oci::with_tag_and_digest(registry, repository, tag, digest),
+            (None, Some(digest)) => Oci::with_digest(registry, repository, digest),
+            // A reference without both does not parse.
+            (tag, None) => Oci::with_tag(registry, repository, tag.unwrap_or_default()),
+        }
     }
 
     /// The normalized text, such as `docker.io/library/python:latest`.
@@ -58,9 +72,10 @@ impl Reference {
         hex(&Sha256::digest(self.text.as_bytes()))
     }
 
-    /// Every text that normalizes to this reference, the normalized one first.
+    /// Returns every text that normalizes to this reference, the normalized one first.
     ///
-    /// The index compares spellings verbatim, so whoever asks for a reference asks for all of these.
+    /// The index compares spellings verbatim, so a look-up of a reference asks for all of these. A text that means another
+    /// image is none of them: without its registry, `docker.io/localhost/app` would be an image of `localhost`.
     pub(crate) fn spellings(&self) -> Vec<String> {
         const DEFAULT_REGISTRY: &str = "docker.io/";
         let mut names = vec![self.text.clone()];
@@ -78,6 +93,7 @@ impl Reference {
         let untagged: Vec<_> =
             names.iter().filter_map(|n| n.strip_suffix(":latest")).map(str::to_owned).collect();
         names.extend(untagged);
+        names.retain(|name| name.parse().as_ref() == Ok(self));
         names
     }
 }
@@ -86,34 +102,31 @@ impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let parsed = parse(text)?;
-        let repository_len = parsed.registry().len() + 1 + parsed.repository().len();
-        Ok(Self { text: parsed.to_string(), repository_len })
+        let parts = grammar::parse(text).map_err(|fault| ReferenceError::new(text, fault))?;
+        let mut normalized = [parts.registry, "/", parts.namespace, parts.repository].concat();
+        let repository_len = normalized.len();
+        for (separator, part) in [(':', parts.tag), ('@', parts.digest)] {
+            if let Some(part) = part {
+                normalized.push(separator);
+                normalized.push_str(part);
+            }
+        }
+        Ok(Self { text: normalized, repository_len })
     }
 }
 
-fn parse(text: &str) -> Result<OciReference, ReferenceError> {
-    use oci_spec::distribution::ParseError;
-    OciReference::try_from(text).or_else(|error| normal_with_capitals(text).ok_or(error)).map_err(|error| {
-        let (position, expected) = match error {
-            ParseError::NameEmpty => (1, "expected `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`"),
-            ParseError::NameTooLong => (256, "expected the end: a repository has at most 255 characters"),
-            ParseError::DigestInvalidFormat
-            | ParseError::DigestInvalidLength
-            | ParseError::DigestUnsupported => {
-                (after_last(text, '@'), "expected `sha256:` and 64 hex digits")
+impl ReferenceError {
+    fn new(text: &str, fault: grammar::Fault) -> Self {
+        let (position, expected) = match fault {
+            grammar::Fault::Empty => (1, "expected `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`"),
+            grammar::Fault::TooLong => {
+                (grammar::MAX_REPOSITORY + 1, "expected the end: a repository has at most 255 characters")
             }
-            _ => first_odd(text),
+            grammar::Fault::Digest => (after_last(text, '@'), "expected `sha256:` and 64 hex digits"),
+            grammar::Fault::Other => first_odd(text),
         };
-        ReferenceError { text: text.chars().take(80).collect(), position, expected }
-    })
-}
-
-/// A normalized text whose first name has capitals, as in `docker.io/Acme/app`. Short forms such as `Acme/app` are taken
-/// by the parser, which then refuses what it makes of them.
-fn normal_with_capitals(text: &str) -> Option<OciReference> {
-    let short = ["docker.io/", "index.docker.io/"].iter().find_map(|registry| text.strip_prefix(registry))?;
-    OciReference::try_from(short).ok().filter(|parsed| parsed.registry() == "docker.io")
+        Self { text: text.chars().take(80).collect(), position, expected }
+    }
 }
 
 /// The position after the last `separator`, counted from 1 in characters.
@@ -225,7 +238,23 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Each spelling of a reference means that reference and no other.
+        #[test]
+        fn spellings_mean_the_same(text in "((docker\\.io|index\\.docker\\.io|localhost|a\\.b|[Ab]|library)/){0,3}[a-c]{1,2}(:(latest|1))?") {
+            if let Ok(reference) = text.parse::<Reference>() {
+                let spellings = reference.spellings();
+                prop_assert!(spellings.contains(&reference.text));
+                for spelling in spellings {
+                    prop_assert_eq!(spelling.parse(), Ok(reference.clone()), "{}", spelling);
+                }
+            }
+        }
+    }
 
     /// A reference is normalized as Docker does it, and knows its repository and every spelling of itself.
     #[test]
@@ -236,6 +265,13 @@ mod tests {
             ("index.docker.io/acme/app:v1", "docker.io/acme/app:v1", "docker.io/acme/app"),
             ("localhost:5000/a/b", "localhost:5000/a/b:latest", "localhost:5000/a/b"),
             ("Acme/app", "docker.io/Acme/app:latest", "docker.io/Acme/app"),
+            ("docker.io/localhost/app:1", "docker.io/localhost/app:1", "docker.io/localhost/app"),
+            ("docker.io/a.b/app", "docker.io/a.b/app:latest", "docker.io/a.b/app"),
+            (
+                "docker.io/library/localhost",
+                "docker.io/library/localhost:latest",
+                "docker.io/library/localhost",
+            ),
         ];
         for (text, normal, repository) in table {
             let reference: Reference = text.parse().expect("a reference");

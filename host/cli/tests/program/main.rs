@@ -11,6 +11,7 @@ mod loading;
 mod policies;
 mod pulling;
 mod reading;
+mod readme;
 mod saving;
 mod scenarios;
 mod terminal;

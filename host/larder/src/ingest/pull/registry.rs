@@ -130,7 +130,7 @@ impl Registry {
         metadata: PathBuf,
     ) -> MicrosandboxResult<Self> {
         let fail = |problem: IngestProblem| problem.of(reference.as_str());
-        let parsed = reference.to_oci()?;
+        let parsed = reference.to_oci();
         let Access { credentials, transport, proxies, backoff } = access;
         let auth = credentials.resolve(parsed.registry()).map_err(fail)?;
         let config = ClientConfig {

@@ -1,0 +1,271 @@
+//! The grammar of references: `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`, as Docker's distribution project has it.
+//!
+//! Deciding needs the parts of ten thousand references and has milliseconds for it, so the text is read once, from left to
+//! right, and nothing is copied. Only ASCII is accepted, as in the grammar; `oci-spec`, whose expression takes letters of
+//! any script in a tag, is otherwise the judge of this file.
+
+/// The registry that a name without one belongs to, and how it was called before.
+const DEFAULT_REGISTRY: &str = "docker.io";
+const LEGACY_REGISTRY: &str = "index.docker.io";
+const OFFICIAL: &str = "library/";
+const DEFAULT_TAG: &str = "latest";
+
+/// The longest repository, in characters.
+pub(super) const MAX_REPOSITORY: usize = 255;
+
+/// The parts of a reference, normalized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Parts<'a> {
+    pub(super) registry: &'a str,
+    /// What precedes the repository where it is one of Docker's own: `library/` or nothing.
+    pub(super) namespace: &'static str,
+    pub(super) repository: &'a str,
+    pub(super) tag: Option<&'a str>,
+    pub(super) digest: Option<&'a str>,
+}
+
+/// Why a text is no reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    Empty,
+    TooLong,
+    Digest,
+    Other,
+}
+
+/// Reads a reference.
+pub(super) fn parse(text: &str) -> Result<Parts<'_>, Fault> {
+    if text.is_empty() {
+        return Err(Fault::Empty);
+    }
+    let (tagged, digest) = match text.split_once('@') {
+        Some((tagged, digest)) => (tagged, Some(digest)),
+        None => (text, None),
+    };
+    let (name, tag) = match tagged.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (tagged, None),
+    };
+    if !is_name(name) || tag.is_some_and(|tag| !is_tag(tag)) {
+        return Err(Fault::Other);
+    }
+    let (registry, namespace, repository) = split(name);
+    if namespace.len() + repository.len() > MAX_REPOSITORY {
+        return Err(Fault::TooLong);
+    }
+    if digest.is_some_and(|digest| !is_digest(digest)) {
+        return Err(Fault::Digest);
+    }
+    let tag = tag.or(digest.is_none().then_some(DEFAULT_TAG));
+    Ok(Parts { registry, namespace, repository, tag, digest })
+}
+
+/// Tells whether a text is a name: a path of lowercase components, the first of which may be a host instead. Of a
+/// normalized name whose first component has capitals, such as `docker.io/Acme/app`, the short form is one.
+fn is_name(name: &str) -> bool {
+    let Some((first, rest)) = name.split_once('/') else { return is_component(name) };
+    let has_path = rest.split('/').all(is_component);
+    (has_path && (is_host(first) || is_component(first)))
+        || (is_docker(first) && is_short_with_capitals(rest))
+}
+
+fn is_short_with_capitals(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(first, rest)| {
+        !is_registry(first) && is_host(first) && rest.split('/').all(is_component)
+    })
+}
+
+/// Splits a name into registry, Docker's own namespace where it is implied, and repository.
+fn split(name: &str) -> (&str, &'static str, &str) {
+    let (registry, repository) = match name.split_once('/') {
+        Some((first, rest)) if is_docker(first) => (DEFAULT_REGISTRY, rest),
+        Some((first, rest)) if is_registry(first) => (first, rest),
+        _ => (DEFAULT_REGISTRY, name),
+    };
+    let is_official = registry == DEFAULT_REGISTRY && !repository.contains('/');
+    (registry, if is_official { OFFICIAL } else { "" }, repository)
+}
+
+fn is_docker(host: &str) -> bool {
+    host == DEFAULT_REGISTRY || host == LEGACY_REGISTRY
+}
+
+/// Tells a registry from the first component of a path.
+fn is_registry(first: &str) -> bool {
+    first.contains(['.', ':']) || first == "localhost"
+}
+
+/// Letters and digits, with single `.` or `_`, `__`, or any number of `-` between them.
+fn is_component(text: &str) -> bool {
+    let mut bytes = text.bytes().peekable();
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    loop {
+        // A run of letters and digits, which is never empty.
+        if bytes.next_if(|&byte| is_plain(byte)).is_none() {
+            return false;
+        }
+        while bytes.next_if(|&byte| is_plain(byte)).is_some() {}
+        match bytes.next() {
+            None => return true,
+            Some(b'.') => {}
+            Some(b'_') => drop(bytes.next_if_eq(&b'_')),
+            Some(b'-') => while bytes.next_if_eq(&b'-').is_some() {},
+            Some(_) => return false,
+        }
+    }
+}
+
+/// A host name, and a port where there is one.
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (text, None),
+    };
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    host.split('.').all(is_label)
+        && port.is_none_or(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn is_tag(text: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let mut bytes = text.bytes();
+    text.len() <= 128
+        && bytes.next().is_some_and(is_word)
+        && bytes.all(|byte| is_word(byte) || matches!(byte, b'.' | b'-'))
+}
+
+/// A digest of one of the algorithms that the OCI image specification registers.
+fn is_digest(text: &str) -> bool {
+    let length = |algorithm| match algorithm {
+        "sha256" => Some(64),
+        "sha384" => Some(96),
+        "sha512" => Some(128),
+        _ => None,
+    };
+    text.split_once(':').is_some_and(|(algorithm, digits)| {
+        length(algorithm) == Some(digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::distribution::Reference as OciReference;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(parts: Parts<'_>) -> String {
+        let Parts { registry, namespace, repository, tag, digest } = parts;
+        let tag = tag.map(|tag| format!(":{tag}")).unwrap_or_default();
+        let digest = digest.map(|digest| format!("@{digest}")).unwrap_or_default();
+        format!("{registry}/{namespace}{repository}{tag}{digest}")
+    }
+
+    /// What `oci-spec` makes of a text, and of the short form of a normalized name with capitals.
+    fn judged(text: &str) -> Option<String> {
+        let short =
+            || ["docker.io/", "index.docker.io/"].iter().find_map(|registry| text.strip_prefix(registry));
+        let parsed = OciReference::try_from(text).ok();
+        let parsed = parsed.or_else(|| {
+            OciReference::try_from(short()?).ok().filter(|parsed| parsed.registry() == "docker.io")
+        });
+        parsed.map(|parsed| parsed.to_string())
+    }
+
+    fn agrees(reference: &str) {
+        assert_eq!(parse(reference).ok().map(text), judged(reference), "{reference:?}");
+    }
+
+    /// Hosts, paths, tags and digests at their edges are read as `oci-spec` reads them.
+    #[test]
+    fn edges() {
+        let digest = format!("sha256:{}", "0aF".repeat(21) + "0");
+        let names = [
+            "a",
+            "A",
+            "a/b",
+            "A/b",
+            "a/B",
+            "a.b/c",
+            "a:1/b",
+            "a:/b",
+            "a:b/c",
+            "localhost/a",
+            "localhost",
+            "LOCALHOST/a",
+            "docker.io/a",
+            "docker.io/A/b",
+            "docker.io/A",
+            "index.docker.io/a/b",
+            "index.docker.io/A/b",
+            "docker.io/localhost/a",
+            "docker.io/a.b/c",
+            "docker.io/A.b/c",
+            "docker.io/a:1/b",
+            "docker.io/docker.io/a",
+            "a..b",
+            "a._b",
+            "a__b",
+            "a___b",
+            "a---b",
+            "a-_b",
+            "-a",
+            "a-",
+            "_a",
+            "a_",
+            "a//b",
+            "/a",
+            "a/",
+            "-a.b/c",
+            "a-.b/c",
+            "a.-b/c",
+            "a-b.c/d",
+            ".a/b",
+            "a./b",
+            "",
+            "é",
+            "aé/b",
+        ];
+        let ends =
+            ["", ":", ":1", ":T_.-", ":.", ":-", ":a:b", ":a/b", "@", "@x", "@sha256:00", "@sha1:00", "::"];
+        for name in names {
+            for end in ends {
+                agrees(&format!("{name}{end}"));
+            }
+            agrees(&format!("{name}@{digest}"));
+            agrees(&format!("{name}:1@{digest}"));
+            agrees(&format!("{name}@{digest}0"));
+            agrees(&format!("{name}@sha512:{}", "0".repeat(128)));
+            agrees(&format!("{name}@sha999:{}", "0".repeat(64)));
+        }
+        for length in [127, 128, 129] {
+            agrees(&format!("a:{}", "t".repeat(length)));
+        }
+        for length in [247, 248, 255, 256] {
+            agrees(&"a".repeat(length));
+            agrees(&format!("a.b/{}", "a".repeat(length)));
+        }
+    }
+
+    proptest! {
+        /// Whatever is made of the characters of references is read as `oci-spec` reads it.
+        #[test]
+        fn as_the_specification_has_it(text in "[a-cA-B0-1._:/@-]{0,14}") {
+            agrees(&text);
+        }
+
+        /// So is what is made of the words of references.
+        #[test]
+        fn words_of_references(words in prop::collection::vec(prop::sample::select(vec![
+            "docker.io", "index.docker.io", "localhost", "library", "acme", "Acme", "app", "a.b", "/", "/", ":", "@", "-", "_",
+            "5000", "latest", "sha256:0000000000000000000000000000000000000000000000000000000000000000",
+        ]), 0..8)) {
+            agrees(&words.concat());
+        }
+    }
+}
