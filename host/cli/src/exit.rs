@@ -9,7 +9,6 @@ use larder::MicrosandboxError;
 use larder::backend::HomeProblem;
 use larder::ingest::IngestProblem;
 use larder::policy::PolicyError;
-use larder_kit::KitError;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,9 +144,10 @@ impl From<PolicyError> for Failure {
     }
 }
 
-impl From<KitError> for Failure {
-    fn from(error: KitError) -> Self {
-        use KitError as K;
+#[cfg(feature = "kit")]
+impl From<larder_kit::KitError> for Failure {
+    fn from(error: larder_kit::KitError) -> Self {
+        use larder_kit::KitError as K;
         let (status, kind) = match &error {
             K::InvalidName { .. } | K::UnknownLanguage { .. } => (Status::Usage, "usage"),
             K::NotEmpty { .. } => (Status::Usage, "not-empty"),

@@ -10,6 +10,7 @@
 //! - `places`: where compiled policies and tools are kept
 //! - `progress`: images on their way into the cache or out of it
 //! - `render`: tables, sizes and ages for people
+//! - `registry`: who is logged in to registries, and which proxies there are
 //! - `scenario`: caches written down in files, and what a policy is expected to decide about them
 
 mod cli;
@@ -24,6 +25,8 @@ mod output;
 mod places;
 mod progress;
 mod render;
+#[cfg(feature = "registry")]
+mod registry;
 mod scenario;
 
 use std::process::ExitCode;

@@ -162,8 +162,10 @@ impl Policies {
         if !self.loaded.contains_key(path) {
             let policy = engine::load(&self.engine, path, &context.console);
             let policy = policy.map_err(|failure| match path.exists() {
-                true => failure,
-                false => failure.with_hint("`larder policy build` makes the component of a policy"),
+                false if cfg!(feature = "kit") => {
+                    failure.with_hint("`larder policy build` makes the component of a policy")
+                }
+                _ => failure,
             })?;
             self.loaded.insert(path.to_owned(), policy);
         }
