@@ -2,6 +2,8 @@
 //!
 //! Exit statuses and kinds are stable. This is the only place that decides them.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,6 +11,9 @@ use larder::MicrosandboxError;
 use larder::backend::HomeProblem;
 use larder::ingest::IngestProblem;
 use larder::policy::PolicyError;
+
+use crate::builtin::{BUILTINS, UnknownPolicy};
+use crate::render::plain;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +50,7 @@ impl From<Status> for ExitCode {
 pub(crate) struct Failure {
     status: Status,
     kind: &'static str,
-    hint: Option<&'static str>,
+    hint: Option<Cow<'static, str>>,
     error: anyhow::Error,
 }
 
@@ -86,7 +91,7 @@ impl Failure {
     pub(crate) fn interrupted() -> Self {
         let error = anyhow::Error::msg("interrupted");
         let hint = Some("what was begun is being taken back; Ctrl-C once more ends at once");
-        Self { status: Status::Failed, kind: INTERRUPTED, hint, error }
+        Self { status: Status::Failed, kind: INTERRUPTED, hint: hint.map(Cow::from), error }
     }
 
     /// Whether it is that.
@@ -100,15 +105,15 @@ impl Failure {
         Self { status: Status::Denied, kind: "denied", hint: None, error }
     }
 
-    /// The same, as the failure to load, build or otherwise use a file.
-    pub(crate) fn of_file(self, verb: &str, path: &Path) -> Self {
-        let message = format!("could not {verb} `{}`", path.display());
+    /// The same, as the failure to load, compile or otherwise use a policy.
+    pub(crate) fn of_policy(self, verb: &str, policy: &impl fmt::Display) -> Self {
+        let message = format!("could not {verb} `{policy}`");
         Self { error: self.error.context(message), ..self }
     }
 
     /// The same with a hint.
-    pub(crate) fn with_hint(self, hint: &'static str) -> Self {
-        Self { hint: Some(hint), ..self }
+    pub(crate) fn with_hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -121,8 +126,8 @@ impl Failure {
     }
 
     /// What can be done about it.
-    pub(crate) fn hint(&self) -> Option<&'static str> {
-        self.hint
+    pub(crate) fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     /// What happened, and what caused it, outermost first.
@@ -134,7 +139,7 @@ impl Failure {
 impl From<MicrosandboxError> for Failure {
     fn from(error: MicrosandboxError) -> Self {
         let (status, kind, hint) = classify(&error);
-        Self { status, kind, hint, error: error.into() }
+        Self { status, kind, hint: hint.map(Cow::from), error: error.into() }
     }
 }
 
@@ -143,6 +148,23 @@ impl From<PolicyError> for Failure {
         MicrosandboxError::Policy(error).into()
     }
 }
+
+impl From<&UnknownPolicy> for Failure {
+    fn from(error: &UnknownPolicy) -> Self {
+        let names: Vec<_> = BUILTINS.iter().map(|builtin| format!("`{}`", builtin.name)).collect();
+        let there_are = match names.as_slice() {
+            [] => NO_BUILTINS.to_owned(),
+            [only] => format!("there is {only}"),
+            [first @ .., last] => format!("there are {} and {last}", first.join(", ")),
+        };
+        let hint = format!("{there_are}; a file is named by its path: `./{}`", plain(&error.name));
+        Self::usage(error.to_string()).with_hint(hint)
+    }
+}
+
+/// What there is to do about a program without policies.
+pub(crate) const NO_BUILTINS: &str =
+    "this program was built without policies, `cargo xtask build` builds one with them";
 
 #[cfg(feature = "kit")]
 impl From<larder_kit::KitError> for Failure {

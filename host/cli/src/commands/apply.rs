@@ -17,7 +17,7 @@ use crate::{input, render};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  larder prune --policy keep-recent.wasm --config keep=2 --grant grant.toml --plan plan.json
+  larder prune --policy keep-recent --config keep=2 --grant grant.toml --plan plan.json
   larder apply plan.json")]
 pub(crate) struct Apply {
     /// The plan

@@ -1,6 +1,6 @@
 //! What is decided with a policy, and how that is shown before anything is done.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use larder::LocalBackend;
 use larder::policy::{Evaluation, Plan, Policy, PolicyRun};
@@ -10,6 +10,7 @@ use crate::engine::{self, CodeCache};
 use crate::exit::Failure;
 use crate::input::{self, ConfigArgument};
 use crate::render;
+use crate::source::PolicySource;
 
 /// What a policy runs with.
 #[derive(Debug, clap::Args)]
@@ -36,8 +37,8 @@ impl RunArguments {
             .with_grant(input::grant(self.grant.as_deref())?))
     }
 
-    /// The policy in a file.
-    pub(crate) fn load(&self, policy: &Path, context: &Context) -> Result<Policy, Failure> {
+    /// Loads the policy.
+    pub(crate) fn load(&self, policy: &PolicySource, context: &Context) -> Result<Policy, Failure> {
         engine::load(&self.code_cache.engine()?, policy, &context.console)
     }
 }

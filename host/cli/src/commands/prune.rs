@@ -7,6 +7,7 @@ use super::consent::Consent;
 use super::deciding::{self, RunArguments};
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
+use crate::source::PolicySource;
 use crate::{output, render};
 
 /// Remove what nothing uses, or what a policy says
@@ -18,12 +19,13 @@ use crate::{output, render};
 #[command(after_help = "\
 Examples:
   larder prune --dry-run
-  larder prune --policy keep-recent.wasm --config keep=2 --grant grant.toml --dry-run
-  larder prune --policy keep-recent.wasm --config keep-recent.toml --grant grant.toml --plan plan.json")]
+  larder prune --policy keep-recent --config keep=2 --dry-run
+  larder prune --policy keep-recent --config keep=2 --grant grant.toml
+  larder prune --policy ./demo.wasm --config demo.toml --grant grant.toml --plan plan.json")]
 pub(crate) struct Prune {
-    /// The policy that decides, a WebAssembly component
-    #[arg(long, value_name = "P.wasm", value_hint = clap::ValueHint::FilePath)]
-    policy: Option<PathBuf>,
+    /// The policy that decides: one of `larder policy list`, or a path
+    #[arg(long, value_name = "P", value_hint = clap::ValueHint::FilePath)]
+    policy: Option<PolicySource>,
     #[command(flatten)]
     run: RunArguments,
     /// Show the plan, and change nothing
@@ -44,9 +46,9 @@ impl Prune {
         }
         let local = context.open().await?;
         let plan = match &self.policy {
-            Some(path) => {
+            Some(source) => {
                 let run = self.run.run(context)?;
-                let policy = self.run.load(path, context)?;
+                let policy = self.run.load(source, context)?;
                 deciding::decide(&local, &policy, &run, context).await?
             }
             None => local.plan_prune().await?,

@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use larder::policy::{GrantDocument, GrantSuggestion, Plan, PolicyRun};
 use larder::{LocalBackend, MicrosandboxError};
 use serde::Serialize;
@@ -8,6 +6,7 @@ use crate::cli::Context;
 use crate::commands::deciding::{self, RunArguments};
 use crate::exit::{Failure, Status};
 use crate::render::{self, count, diff, size};
+use crate::source::PolicySource;
 
 /// Show what a policy decides about every image, and why
 ///
@@ -17,13 +16,13 @@ use crate::render::{self, count, diff, size};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  larder policy explain keep-recent.wasm --config keep=2
-  larder policy explain keep-recent.wasm --config keep=2 --suggest-grant > grant.toml
-  larder policy explain keep-recent-2.wasm --config keep=2 --grant grant.toml --suggest-grant")]
+  larder policy explain keep-recent --config keep=2
+  larder policy explain keep-recent --config keep=2 --suggest-grant > grant.toml
+  larder policy explain ./keep-recent-2.wasm --config keep=2 --grant grant.toml --suggest-grant")]
 pub(crate) struct Explain {
-    /// The policy, a WebAssembly component
-    #[arg(value_name = "P.wasm", value_hint = clap::ValueHint::FilePath)]
-    policy: PathBuf,
+    /// The policy: one of `larder policy list`, or a path
+    #[arg(value_name = "P", value_hint = clap::ValueHint::FilePath)]
+    policy: PolicySource,
     #[command(flatten)]
     run: RunArguments,
     /// Print the smallest grant that the policy needs here, and how it differs from the one given

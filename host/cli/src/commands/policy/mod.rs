@@ -5,6 +5,7 @@ mod check;
 mod explain;
 #[cfg(feature = "kit")]
 mod kit;
+mod list;
 mod schema;
 mod test;
 mod warm;
@@ -27,18 +28,21 @@ pub(crate) struct Policy {
 const EXAMPLES: &str = if cfg!(feature = "kit") {
     "\
 Examples:
+  larder policy list
+  larder policy explain keep-recent --config keep=2 --suggest-grant > grant.toml
   larder policy new demo --lang python && cd demo && larder policy build && larder policy test
-  larder policy check keep-recent.wasm
-  larder policy explain keep-recent.wasm --config keep=2 --suggest-grant > grant.toml"
+  larder policy check demo.wasm"
 } else {
     "\
 Examples:
-  larder policy check keep-recent.wasm
-  larder policy explain keep-recent.wasm --config keep=2 --suggest-grant > grant.toml"
+  larder policy list
+  larder policy explain keep-recent --config keep=2 --suggest-grant > grant.toml
+  larder policy check demo.wasm"
 };
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    List(list::List),
     #[cfg(feature = "kit")]
     #[command(flatten)]
     Kit(kit::Command),
@@ -52,6 +56,7 @@ enum Command {
 impl Policy {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
         match self.command {
+            Command::List(command) => command.run(context),
             #[cfg(feature = "kit")]
             Command::Kit(command) => command.run(context),
             Command::Check(command) => command.run(context),
