@@ -30,7 +30,7 @@ pub(crate) enum Status {
     InUse = 4,
     /// The policy could not be loaded, failed, or broke a limit.
     Policy = 5,
-    /// A cap of the grant refused the plan, or nothing that the policy wanted was allowed.
+    /// There is no grant, a cap of it refused the plan, or nothing that the policy wanted was allowed.
     Denied = 6,
     /// The plan was applied, and some of its entries were spared.
     Spared = 7,
@@ -105,6 +105,14 @@ impl Failure {
         Self { status: Status::Denied, kind: "denied", hint: None, error }
     }
 
+    /// Returns the error of a policy that was to change something without a grant; `suggest` is the command that writes
+    /// one.
+    pub(crate) fn no_grant(suggest: &str) -> Self {
+        let error = anyhow::Error::msg("a policy removes nothing without a grant");
+        let hint = Some(hint_at_grant(suggest).into());
+        Self { status: Status::Denied, kind: "no-grant", hint, error }
+    }
+
     /// The same, as the failure to load, compile or otherwise use a policy.
     pub(crate) fn of_policy(self, verb: &str, policy: &impl fmt::Display) -> Self {
         let message = format!("could not {verb} `{policy}`");
@@ -165,6 +173,11 @@ impl From<&UnknownPolicy> for Failure {
 /// What there is to do about a program without policies.
 pub(crate) const NO_BUILTINS: &str =
     "this program was built without policies, `cargo xtask build` builds one with them";
+
+/// Returns what to do where a grant is missing; `suggest` is the command that writes one.
+pub(crate) fn hint_at_grant(suggest: &str) -> String {
+    format!("`{suggest}` writes the smallest grant that it needs")
+}
 
 #[cfg(feature = "kit")]
 impl From<larder_kit::KitError> for Failure {

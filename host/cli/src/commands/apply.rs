@@ -43,6 +43,7 @@ pub(crate) async fn apply(
     consent: Consent,
     context: &Context,
 ) -> Result<Status, Failure> {
+    plan.check_allowed()?;
     let gone = gone(local, plan).await?;
     let files_left =
         plan.collect.iter().any(|file| local.cache_dir().join(&file.path).symlink_metadata().is_ok());

@@ -14,7 +14,7 @@ use crate::{output, render};
 ///
 /// Without a policy: every image that no sandbox and no snapshot uses and nobody pinned, and every file that nothing
 /// owns. With a policy: what it wants and its grant allows. What goes is shown first, image by image, and what was
-/// shown is what is done.
+/// shown is what is done. A dry run of a policy needs no grant, and shows what it would remove if it might.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -41,6 +41,9 @@ pub(crate) struct Prune {
 impl Prune {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
         let only_plans = self.dry_run || self.plan.is_some();
+        if let Some(policy) = self.policy.as_ref().filter(|_| !self.dry_run) {
+            self.run.require_grant(policy)?;
+        }
         if !only_plans {
             self.consent.require(context)?;
         }
@@ -57,6 +60,10 @@ impl Prune {
         if only_plans {
             deciding::show(&plan, context)?;
             self.write(&plan, context)?;
+        }
+        if let (Some(policy), None) = (&self.policy, &self.run.grant) {
+            self.run.note_preview(policy, context);
+            return Ok(Status::Done);
         }
         if plan.is_empty() && !plan.denials.is_empty() {
             return Err(Failure::denied());

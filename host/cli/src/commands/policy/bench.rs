@@ -81,7 +81,7 @@ impl Bench {
     pub(crate) fn run(self, context: &Context) -> Result<Status, Failure> {
         let bytes = self.policy.bytes()?;
         let grant = match &self.grant {
-            Some(path) => input::grant(Some(path))?,
+            Some(path) => input::grant(path)?,
             None => everything(),
         };
         let now = context.now();
@@ -117,9 +117,10 @@ impl Bench {
         let evaluate = |run: &PolicyRun| policy.evaluate(Box::new(cache.clone()), run).map_err(refused);
         let evaluations = self.repeat(|| evaluate(run))?;
         let stats: Vec<RunStats> = evaluations.iter().map(|evaluation| evaluation.stats).collect();
-        let limits = run.grant().limits.clone();
+        let counting = run.grant().cloned().unwrap_or_default();
+        let limits = counting.limits.clone();
         let fuel = limits.fuel.unwrap_or(u64::MAX);
-        let counting = run.grant().clone().with_limits(limits.with_fuel(fuel));
+        let counting = counting.with_limits(limits.with_fuel(fuel));
         let fuel = evaluate(&run.clone().with_grant(counting))?.stats.fuel;
         let evaluate = median(stats.iter().map(|stats| stats.evaluate));
         let per_image = evaluate.as_nanos() / u128::from(self.images.max(1));

@@ -10,9 +10,10 @@ use crate::source::PolicySource;
 
 /// Show what a policy decides about every image, and why
 ///
-/// A dry run: nothing changes. What the grant or the guard denies is shown with what would allow it. With
-/// `--suggest-grant`, the policy is tried with less and less, and the smallest grant under which it decides on this home
-/// as it does with every right is printed, to be read, saved and given to `--grant`.
+/// A dry run: nothing changes. What the grant or the guard denies is shown with what would allow it; without a grant,
+/// what the policy would remove if it might. With `--suggest-grant`, the policy is tried with less and less, and the
+/// smallest grant under which it decides on this home as it does with every right is printed, to be read, saved and
+/// given to `--grant`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -61,6 +62,9 @@ impl Explain {
         let plan = deciding::decide(&local, &policy, &run, context).await?;
         render::plan::remarks(&plan, &context.console);
         deciding::show(&plan, context)?;
+        if run.grant().is_none() {
+            self.run.note_preview(&self.policy, context);
+        }
         Ok(Status::Done)
     }
 
@@ -70,7 +74,7 @@ impl Explain {
         let lines = render::grant::lines(&suggestion.document)?;
         let toml = format!("{}{}\n", headline(plan, run), lines.join("\n"));
         if console.is_json() {
-            let given = self.run.grant.as_ref().map(|_| render::grant::lines(run.grant())).transpose()?;
+            let given = run.grant().map(render::grant::lines).transpose()?;
             let diff = given.map(|given| diff::lines(&given, &lines));
             let (grant, runs) = (&suggestion.document, suggestion.runs);
             return console.json(&Suggestion { diff, grant, plan, runs, toml });
@@ -105,7 +109,9 @@ impl Explain {
         context: &Context,
     ) -> Result<(), Failure> {
         let console = &context.console;
-        let Some(path) = self.run.grant.as_ref().filter(|_| !console.is_json()) else { return Ok(()) };
+        let (Some(path), Some(given), false) = (&self.run.grant, run.grant(), console.is_json()) else {
+            return Ok(());
+        };
         let path = path.display().to_string();
         let wanted = suggestion.unrestricted.plan.removals().count();
         match local.plan_policy(policy, run).await {
@@ -119,8 +125,7 @@ impl Explain {
             }
             Err(error) => return Err(error.into()),
         }
-        let (given, suggested) =
-            (render::grant::lines(run.grant())?, render::grant::lines(&suggestion.document)?);
+        let (given, suggested) = (render::grant::lines(given)?, render::grant::lines(&suggestion.document)?);
         if given == suggested {
             console.note(&format!("`{path}` is this grant"));
         } else {

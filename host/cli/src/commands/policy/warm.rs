@@ -44,7 +44,7 @@ struct Warmed<'a> {
 
 impl Warm {
     pub(crate) fn run(self, context: &Context) -> Result<Status, Failure> {
-        let limits = input::grant(self.grant.as_deref())?.limits;
+        let limits = self.grant.as_deref().map(input::grant).transpose()?.unwrap_or_default().limits;
         let engine = self.code_cache.engine()?;
         let mut failures = Failures::new(context);
         let mut warmed = Vec::new();
