@@ -1,17 +1,20 @@
 //! A plan is applied as far as it still holds: nothing else goes, and what became of it is on record.
 
-use larder::policy::{Decision, GrantDocument, Plan, Policy, PolicyEngine, PolicyRun, Verdict};
+use larder::policy::{Decision, GrantDocument, Plan, Policy, PolicyEngine, PolicyRun, Right, Verdict};
 use larder::{LocalBackend, MicrosandboxError};
 use larder_tests::{FIXTURE_NOW, Home, component, run};
 
 /// What `keep-recent` with `keep = 2` plans for the fixture under this grant.
 async fn plan(local: &LocalBackend, grant: &str) -> Result<Plan, MicrosandboxError> {
+    let grant = GrantDocument::from_toml(grant, "grant.toml").expect("a grant");
+    plan_run(local, PolicyRun::new(FIXTURE_NOW.parse().expect("a time")).with_grant(grant)).await
+}
+
+/// What `keep-recent` with `keep = 2` plans for the fixture in this run.
+async fn plan_run(local: &LocalBackend, run: PolicyRun) -> Result<Plan, MicrosandboxError> {
     let bytes = std::fs::read(component("keep-recent")).expect("the policy");
     let policy = Policy::load(&PolicyEngine::new().expect("an engine"), &bytes).expect("a policy");
-    let grant = GrantDocument::from_toml(grant, "grant.toml").expect("a grant");
-    let run = PolicyRun::new(FIXTURE_NOW.parse().expect("a time"))
-        .with_config(serde_json::json!({ "keep": 2 }))
-        .with_grant(grant);
+    let run = run.with_config(serde_json::json!({ "keep": 2 }));
     local.plan_policy(&policy, &run).await.map(|evaluation| evaluation.plan)
 }
 
@@ -113,6 +116,44 @@ fn caps_and_grants_hold() {
         0,
         "planning writes nothing"
     );
+}
+
+/// A preview shows what the policy would remove if it might, as far as pins and the guard let it, and is refused when it
+/// is to be applied, also after it was written and read. Whoever asks for no preview gets a run that removes nothing.
+#[test]
+fn a_preview_is_not_applied() {
+    let home = Home::fixture();
+    run(async {
+        let local = home.open().await;
+        local.pin("docker.io/acme/app00003:v4").await.expect("pinned");
+        // The guard protects what is younger than an hour, also the third newest of a repository.
+        home.execute(
+            "UPDATE image_ref SET created_at = '2026-11-24 11:50:00'
+              WHERE reference IN ('docker.io/acme/app00003:v0', 'docker.io/acme/app00003:v1', 'docker.io/acme/app00003:v2')",
+        );
+        let now = FIXTURE_NOW.parse().expect("a time");
+        let preview = plan_run(&local, PolicyRun::preview(now)).await.expect("a plan");
+        assert_eq!((preview.removals().count(), &preview.grant), (26, &None));
+        assert_eq!(preview.denials.iter().map(|denial| denial.right).collect::<Vec<_>>(), [Right::Protected]);
+        let json = preview.to_json().expect("JSON");
+        for preview in [&preview, &Plan::from_json(&json).expect("the plan")] {
+            let refused = local.apply(preview).await.expect_err("refused");
+            assert!(matches!(refused, MicrosandboxError::InvalidPlan(_)));
+            assert_eq!(
+                refused.to_string(),
+                "the plan cannot be used: its policy ran without a grant: it shows what would be removed, and nobody \
+                 allowed that"
+            );
+        }
+        assert_eq!(home.count("SELECT count(*) FROM image_ref"), 41);
+        assert!(local.history(10).await.expect("a history").is_empty());
+
+        let nothing = plan_run(&local, PolicyRun::new(now)).await.expect("a plan");
+        assert_eq!((nothing.removals().count(), &nothing.grant), (0, &Some(GrantDocument::default())));
+        local.apply(&nothing).await.expect("a report");
+        let granted = PolicyRun::preview(now).with_grant(nothing.grant.unwrap_or_default());
+        assert_eq!(granted, PolicyRun::new(now), "a preview with a grant is none");
+    });
 }
 
 /// Every run that changed something can be looked up, and every image of it explained, gone or not.

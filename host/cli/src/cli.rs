@@ -9,6 +9,7 @@ use clap::{CommandFactory as _, Parser};
 use larder::backend::LocalBackendBuilder;
 use larder::{LocalBackend, MicrosandboxResult};
 
+use crate::builtin::UnknownPolicy;
 use crate::commands::Command;
 use crate::console::{Console, Format, Verbosity};
 use crate::exit::{Failure, Status};
@@ -40,7 +41,8 @@ Exit status:
 Examples:
   larder ls --unused --sort size
   larder prune --dry-run
-  larder prune --policy keep-recent.wasm --config keep=2 --grant grant.toml --plan plan.json
+  larder prune --policy keep-recent --config keep=2 --dry-run
+  larder prune --policy keep-recent --config keep=2 --grant grant.toml --plan plan.json
   larder apply plan.json"
 )]
 pub(crate) struct Cli {
@@ -165,13 +167,19 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
     let mut arguments = std::env::args().skip_while(|argument| argument != "--format");
     let json = std::env::args().any(|argument| argument == "--format=json")
         || arguments.nth(1).is_some_and(|format| format == "json");
-    if json {
-        let text = error.render().to_string();
-        let first = text.lines().next().unwrap_or_default();
-        let failure = Failure::usage(first.trim_start_matches("error: ").to_owned());
-        Console::new(Format::Json, Verbosity::Normal).failure(&failure);
-    } else {
-        let _ = error.print();
+    let format = if json { Format::Json } else { Format::Human };
+    let console = Console::new(format, Verbosity::Normal);
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<UnknownPolicy>());
+    match source {
+        Some(unknown) => console.failure(&unknown.into()),
+        None if json => {
+            let text = error.render().to_string();
+            let first = text.lines().next().unwrap_or_default();
+            console.failure(&Failure::usage(first.trim_start_matches("error: ").to_owned()));
+        }
+        None => {
+            let _ = error.print();
+        }
     }
     Status::Usage.into()
 }

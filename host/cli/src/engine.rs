@@ -1,12 +1,13 @@
 //! Policies as commands load them, and their compiled code.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use larder::policy::{Policy, PolicyEngine};
 
 use crate::console::Console;
 use crate::exit::Failure;
-use crate::{input, places};
+use crate::places;
+use crate::source::PolicySource;
 
 /// Where compiled policies are kept, so that each is compiled once on a machine.
 #[derive(Debug, Clone, clap::Args)]
@@ -39,9 +40,13 @@ impl CodeCache {
     }
 }
 
-/// Loads the policy in a file.
-pub(crate) fn load(engine: &PolicyEngine, path: &Path, console: &Console) -> Result<Policy, Failure> {
-    let bytes = input::policy(path)?;
+/// Loads a policy.
+pub(crate) fn load(
+    engine: &PolicyEngine,
+    source: &PolicySource,
+    console: &Console,
+) -> Result<Policy, Failure> {
+    let bytes = source.bytes()?;
     let _step = console.step("loading the policy");
-    Policy::load(engine, &bytes).map_err(|error| Failure::from(error).of_file("load", path))
+    Policy::load(engine, &bytes).map_err(|error| Failure::from(error).of_policy("load", source))
 }

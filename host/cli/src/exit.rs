@@ -2,6 +2,8 @@
 //!
 //! Exit statuses and kinds are stable. This is the only place that decides them.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,7 +11,9 @@ use larder::MicrosandboxError;
 use larder::backend::HomeProblem;
 use larder::ingest::IngestProblem;
 use larder::policy::PolicyError;
-use larder_kit::KitError;
+
+use crate::builtin::{BUILTINS, UnknownPolicy};
+use crate::render::plain;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +30,7 @@ pub(crate) enum Status {
     InUse = 4,
     /// The policy could not be loaded, failed, or broke a limit.
     Policy = 5,
-    /// A cap of the grant refused the plan, or nothing that the policy wanted was allowed.
+    /// There is no grant, a cap of it refused the plan, or nothing that the policy wanted was allowed.
     Denied = 6,
     /// The plan was applied, and some of its entries were spared.
     Spared = 7,
@@ -46,7 +50,7 @@ impl From<Status> for ExitCode {
 pub(crate) struct Failure {
     status: Status,
     kind: &'static str,
-    hint: Option<&'static str>,
+    hint: Option<Cow<'static, str>>,
     error: anyhow::Error,
 }
 
@@ -87,7 +91,7 @@ impl Failure {
     pub(crate) fn interrupted() -> Self {
         let error = anyhow::Error::msg("interrupted");
         let hint = Some("what was begun is being taken back; Ctrl-C once more ends at once");
-        Self { status: Status::Failed, kind: INTERRUPTED, hint, error }
+        Self { status: Status::Failed, kind: INTERRUPTED, hint: hint.map(Cow::from), error }
     }
 
     /// Whether it is that.
@@ -101,15 +105,23 @@ impl Failure {
         Self { status: Status::Denied, kind: "denied", hint: None, error }
     }
 
-    /// The same, as the failure to load, build or otherwise use a file.
-    pub(crate) fn of_file(self, verb: &str, path: &Path) -> Self {
-        let message = format!("could not {verb} `{}`", path.display());
+    /// Returns the error of a policy that was to change something without a grant; `suggest` is the command that writes
+    /// one.
+    pub(crate) fn no_grant(suggest: &str) -> Self {
+        let error = anyhow::Error::msg("a policy removes nothing without a grant");
+        let hint = Some(hint_at_grant(suggest).into());
+        Self { status: Status::Denied, kind: "no-grant", hint, error }
+    }
+
+    /// The same, as the failure to load, compile or otherwise use a policy.
+    pub(crate) fn of_policy(self, verb: &str, policy: &impl fmt::Display) -> Self {
+        let message = format!("could not {verb} `{policy}`");
         Self { error: self.error.context(message), ..self }
     }
 
     /// The same with a hint.
-    pub(crate) fn with_hint(self, hint: &'static str) -> Self {
-        Self { hint: Some(hint), ..self }
+    pub(crate) fn with_hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -122,8 +134,8 @@ impl Failure {
     }
 
     /// What can be done about it.
-    pub(crate) fn hint(&self) -> Option<&'static str> {
-        self.hint
+    pub(crate) fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     /// What happened, and what caused it, outermost first.
@@ -135,7 +147,7 @@ impl Failure {
 impl From<MicrosandboxError> for Failure {
     fn from(error: MicrosandboxError) -> Self {
         let (status, kind, hint) = classify(&error);
-        Self { status, kind, hint, error: error.into() }
+        Self { status, kind, hint: hint.map(Cow::from), error: error.into() }
     }
 }
 
@@ -145,9 +157,32 @@ impl From<PolicyError> for Failure {
     }
 }
 
-impl From<KitError> for Failure {
-    fn from(error: KitError) -> Self {
-        use KitError as K;
+impl From<&UnknownPolicy> for Failure {
+    fn from(error: &UnknownPolicy) -> Self {
+        let names: Vec<_> = BUILTINS.iter().map(|builtin| format!("`{}`", builtin.name)).collect();
+        let there_are = match names.as_slice() {
+            [] => NO_BUILTINS.to_owned(),
+            [only] => format!("there is {only}"),
+            [first @ .., last] => format!("there are {} and {last}", first.join(", ")),
+        };
+        let hint = format!("{there_are}; a file is named by its path: `./{}`", plain(&error.name));
+        Self::usage(error.to_string()).with_hint(hint)
+    }
+}
+
+/// What there is to do about a program without policies.
+pub(crate) const NO_BUILTINS: &str =
+    "this program was built without policies, `cargo xtask build` builds one with them";
+
+/// Returns what to do where a grant is missing; `suggest` is the command that writes one.
+pub(crate) fn hint_at_grant(suggest: &str) -> String {
+    format!("`{suggest}` writes the smallest grant that it needs")
+}
+
+#[cfg(feature = "kit")]
+impl From<larder_kit::KitError> for Failure {
+    fn from(error: larder_kit::KitError) -> Self {
+        use larder_kit::KitError as K;
         let (status, kind) = match &error {
             K::InvalidName { .. } | K::UnknownLanguage { .. } => (Status::Usage, "usage"),
             K::NotEmpty { .. } => (Status::Usage, "not-empty"),

@@ -1,5 +1,6 @@
 //! What commands read besides the home: plans, policies, their configs and grants.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -31,9 +32,8 @@ pub(crate) fn policy(path: &Path) -> Result<Vec<u8>, Failure> {
 /// More than any engine compiles.
 const MAX_POLICY: ByteSize = ByteSize::mib(256);
 
-/// A grant; without a file, the one that changes nothing.
-pub(crate) fn grant(path: Option<&Path>) -> Result<GrantDocument, Failure> {
-    let Some(path) = path else { return Ok(GrantDocument::default()) };
+/// Reads a grant.
+pub(crate) fn grant(path: &Path) -> Result<GrantDocument, Failure> {
     Ok(GrantDocument::from_toml(&read(path)?, &path.display().to_string())?)
 }
 
@@ -61,6 +61,19 @@ impl FromStr for ConfigArgument {
             }
             _ => Self::File(text.into()),
         })
+    }
+}
+
+/// As it can be typed: what it parses to is the same piece.
+impl fmt::Display for ConfigArgument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(key, Value::String(text)) if serde_json::from_str::<Value>(text).is_err() => {
+                write!(f, "{key}={text}")
+            }
+            Self::Value(key, value) => write!(f, "{key}={value}"),
+            Self::File(path) => path.display().fmt(f),
+        }
     }
 }
 
@@ -141,6 +154,7 @@ mod tests {
         ];
         for (text, expected) in table {
             assert_eq!(parse(text), expected, "{text}");
+            assert_eq!(parse(&parse(text).to_string()), expected, "{text}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! `larder`: an OCI image cache at the command line.
 //!
+//! - `builtin`: the policies that come with the program
 //! - `cli`: the arguments that every command has
 //! - `commands`: one file a command: its arguments, what it asks of the library, what it shows
 //! - `console`: the only place that prints, asks, or knows whether there is a terminal
@@ -10,8 +11,11 @@
 //! - `places`: where compiled policies and tools are kept
 //! - `progress`: images on their way into the cache or out of it
 //! - `render`: tables, sizes and ages for people
+//! - `registry`: who is logged in to registries, and which proxies there are
 //! - `scenario`: caches written down in files, and what a policy is expected to decide about them
+//! - `source`: where a policy comes from, a file or the program
 
+mod builtin;
 mod cli;
 mod commands;
 mod console;
@@ -23,8 +27,11 @@ mod logging;
 mod output;
 mod places;
 mod progress;
+#[cfg(feature = "registry")]
+mod registry;
 mod render;
 mod scenario;
+mod source;
 
 use std::process::ExitCode;
 

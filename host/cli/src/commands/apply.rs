@@ -17,7 +17,7 @@ use crate::{input, render};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  larder prune --policy keep-recent.wasm --config keep=2 --grant grant.toml --plan plan.json
+  larder prune --policy keep-recent --config keep=2 --grant grant.toml --plan plan.json
   larder apply plan.json")]
 pub(crate) struct Apply {
     /// The plan
@@ -43,6 +43,7 @@ pub(crate) async fn apply(
     consent: Consent,
     context: &Context,
 ) -> Result<Status, Failure> {
+    plan.check_allowed()?;
     let gone = gone(local, plan).await?;
     let files_left =
         plan.collect.iter().any(|file| local.cache_dir().join(&file.path).symlink_metadata().is_ok());

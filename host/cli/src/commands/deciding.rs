@@ -1,15 +1,16 @@
 //! What is decided with a policy, and how that is shown before anything is done.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use larder::LocalBackend;
 use larder::policy::{Evaluation, Plan, Policy, PolicyRun};
 
 use crate::cli::Context;
 use crate::engine::{self, CodeCache};
-use crate::exit::Failure;
+use crate::exit::{Failure, hint_at_grant};
 use crate::input::{self, ConfigArgument};
 use crate::render;
+use crate::source::PolicySource;
 
 /// What a policy runs with.
 #[derive(Debug, clap::Args)]
@@ -17,7 +18,7 @@ pub(crate) struct RunArguments {
     /// The policy's config: a value, JSON or text, or a file of JSON or TOML; later ones win
     #[arg(long, value_name = "FILE|KEY=VALUE", requires = "policy", value_parser = config_argument)]
     config: Vec<ConfigArgument>,
-    /// What the policy may do, a file of TOML; without it, it may see everything and change nothing
+    /// What the policy may do, a file of TOML; without it, a dry run shows what it would remove if it might
     #[arg(long, value_name = "FILE", requires = "policy", value_hint = clap::ValueHint::FilePath)]
     pub(crate) grant: Option<PathBuf>,
     #[command(flatten)]
@@ -29,16 +30,46 @@ pub(crate) fn config_argument(text: &str) -> Result<ConfigArgument, std::convert
 }
 
 impl RunArguments {
-    /// The run that they describe.
+    /// Returns the run that they describe: without a grant, a preview.
     pub(crate) fn run(&self, context: &Context) -> Result<PolicyRun, Failure> {
-        Ok(PolicyRun::new(context.now())
-            .with_config(input::config(&self.config)?)
-            .with_grant(input::grant(self.grant.as_deref())?))
+        let run = PolicyRun::preview(context.now()).with_config(input::config(&self.config)?);
+        Ok(match &self.grant {
+            Some(path) => run.with_grant(input::grant(path)?),
+            None => run,
+        })
     }
 
-    /// The policy in a file.
-    pub(crate) fn load(&self, policy: &Path, context: &Context) -> Result<Policy, Failure> {
+    /// Loads the policy.
+    pub(crate) fn load(&self, policy: &PolicySource, context: &Context) -> Result<Policy, Failure> {
         engine::load(&self.code_cache.engine()?, policy, &context.console)
+    }
+
+    /// Refuses to go on without a grant.
+    pub(crate) fn require_grant(&self, policy: &PolicySource) -> Result<(), Failure> {
+        match self.grant {
+            Some(_) => Ok(()),
+            None => Err(Failure::no_grant(&self.suggestion(policy))),
+        }
+    }
+
+    /// Says that what was shown is a preview.
+    pub(crate) fn note_preview(&self, policy: &PolicySource, context: &Context) {
+        let hint = hint_at_grant(&self.suggestion(policy));
+        context.console.note(&format!(
+            "no grant was given, so this is what the policy would remove if it might; {hint}"
+        ));
+    }
+
+    /// Returns the command that suggests a grant for this policy and config. A long config is left to the reader.
+    fn suggestion(&self, policy: &PolicySource) -> String {
+        const LONG: usize = 60;
+        let config: String = self
+            .config
+            .iter()
+            .map(|piece| format!(" --config {}", render::word(&piece.to_string())))
+            .collect();
+        let config = if config.chars().count() > LONG { " --config …" } else { &config };
+        format!("larder policy explain {}{config} --suggest-grant", render::word(&policy.to_string()))
     }
 }
 

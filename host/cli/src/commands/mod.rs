@@ -14,6 +14,7 @@ mod ls;
 mod pin;
 mod policy;
 mod prune;
+#[cfg(feature = "registry")]
 mod pull;
 mod rm;
 mod save;
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Df(df::Df),
     Rm(rm::Rm),
     Load(load::Load),
+    #[cfg(feature = "registry")]
     Pull(pull::Pull),
     Save(save::Save),
     Pin(pin::Pin),
@@ -55,6 +57,7 @@ impl Command {
             Self::Pin(command) => command.run(context).await,
             Self::Unpin(command) => command.run(context).await,
             Self::Load(command) => command.run(context).await,
+            #[cfg(feature = "registry")]
             Self::Pull(command) => command.run(context).await,
             Self::Verify(command) => command.run(context).await,
             Self::Prune(command) => command.run(context).await,

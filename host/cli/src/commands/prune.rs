@@ -7,23 +7,25 @@ use super::consent::Consent;
 use super::deciding::{self, RunArguments};
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
+use crate::source::PolicySource;
 use crate::{output, render};
 
 /// Remove what nothing uses, or what a policy says
 ///
 /// Without a policy: every image that no sandbox and no snapshot uses and nobody pinned, and every file that nothing
 /// owns. With a policy: what it wants and its grant allows. What goes is shown first, image by image, and what was
-/// shown is what is done.
+/// shown is what is done. A dry run of a policy needs no grant, and shows what it would remove if it might.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   larder prune --dry-run
-  larder prune --policy keep-recent.wasm --config keep=2 --grant grant.toml --dry-run
-  larder prune --policy keep-recent.wasm --config keep-recent.toml --grant grant.toml --plan plan.json")]
+  larder prune --policy keep-recent --config keep=2 --dry-run
+  larder prune --policy keep-recent --config keep=2 --grant grant.toml
+  larder prune --policy ./demo.wasm --config demo.toml --grant grant.toml --plan plan.json")]
 pub(crate) struct Prune {
-    /// The policy that decides, a WebAssembly component
-    #[arg(long, value_name = "P.wasm", value_hint = clap::ValueHint::FilePath)]
-    policy: Option<PathBuf>,
+    /// The policy that decides: one of `larder policy list`, or a path
+    #[arg(long, value_name = "P", value_hint = clap::ValueHint::FilePath)]
+    policy: Option<PolicySource>,
     #[command(flatten)]
     run: RunArguments,
     /// Show the plan, and change nothing
@@ -39,14 +41,17 @@ pub(crate) struct Prune {
 impl Prune {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
         let only_plans = self.dry_run || self.plan.is_some();
+        if let Some(policy) = self.policy.as_ref().filter(|_| !self.dry_run) {
+            self.run.require_grant(policy)?;
+        }
         if !only_plans {
             self.consent.require(context)?;
         }
         let local = context.open().await?;
         let plan = match &self.policy {
-            Some(path) => {
+            Some(source) => {
                 let run = self.run.run(context)?;
-                let policy = self.run.load(path, context)?;
+                let policy = self.run.load(source, context)?;
                 deciding::decide(&local, &policy, &run, context).await?
             }
             None => local.plan_prune().await?,
@@ -55,6 +60,10 @@ impl Prune {
         if only_plans {
             deciding::show(&plan, context)?;
             self.write(&plan, context)?;
+        }
+        if let (Some(policy), None) = (&self.policy, &self.run.grant) {
+            self.run.note_preview(policy, context);
+            return Ok(Status::Done);
         }
         if plan.is_empty() && !plan.denials.is_empty() {
             return Err(Failure::denied());

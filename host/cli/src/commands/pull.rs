@@ -5,7 +5,7 @@ use larder::ingest::{Credentials, ImagePull, Transport};
 use super::intake::take_in;
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
-use crate::places::{docker_config, proxies};
+use crate::registry::{docker_config, proxies};
 
 /// Pull images from their registries
 ///

@@ -22,6 +22,17 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().map(disarm).collect()
 }
 
+/// Returns a text as a word of a command that can be pasted into a shell.
+pub(crate) fn word(text: &str) -> String {
+    let text = plain(text);
+    let is_safe = |c: char| c.is_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !text.is_empty() && text.chars().all(is_safe) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
 /// A digest as people tell it from others: its first twelve digits.
 pub(crate) fn short_digest(digest: &str) -> String {
     let digits = digest.split_once(':').map_or(digest, |(_, digits)| digits);
@@ -41,6 +52,21 @@ mod tests {
     #[test]
     fn texts_are_disarmed() {
         assert_eq!(plain("a\u{1b}[2Jb\nc\u{202e}d"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d");
+    }
+
+    /// A word is quoted where a shell would take it for something else.
+    #[test]
+    fn words() {
+        let table = [
+            ("keep=2", "keep=2"),
+            ("./a.toml", "./a.toml"),
+            ("only=[\"a\"]", "'only=[\"a\"]'"),
+            ("it's", "'it'\\''s'"),
+            ("", "''"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(word(text), expected);
+        }
     }
 
     /// Digests are shortened with or without their algorithm, and short texts stay as they are.

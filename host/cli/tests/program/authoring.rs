@@ -51,12 +51,12 @@ fn checking_odd_files() {
         ("core.wasm", b"\0asm\x01\0\0\0"),
         ("cut.wasm", &policy[..5000]),
         ("empty.wasm", b""),
-        ("gzip.wasm.gz", b"\x1f\x8b\x08\0\0\0\0\0"),
+        ("./gzip.wasm.gz", b"\x1f\x8b\x08\0\0\0\0\0"),
         ("hollow.wasm", b"\0asm\x0d\0\x01\0"),
         ("newer.wasm", &newer(&policy)),
         ("random.wasm", &random),
-        ("script.sh", b"#!/bin/sh\n"),
-        ("text.wat", b"(component)"),
+        ("./script.sh", b"#!/bin/sh\n"),
+        ("./text.wat", b"(component)"),
     ];
     fs::create_dir(test.directory().join("directory.wasm")).expect("a directory");
     let mut names = vec!["directory.wasm", "missing.wasm"];

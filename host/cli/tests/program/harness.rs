@@ -144,6 +144,7 @@ macro_rules! assert_output {
             (r#""duration_ms": \d+"#, r#""duration_ms": [MS]"#),
             (r#""hash": "sha256:[0-9a-f]{64}""#, r#""hash": "[HASH]""#),
             (r"hash     sha256:[0-9a-f]{64}", "hash     [HASH]"),
+            (r"sha256   [0-9a-f]{64}", "sha256   [HASH]"),
             (r"\b\d+\.\d{3} ms|\b\d+\.\d s\b", "[TIME]"),
             (r"(?m)^ +(\S)", "  $1"),
             (r"(\S)  +", "$1  "),

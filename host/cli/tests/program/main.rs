@@ -4,6 +4,7 @@
 #[macro_use]
 mod harness;
 mod authoring;
+mod builtins;
 mod changing;
 mod granting;
 mod interrupting;

@@ -96,19 +96,68 @@ fn what_changed_is_spared() {
 fn grants() {
     let test = environment();
     test.write("part.toml", "[grant]\nremove = [\"docker.io/acme/app00003:*\"]\n");
+    test.write("none.toml", "[grant]\n");
     test.write("misspelt.toml", "[grant]\nremoves = [\"**\"]\n");
     test.write("pattern.toml", "[grant]\nremove = [\"docker.io/[ab]\"]\n");
     let prune = |more: &str| test.larder(&format!("prune --policy keep-recent.wasm --config keep=2 {more}"));
     assert_output!(
         "grants",
-        prune("--yes"),
-        prune("--yes --format json"),
+        prune("--yes --grant none.toml"),
+        prune("--yes --grant none.toml --format json"),
         prune("--yes --grant misspelt.toml"),
         prune("--yes --grant pattern.toml"),
         prune("--yes --grant nothing.toml"),
     );
     assert_eq!(test.home.count("SELECT count(*) FROM image_ref"), 41);
     assert_output!("grant_in_part", prune("--yes --grant part.toml"));
+}
+
+/// Without a grant, a dry run shows what the policy would remove if it might, and says how to write a grant; anything
+/// else is refused before the policy runs. What was shown cannot be applied.
+#[test]
+fn without_a_grant() {
+    let test = environment();
+    test.write("everything.toml", "[grant]\nremove = [\"**\"]\n");
+    let prune = |more: &str| test.larder(&format!("prune --policy keep-recent.wasm --config keep=2 {more}"));
+    let preview = prune("--dry-run --format json");
+    test.write("preview.json", &preview.stdout);
+    assert_output!(
+        "no_grant",
+        prune("--dry-run"),
+        prune("--plan plan.json"),
+        prune("--yes"),
+        prune("--yes --format json"),
+        prune(""),
+        test.larder("prune --yes --policy ./nothing"),
+        test.larder("apply preview.json --yes"),
+        test.larder(&format!("prune --yes --policy keep-recent.wasm --config {}.toml", "long-".repeat(12))),
+    );
+    assert_eq!((preview.status, preview.stderr.as_str()), (0, ""));
+    let explained = test.larder("policy explain ./keep-recent.wasm --config keep=2 --config used-within=30d");
+    let suggest =
+        "`larder policy explain ./keep-recent.wasm --config keep=2 --config used-within=30d --suggest-grant`";
+    assert!(explained.status == 0 && explained.stderr.contains(suggest), "{explained}");
+    assert_eq!(test.larder("policy explain keep-recent.wasm -q").stderr, "");
+    let (mut preview, mut granted) =
+        (preview.json(), prune("--dry-run --format json --grant everything.toml").json());
+    assert!(preview.get("grant").is_none(), "{preview}");
+    for plan in [&mut preview, &mut granted] {
+        plan.as_object_mut().expect("a plan").remove("grant");
+    }
+    assert_eq!(preview, granted);
+    assert_eq!(test.home.count("SELECT count(*) FROM image_ref"), 41);
+    assert!(!test.directory().join("plan.json").exists());
+}
+
+/// A preview that the guard leaves nothing of is one all the same.
+#[test]
+fn previews_are_guarded() {
+    let test = environment();
+    let images: Vec<_> = (0..40).map(|image| format!("acme/app{:05}:v{}", image / 8, image % 8)).collect();
+    assert_eq!(test.larder(&format!("pin {}", images.join(" "))).status, 0);
+    let preview = test.larder("prune --policy keep-recent.wasm --config keep=2 --dry-run");
+    assert_eq!(preview.status, 0, "{preview}");
+    assert!(preview.stdout.ends_with("nothing to remove; 41 images stay\n"), "{preview}");
 }
 
 /// A cap that the policy goes past refuses the whole plan, and the status says that the grant did.
@@ -132,7 +181,9 @@ fn no_policy() {
     test.write("limits.toml", format!("{GRANT}[limits]\nhost-calls = 3\n"));
     test.write("list.json", "[1]");
     test.write("broken.toml", "keep = = 2");
-    let prune = |policy: &str, more: &str| test.larder(&format!("prune --yes --policy {policy}.wasm {more}"));
+    let prune = |policy: &str, more: &str| {
+        test.larder(&format!("prune --yes --grant grant.toml --policy {policy}.wasm {more}"))
+    };
     assert_output!(
         "no_policy",
         prune("nothing", ""),
@@ -141,7 +192,7 @@ fn no_policy() {
         prune("empty", ""),
         prune("keep-recent", "--config keep=0"),
         prune("keep-recent", "--config kep=2"),
-        prune("keep-recent", "--config keep=2 --grant limits.toml"),
+        test.larder("prune --yes --policy keep-recent.wasm --config keep=2 --grant limits.toml"),
         prune("keep-recent", "--config list.json"),
         prune("keep-recent", "--config broken.toml"),
         prune("keep-recent", "--config nothing.json"),

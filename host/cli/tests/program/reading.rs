@@ -150,6 +150,7 @@ fn help() {
         "history",
         "explain",
         "policy",
+        "policy list",
         "policy new",
         "policy build",
         "policy check",

@@ -59,8 +59,10 @@ impl LocalBackend {
     /// Does what a plan says, as far as it still holds, and puts on record what became of it.
     ///
     /// # Errors
-    /// Where the home cannot be written. What was removed until then stays removed, and is on record.
+    /// [`InvalidPlan`](MicrosandboxError::InvalidPlan) for a [preview](Plan::check_allowed), or where the home cannot be
+    /// written. What was removed until then stays removed, and is on record.
     pub async fn apply(&self, plan: &Plan) -> MicrosandboxResult<PlanReport> {
+        plan.check_allowed()?;
         let started_at = self.now();
         let clock = Instant::now();
         let mut report = PlanReport::default();

@@ -197,6 +197,28 @@ impl GrantDocument {
     }
 }
 
+#[cfg(feature = "policy")]
+impl GrantDocument {
+    /// What a run without a grant may do: everything except `force`, under the default guard and limits.
+    pub(super) fn preview() -> Self {
+        Self::default().with_grant(Grant::every_right().with_force(false))
+    }
+}
+
+#[cfg(feature = "policy")]
+impl Grant {
+    /// The widest grant.
+    pub(super) fn every_right() -> Self {
+        let all = || vec![everything()];
+        Self::default()
+            .with_inspect(all())
+            .with_remove(all())
+            .with_secrets(true)
+            .with_force(true)
+            .with_prune(true)
+    }
+}
+
 /// The pattern that every reference matches.
 pub(super) fn everything() -> ReferencePattern {
     EVERYTHING.parse().expect("two stars are a pattern")

@@ -15,6 +15,8 @@
 //!
 //! - **A policy only proposes.** Nothing outside this process changes while it runs; no lock and no transaction is
 //!   held for it. After an error, a trap, a limit or a cap that was passed there is no plan at all.
+//! - **A run without a grant is for looking.** A [preview](PolicyRun::preview) shows what a policy would remove if it
+//!   might. Its plan has no grant, and is refused when it is to be applied.
 //! - **One place decides.** `access.rs` is the only reader of grants and guards. What a grant hides does not exist:
 //!   no call tells a hidden image from an absent one, and what is shared with one counts as shared with nobody. Three
 //!   figures are about the whole cache and so may hint at hidden images, because they would be wrong otherwise: the

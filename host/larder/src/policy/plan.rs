@@ -30,6 +30,9 @@ const MAX_DOCUMENT: usize = 512 << 20;
 ///
 /// It is a JSON document, the same byte for byte for the same state, policy, config and grant. Applying it removes
 /// nothing that is not in it, and checks each image again: its manifest and times have to be what they were.
+///
+/// A plan with a policy and without a grant is a preview: it shows what the policy would remove if it might. Nothing in
+/// it was allowed, so it cannot be applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
@@ -43,7 +46,7 @@ pub struct Plan {
     /// The policy's config; absent without a policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<serde_json::Value>,
-    /// What the policy was allowed; absent without a policy.
+    /// What the policy was allowed; absent without a policy, and in a preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantDocument>,
     /// What applying it frees, in allocated bytes: the sum over `entries` and `collect`.
@@ -224,6 +227,19 @@ impl Plan {
     /// Whether applying it does nothing.
     pub fn is_empty(&self) -> bool {
         self.removals().next().is_none() && self.collect.is_empty()
+    }
+
+    /// Checks that somebody allowed what is in it: an operator by a grant, or whoever planned without a policy.
+    ///
+    /// # Errors
+    /// [`MicrosandboxError::InvalidPlan`] for a preview.
+    pub fn check_allowed(&self) -> MicrosandboxResult<()> {
+        if self.policy.is_none() || self.grant.is_some() {
+            return Ok(());
+        }
+        let problem =
+            "its policy ran without a grant: it shows what would be removed, and nobody allowed that";
+        Err(invalid(problem.to_owned()))
     }
 
     /// The document, for people and machines: JSON, indented, with a newline at its end.

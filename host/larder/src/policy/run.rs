@@ -23,10 +23,15 @@ use super::suggest::Needs;
 use crate::state::CacheSource;
 
 /// What a run is given.
+///
+/// A run has a grant, or it is a preview. A preview shows what the policy would remove if it might: the policy has every
+/// right except `force`, and the default guard, the default limits and pins hold. No [`Plan`] of a preview can be
+/// applied, since nobody allowed any of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PolicyRun {
     config: serde_json::Value,
-    grant: GrantDocument,
+    /// Absent for a preview.
+    grant: Option<GrantDocument>,
     now: DateTime<Utc>,
 }
 
@@ -65,11 +70,12 @@ pub struct RunStats {
 impl PolicyRun {
     /// A run at this instant, without config and with the grant that changes nothing.
     pub fn new(now: DateTime<Utc>) -> Self {
-        Self {
-            config: serde_json::Value::Object(serde_json::Map::new()),
-            grant: GrantDocument::default(),
-            now,
-        }
+        Self::preview(now).with_grant(GrantDocument::default())
+    }
+
+    /// A preview at this instant, without config: see [`PolicyRun`].
+    pub fn preview(now: DateTime<Utc>) -> Self {
+        Self { config: serde_json::Value::Object(serde_json::Map::new()), grant: None, now }
     }
 
     /// The same with this config, which has to be a JSON object. Whether it suits the policy, the policy says.
@@ -79,10 +85,10 @@ impl PolicyRun {
         self
     }
 
-    /// The same under this grant.
+    /// The same under this grant, and so no preview.
     #[must_use]
     pub fn with_grant(mut self, grant: GrantDocument) -> Self {
-        self.grant = grant;
+        self.grant = Some(grant);
         self
     }
 
@@ -91,9 +97,9 @@ impl PolicyRun {
         &self.config
     }
 
-    /// The grant.
-    pub fn grant(&self) -> &GrantDocument {
-        &self.grant
+    /// The grant; absent for a preview.
+    pub fn grant(&self) -> Option<&GrantDocument> {
+        self.grant.as_ref()
     }
 
     /// The instant that counts as now.
@@ -116,8 +122,9 @@ impl Policy {
     pub fn evaluate(&self, source: Box<dyn CacheSource>, run: &PolicyRun) -> Result<Evaluation, PolicyError> {
         let PolicyRun { config, grant, now } = run;
         check_config(config)?;
-        grant.check()?;
-        let limits = &grant.limits;
+        let rights = grant.clone().unwrap_or_else(GrantDocument::preview);
+        rights.check()?;
+        let limits = &rights.limits;
         let description = self.description_within(limits)?;
         let policy = PlanPolicy {
             name: description.name.clone(),
@@ -127,7 +134,7 @@ impl Policy {
         // Before the clock of this run starts: compiling is not the policy's doing.
         self.prepared(Flavour::of(limits))?;
         let started = Instant::now();
-        let session = Session::new(source, Access::new(grant.clone(), *now))?;
+        let session = Session::new(source, Access::new(rights.clone(), *now))?;
         let request = Request { now: convert::datetime(*now), config: config.to_string() };
         let instantiating = Instant::now();
         let mut instance = Instance::new(self, Some(session), limits, started)?;
@@ -157,7 +164,7 @@ impl Policy {
         };
         let log_bytes = session.log_bytes;
         let needs = session.needs();
-        let plan = session.into_plan(policy, config.clone(), *now)?;
+        let plan = session.into_plan(policy, run)?;
         let stats = RunStats {
             duration: started.elapsed(),
             instantiate: evaluating.duration_since(instantiating),

@@ -3,14 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
-
 use super::access::{NotRemovable, Refusal, Total};
 use super::bindings::types;
 use super::convert;
 use super::error::{LimitKey, PolicyError};
 use super::images::{Images, Staged};
 use super::plan::{Plan, PlanEntry, PlanPolicy, Right};
+use super::run::PolicyRun;
 use super::session::{Answer, Session, Stop};
 use crate::image::ImagePruneReport;
 use crate::state::{CacheSource, Freed, Removal, Sharing};
@@ -191,16 +190,11 @@ impl Session {
         Some(PolicyError::OverBudget(self.access.overruns(wanted.total(), self.images.len() as u64)))
     }
 
-    /// What was staged, as a plan.
+    /// Returns what was staged as a plan of this run.
     ///
     /// # Errors
     /// [`PolicyError::OverBudget`], also where the policy did not mind being refused.
-    pub(super) fn into_plan(
-        self,
-        policy: PlanPolicy,
-        config: serde_json::Value,
-        now: DateTime<Utc>,
-    ) -> Result<Plan, PolicyError> {
+    pub(super) fn into_plan(self, policy: PlanPolicy, run: &PolicyRun) -> Result<Plan, PolicyError> {
         if let Some(error) = self.over_budget() {
             return Err(error);
         }
@@ -228,11 +222,11 @@ impl Session {
             vmdk_removed: freed.vmdk,
             ..ImagePruneReport::default()
         };
-        let plan = Plan::new(now, entries, Vec::new(), report);
+        let plan = Plan::new(run.now(), entries, Vec::new(), report);
         Ok(Plan {
             policy: Some(policy),
-            config: Some(config),
-            grant: Some(self.access.document().clone()),
+            config: Some(run.config().clone()),
+            grant: run.grant().cloned(),
             denials: self.denials,
             log: self.log,
             ..plan

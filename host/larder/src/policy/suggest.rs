@@ -19,7 +19,7 @@ use self::patterns::cover;
 use self::replay::Replay;
 use super::component::Policy;
 use super::error::PolicyError;
-use super::grant::{Grant, GrantDocument, everything};
+use super::grant::{Grant, GrantDocument};
 use super::plan::{Decision, Plan};
 use super::run::{Evaluation, PolicyRun};
 use super::session::Session;
@@ -69,7 +69,7 @@ impl Session {
 impl Policy {
     /// Finds the smallest grant under which the policy decides over this state as it does with every right.
     ///
-    /// Guard and limits of `run` hold throughout; its `[grant]` is not looked at. The lists of the suggestion name
+    /// Guard and limits of `run` hold throughout, for a preview the default ones; its `[grant]` is not looked at. The lists of the suggestion name
     /// repositories, `secrets`, `force` and `prune` are there where the decisions change without them, and the caps
     /// are what was used. The policy runs about ten times, and at most 64 times more where it has to see images of
     /// repositories of which it removes nothing.
@@ -138,7 +138,7 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     fn begin(policy: &'a Policy, mut source: Replay, run: &'a PolicyRun) -> Result<Self, PolicyError> {
-        let best = run.grant().clone().with_grant(every_right());
+        let best = run.grant().cloned().unwrap_or_default().with_grant(Grant::every_right());
         let unrestricted =
             policy.evaluate(Box::new(source.clone()), &run.clone().with_grant(best.clone()))?;
         let images = source.images().map_err(|error| PolicyError::Source(Box::new(error)))?;
@@ -241,16 +241,6 @@ impl<'a> Search<'a> {
     fn cover(&self, needed: &[String]) -> Vec<ReferencePattern> {
         cover(&self.images, needed)
     }
-}
-
-fn every_right() -> Grant {
-    let all = || vec![everything()];
-    Grant::default()
-        .with_inspect(all())
-        .with_remove(all())
-        .with_secrets(true)
-        .with_force(true)
-        .with_prune(true)
 }
 
 /// Whether a plan over fewer images decides as one over all of them: the same removals, and nothing else said of any

@@ -15,6 +15,7 @@ use crate::exit::{Failure, Status};
 use crate::input::{self, ConfigArgument};
 use crate::render::table::{Align, Table};
 use crate::render::{count, plain, size};
+use crate::source::PolicySource;
 
 /// Measure what a policy takes
 ///
@@ -24,12 +25,12 @@ use crate::render::{count, plain, size};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  larder policy bench keep-recent.wasm
-  larder policy bench disk-budget.wasm --config max-bytes=1MiB --images 100000")]
+  larder policy bench keep-recent
+  larder policy bench demo.wasm --config max-bytes=1MiB --images 100000")]
 pub(crate) struct Bench {
-    /// The policy, a WebAssembly component
-    #[arg(value_name = "P.wasm", value_hint = clap::ValueHint::FilePath)]
-    policy: PathBuf,
+    /// The policy: one of `larder policy list`, or a path
+    #[arg(value_name = "P", value_hint = clap::ValueHint::FilePath)]
+    policy: PolicySource,
     /// How many images the cache has
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     images: u32,
@@ -78,9 +79,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Bench {
     pub(crate) fn run(self, context: &Context) -> Result<Status, Failure> {
-        let bytes = input::policy(&self.policy)?;
+        let bytes = self.policy.bytes()?;
         let grant = match &self.grant {
-            Some(path) => input::grant(Some(path))?,
+            Some(path) => input::grant(path)?,
             None => everything(),
         };
         let now = context.now();
@@ -97,7 +98,7 @@ impl Bench {
     }
 
     fn measure(&self, bytes: &[u8], run: &PolicyRun, cache: &MemoryCache) -> Result<Measurements, Failure> {
-        let refused = |error| Failure::from(error).of_file("measure", &self.policy);
+        let refused = |error| Failure::from(error).of_policy("measure", &self.policy);
         let load = |engine: &PolicyEngine| Policy::load(engine, bytes).map_err(refused);
         let uncached = PolicyEngine::new()?;
         let compile = self.repeat(|| timed(|| load(&uncached)))?;
@@ -116,9 +117,10 @@ impl Bench {
         let evaluate = |run: &PolicyRun| policy.evaluate(Box::new(cache.clone()), run).map_err(refused);
         let evaluations = self.repeat(|| evaluate(run))?;
         let stats: Vec<RunStats> = evaluations.iter().map(|evaluation| evaluation.stats).collect();
-        let limits = run.grant().limits.clone();
+        let counting = run.grant().cloned().unwrap_or_default();
+        let limits = counting.limits.clone();
         let fuel = limits.fuel.unwrap_or(u64::MAX);
-        let counting = run.grant().clone().with_limits(limits.with_fuel(fuel));
+        let counting = counting.with_limits(limits.with_fuel(fuel));
         let fuel = evaluate(&run.clone().with_grant(counting))?.stats.fuel;
         let evaluate = median(stats.iter().map(|stats| stats.evaluate));
         let per_image = evaluate.as_nanos() / u128::from(self.images.max(1));

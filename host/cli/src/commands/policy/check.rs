@@ -1,5 +1,3 @@
-use std::path::{Path, PathBuf};
-
 use larder::policy::{ComponentReport, Description, Policy, PolicyEngine};
 use serde::Serialize;
 
@@ -9,8 +7,8 @@ use crate::commands::Failures;
 use crate::console::Console;
 use crate::engine::CodeCache;
 use crate::exit::{Failure, Status};
-use crate::input;
 use crate::render::{plain, size};
+use crate::source::PolicySource;
 
 /// Show what files are, and whether this host would run them as policies
 ///
@@ -22,21 +20,21 @@ Examples:
   larder policy check keep-recent.wasm
   larder policy check *.wasm --format json")]
 pub(crate) struct Check {
-    /// Which files
-    #[arg(required = true, value_name = "P.wasm", value_hint = clap::ValueHint::FilePath)]
-    files: Vec<PathBuf>,
+    /// Which policies: those of `larder policy list`, or paths
+    #[arg(required = true, value_name = "P", value_hint = clap::ValueHint::FilePath)]
+    policies: Vec<PolicySource>,
     #[command(flatten)]
     code_cache: CodeCache,
 }
 
-/// What is known of one file.
+/// What is known of one of them.
 #[derive(Debug, Serialize)]
-struct Checked {
+struct Checked<'a> {
     /// What the policy says of itself; absent where it does not run.
     description: Option<Description>,
-    file: PathBuf,
     /// Digest of the component; absent where it is no policy.
     hash: Option<String>,
+    policy: &'a PolicySource,
     /// Why this host does not run it.
     problem: Option<Problem>,
     #[serde(flatten)]
@@ -53,26 +51,30 @@ impl Check {
     pub(crate) fn run(self, context: &Context) -> Result<Status, Failure> {
         let engine = self.code_cache.engine()?;
         let mut failures = Failures::new(context);
-        let mut files = Vec::new();
-        for file in &self.files {
-            files.extend(failures.catch(check(&engine, file, &context.console)));
+        let mut checked = Vec::new();
+        for policy in &self.policies {
+            checked.extend(failures.catch(check(&engine, policy, &context.console)));
         }
         if context.console.is_json() {
-            context.console.json(&files)?;
+            context.console.json(&checked)?;
         } else {
-            let mut text: String = files.iter().map(|file| file.describe(&context.console)).collect();
+            let mut text: String = checked.iter().map(|checked| checked.describe(&context.console)).collect();
             if text.ends_with("\n\n") {
                 text.pop();
             }
             context.console.data(&text)?;
         }
-        let all_run = files.iter().all(|file| file.problem.is_none());
+        let all_run = checked.iter().all(|checked| checked.problem.is_none());
         Ok(if all_run { failures.status() } else { Status::Policy })
     }
 }
 
-fn check(engine: &PolicyEngine, file: &Path, console: &Console) -> Result<Checked, Failure> {
-    let bytes = input::policy(file)?;
+fn check<'a>(
+    engine: &PolicyEngine,
+    source: &'a PolicySource,
+    console: &Console,
+) -> Result<Checked<'a>, Failure> {
+    let bytes = source.bytes()?;
     let report = ComponentReport::of(&bytes);
     let step = console.step("loading the policy");
     let policy = Policy::load(engine, &bytes);
@@ -83,7 +85,7 @@ fn check(engine: &PolicyEngine, file: &Path, console: &Console) -> Result<Checke
         Ok(description) => (description, None),
         Err(error) => (None, Some(Problem::of(error.into()))),
     };
-    Ok(Checked { description, file: file.to_owned(), hash, problem, report })
+    Ok(Checked { description, hash, policy: source, problem, report })
 }
 
 impl Problem {
@@ -94,13 +96,13 @@ impl Problem {
     }
 }
 
-impl Checked {
+impl Checked<'_> {
     /// One sentence; of a component also what is known of it, and an empty line.
     fn describe(&self, console: &Console) -> String {
-        let file = self.file.display();
+        let policy = self.policy;
         let mut text = match &self.problem {
-            None => format!("{file}: this host runs it\n"),
-            Some(problem) => format!("{file}: {}\n", plain(&problem.error)),
+            None => format!("{policy}: this host runs it\n"),
+            Some(problem) => format!("{policy}: {}\n", plain(&problem.error)),
         };
         let mut line = |key: &str, value: &str| text.push_str(&format!("  {key:<8} {}\n", plain(value)));
         if let Some(description) = &self.description {

@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use larder::policy::{GrantDocument, GrantSuggestion, Plan, PolicyRun};
 use larder::{LocalBackend, MicrosandboxError};
 use serde::Serialize;
@@ -8,22 +6,24 @@ use crate::cli::Context;
 use crate::commands::deciding::{self, RunArguments};
 use crate::exit::{Failure, Status};
 use crate::render::{self, count, diff, size};
+use crate::source::PolicySource;
 
 /// Show what a policy decides about every image, and why
 ///
-/// A dry run: nothing changes. What the grant or the guard denies is shown with what would allow it. With
-/// `--suggest-grant`, the policy is tried with less and less, and the smallest grant under which it decides on this home
-/// as it does with every right is printed, to be read, saved and given to `--grant`.
+/// A dry run: nothing changes. What the grant or the guard denies is shown with what would allow it; without a grant,
+/// what the policy would remove if it might. With `--suggest-grant`, the policy is tried with less and less, and the
+/// smallest grant under which it decides on this home as it does with every right is printed, to be read, saved and
+/// given to `--grant`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  larder policy explain keep-recent.wasm --config keep=2
-  larder policy explain keep-recent.wasm --config keep=2 --suggest-grant > grant.toml
-  larder policy explain keep-recent-2.wasm --config keep=2 --grant grant.toml --suggest-grant")]
+  larder policy explain keep-recent --config keep=2
+  larder policy explain keep-recent --config keep=2 --suggest-grant > grant.toml
+  larder policy explain ./keep-recent-2.wasm --config keep=2 --grant grant.toml --suggest-grant")]
 pub(crate) struct Explain {
-    /// The policy, a WebAssembly component
-    #[arg(value_name = "P.wasm", value_hint = clap::ValueHint::FilePath)]
-    policy: PathBuf,
+    /// The policy: one of `larder policy list`, or a path
+    #[arg(value_name = "P", value_hint = clap::ValueHint::FilePath)]
+    policy: PolicySource,
     #[command(flatten)]
     run: RunArguments,
     /// Print the smallest grant that the policy needs here, and how it differs from the one given
@@ -62,6 +62,9 @@ impl Explain {
         let plan = deciding::decide(&local, &policy, &run, context).await?;
         render::plan::remarks(&plan, &context.console);
         deciding::show(&plan, context)?;
+        if run.grant().is_none() {
+            self.run.note_preview(&self.policy, context);
+        }
         Ok(Status::Done)
     }
 
@@ -71,7 +74,7 @@ impl Explain {
         let lines = render::grant::lines(&suggestion.document)?;
         let toml = format!("{}{}\n", headline(plan, run), lines.join("\n"));
         if console.is_json() {
-            let given = self.run.grant.as_ref().map(|_| render::grant::lines(run.grant())).transpose()?;
+            let given = run.grant().map(render::grant::lines).transpose()?;
             let diff = given.map(|given| diff::lines(&given, &lines));
             let (grant, runs) = (&suggestion.document, suggestion.runs);
             return console.json(&Suggestion { diff, grant, plan, runs, toml });
@@ -106,7 +109,9 @@ impl Explain {
         context: &Context,
     ) -> Result<(), Failure> {
         let console = &context.console;
-        let Some(path) = self.run.grant.as_ref().filter(|_| !console.is_json()) else { return Ok(()) };
+        let (Some(path), Some(given), false) = (&self.run.grant, run.grant(), console.is_json()) else {
+            return Ok(());
+        };
         let path = path.display().to_string();
         let wanted = suggestion.unrestricted.plan.removals().count();
         match local.plan_policy(policy, run).await {
@@ -120,8 +125,7 @@ impl Explain {
             }
             Err(error) => return Err(error.into()),
         }
-        let (given, suggested) =
-            (render::grant::lines(run.grant())?, render::grant::lines(&suggestion.document)?);
+        let (given, suggested) = (render::grant::lines(given)?, render::grant::lines(&suggestion.document)?);
         if given == suggested {
             console.note(&format!("`{path}` is this grant"));
         } else {

@@ -1,10 +1,11 @@
 //! What authors and operators of policies do: one file a command.
 
 mod bench;
-mod build;
 mod check;
 mod explain;
-mod new;
+#[cfg(feature = "kit")]
+mod kit;
+mod list;
 mod schema;
 mod test;
 mod warm;
@@ -18,20 +19,33 @@ use crate::exit::{Failure, Status};
 ///
 /// A policy is a WebAssembly component that decides what of the cache goes. It runs under a grant, and only proposes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  larder policy new demo --lang python && cd demo && larder policy build && larder policy test
-  larder policy check keep-recent.wasm
-  larder policy explain keep-recent.wasm --config keep=2 --suggest-grant > grant.toml")]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Policy {
     #[command(subcommand)]
     command: Command,
 }
 
+const EXAMPLES: &str = if cfg!(feature = "kit") {
+    "\
+Examples:
+  larder policy list
+  larder policy explain keep-recent --config keep=2 --suggest-grant > grant.toml
+  larder policy new demo --lang python && cd demo && larder policy build && larder policy test
+  larder policy check demo.wasm"
+} else {
+    "\
+Examples:
+  larder policy list
+  larder policy explain keep-recent --config keep=2 --suggest-grant > grant.toml
+  larder policy check demo.wasm"
+};
+
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    New(new::New),
-    Build(build::Build),
+    List(list::List),
+    #[cfg(feature = "kit")]
+    #[command(flatten)]
+    Kit(kit::Command),
     Check(check::Check),
     Test(test::Test),
     Bench(bench::Bench),
@@ -42,8 +56,9 @@ enum Command {
 impl Policy {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
         match self.command {
-            Command::New(command) => command.run(context),
-            Command::Build(command) => command.run(context),
+            Command::List(command) => command.run(context),
+            #[cfg(feature = "kit")]
+            Command::Kit(command) => command.run(context),
             Command::Check(command) => command.run(context),
             Command::Test(command) => command.run(context),
             Command::Bench(command) => command.run(context),

@@ -8,9 +8,7 @@ use crate::render::table::{Align, Table};
 
 /// The keys of a config with their types, defaults and meanings; or the schema as it stands, where it has no keys.
 pub(super) fn describe(schema: &Value, console: &Console) -> String {
-    let Some(properties) =
-        schema.get("properties").and_then(Value::as_object).filter(|keys| !keys.is_empty())
-    else {
+    let Some(properties) = properties(schema).filter(|keys| !keys.is_empty()) else {
         return match schema {
             Value::Object(schema) if lists_no_keys(schema) => "  config   it has no keys\n".to_owned(),
             schema => format!("  config   {schema}\n"),
@@ -33,6 +31,15 @@ pub(super) fn describe(schema: &Value, console: &Console) -> String {
         table.row([format!("  {key}"), kind(schema, property), default, meaning]);
     }
     table.render()
+}
+
+/// Returns the keys that a schema lists.
+pub(super) fn keys(schema: &Value) -> Vec<&str> {
+    properties(schema).into_iter().flatten().map(|(key, _)| key.as_str()).collect()
+}
+
+fn properties(schema: &Value) -> Option<&Map<String, Value>> {
+    schema.get("properties").and_then(Value::as_object)
 }
 
 /// Whether a schema says of an object no more than that, so that any key, or none, is allowed.

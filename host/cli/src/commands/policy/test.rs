@@ -13,6 +13,7 @@ use crate::exit::{Failure, Status};
 use crate::output;
 use crate::render::{diff, plain};
 use crate::scenario::{self, Outcome, Scenario, Suite};
+use crate::source::PolicySource;
 
 /// Run a policy on scenarios, and compare what it decides
 ///
@@ -28,9 +29,9 @@ pub(crate) struct Test {
     /// Files of scenarios, or directories: of those, `DIR/scenarios/*.toml`, or else `DIR/*.toml`
     #[arg(value_name = "DIR|FILE", default_value = ".", value_hint = clap::ValueHint::AnyPath)]
     paths: Vec<PathBuf>,
-    /// The policy, instead of the one that each file names with `policy`
-    #[arg(long, value_name = "P.wasm", value_hint = clap::ValueHint::FilePath)]
-    policy: Option<PathBuf>,
+    /// The policy, one of `larder policy list` or a path, instead of the one that each file names with `policy`
+    #[arg(long, value_name = "P", value_hint = clap::ValueHint::FilePath)]
+    policy: Option<PolicySource>,
     /// Write what the policy decides into the files, as what is expected from now on
     #[arg(long)]
     update: bool,
@@ -57,7 +58,7 @@ struct ScenarioResult {
     file: PathBuf,
     line: usize,
     name: String,
-    policy: PathBuf,
+    policy: PolicySource,
     result: Verdict,
 }
 
@@ -96,7 +97,7 @@ impl Test {
     }
 
     /// A file of scenarios, and the policy to run on them.
-    fn suite(&self, path: &Path) -> Result<(Suite, PathBuf), Failure> {
+    fn suite(&self, path: &Path) -> Result<(Suite, PolicySource), Failure> {
         let suite = Suite::read(path)?;
         let place = |line: usize, problem: String| {
             Failure::usage(format!("{}, line {line}: {problem}", suite.path.display()))
@@ -110,11 +111,11 @@ impl Test {
             );
             return Err(place(scenario.line, problem));
         }
-        match self.policy.as_ref().or(suite.policy.as_ref()).cloned() {
+        match self.policy.clone().or_else(|| suite.policy.clone().map(PolicySource::File)) {
             Some(policy) => Ok((suite, policy)),
             None => Err(place(
                 1,
-                "no policy is named: add `policy = \"../NAME.wasm\"` at the top, or give `--policy P.wasm`"
+                "no policy is named: add `policy = \"../NAME.wasm\"` at the top, or give `--policy P`"
                     .to_owned(),
             )),
         }
@@ -123,13 +124,13 @@ impl Test {
     fn run_suite(
         &self,
         suite: &Suite,
-        path: &Path,
+        source: &PolicySource,
         policies: &mut Policies,
         results: &mut Results,
         context: &Context,
     ) -> Result<(), Failure> {
         let console = &context.console;
-        let policy = policies.get(path, context)?;
+        let policy = policies.get(source, context)?;
         let seen: Vec<Outcome> =
             suite.scenarios.iter().map(|scenario| scenario.run(policy)).collect::<Result<_, _>>()?;
         if self.update
@@ -145,7 +146,7 @@ impl Test {
                 false => Verdict::Failed,
             };
             text += &describe(scenario, &decided, verdict);
-            results.add(suite, scenario, path, decided, verdict);
+            results.add(suite, scenario, source, decided, verdict);
         }
         if console.is_json() { Ok(()) } else { console.data(&text) }
     }
@@ -154,25 +155,34 @@ impl Test {
 /// Each policy is loaded once, however many files name it.
 struct Policies {
     engine: larder::policy::PolicyEngine,
-    loaded: HashMap<PathBuf, Policy>,
+    loaded: HashMap<PolicySource, Policy>,
 }
 
 impl Policies {
-    fn get(&mut self, path: &Path, context: &Context) -> Result<&Policy, Failure> {
-        if !self.loaded.contains_key(path) {
-            let policy = engine::load(&self.engine, path, &context.console);
-            let policy = policy.map_err(|failure| match path.exists() {
-                true => failure,
-                false => failure.with_hint("`larder policy build` makes the component of a policy"),
+    fn get(&mut self, source: &PolicySource, context: &Context) -> Result<&Policy, Failure> {
+        if !self.loaded.contains_key(source) {
+            let policy = engine::load(&self.engine, source, &context.console);
+            let policy = policy.map_err(|failure| match source.path() {
+                Some(path) if cfg!(feature = "kit") && !path.exists() => {
+                    failure.with_hint("`larder policy build` makes the component of a policy")
+                }
+                _ => failure,
             })?;
-            self.loaded.insert(path.to_owned(), policy);
+            self.loaded.insert(source.clone(), policy);
         }
-        Ok(&self.loaded[path])
+        Ok(&self.loaded[source])
     }
 }
 
 impl Results {
-    fn add(&mut self, suite: &Suite, scenario: &Scenario, policy: &Path, decided: Outcome, result: Verdict) {
+    fn add(
+        &mut self,
+        suite: &Suite,
+        scenario: &Scenario,
+        policy: &PolicySource,
+        decided: Outcome,
+        result: Verdict,
+    ) {
         *match result {
             Verdict::Failed => &mut self.failed,
             Verdict::Passed => &mut self.passed,
@@ -184,7 +194,7 @@ impl Results {
             file: suite.path.clone(),
             line: scenario.line,
             name: scenario.name.clone(),
-            policy: policy.to_owned(),
+            policy: policy.clone(),
             result,
         });
     }

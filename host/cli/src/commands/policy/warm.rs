@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use larder::policy::{CodeOrigin, Limits, PolicyEngine};
@@ -10,6 +10,7 @@ use crate::commands::Failures;
 use crate::engine::CodeCache;
 use crate::exit::{Failure, Status};
 use crate::input;
+use crate::source::PolicySource;
 
 /// Compile policies before they are needed
 ///
@@ -19,11 +20,11 @@ use crate::input;
 #[command(after_help = "\
 Examples:
   larder policy warm /etc/larder/policies/*.wasm
-  larder policy warm keep-recent.wasm --grant grant.toml")]
+  larder policy warm keep-recent --grant grant.toml")]
 pub(crate) struct Warm {
-    /// Which policies
-    #[arg(required = true, value_name = "P.wasm", value_hint = clap::ValueHint::FilePath)]
-    files: Vec<PathBuf>,
+    /// Which policies: those of `larder policy list`, or paths
+    #[arg(required = true, value_name = "P", value_hint = clap::ValueHint::FilePath)]
+    policies: Vec<PolicySource>,
     /// The grant that they will run under: `fuel` and `stack` in its `[limits]` are compiled in
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     grant: Option<PathBuf>,
@@ -33,24 +34,24 @@ pub(crate) struct Warm {
 
 /// What became of one policy.
 #[derive(Debug, Serialize)]
-struct Warmed {
+struct Warmed<'a> {
     /// Wall time in milliseconds.
     duration_ms: u64,
-    file: PathBuf,
     /// Whether it was compiled now or had been before.
     origin: CodeOrigin,
+    policy: &'a PolicySource,
 }
 
 impl Warm {
     pub(crate) fn run(self, context: &Context) -> Result<Status, Failure> {
-        let limits = input::grant(self.grant.as_deref())?.limits;
+        let limits = self.grant.as_deref().map(input::grant).transpose()?.unwrap_or_default().limits;
         let engine = self.code_cache.engine()?;
         let mut failures = Failures::new(context);
         let mut warmed = Vec::new();
-        for file in &self.files {
+        for policy in &self.policies {
             let clock = Instant::now();
             let step = context.console.step("compiling the policy");
-            let origin = warm(&engine, file, &limits);
+            let origin = warm(&engine, policy, &limits);
             drop(step);
             let Some(origin) = failures.catch(origin) else { continue };
             let duration = clock.elapsed();
@@ -59,10 +60,10 @@ impl Warm {
                     CodeOrigin::Compiled => "compiled in",
                     CodeOrigin::Cached => "was there already, seen in",
                 };
-                context.console.data(&format!("{}: {what} {}\n", file.display(), milliseconds(duration)))?;
+                context.console.data(&format!("{policy}: {what} {}\n", milliseconds(duration)))?;
             }
             let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-            warmed.push(Warmed { duration_ms, file: file.clone(), origin });
+            warmed.push(Warmed { duration_ms, origin, policy });
         }
         if context.console.is_json() {
             context.console.json(&warmed)?;
@@ -73,7 +74,7 @@ impl Warm {
     }
 }
 
-fn warm(engine: &PolicyEngine, file: &Path, limits: &Limits) -> Result<CodeOrigin, Failure> {
-    let bytes = input::policy(file)?;
-    engine.warm(&bytes, limits).map_err(|error| Failure::from(error).of_file("compile", file))
+fn warm(engine: &PolicyEngine, source: &PolicySource, limits: &Limits) -> Result<CodeOrigin, Failure> {
+    let bytes = source.bytes()?;
+    engine.warm(&bytes, limits).map_err(|error| Failure::from(error).of_policy("compile", source))
 }

@@ -2,12 +2,12 @@
 
 use super::super::plan::{Decision, Plan, PlanPolicy, Right};
 use super::super::session::Session;
-use super::super::{ByteSize, Overrun, PolicyError, Share};
+use super::super::{ByteSize, Overrun, PolicyError, PolicyRun, Share};
 use super::{MemoryCache, NOW, cache, everything, grant, image, said, session};
 
 fn plan(session: Session) -> Result<Plan, PolicyError> {
     let policy = PlanPolicy { name: "p".to_owned(), version: "1".to_owned(), hash: String::new() };
-    session.into_plan(policy, serde_json::json!({}), NOW)
+    session.into_plan(policy, &PolicyRun::new(NOW))
 }
 
 /// Whoever wants to remove is told what stands against it, in this order: the name, the grant, the guard, users.
