@@ -11,7 +11,7 @@ use crate::backend::LocalBackend;
 use crate::catalog::snapshot::Snapshot;
 use crate::catalog::{blocking, pins};
 use crate::error::MicrosandboxResult;
-use crate::state::CacheSource;
+use crate::snapshot::CacheSnapshot;
 
 /// What a pin or an unpin changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -72,10 +72,12 @@ impl LocalBackend {
     ///
     /// # Errors
     /// Where the home cannot be read.
-    pub async fn snapshot(&self) -> MicrosandboxResult<Box<dyn CacheSource>> {
+    pub async fn snapshot(&self) -> MicrosandboxResult<Box<dyn CacheSnapshot>> {
         let catalog = std::sync::Arc::clone(self.catalog());
-        blocking("look at the index", move || Ok(Box::new(Snapshot::open(&catalog)?) as Box<dyn CacheSource>))
-            .await
+        blocking("look at the index", move || {
+            Ok(Box::new(Snapshot::open(&catalog)?) as Box<dyn CacheSnapshot>)
+        })
+        .await
     }
 
     /// Compares the index with the files: what is missing, what is damaged, what nothing owns.

@@ -1,4 +1,4 @@
-use larder::state::{DiskStatus, ImageState};
+use larder::snapshot::{DiskStatus, ImageRecord};
 use serde::Serialize;
 
 use super::look;
@@ -62,8 +62,8 @@ impl Df {
     }
 }
 
-fn usage(images: &[ImageState], disk: DiskStatus, reclaimable: u64, files: usize, unowned: u64) -> Usage {
-    let count = |is: fn(&ImageState) -> bool| images.iter().filter(|image| is(image)).count();
+fn usage(images: &[ImageRecord], disk: DiskStatus, reclaimable: u64, files: usize, unowned: u64) -> Usage {
+    let count = |is: fn(&ImageRecord) -> bool| images.iter().filter(|image| is(image)).count();
     Usage {
         available_bytes: disk.available_bytes,
         cache_bytes: disk.cache_bytes,

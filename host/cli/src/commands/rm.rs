@@ -2,7 +2,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use larder::policy::{Plan, PlanEntry};
-use larder::state::{CacheSource, CostGraph, ImageState, Removal};
+use larder::snapshot::{CacheSnapshot, CostGraph, ImageRecord, Removal};
 use larder::{Image, ImagePruneReport, LocalBackend, MicrosandboxError};
 
 use super::consent::Consent;
@@ -37,7 +37,7 @@ impl Rm {
         let local = context.open().await?;
         let mut failures = Failures::new(context);
         let (images, costs) =
-            look(&local, |source: &mut dyn CacheSource| Ok((source.images()?, source.costs()?))).await?;
+            look(&local, |source: &mut dyn CacheSnapshot| Ok((source.images()?, source.costs()?))).await?;
         let chosen = self.choose(&local, &images, &mut failures).await?;
         if chosen.is_empty() {
             return Ok(failures.status());
@@ -64,7 +64,7 @@ impl Rm {
     async fn choose(
         &self,
         local: &LocalBackend,
-        images: &[ImageState],
+        images: &[ImageRecord],
         failures: &mut Failures<'_>,
     ) -> Result<Vec<usize>, Failure> {
         let places: HashMap<&str, usize> =
@@ -93,7 +93,7 @@ impl Rm {
         Ok(chosen)
     }
 
-    fn plan(&self, context: &Context, images: &[ImageState], costs: CostGraph, chosen: &[usize]) -> Plan {
+    fn plan(&self, context: &Context, images: &[ImageRecord], costs: CostGraph, chosen: &[usize]) -> Plan {
         let mut removal = Removal::new(Arc::new(costs));
         let entries: Vec<PlanEntry> = chosen
             .iter()
@@ -120,7 +120,7 @@ impl Rm {
 }
 
 /// What stands in the way of removing an image.
-fn obstacle(image: &ImageState) -> Option<String> {
+fn obstacle(image: &ImageRecord) -> Option<String> {
     let users = (!image.users.is_empty()).then(|| format!("used by {}", image.users));
     let pin = image.pinned.then(|| "pinned".to_owned());
     let obstacles: Vec<String> = users.into_iter().chain(pin).collect();

@@ -27,7 +27,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
 use crate::reference::{Digest, Reference};
-use crate::state::{FileCost, HardLinks};
+use crate::snapshot::{FileCost, HardLinks};
 
 /// The directory of the artifacts.
 #[derive(Debug, Clone)]

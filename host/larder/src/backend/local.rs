@@ -9,11 +9,9 @@ use chrono::{DateTime, Utc};
 
 use super::{Backend, BackendKind};
 use crate::artifacts::CacheDir;
-use crate::catalog::{Catalog, HomePaths, MissingHome};
+use crate::catalog::{Catalog, Clock};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-
-/// A source of the current time.
-pub(crate) type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
+use crate::home::{HomePaths, MissingHome};
 
 /// The image cache of a home. Cheap to clone; clones share their connections.
 ///

@@ -10,9 +10,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::{read, roots};
 use crate::artifacts::removal::Seen;
-use crate::image::ImageHandle;
+use crate::records::ImageHandle;
+use crate::records::ImageUsers;
 use crate::reference::Reference;
-use crate::state::ImageUsers;
 
 /// A reference of the index, as it is to be removed.
 #[derive(Debug, Clone)]

@@ -18,6 +18,7 @@
 //! next open for writing deletes them ([`crate::artifacts::removal`]).
 
 pub(crate) mod change;
+mod create;
 pub(crate) mod history;
 pub(crate) mod pins;
 pub(crate) mod publish;
@@ -29,94 +30,21 @@ pub(crate) mod snapshot;
 mod time;
 mod writer;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 use tokio::sync::{OnceCell, Semaphore};
 
 pub(crate) use reader::Reader;
+pub(crate) use time::Clock;
 pub(crate) use writer::Writer;
 
 use crate::artifacts::CacheDir;
-use crate::backend::{Clock, HomeProblem};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-
-/// How long a statement waits for another program's lock. microsandbox waits as long.
-const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+use crate::home::{HomePaths, MissingHome};
 
 /// More readers than this wait for one another: listing is bound by the processor, not by waiting.
 const READERS: usize = 4;
-
-/// What to do with a home that does not exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum MissingHome {
-    /// Make it, as microsandbox does.
-    #[default]
-    Make,
-    /// Say so.
-    Refuse,
-}
-
-/// Where the parts of a home lie.
-#[derive(Debug, Clone)]
-pub(crate) struct HomePaths {
-    pub(crate) home: PathBuf,
-    pub(crate) db_dir: PathBuf,
-    pub(crate) database: PathBuf,
-    pub(crate) migration_lock: PathBuf,
-    pub(crate) downgrades: PathBuf,
-}
-
-impl HomePaths {
-    pub(crate) fn new(home: PathBuf) -> Self {
-        let db_dir = home.join("db");
-        Self {
-            database: db_dir.join("msb.db"),
-            migration_lock: db_dir.join("msb.db.migration.lock"),
-            downgrades: db_dir.join("self-downgrade"),
-            db_dir,
-            home,
-        }
-    }
-
-    /// The error for a problem of this home.
-    pub(crate) fn problem(&self, problem: HomeProblem) -> MicrosandboxError {
-        problem.at(&self.home).into()
-    }
-
-    /// What an SQLite error says about this home, where it says something about it.
-    fn sqlite_problem(&self, error: &rusqlite::Error) -> Option<HomeProblem> {
-        match error.sqlite_error_code()? {
-            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
-                Some(HomeProblem::Corrupt(error.to_string()))
-            }
-            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Some(HomeProblem::Locked),
-            ErrorCode::DiskFull => Some(HomeProblem::Full),
-            ErrorCode::ReadOnly => Some(HomeProblem::ReadOnly),
-            ErrorCode::PermissionDenied | ErrorCode::CannotOpen => {
-                Some(HomeProblem::Unreadable(std::io::Error::other(error.to_string())))
-            }
-            _ => None,
-        }
-    }
-
-    /// Turns an SQLite error into one that names the home where the home is to blame, for `map_err`.
-    pub(crate) fn db(&self, action: &'static str) -> impl FnOnce(rusqlite::Error) -> MicrosandboxError {
-        move |source| self.blame(MicrosandboxError::Database { action, source })
-    }
-
-    /// An error from the index as an error of the home, where the home is to blame for it.
-    fn blame(&self, error: MicrosandboxError) -> MicrosandboxError {
-        match &error {
-            MicrosandboxError::Database { source, .. } => match self.sqlite_problem(source) {
-                Some(problem) => self.problem(problem),
-                None => error,
-            },
-            _ => error,
-        }
-    }
-}
 
 /// The index of one home, and the cache directory that it describes.
 pub(crate) struct Catalog {

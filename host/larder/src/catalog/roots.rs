@@ -10,8 +10,8 @@ use std::collections::{BTreeSet, HashMap};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::Value;
 
+use crate::records::ImageUsers;
 use crate::reference::{Digest, Reference};
-use crate::state::ImageUsers;
 
 /// Makes the view. Once per connection.
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {

@@ -1,4 +1,4 @@
-//! One state of a home, as a decision sees it: [`CacheSource`] over an open read transaction.
+//! One state of a home, as a decision sees it: [`CacheSnapshot`] over an open read transaction.
 //!
 //! The transaction is SQLite's: it neither waits for writers nor makes them wait, and what it reads does not change
 //! until it is dropped. Sizes come from the file system, which has no such thing; whoever applies a decision measures
@@ -13,9 +13,11 @@ use rusqlite::Connection;
 use super::{Catalog, Reader, pins, read, roots};
 use crate::artifacts::{self, Entry, Room, Rooms};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::image::ImageDetail;
+use crate::records::ImageDetail;
 use crate::reference::Reference;
-use crate::state::{CacheSource, CostGraph, CostGraphBuilder, DiskStatus, FileCost, ImageState, Origin};
+use crate::snapshot::{
+    CacheSnapshot, CostGraph, CostGraphBuilder, DiskStatus, FileCost, ImageRecord, Origin,
+};
 
 /// One state of a home.
 pub(crate) struct Snapshot {
@@ -58,8 +60,8 @@ impl Drop for Snapshot {
     }
 }
 
-impl CacheSource for Snapshot {
-    fn images(&mut self) -> MicrosandboxResult<Vec<ImageState>> {
+impl CacheSnapshot for Snapshot {
+    fn images(&mut self) -> MicrosandboxResult<Vec<ImageRecord>> {
         self.query(|connection| {
             let mut users = roots::all_users(connection)?;
             let pins = pins::set(connection)?;
@@ -77,7 +79,7 @@ impl CacheSource for Snapshot {
                 // Most images are the only ones of their manifest, and take its users as they are.
                 let users =
                     if others == Some(0) { users.remove(&manifest) } else { users.get(&manifest).cloned() };
-                ImageState {
+                ImageRecord {
                     users: users.unwrap_or_default(),
                     pinned: pins.contains(&key),
                     origin: origins.get(&key).copied().unwrap_or_default(),
@@ -104,7 +106,7 @@ impl CacheSource for Snapshot {
 }
 
 /// Every image in the order of a listing, with the row of its manifest.
-fn image_rows(connection: &Connection) -> rusqlite::Result<Vec<(crate::image::ImageHandle, i64)>> {
+fn image_rows(connection: &Connection) -> rusqlite::Result<Vec<(crate::records::ImageHandle, i64)>> {
     let mut statement = connection.prepare_cached(concat!(
         "SELECT ",
         read::handle_columns!(),

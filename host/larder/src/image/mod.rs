@@ -5,11 +5,7 @@
 
 #[cfg(feature = "registry")]
 mod pull;
-mod records;
 mod save;
-
-pub use records::{ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail, ImagePruneReport};
-pub use save::ImageArchiveFormat;
 
 use std::path::Path;
 
@@ -18,6 +14,9 @@ use crate::backend::{LocalBackend, default_backend};
 use crate::catalog::read;
 use crate::error::{MicrosandboxResult, Operation};
 use crate::ingest::ImageLoad;
+pub use crate::records::{
+    ImageArchiveFormat, ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail, ImagePruneReport,
+};
 
 /// The images of the cache: a namespace.
 ///

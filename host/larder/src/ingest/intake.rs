@@ -13,7 +13,7 @@ use crate::backend::LocalBackend;
 use crate::catalog::blocking;
 use crate::catalog::publish::NewOrigin;
 use crate::error::MicrosandboxResult;
-use crate::image::ImageHandle;
+use crate::records::ImageHandle;
 
 /// How images are taken in.
 pub(super) struct Intake {

@@ -32,7 +32,7 @@ use crate::catalog::publish::{NewImage, NewOrigin, insert};
 use crate::catalog::{Catalog, Writer};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::failpoint::failpoint;
-use crate::image::ImageHandle;
+use crate::records::ImageHandle;
 use crate::reference::Reference;
 
 /// What a call has published, and the leases of what it needs. Dropped before the rows are in the index, it takes

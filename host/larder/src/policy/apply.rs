@@ -19,7 +19,7 @@ use crate::backend::LocalBackend;
 use crate::catalog::history::{self, NewDecision, NewRun, Verdict};
 use crate::catalog::{Writer, change, pins};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::image::ImagePruneReport;
+use crate::records::ImagePruneReport;
 
 /// What became of a plan.
 #[derive(Debug, Clone, Default, Serialize)]

@@ -7,8 +7,8 @@ use crate::backend::LocalBackend;
 use crate::catalog::history::{self, DecisionRecord, RunRecord};
 use crate::catalog::{pins, read, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::image::ImageHandle;
-use crate::state::ImageUsers;
+use crate::records::ImageHandle;
+use crate::records::ImageUsers;
 
 /// What is known about an image and what became of it.
 #[derive(Debug, Clone, Serialize)]

@@ -31,7 +31,6 @@ mod error;
 mod grant;
 mod local;
 mod plan;
-mod units;
 mod unused;
 
 #[cfg(feature = "policy")]
@@ -70,16 +69,14 @@ mod ticker;
 #[cfg(all(test, feature = "policy"))]
 mod tests;
 
+pub use crate::catalog::history::{DecisionRecord, RunRecord, Verdict};
+pub use crate::records::PlanPolicy;
+pub use crate::units::{ByteSize, Share, UnitError, parse_duration};
 pub use apply::{ImageVerdict, PlanReport};
 pub use error::{Overrun, PolicyError};
 pub use grant::{Grant, GrantDocument, Guard, Limits};
 pub use local::Explanation;
-pub use plan::{
-    Decision, Denial, LogLevel, LogLine, Plan, PlanEntry, PlanPolicy, Right, VERSION as PLAN_VERSION,
-};
-pub use units::{ByteSize, Share, UnitError, parse_duration};
-
-pub use crate::catalog::history::{DecisionRecord, RunRecord, Verdict};
+pub use plan::{Decision, Denial, LogLevel, LogLine, Plan, PlanEntry, Right, VERSION as PLAN_VERSION};
 
 #[cfg(feature = "policy")]
 pub use component::{CodeOrigin, Description, Policy};

@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::grant::GrantDocument;
 use crate::artifacts::collect::UnownedFile;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::image::{ImageHandle, ImagePruneReport};
+pub(super) use crate::records::PlanPolicy;
+use crate::records::{ImageHandle, ImagePruneReport};
 use crate::reference::Digest;
 
 /// The version of the document that this crate writes and reads.
@@ -61,18 +62,6 @@ pub struct Plan {
     /// What the policy logged, in its order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<LogLine>,
-}
-
-/// The policy that made a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PlanPolicy {
-    /// Its name, as it says itself.
-    pub name: String,
-    /// Its version, as it says itself.
-    pub version: String,
-    /// Digest of the component.
-    pub hash: String,
 }
 
 /// What is to become of one image.

@@ -20,7 +20,7 @@ use super::host::RunState;
 use super::plan::{Plan, PlanPolicy};
 use super::session::Session;
 use super::suggest::Needs;
-use crate::state::CacheSource;
+use crate::snapshot::CacheSnapshot;
 
 /// What a run is given.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,7 +113,11 @@ impl Policy {
     /// [`Trapped`](PolicyError::Trapped), [`Limit`](PolicyError::Limit), [`OverBudget`](PolicyError::OverBudget),
     /// [`Source`](PolicyError::Source) where the cache could not be read; before it starts
     /// [`InvalidConfig`](PolicyError::InvalidConfig) and [`InvalidGrant`](PolicyError::InvalidGrant).
-    pub fn evaluate(&self, source: Box<dyn CacheSource>, run: &PolicyRun) -> Result<Evaluation, PolicyError> {
+    pub fn evaluate(
+        &self,
+        source: Box<dyn CacheSnapshot>,
+        run: &PolicyRun,
+    ) -> Result<Evaluation, PolicyError> {
         let PolicyRun { config, grant, now } = run;
         check_config(config)?;
         grant.check()?;

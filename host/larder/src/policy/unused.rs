@@ -14,8 +14,8 @@ use crate::catalog::change::{self, Closure, Doomed};
 use crate::catalog::snapshot::Snapshot;
 use crate::catalog::{Catalog, blocking};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::image::ImagePruneReport;
-use crate::state::{CacheSource as _, ImageState, Removal};
+use crate::records::ImagePruneReport;
+use crate::snapshot::{CacheSnapshot as _, ImageRecord, Removal};
 
 impl LocalBackend {
     /// What [`Image::prune_local`](crate::Image::prune_local) would do now, as a plan to show and
@@ -67,7 +67,7 @@ fn plan(catalog: &Arc<Catalog>, now: DateTime<Utc>) -> MicrosandboxResult<Plan> 
     Ok(Plan::new(now, entries, collect, report))
 }
 
-fn reason_to_keep(image: &ImageState) -> Option<String> {
+fn reason_to_keep(image: &ImageRecord) -> Option<String> {
     if image.users.is_empty() {
         image.pinned.then(|| "pinned".to_owned())
     } else {

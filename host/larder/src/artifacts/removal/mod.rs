@@ -33,8 +33,8 @@ use crate::backend::LocalBackend;
 use crate::catalog::change::{self, RefRow};
 use crate::catalog::{read, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::image::{ImageHandle, ImagePruneReport};
-use crate::state::ImageUsers;
+use crate::records::ImageUsers;
+use crate::records::{ImageHandle, ImagePruneReport};
 
 /// After so many deleted files their records are forgotten: seldom enough that syncing directories costs little.
 const FORGET_AFTER: usize = 4096;

@@ -8,8 +8,8 @@ use crate::artifacts::lease::SharedLeases;
 use crate::artifacts::{CacheDir, Entry, Room, Rooms};
 use crate::catalog::{Reader, read};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::image::{ImageDetail, ImageLayerDetail};
 use crate::ingest::metadata::KeptMetadata;
+use crate::records::{ImageDetail, ImageLayerDetail};
 use crate::reference::{Digest, Reference};
 
 /// An image to save.
