@@ -30,10 +30,12 @@ pub mod image;
 pub mod ingest;
 pub mod maintenance;
 pub mod pattern;
+pub mod plan;
 pub mod policy;
 mod records;
 pub mod reference;
 pub mod snapshot;
+mod store;
 mod units;
 
 pub use backend::{Backend, BackendKind, LocalBackend, default_backend, set_default_backend, with_backend};

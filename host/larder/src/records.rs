@@ -183,6 +183,16 @@ impl std::fmt::Display for ImageUsers {
     }
 }
 
+/// A row that no reference reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnreachedKind {
+    /// A manifest that no reference names and nothing uses.
+    Manifest,
+    /// A layer that no manifest has.
+    Layer,
+}
+
 /// The policy that made a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,8 +1,8 @@
-//! Files that nothing owns: what interrupted prunes, pulls and conversions left behind.
+//! Files that no row owns: what interrupted prunes, pulls and conversions left behind.
 //!
-//! Nothing younger than an hour is touched, and nothing of `tmp/` younger than a day: somebody may be about to give
-//! it an owner. An entry of a room is deleted under its exclusive lease, after asking the index once more. What does
-//! not have the name of something that a cache makes is reported, never deleted.
+//! The caller knows which entries rows own. Nothing younger than an hour counts as old, and nothing of `tmp/` younger
+//! than a day: another process may be about to give it an owner. What does not have the name of something that a
+//! cache makes is *foreign*: reported, never deleted.
 
 use std::collections::HashSet;
 use std::fs;
@@ -11,14 +11,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::lease::{Claim, Claims};
-use super::removal::{is_owned, metadata_keys, unlink_now};
-use super::{CacheDir, Entry, Room, Rooms};
-use crate::error::{MicrosandboxError, MicrosandboxResult};
+use super::{CacheDir, Entry, Room};
+use crate::reference::Digest;
 
 /// Younger than this, a file may be about to get an owner.
 const MIN_AGE: TimeDelta = TimeDelta::hours(1);
@@ -67,58 +64,19 @@ pub(crate) struct Unowned {
     pub(crate) problems: Vec<String>,
 }
 
-/// What was deleted.
-#[derive(Debug, Default)]
-pub(crate) struct Collected {
-    pub(crate) removed: Vec<UnownedFile>,
-    /// What somebody holds.
-    pub(crate) busy: Vec<UnownedFile>,
-    pub(crate) problems: Vec<String>,
-}
-
-/// What owns files: the hex digits of digests and metadata names.
-#[derive(Debug, Default)]
-pub(crate) struct Owners {
-    pub(crate) layers: HashSet<String>,
-    pub(crate) manifests: HashSet<String>,
-    pub(crate) metadata: HashSet<String>,
-    /// Manifests whose flat disks stay: those that are not about to go.
-    pub(crate) flat: HashSet<String>,
-}
-
-impl Owners {
-    /// What the index says now.
-    pub(crate) fn read(connection: &Connection) -> rusqlite::Result<Self> {
-        let hex = |query: &str| -> rusqlite::Result<HashSet<String>> {
-            let mut statement = connection.prepare_cached(query)?;
-            let digests = statement.query_map([], |row| row.get::<_, String>(0))?;
-            digests.map(|digest| digest.map(|text| text.trim_start_matches("sha256:").to_owned())).collect()
-        };
-        let manifests = hex("SELECT digest FROM main.manifest")?;
-        Ok(Self {
-            layers: hex("SELECT diff_id FROM main.layer")?,
-            metadata: metadata_keys(connection)?,
-            flat: manifests.clone(),
-            manifests,
-        })
-    }
-
-    fn owns(&self, room: Room, key: &str) -> bool {
-        match room {
-            Room::Layers => self.layers.contains(key),
-            Room::Fsmeta | Room::Vmdk => self.manifests.contains(key),
-            Room::Manifests => self.metadata.contains(key),
-        }
-    }
-}
-
-/// Finds every file of the cache that nothing owns.
-pub(crate) fn find_unowned(cache: &CacheDir, owners: &Owners, now: DateTime<Utc>) -> Unowned {
-    let mut search = Search { cache, now, found: Unowned::default() };
+/// Finds every file of the cache that nothing owns. `owned` has the entries that rows own; flat disks of the manifests
+/// in `going` count as unowned already.
+pub(crate) fn find_unowned(
+    cache: &CacheDir,
+    owned: &HashSet<Entry>,
+    going: &HashSet<Digest>,
+    now: DateTime<Utc>,
+) -> Unowned {
+    let mut search = Search { cache, owned, now, found: Unowned::default() };
     for room in Room::ALL {
-        search.room(room, owners);
+        search.room(room);
     }
-    search.flat(owners);
+    search.flat(going);
     search.temporary();
     let order = |files: &mut Vec<UnownedFile>| files.sort_by(|a, b| a.path.cmp(&b.path));
     order(&mut search.found.old);
@@ -128,20 +86,21 @@ pub(crate) fn find_unowned(cache: &CacheDir, owners: &Owners, now: DateTime<Utc>
 
 struct Search<'a> {
     cache: &'a CacheDir,
+    owned: &'a HashSet<Entry>,
     now: DateTime<Utc>,
     found: Unowned,
 }
 
 impl Search<'_> {
-    fn room(&mut self, room: Room, owners: &Owners) {
+    fn room(&mut self, room: Room) {
         for (name, path) in self.entries(Path::new(room.name())) {
             if name == ".msb-leases" || name.ends_with(".lock") {
                 continue;
             }
             let kind = match room.key_of(&name) {
-                Some(key) if owners.owns(room, key) => continue,
+                Some(key) if self.owned.contains(&Entry::of(room, key)) => continue,
                 // Metadata outlives its reference while a sandbox needs the manifest.
-                Some(_) if room == Room::Manifests && self.names_live_manifest(&path, owners) => continue,
+                Some(_) if room == Room::Manifests && self.names_owned_manifest(&path) => continue,
                 Some(_) => UnownedKind::Artifact,
                 None if room == Room::Layers && name.ends_with(".tar.gz") => UnownedKind::Blob,
                 None if name.ends_with(".part") => UnownedKind::Temporary,
@@ -151,21 +110,27 @@ impl Search<'_> {
         }
     }
 
-    fn names_live_manifest(&self, path: &Path, owners: &Owners) -> bool {
+    fn names_owned_manifest(&self, path: &Path) -> bool {
         manifest_named_by(&self.cache.root().join(path))
-            .is_some_and(|digest| owners.manifests.contains(digest.trim_start_matches("sha256:")))
+            .is_some_and(|digest| self.owned.contains(&Entry::named(Room::Fsmeta, &digest)))
     }
 
-    fn flat(&mut self, owners: &Owners) {
+    fn flat(&mut self, going: &HashSet<Digest>) {
+        let going: HashSet<&str> = going.iter().map(Digest::hex).collect();
         let mut named = HashSet::new();
         let mut all_read = true;
         for (name, path) in self.entries(Path::new("flat/refs")) {
             let manifest = name.strip_prefix("sha256_").and_then(|rest| rest.strip_suffix(".json"));
             match manifest {
-                Some(manifest) if owners.flat.contains(manifest) => match self.read(&path) {
-                    Some(text) => named.extend(hex_words(&text)),
-                    None => all_read = false,
-                },
+                Some(manifest)
+                    if !going.contains(manifest)
+                        && self.owned.contains(&Entry::of(Room::Fsmeta, manifest)) =>
+                {
+                    match self.read(&path) {
+                        Some(text) => named.extend(hex_words(&text)),
+                        None => all_read = false,
+                    }
+                }
                 Some(_) => self.add(UnownedKind::FlatRef, path),
                 None => self.add(UnownedKind::Foreign, path),
             }
@@ -245,14 +210,14 @@ impl Search<'_> {
     }
 }
 
-/// The digest of the manifest that a metadata file names.
-fn manifest_named_by(metadata: &Path) -> Option<String> {
+/// Reads the digest of the manifest that a metadata file names.
+pub(crate) fn manifest_named_by(metadata: &Path) -> Option<Digest> {
     #[derive(Deserialize)]
     struct Metadata {
         manifest_digest: String,
     }
     let text = fs::read(metadata).ok()?;
-    serde_json::from_slice::<Metadata>(&text).ok().map(|metadata| metadata.manifest_digest)
+    serde_json::from_slice::<Metadata>(&text).ok()?.manifest_digest.parse().ok()
 }
 
 /// Every word of 64 hex digits in a text.
@@ -287,128 +252,9 @@ fn measure(path: &Path) -> io::Result<Size> {
     Ok(size)
 }
 
-/// Deletes what nothing owns; with `only`, no more than these paths.
-pub(crate) fn delete_unowned(
-    connection: &Connection,
-    cache: &CacheDir,
-    now: DateTime<Utc>,
-    only: Option<&HashSet<PathBuf>>,
-) -> MicrosandboxResult<Collected> {
-    let owners = Owners::read(connection).map_err(MicrosandboxError::db("find out what owns files"))?;
-    let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
-    let found = find_unowned(cache, &owners, now);
-    let mut collected = Collected { problems: found.problems, ..Collected::default() };
-    let flat_is_busy = any_locked(&cache.root().join("flat/locks"));
-    let mut live = LiveOwners { connection, seen_at: None, metadata: None };
-    for file in found.old {
-        if only.is_some_and(|only| !only.contains(&file.path)) {
-            continue;
-        }
-        let path = cache.root().join(&file.path);
-        let deleted = match file.kind {
-            UnownedKind::Artifact | UnownedKind::Blob => delete_entry(&mut live, &rooms, &file)?,
-            UnownedKind::FlatRef | UnownedKind::FlatBlob if flat_is_busy => Deleted::Busy,
-            UnownedKind::FlatRef | UnownedKind::FlatBlob => Deleted::from(fs::remove_file(&path)),
-            UnownedKind::Temporary => delete_temporary(&path),
-            UnownedKind::Foreign => continue,
-        };
-        match deleted {
-            Deleted::Yes => collected.removed.push(file),
-            Deleted::Busy => collected.busy.push(file),
-            Deleted::No => {}
-            Deleted::Failed(error) => {
-                collected.problems.push(format!("could not delete `{}`: {error}", path.display()));
-            }
-        }
-    }
-    Ok(collected)
-}
-
-/// What owns files at this moment, asked of the index for each file anew.
-struct LiveOwners<'a> {
-    connection: &'a Connection,
-    /// The state of the index in which `metadata` was read: another one when anybody else has changed it since.
-    seen_at: Option<i64>,
-    /// The names of the metadata of all references, which take long to make.
-    metadata: Option<HashSet<String>>,
-}
-
-impl LiveOwners<'_> {
-    fn own(&mut self, rooms: &Rooms, entry: &Entry) -> rusqlite::Result<bool> {
-        // Metadata outlives its reference while a sandbox needs the manifest.
-        if entry.room == Room::Manifests
-            && let Some(room) = rooms.get(entry.room)
-            && let Some(digest) = manifest_named_by(&room.path.join(&entry.name))
-            && let Some(fsmeta) = Entry::of_digest(Room::Fsmeta, &digest)
-            && is_owned(self.connection, &fsmeta, &mut None)?
-        {
-            return Ok(true);
-        }
-        let now = self.connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
-        if self.seen_at.replace(now) != Some(now) {
-            self.metadata = None;
-        }
-        is_owned(self.connection, entry, &mut self.metadata)
-    }
-}
-
-enum Deleted {
-    Yes,
-    /// It has an owner by now, or is gone.
-    No,
-    /// Somebody holds it.
-    Busy,
-    Failed(io::Error),
-}
-
-impl From<io::Result<()>> for Deleted {
-    fn from(result: io::Result<()>) -> Self {
-        match result {
-            Ok(()) => Self::Yes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::No,
-            Err(error) => Self::Failed(error),
-        }
-    }
-}
-
-/// Deletes an entry of a room under its lease, if nothing owns it by now.
-fn delete_entry(live: &mut LiveOwners<'_>, rooms: &Rooms, file: &UnownedFile) -> MicrosandboxResult<Deleted> {
-    let mut parts = file.path.iter().filter_map(|part| part.to_str());
-    let (Some(room), Some(name)) = (parts.next().and_then(Room::from_name), parts.next()) else {
-        return Ok(Deleted::No);
-    };
-    let entry = Entry { room, name: name.to_owned() };
-    let mut claims = Claims::default();
-    match claims.claim(rooms, &entry) {
-        Ok(Claim::Held) => {}
-        Ok(Claim::Busy) => return Ok(Deleted::Busy),
-        Err(error) => return Ok(Deleted::Failed(error)),
-    }
-    let owned = live.own(rooms, &entry).map_err(MicrosandboxError::db("find out what owns a file"))?;
-    if owned {
-        return Ok(Deleted::No);
-    }
-    Ok(match unlink_now(rooms, &entry) {
-        Ok(true) => Deleted::Yes,
-        Ok(false) => Deleted::No,
-        Err(error) => Deleted::Failed(error),
-    })
-}
-
-/// Deletes something of `tmp/` that nobody has locked.
-fn delete_temporary(path: &Path) -> Deleted {
-    let download_lock = path.with_extension("download.lock");
-    let locks = [path, download_lock.as_path()].map(lock_if_free);
-    if locks.iter().any(Option::is_none) {
-        return Deleted::Busy;
-    }
-    let is_dir = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
-    Deleted::from(if is_dir { fs::remove_dir_all(path) } else { fs::remove_file(path) })
-}
-
 /// Locks a file or directory for as long as the result lives; nothing to lock where it cannot be opened. Absent
 /// where somebody has locked it.
-fn lock_if_free(path: &Path) -> Option<Option<fs::File>> {
+pub(crate) fn lock_if_free(path: &Path) -> Option<Option<fs::File>> {
     match fs::File::open(path) {
         Ok(file) => flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok().then_some(Some(file)),
         Err(_) => Some(None),
@@ -416,7 +262,7 @@ fn lock_if_free(path: &Path) -> Option<Option<fs::File>> {
 }
 
 /// Whether somebody has locked a file of this directory.
-fn any_locked(directory: &Path) -> bool {
+pub(crate) fn any_locked(directory: &Path) -> bool {
     fs::read_dir(directory)
         .is_ok_and(|entries| entries.flatten().any(|entry| lock_if_free(&entry.path()).is_none()))
 }

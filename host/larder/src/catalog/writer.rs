@@ -9,12 +9,11 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehav
 use super::create::{make_home, open_database};
 use super::time::Clock;
 use super::{roots, schema, time};
-use crate::artifacts::{CacheDir, removal};
 use crate::error::MicrosandboxResult;
 use crate::home::opening::{self, MigrationLock};
 use crate::home::{HomePaths, HomeProblem, MissingHome};
 
-/// The connection that writes. A process has one per home.
+/// The connection that writes. A catalog has one.
 pub(crate) struct Writer {
     connection: Connection,
     /// The migrations that were there when the home was opened: how many, and the last.
@@ -22,24 +21,14 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn open(
-        paths: &HomePaths,
-        cache: &CacheDir,
-        missing: MissingHome,
-        clock: &Clock,
-    ) -> MicrosandboxResult<Self> {
+    pub(super) fn open(paths: &HomePaths, missing: MissingHome, clock: &Clock) -> MicrosandboxResult<Self> {
         if !paths.database.exists() && missing == MissingHome::Make {
             make_home(paths, clock)?;
         }
-        let writer = {
-            opening::check_owner(paths)?;
-            let _lock = MigrationLock::take(paths)?;
-            opening::check_downgrades(paths)?;
-            Self::open_locked(paths, clock())?
-        };
-        let mut writer = writer;
-        removal::recover(&mut writer, cache)?;
-        Ok(writer)
+        opening::check_owner(paths)?;
+        let _lock = MigrationLock::take(paths)?;
+        opening::check_downgrades(paths)?;
+        Self::open_locked(paths, clock())
     }
 
     /// Opens a database that is fit to be changed. The migration lock is held.
@@ -120,10 +109,8 @@ mod tests {
     fn commits_are_durable() {
         let home = tempfile::tempdir().expect("a directory");
         let paths = HomePaths::new(home.path().join("home"));
-        let cache = CacheDir::new(paths.home.join("cache"));
         let clock: Clock = std::sync::Arc::new(|| DateTime::UNIX_EPOCH);
-        let writer =
-            Writer::open(&paths, &cache, MissingHome::Make, &clock).expect("a home opened for writing");
+        let writer = Writer::open(&paths, MissingHome::Make, &clock).expect("a home opened for writing");
         let pragma = |name: &str| -> String {
             let text = |row: &rusqlite::Row<'_>| row.get_ref(0).map(|value| format!("{value:?}"));
             writer.connection().pragma_query_value(None, name, text).expect("a setting")

@@ -1,5 +1,4 @@
-//! Policies and their records on a home: [`LocalBackend::plan_policy`], [`history`](LocalBackend::history) and
-//! [`explain`](LocalBackend::explain).
+//! What runs did to a home, and what is known about an image.
 
 use serde::Serialize;
 
@@ -31,7 +30,7 @@ impl LocalBackend {
     /// # Errors
     /// Where the home cannot be read.
     pub async fn history(&self, limit: u32) -> MicrosandboxResult<Vec<RunRecord>> {
-        self.catalog().read("list past runs", move |connection| history::runs(connection, limit)).await
+        self.store().read("list past runs", move |connection| history::runs(connection, limit)).await
     }
 
     /// What is known about an image, in the cache or gone, and what runs decided about it and why.
@@ -41,22 +40,7 @@ impl LocalBackend {
     /// [`InvalidReference`](MicrosandboxError::InvalidReference), or where the home cannot be read.
     pub async fn explain(&self, reference: &str) -> MicrosandboxResult<Explanation> {
         let reference = reference.to_owned();
-        self.catalog().read("explain an image", move |connection| explain(connection, &reference)).await
-    }
-
-    /// Runs a policy on one state of the cache, and gives the plan that comes of it. Writes nothing.
-    ///
-    /// # Errors
-    /// [`MicrosandboxError::Policy`] where the run ended without a plan, or where the home cannot be read.
-    #[cfg(feature = "policy")]
-    pub async fn plan_policy(
-        &self,
-        policy: &super::Policy,
-        run: &super::PolicyRun,
-    ) -> MicrosandboxResult<super::Evaluation> {
-        let source = self.snapshot().await?;
-        let (policy, run) = (policy.clone(), run.clone());
-        crate::catalog::blocking("run a policy", move || Ok(policy.evaluate(source, &run)?)).await
+        self.store().read("explain an image", move |connection| explain(connection, &reference)).await
     }
 }
 

@@ -13,8 +13,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::error::Overrun;
 use super::grant::{EVERYTHING, GrantDocument};
-use super::plan::Right;
 use crate::pattern::ReferencePattern;
+use crate::plan::Right;
 use crate::reference::Reference;
 use crate::units::ByteSize;
 

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 
 use super::bindings::{images, report, types, usage};
-use super::plan::{LogLevel, Right};
 use super::select::Order;
+use crate::plan::{LogLevel, Right};
 use crate::records::{ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail};
 use crate::snapshot::{ImageUsers, Origin};
 

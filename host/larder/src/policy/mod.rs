@@ -26,12 +26,8 @@
 //! - **No text of a policy is trusted**: control characters are gone before a reason, a log line or an error leaves
 //!   this module.
 
-mod apply;
 mod error;
 mod grant;
-mod local;
-mod plan;
-mod unused;
 
 #[cfg(feature = "policy")]
 mod access;
@@ -52,6 +48,8 @@ mod images;
 #[cfg(feature = "policy")]
 mod load;
 #[cfg(feature = "policy")]
+mod local;
+#[cfg(feature = "policy")]
 mod run;
 #[cfg(feature = "policy")]
 mod select;
@@ -69,14 +67,14 @@ mod ticker;
 #[cfg(all(test, feature = "policy"))]
 mod tests;
 
-pub use crate::catalog::history::{DecisionRecord, RunRecord, Verdict};
-pub use crate::records::PlanPolicy;
-pub use crate::units::{ByteSize, Share, UnitError, parse_duration};
-pub use apply::{ImageVerdict, PlanReport};
 pub use error::{Overrun, PolicyError};
 pub use grant::{Grant, GrantDocument, Guard, Limits};
-pub use local::Explanation;
-pub use plan::{Decision, Denial, LogLevel, LogLine, Plan, PlanEntry, Right, VERSION as PLAN_VERSION};
+
+pub use crate::plan::{
+    Decision, DecisionRecord, Denial, Explanation, ImageVerdict, LogLevel, LogLine, PLAN_VERSION, Plan,
+    PlanEntry, PlanPolicy, PlanReport, Right, RunRecord, Verdict,
+};
+pub use crate::units::{ByteSize, Share, UnitError, parse_duration};
 
 #[cfg(feature = "policy")]
 pub use component::{CodeOrigin, Description, Policy};

@@ -17,9 +17,9 @@ use super::engine::{Flavour, Prepared};
 use super::error::{LimitKey, PolicyError, one_line};
 use super::grant::{GrantDocument, Limits};
 use super::host::RunState;
-use super::plan::{Plan, PlanPolicy};
 use super::session::Session;
 use super::suggest::Needs;
+use crate::plan::{Plan, PlanPolicy};
 use crate::snapshot::CacheSnapshot;
 
 /// What a run is given.

@@ -17,10 +17,10 @@ use super::convert;
 use super::error::{LimitKey, PolicyError, one_line};
 use super::grant::Limits;
 use super::images::{Found, Images};
-use super::plan::{Denial, LogLine, Right};
 use super::select::{Conditions, Orders};
 use super::staging::{Costs, Wanted};
 use crate::pattern::ReferencePattern;
+use crate::plan::{Denial, LogLine, Right};
 use crate::snapshot::CacheSnapshot;
 
 /// Why a call gives no result.

@@ -10,8 +10,8 @@ use super::bindings::types;
 use super::convert;
 use super::error::{LimitKey, PolicyError};
 use super::images::{Images, Staged};
-use super::plan::{Plan, PlanEntry, PlanPolicy, Right};
 use super::session::{Answer, Session, Stop};
+use crate::plan::{Plan, PlanEntry, PlanPolicy, Right};
 use crate::records::ImagePruneReport;
 use crate::snapshot::{CacheSnapshot, Freed, Removal, Sharing};
 

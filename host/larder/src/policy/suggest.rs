@@ -20,12 +20,12 @@ use self::replay::Replay;
 use super::component::Policy;
 use super::error::PolicyError;
 use super::grant::{Grant, GrantDocument, everything};
-use super::plan::{Decision, Plan};
 use super::run::{Evaluation, PolicyRun};
 use super::session::Session;
 use crate::backend::LocalBackend;
 use crate::error::MicrosandboxResult;
 use crate::pattern::ReferencePattern;
+use crate::plan::{Decision, Plan};
 use crate::snapshot::CacheSnapshot;
 use crate::units::ByteSize;
 

@@ -6,71 +6,91 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use super::{Catalog, Reader, pins, read, roots};
-use crate::artifacts::{self, Entry, Room, Rooms};
+use super::Store;
+use crate::artifacts::{self, Entry, FileStat, Rooms};
+use crate::catalog::owners::Owner;
+use crate::catalog::{PooledReader, graph, pins, read, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::records::ImageDetail;
-use crate::reference::Reference;
+use crate::records::{ImageDetail, UnreachedKind};
+use crate::reference::{Reference, RowDigest};
 use crate::snapshot::{
-    CacheSnapshot, CostGraph, CostGraphBuilder, DiskStatus, FileCost, ImageRecord, Origin,
+    CacheSnapshot, CostGraph, CostGraphBuilder, DiskStatus, FileCost, HardLinks, ImageRecord, ManifestId,
 };
 
 /// One state of a home.
-pub(crate) struct Snapshot {
-    catalog: Arc<Catalog>,
-    /// There until it goes back to the others.
-    reader: Option<Reader>,
+pub(crate) struct HomeSnapshot {
+    store: Arc<Store>,
+    reader: PooledReader,
 }
 
-impl Snapshot {
+/// The costs of a home, with the rows behind them.
+pub(crate) struct HomeCosts {
+    pub(crate) graph: CostGraph,
+    /// Manifests and layers that nothing reaches, in the order of their rows, manifests first.
+    pub(crate) unreached: Vec<Unreached>,
+    /// Every manifest.
+    pub(crate) manifests: Vec<ManifestNode>,
+}
+
+/// A manifest, and its place in the graph.
+pub(crate) struct ManifestNode {
+    pub(crate) digest: RowDigest,
+    pub(crate) node: ManifestId,
+}
+
+/// A row that nothing reaches. What only it needs goes with it.
+pub(crate) struct Unreached {
+    pub(crate) kind: UnreachedKind,
+    pub(crate) digest: RowDigest,
+    /// Its number in the graph, as if it were an image.
+    pub(crate) index: usize,
+}
+
+impl HomeSnapshot {
     /// Begins to see the state of now.
-    pub(crate) fn open(catalog: &Arc<Catalog>) -> MicrosandboxResult<Self> {
-        let reader = catalog.take_reader()?;
-        let snapshot = Self { catalog: Arc::clone(catalog), reader: Some(reader) };
-        let begin = |connection: &Connection| {
+    pub(crate) fn open(store: &Arc<Store>) -> MicrosandboxResult<Self> {
+        let reader = store.catalog().reader()?;
+        let snapshot = Self { store: Arc::clone(store), reader };
+        snapshot.query(|connection| {
             connection.execute_batch("BEGIN")?;
             // The state is that of the first read after it.
             roots::refresh(connection)
-        };
-        begin(snapshot.connection()?).map_err(catalog.paths().db("look at the index"))?;
+        })?;
         Ok(snapshot)
     }
 
-    pub(crate) fn connection(&self) -> MicrosandboxResult<&Connection> {
-        let gone = || MicrosandboxError::Interrupted("look at the index".to_owned());
-        self.reader.as_ref().map(Reader::connection).ok_or_else(gone)
+    /// The connection, within the transaction.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.reader
+    }
+
+    /// As [`costs`](CacheSnapshot::costs), with the rows behind them.
+    pub(crate) fn home_costs(&self) -> MicrosandboxResult<HomeCosts> {
+        let cache = self.store.cache();
+        let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
+        self.query(|connection| home_costs(connection, &rooms))
     }
 
     fn query<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> MicrosandboxResult<T> {
-        query(self.connection()?).map_err(self.catalog.paths().db("look at the index"))
+        query(&self.reader).map_err(self.store.catalog().paths().db("look at the index"))
     }
 }
 
-impl Drop for Snapshot {
-    fn drop(&mut self) {
-        if let Some(reader) = self.reader.take()
-            && reader.connection().execute_batch("ROLLBACK").is_ok()
-        {
-            self.catalog.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
-        }
-    }
-}
-
-impl CacheSnapshot for Snapshot {
+impl CacheSnapshot for HomeSnapshot {
     fn images(&mut self) -> MicrosandboxResult<Vec<ImageRecord>> {
         self.query(|connection| {
             let mut users = roots::all_users(connection)?;
             let pins = pins::set(connection)?;
-            let origins = origins(connection)?;
+            let origins = graph::origins(connection)?;
             let noted = !pins.is_empty() || !origins.is_empty();
-            let rows = image_rows(connection)?;
+            let rows = graph::images(connection)?;
             let mut left: HashMap<i64, usize> = HashMap::new();
-            rows.iter().for_each(|(_, manifest)| *left.entry(*manifest).or_default() += 1);
-            let images = rows.into_iter().map(|(handle, manifest)| {
+            rows.iter().for_each(|row| *left.entry(row.manifest).or_default() += 1);
+            let images = rows.into_iter().map(|graph::ImageRow { handle, manifest }| {
                 let key = if noted { pins::key(handle.reference()) } else { String::new() };
                 let others = left.get_mut(&manifest).map(|left| {
                     *left -= 1;
@@ -91,93 +111,85 @@ impl CacheSnapshot for Snapshot {
     }
 
     fn detail(&mut self, reference: &str) -> MicrosandboxResult<ImageDetail> {
-        read::inspect_in_transaction(self.connection()?, reference)
+        read::inspect_in_transaction(&self.reader, reference)
     }
 
     fn costs(&mut self) -> MicrosandboxResult<CostGraph> {
-        let cache = self.catalog.cache();
-        let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
-        self.query(|connection| cost_graph(connection, &rooms))
+        Ok(self.home_costs()?.graph)
     }
 
     fn disk(&mut self) -> MicrosandboxResult<DiskStatus> {
-        disk_status(self.catalog.cache().root())
+        disk_status(self.store.cache().root())
     }
 }
 
-/// Every image in the order of a listing, with the row of its manifest.
-fn image_rows(connection: &Connection) -> rusqlite::Result<Vec<(crate::records::ImageHandle, i64)>> {
-    let mut statement = connection.prepare_cached(concat!(
-        "SELECT ",
-        read::handle_columns!(),
-        ", ref.manifest_id FROM image_ref AS ref LEFT JOIN manifest ON manifest.id = ref.manifest_id
-           ORDER BY ref.created_at DESC, ref.reference"
-    ))?;
-    statement.query_map([], |row| Ok((read::handle(row)?, row.get(8)?)))?.collect()
+/// What a file takes on disk.
+fn cost(stat: &FileStat) -> FileCost {
+    let links = HardLinks { device: stat.device, inode: stat.identity.inode, links: stat.links };
+    FileCost { bytes: stat.allocated, hard_links: (stat.links > 1).then_some(links) }
 }
 
-fn origins(connection: &Connection) -> rusqlite::Result<HashMap<String, Origin>> {
-    let mut statement = connection.prepare_cached("SELECT reference, origin FROM larder_origin")?;
-    let rows = statement.query_map([], |row| {
-        let origin = match row.get_ref(1)?.as_str()? {
-            "registry" => Origin::Registry,
-            "archive" => Origin::Archive,
-            _ => Origin::Unknown,
-        };
-        Ok((row.get(0)?, origin))
-    })?;
-    rows.collect()
+/// What an entry takes on disk. One that cannot be looked at frees nothing that anyone could promise.
+pub(crate) fn cost_of(rooms: &Rooms, entry: &Entry) -> Option<FileCost> {
+    let stat = rooms.stat(entry).ok()??;
+    (!stat.is_dir).then(|| cost(&stat))
 }
 
-fn cost_graph(connection: &Connection, rooms: &Rooms) -> rusqlite::Result<CostGraph> {
-    // A file that cannot be looked at frees nothing that anyone could promise.
-    let cost = |entry: Option<Entry>| -> Option<FileCost> {
-        let stat = rooms.stat(&entry?).ok()??;
-        (!stat.is_dir).then(|| stat.cost())
-    };
+fn home_costs(connection: &Connection, rooms: &Rooms) -> rusqlite::Result<HomeCosts> {
     let mut graph = CostGraphBuilder::new();
-    let mut layers = HashMap::new();
-    for_each(connection, "SELECT id, diff_id FROM main.layer", |id, diff_id| {
-        layers.insert(id, graph.layer(cost(Entry::of_digest(Room::Layers, diff_id))));
-    })?;
-
+    let images = graph::images(connection)?;
+    let layer_rows = graph::layers(connection)?;
+    let links = graph::links(connection)?;
+    let mut layers = HashMap::with_capacity(layer_rows.len());
+    for row in &layer_rows {
+        let file = row.digest.known().and_then(|diff_id| {
+            let entry = Owner::Layer(diff_id.clone()).entries().next();
+            cost_of(rooms, &entry?)
+        });
+        layers.insert(row.id, graph.layer(file));
+    }
     let mut layers_of: HashMap<i64, Vec<_>> = HashMap::new();
-    let mut statement = connection.prepare_cached("SELECT manifest_id, layer_id FROM manifest_layer")?;
-    let mut links = statement.query([])?;
-    while let Some(link) = links.next()? {
-        layers_of.entry(link.get(0)?).or_default().extend(layers.get(&link.get(1)?));
+    for link in &links {
+        layers_of.entry(link.manifest).or_default().extend(layers.get(&link.layer));
     }
 
     let held: HashSet<i64> = roots::all_users(connection)?.into_keys().collect();
-    let mut manifests = HashMap::new();
-    for_each(connection, "SELECT id, digest FROM main.manifest", |id, digest| {
-        let [fsmeta, vmdk] = [Room::Fsmeta, Room::Vmdk].map(|room| cost(Entry::of_digest(room, digest)));
-        let manifest = graph.manifest(fsmeta, vmdk, layers_of.get(&id).map_or(&[], Vec::as_slice));
-        if held.contains(&id) {
+    let named: HashSet<i64> = images.iter().map(|row| row.manifest).collect();
+    let (mut manifests, mut by_digest, mut lost) = (HashMap::new(), Vec::new(), Vec::new());
+    for row in graph::manifests(connection)? {
+        let files = row.digest.known().map(|digest| Owner::Manifest(digest.clone()));
+        let mut files = files.iter().flat_map(Owner::entries).map(|entry| cost_of(rooms, &entry));
+        let (fsmeta, vmdk) = (files.next().flatten(), files.next().flatten());
+        let manifest = graph.manifest(fsmeta, vmdk, layers_of.get(&row.id).map_or(&[], Vec::as_slice));
+        if held.contains(&row.id) {
             graph.hold(manifest);
+        } else if !named.contains(&row.id) {
+            lost.push(ManifestNode { digest: row.digest.clone(), node: manifest });
         }
-        manifests.insert(id, manifest);
-    })?;
+        manifests.insert(row.id, manifest);
+        by_digest.push(ManifestNode { digest: row.digest, node: manifest });
+    }
 
-    for (handle, manifest) in image_rows(connection)? {
-        let reference = handle.reference().parse::<Reference>().ok();
+    for row in &images {
+        let reference = row.handle.reference().parse::<Reference>().ok();
         let metadata = reference.as_ref().and_then(|parsed| {
-            let file = cost(Some(Entry::metadata(parsed)))?;
+            let file = cost_of(rooms, &Entry::metadata(parsed))?;
             Some((parsed.as_str(), file))
         });
-        graph.image(metadata, manifests.get(&manifest).copied());
+        graph.image(metadata, manifests.get(&row.manifest).copied());
     }
-    Ok(graph.build())
-}
 
-/// Runs `visit` for every row of a number and a text.
-fn for_each(connection: &Connection, query: &str, mut visit: impl FnMut(i64, &str)) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(query)?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        visit(row.get(0)?, row.get_ref(1)?.as_str()?);
+    let mut unreached = Vec::new();
+    for ManifestNode { digest, node } in lost {
+        let index = graph.unreached_manifest(node);
+        unreached.push(Unreached { kind: UnreachedKind::Manifest, digest, index });
     }
-    Ok(())
+    let linked: HashSet<i64> = links.iter().map(|link| link.layer).collect();
+    for row in layer_rows.into_iter().filter(|row| !linked.contains(&row.id)) {
+        let index = graph.unreached_layer(layers[&row.id]);
+        unreached.push(Unreached { kind: UnreachedKind::Layer, digest: row.digest, index });
+    }
+    Ok(HomeCosts { graph: graph.build(), unreached, manifests: by_digest })
 }
 
 /// The disk under a cache directory, which need not exist yet.
