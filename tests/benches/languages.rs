@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use larder::policy::{CodeOrigin, GrantDocument, Limits, Policy, PolicyEngine, PolicyRun};
-use larder::state::{MemoryCache, MemoryImage};
+use larder::snapshot::{MemoryCache, MemoryImage};
 use larder_kit::Language;
 use larder_tests::component;
 

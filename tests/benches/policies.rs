@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use larder::policy::{GrantDocument, Limits, Policy, PolicyEngine, PolicyRun};
-use larder::state::{MemoryCache, MemoryImage};
+use larder::snapshot::{MemoryCache, MemoryImage};
 use larder_tests::component;
 
 fn main() {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use larder::policy::{CodeOrigin, GrantDocument, Limits, Policy, PolicyEngine, PolicyError, PolicyRun};
-use larder::state::MemoryCache;
+use larder::snapshot::MemoryCache;
 use larder_tests::guest;
 use tempfile::TempDir;
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use larder::policy::{Evaluation, GrantDocument, Limits, Policy, PolicyError, PolicyRun};
-use larder::state::{CacheSource, CostGraph, DiskStatus, ImageState, MemoryCache};
+use larder::snapshot::{CacheSnapshot, CostGraph, DiskStatus, ImageRecord, MemoryCache};
 use larder::{LocalBackend, MicrosandboxError, MicrosandboxResult};
 use larder_tests::{ENGINE, FIXTURE_NOW, Home, guest, hostile_guest, hostile_guests, run};
 
@@ -221,8 +221,8 @@ fn a_refused_page_is_not_the_end() {
 #[test]
 fn a_slow_cache_counts() {
     struct Slow(MemoryCache);
-    impl CacheSource for Slow {
-        fn images(&mut self) -> MicrosandboxResult<Vec<ImageState>> {
+    impl CacheSnapshot for Slow {
+        fn images(&mut self) -> MicrosandboxResult<Vec<ImageRecord>> {
             self.0.images()
         }
         fn detail(&mut self, reference: &str) -> MicrosandboxResult<larder::ImageDetail> {

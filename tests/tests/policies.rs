@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use disk_budget::DiskBudget;
 use keep_recent::KeepRecent;
 use larder::policy::{Decision, GrantDocument, Policy, PolicyRun};
-use larder::state::{DiskStatus, MemoryCache, MemoryImage, Origin};
+use larder::snapshot::{DiskStatus, MemoryCache, MemoryImage, Origin};
 use larder_guest::testing::{self, FakeCache, FakeImage};
 use larder_tests::{ENGINE, component};
 use max_age::MaxAge;

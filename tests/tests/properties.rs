@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use larder::maintenance::{FindingKind, Repair, VerifyDepth};
 use larder::policy::{Plan, PlanEntry};
-use larder::state::Removal;
+use larder::snapshot::Removal;
 use larder::{Image, ImagePruneReport, LocalBackend, MicrosandboxError};
 use larder_tests::{FIXTURE_NOW, Home, ImageSpec, Users, manifest_digest, populate, run};
 use proptest::prelude::*;

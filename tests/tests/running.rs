@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use larder::policy::{
     Decision, Evaluation, Grant, GrantDocument, Guard, Limits, Overrun, Plan, Policy, PolicyError, PolicyRun,
 };
-use larder::state::{CacheSource, CostGraph, DiskStatus, ImageState, MemoryCache, MemoryImage};
+use larder::snapshot::{CacheSnapshot, CostGraph, DiskStatus, ImageRecord, MemoryCache, MemoryImage};
 use larder::{ImageDetail, MicrosandboxResult};
 use larder_tests::{ENGINE, guest};
 use serde_json::json;
@@ -209,8 +209,8 @@ fn a_list_arrives() {
 #[test]
 fn a_pool_that_is_empty_stops_nobody() {
     struct Waiting(MemoryCache, Arc<Barrier>);
-    impl CacheSource for Waiting {
-        fn images(&mut self) -> MicrosandboxResult<Vec<ImageState>> {
+    impl CacheSnapshot for Waiting {
+        fn images(&mut self) -> MicrosandboxResult<Vec<ImageRecord>> {
             self.0.images()
         }
         fn detail(&mut self, reference: &str) -> MicrosandboxResult<ImageDetail> {

@@ -5,7 +5,7 @@ use larder::pattern::ReferencePattern;
 use larder::policy::{
     ByteSize, Grant, GrantDocument, GrantSuggestion, Policy, PolicyError, PolicyRun, Right,
 };
-use larder::state::{MemoryCache, MemoryImage};
+use larder::snapshot::{MemoryCache, MemoryImage};
 use larder_tests::{ENGINE, guest};
 
 const NOW: DateTime<Utc> = DateTime::from_timestamp(1_700_000_000, 0).expect("a time");

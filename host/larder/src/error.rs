@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::backend::HomeError;
+use crate::home::HomeError;
 use crate::reference::{DigestError, ReferenceError};
 
 /// The result of every fallible call.

@@ -3,7 +3,7 @@
 //! - [`image`]: the image API, [`Image`] and the records it returns, with microsandbox's names and meaning
 //! - [`backend`]: which cache that API works on: [`LocalBackend`], a home of this machine
 //! - [`ingest`]: images in and out, archives and registries
-//! - [`state`]: one state of the cache as a decision sees it, and what images cost
+//! - [`snapshot`]: one state of the cache as a decision sees it, and what images cost
 //! - [`policy`]: policies, what they may do, the plans they make and what became of those
 //! - [`maintenance`]: pins, verification, and everything else that an operator asks of a home
 //! - [`mod@reference`] and [`pattern`]: names of images and of content
@@ -25,13 +25,18 @@ pub mod error;
 pub mod failpoint;
 #[cfg(not(feature = "failpoints"))]
 mod failpoint;
+pub mod home;
 pub mod image;
 pub mod ingest;
 pub mod maintenance;
 pub mod pattern;
+pub mod plan;
 pub mod policy;
+mod records;
 pub mod reference;
-pub mod state;
+pub mod snapshot;
+mod store;
+mod units;
 
 pub use backend::{Backend, BackendKind, LocalBackend, default_backend, set_default_backend, with_backend};
 pub use error::{MicrosandboxError, MicrosandboxResult, Operation, UnsupportedReason};

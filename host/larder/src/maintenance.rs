@@ -2,16 +2,16 @@
 
 use serde::Serialize;
 
-pub use crate::artifacts::collect::{UnownedFile, UnownedKind};
-pub use crate::artifacts::removal::{RemovedImage, SpareReason, SparedImage};
-pub use crate::artifacts::verify::{Finding, FindingKind, Repair, RepairOutcome, VerifyDepth, VerifyReport};
+pub use crate::artifacts::unowned::{UnownedFile, UnownedKind};
+pub use crate::store::removal::{RemovedImage, SpareReason, SparedImage};
+pub use crate::store::verify::{Finding, FindingKind, Repair, RepairOutcome, VerifyDepth, VerifyReport};
 
-use crate::artifacts::verify;
 use crate::backend::LocalBackend;
-use crate::catalog::snapshot::Snapshot;
 use crate::catalog::{blocking, pins};
 use crate::error::MicrosandboxResult;
-use crate::state::CacheSource;
+use crate::snapshot::CacheSnapshot;
+use crate::store::snapshot::HomeSnapshot;
+use crate::store::verify;
 
 /// What a pin or an unpin changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -39,7 +39,7 @@ impl LocalBackend {
     /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference), or where the home cannot be written.
     pub async fn pin(&self, reference: &str) -> MicrosandboxResult<PinChange> {
         let (reference, now) = (reference.to_owned(), self.now());
-        self.catalog()
+        self.store()
             .write("pin an image", move |writer, _| pins::pin(writer.connection(), &reference, now))
             .await
             .map(PinChange::from)
@@ -52,7 +52,7 @@ impl LocalBackend {
     /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference), or where the home cannot be written.
     pub async fn unpin(&self, reference: &str) -> MicrosandboxResult<PinChange> {
         let reference = reference.to_owned();
-        self.catalog()
+        self.store()
             .write("unpin an image", move |writer, _| pins::unpin(writer.connection(), &reference))
             .await
             .map(PinChange::from)
@@ -63,7 +63,7 @@ impl LocalBackend {
     /// # Errors
     /// Where the home cannot be read.
     pub async fn pins(&self) -> MicrosandboxResult<Vec<String>> {
-        self.catalog().read("list pins", pins::list).await
+        self.store().read("list pins", pins::list).await
     }
 
     /// One state of the cache, to decide on: it does not change while the result lives.
@@ -72,10 +72,12 @@ impl LocalBackend {
     ///
     /// # Errors
     /// Where the home cannot be read.
-    pub async fn snapshot(&self) -> MicrosandboxResult<Box<dyn CacheSource>> {
-        let catalog = std::sync::Arc::clone(self.catalog());
-        blocking("look at the index", move || Ok(Box::new(Snapshot::open(&catalog)?) as Box<dyn CacheSource>))
-            .await
+    pub async fn snapshot(&self) -> MicrosandboxResult<Box<dyn CacheSnapshot>> {
+        let store = std::sync::Arc::clone(self.store());
+        blocking("look at the index", move || {
+            Ok(Box::new(HomeSnapshot::open(&store)?) as Box<dyn CacheSnapshot>)
+        })
+        .await
     }
 
     /// Compares the index with the files: what is missing, what is damaged, what nothing owns.
@@ -85,18 +87,16 @@ impl LocalBackend {
     /// # Errors
     /// Where the home cannot be read, or, for a repair, not be written.
     pub async fn verify(&self, depth: VerifyDepth, repair: Repair) -> MicrosandboxResult<VerifyReport> {
-        let (cache, now) = (self.catalog().cache().clone(), self.now());
+        let (cache, now) = (self.store().cache().clone(), self.now());
         let mut report = self
-            .catalog()
+            .store()
             .read("verify the cache", move |connection| verify::verify(connection, &cache, depth, now))
             .await?;
         if repair == Repair::ReportOnly {
             return Ok(report);
         }
-        self.catalog()
-            .write("remove orphans", move |writer, cache| {
-                verify::repair(writer.connection(), cache, now, &mut report).map(|()| report)
-            })
-            .await
+        let plan = self.plan_repair(&report).await?;
+        report.problems.extend(self.apply(&plan).await?.problems);
+        self.note_repairs(report).await
     }
 }

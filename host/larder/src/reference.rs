@@ -226,6 +226,65 @@ impl fmt::Display for Digest {
     }
 }
 
+/// A digest as a row of an index has it: one row that is odd must not stop the others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RowDigest {
+    /// A digest.
+    Known(Digest),
+    /// Another text, after which no file is named.
+    Odd(String),
+}
+
+impl RowDigest {
+    /// The digest, where it is one.
+    pub fn known(&self) -> Option<&Digest> {
+        match self {
+            Self::Known(digest) => Some(digest),
+            Self::Odd(_) => None,
+        }
+    }
+
+    /// The text as it stands in the index.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Known(digest) => digest.as_str(),
+            Self::Odd(text) => text,
+        }
+    }
+}
+
+impl From<String> for RowDigest {
+    fn from(text: String) -> Self {
+        text.parse().map_or_else(|_| Self::Odd(text), Self::Known)
+    }
+}
+
+impl From<RowDigest> for String {
+    fn from(digest: RowDigest) -> Self {
+        match digest {
+            RowDigest::Known(Digest(text)) | RowDigest::Odd(text) => text,
+        }
+    }
+}
+
+impl serde::Serialize for RowDigest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for RowDigest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::from)
+    }
+}
+
+impl fmt::Display for RowDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// Bytes in lowercase hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;

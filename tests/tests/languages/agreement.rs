@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use larder::policy::{Evaluation, GrantDocument, Plan, Policy, PolicyError, PolicyRun};
-use larder::state::{MemoryCache, MemoryImage};
+use larder::snapshot::{MemoryCache, MemoryImage};
 use larder_kit::Language;
 use larder_tests::{ENGINE, find_component};
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use larder::policy::{Policy, PolicyRun};
-use larder::state::{MemoryCache, MemoryImage};
+use larder::snapshot::{MemoryCache, MemoryImage};
 use larder_kit::{Language, Project, Tools, scaffold};
 use larder_tests::{ENGINE, find_component, target};
 use serde_json::{Value, json};

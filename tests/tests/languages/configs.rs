@@ -1,7 +1,7 @@
 //! Configs that conform, and those that do not.
 
 use larder::policy::PolicyRun;
-use larder::state::MemoryCache;
+use larder::snapshot::MemoryCache;
 use serde_json::json;
 
 use crate::agreement::{REMOVE_ALL, agreed, grant, image, now};

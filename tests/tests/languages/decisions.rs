@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use larder::policy::{Policy, PolicyRun};
-use larder::state::{MemoryCache, MemoryImage};
+use larder::snapshot::{MemoryCache, MemoryImage};
 use larder_tests::{Home, run};
 use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use larder::policy::{GrantDocument, PolicyRun};
-use larder::state::{MemoryCache, MemoryImage};
+use larder::snapshot::{MemoryCache, MemoryImage};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;

@@ -1,11 +1,9 @@
-use std::collections::HashSet;
 use std::path::PathBuf;
 
 use larder::LocalBackend;
-use larder::policy::Plan;
+use larder::plan::{Plan, PlanReport};
 
 use super::consent::Consent;
-use super::look;
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
 use crate::{input, render};
@@ -44,12 +42,10 @@ pub(crate) async fn apply(
     context: &Context,
 ) -> Result<Status, Failure> {
     plan.check_allowed()?;
-    let gone = gone(local, plan).await?;
-    let files_left =
-        plan.collect.iter().any(|file| local.cache_dir().join(&file.path).symlink_metadata().is_ok());
-    if gone.len() == plan.removals().count() && !files_left {
+    let progress = local.progress_of(plan).await?;
+    if progress.left == 0 {
         if context.console.is_json() {
-            context.console.json(&render::report::nothing_done(plan, gone))?;
+            context.console.json(&render::report::nothing_done(plan, progress.gone))?;
         } else {
             context.console.data(if plan.is_empty() {
                 "nothing to remove\n"
@@ -59,20 +55,20 @@ pub(crate) async fn apply(
         }
         return Ok(Status::Done);
     }
-    consent.obtain(context, plan)?;
-    let step = context.console.step("removing");
-    let report = local.apply(plan).await;
-    drop(step);
-    let report = report?;
+    let report = show_ask_apply(local, plan, consent, context).await?;
     render::report::print_spared(&report, context)?;
     render::report::print(&report, context)?;
     Ok(if report.spared.is_empty() { Status::Done } else { Status::Spared })
 }
 
-/// What a plan is to remove and what is not there any more.
-async fn gone(local: &LocalBackend, plan: &Plan) -> Result<Vec<String>, Failure> {
-    let images = look(local, |source| source.images()).await?;
-    let there: HashSet<&str> = images.iter().map(|image| image.handle.reference()).collect();
-    let gone = plan.removals().filter(|entry| !there.contains(entry.reference.as_str()));
-    Ok(gone.map(|entry| entry.reference.clone()).collect())
+/// Shows what a plan deletes, asks, and does it: the one way in which the program deletes.
+pub(crate) async fn show_ask_apply(
+    local: &LocalBackend,
+    plan: &Plan,
+    consent: Consent,
+    context: &Context,
+) -> Result<PlanReport, Failure> {
+    consent.obtain(context, plan)?;
+    let _step = context.console.step("removing");
+    Ok(local.apply(plan).await?)
 }

@@ -1,6 +1,6 @@
 //! What is shown before something is deleted, and who agrees to it.
 
-use larder::policy::Plan;
+use larder::plan::Plan;
 
 use crate::cli::Context;
 use crate::exit::Failure;

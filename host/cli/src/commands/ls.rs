@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 use larder::pattern::{PatternError, ReferencePattern};
 use larder::reference::{Reference, ReferenceError};
-use larder::state::ImageState;
+use larder::snapshot::ImageRecord;
 
 use super::look;
 use crate::cli::Context;
@@ -107,7 +107,7 @@ impl Selection {
 
 impl Key {
     /// What is not known comes last.
-    fn compare(self, a: &ImageState, b: &ImageState) -> Ordering {
+    fn compare(self, a: &ImageRecord, b: &ImageRecord) -> Ordering {
         let (a, b) = (&a.handle, &b.handle);
         match self {
             Self::Created => b.created_at().cmp(&a.created_at()),
@@ -153,7 +153,7 @@ impl Ls {
     }
 }
 
-fn table(images: &[ImageState], context: &Context) -> String {
+fn table(images: &[ImageRecord], context: &Context) -> String {
     let columns = [
         ("REFERENCE", Align::Left),
         ("MANIFEST", Align::Left),
@@ -165,7 +165,7 @@ fn table(images: &[ImageState], context: &Context) -> String {
     ];
     let mut table = Table::new(columns, context.console.width());
     let now = context.now();
-    for ImageState { handle, users, pinned, .. } in images {
+    for ImageRecord { handle, users, pinned, .. } in images {
         let pin = pinned.then(|| "a pin".to_owned());
         let users = (!users.is_empty()).then(|| users.to_string());
         let needs: Vec<String> = users.into_iter().chain(pin).collect();

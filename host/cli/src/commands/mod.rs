@@ -106,7 +106,9 @@ impl<'a> Failures<'a> {
 /// One state of the cache, read off the asynchronous runtime.
 async fn look<T: Send + 'static>(
     local: &larder::LocalBackend,
-    question: impl FnOnce(&mut dyn larder::state::CacheSource) -> larder::MicrosandboxResult<T> + Send + 'static,
+    question: impl FnOnce(&mut dyn larder::snapshot::CacheSnapshot) -> larder::MicrosandboxResult<T>
+    + Send
+    + 'static,
 ) -> Result<T, Failure> {
     let mut source = local.snapshot().await?;
     match tokio::task::spawn_blocking(move || question(source.as_mut())).await {

@@ -1,10 +1,7 @@
-use std::collections::HashSet;
-use std::path::Path;
-
+use larder::LocalBackend;
 use larder::maintenance::{Finding, FindingKind, Repair, RepairOutcome, VerifyDepth, VerifyReport};
-use larder::policy::Plan;
-use larder::{ImagePruneReport, LocalBackend};
 
+use super::apply::show_ask_apply;
 use super::consent::Consent;
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
@@ -43,7 +40,7 @@ impl Verify {
         let mut report = local.verify(depth, Repair::ReportOnly).await?;
         drop(step);
         if self.repair {
-            self.repair(&local, &mut report, context).await?;
+            report = self.repair(&local, report, context).await?;
         }
         if context.console.is_json() {
             context.console.json(&report)?;
@@ -57,32 +54,18 @@ impl Verify {
         Ok(if damaged { Status::Failed } else { Status::Done })
     }
 
-    /// Deletes what was shown and nothing else, so it goes the way of a plan.
+    /// Deletes the orphans of a report, and says in it which are gone.
     async fn repair(
         &self,
         local: &LocalBackend,
-        report: &mut VerifyReport,
+        mut report: VerifyReport,
         context: &Context,
-    ) -> Result<(), Failure> {
-        let orphans: HashSet<&Path> = report
-            .findings
-            .iter()
-            .filter(|finding| finding.kind == FindingKind::Orphan)
-            .map(|finding| finding.path.as_path())
-            .collect();
-        let Plan { created_at, mut collect, .. } = local.plan_prune().await?;
-        collect.retain(|file| orphans.contains(file.path.as_path()));
-        let plan = Plan::new(created_at, Vec::new(), collect, ImagePruneReport::default());
+    ) -> Result<VerifyReport, Failure> {
+        let plan = local.plan_repair(&report).await?;
         if !plan.is_empty() {
-            self.consent.obtain(context, &plan)?;
-            let _step = context.console.step("removing");
-            report.problems.extend(local.apply(&plan).await?.problems);
+            report.problems.extend(show_ask_apply(local, &plan, self.consent, context).await?.problems);
         }
-        for finding in report.findings.iter_mut().filter(|finding| !finding.is_damage()) {
-            let there = local.cache_dir().join(&finding.path).symlink_metadata().is_ok();
-            finding.repair = Some(if there { RepairOutcome::Left } else { RepairOutcome::Removed });
-        }
-        Ok(())
+        Ok(local.note_repairs(report).await?)
     }
 }
 

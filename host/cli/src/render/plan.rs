@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use larder::maintenance::UnownedKind;
-use larder::policy::{Decision, Denial, LogLevel, Plan, PlanEntry};
+use larder::plan::{Decision, Denial, LogLevel, Plan, PlanEntry, UnreachedKind};
 
 use super::size::size;
 use super::table::{Align, Table};
@@ -12,6 +12,9 @@ use crate::console::{Console, Verbosity};
 
 /// So many denials are shown; a plan has them all.
 const DENIALS_SHOWN: usize = 10;
+
+/// Why something goes that no image reaches.
+const UNREACHED: &str = "no image needs it";
 
 /// What a plan deletes: image by image with reason and bytes, then files, then the sum.
 pub(crate) fn removals(plan: &Plan, console: &Console) -> String {
@@ -45,13 +48,23 @@ fn reason(entry: &PlanEntry) -> String {
     if entry.force { format!("{} (forced)", entry.reason) } else { entry.reason.clone() }
 }
 
-/// The files that go with a plan: one by one for whoever wants to know, else in groups.
+/// The rows and files that go with a plan besides images: one by one for whoever wants to know, else in groups.
 fn files(plan: &Plan, console: &Console, mut row: impl FnMut(u64, String, String)) {
     if console.verbosity() >= Verbosity::Verbose {
+        for unreached in &plan.unreached {
+            row(unreached.bytes, plain(unreached.digest.as_str()), UNREACHED.to_owned());
+        }
         for file in &plan.collect {
             row(file.bytes, file.path.display().to_string(), kind(file.kind).to_owned());
         }
         return;
+    }
+    for (kind, one) in [(UnreachedKind::Manifest, "manifest"), (UnreachedKind::Layer, "layer")] {
+        let rows: Vec<u64> =
+            plan.unreached.iter().filter(|row| row.kind == kind).map(|row| row.bytes).collect();
+        if !rows.is_empty() {
+            row(rows.iter().sum(), count(rows.len(), one), UNREACHED.to_owned());
+        }
     }
     let mut groups: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
     for file in &plan.collect {
@@ -66,7 +79,7 @@ fn files(plan: &Plan, console: &Console, mut row: impl FnMut(u64, String, String
 
 fn kind(kind: UnownedKind) -> &'static str {
     match kind {
-        UnownedKind::Artifact => "no image needs it",
+        UnownedKind::Artifact => UNREACHED,
         UnownedKind::Blob => "downloaded, and no pull is using it",
         UnownedKind::FlatRef => "the record of a flat disk whose manifest is gone",
         UnownedKind::FlatBlob => "a flat disk that no record names",
@@ -81,10 +94,17 @@ fn sum(plan: &Plan) -> String {
     }
     let images = plan.removals().count();
     let stay = plan.entries.len() - images;
-    let goes = [(images, "image"), (plan.collect.len(), "file")];
+    let others = plan.unreached.len() + plan.collect.len();
+    let unreached = |kind| plan.unreached.iter().filter(|row| row.kind == kind).count();
+    let goes = [
+        (images, "image"),
+        (unreached(UnreachedKind::Manifest), "manifest"),
+        (unreached(UnreachedKind::Layer), "layer"),
+        (plan.collect.len(), "file"),
+    ];
     let goes: Vec<String> =
         goes.into_iter().filter(|(number, _)| *number > 0).map(|(number, one)| count(number, one)).collect();
-    let verb = if images + plan.collect.len() == 1 { "goes" } else { "go" };
+    let verb = if images + others == 1 { "goes" } else { "go" };
     let stays = match stay {
         0 => String::new(),
         1 => ", 1 stays".to_owned(),

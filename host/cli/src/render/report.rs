@@ -1,6 +1,6 @@
 //! What became of a plan.
 
-use larder::policy::{Decision, ImageVerdict, Plan, PlanReport};
+use larder::plan::{Decision, ImageVerdict, Plan, PlanReport};
 
 use super::size::size;
 use super::table::{Align, Table};

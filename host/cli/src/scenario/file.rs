@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use larder::policy::{ByteSize, Grant, GrantDocument, Guard, Limits, PolicyError, parse_duration};
 use larder::reference::Reference;
-use larder::state::{DiskStatus, MemoryCache, MemoryImage, Origin};
+use larder::snapshot::{DiskStatus, MemoryCache, MemoryImage, Origin};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use toml::Spanned;

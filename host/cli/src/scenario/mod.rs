@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use larder::policy::{GrantDocument, Policy, PolicyError, PolicyRun};
-use larder::state::MemoryCache;
+use larder::snapshot::MemoryCache;
 
 pub(crate) use decisions::Outcome;
 pub(crate) use update::update;

@@ -12,12 +12,16 @@
 //! ```
 //!
 //! The first four are *rooms*: their entries are named after a digest, owned by rows of the index, and deleted under
-//! an exclusive lease only. [`removal`] deletes what the index gives up, [`collect`] what nothing owns.
+//! an exclusive lease only ([`lease`], [`unlink`]). Files that no row owns are found ([`unowned`]) by whoever knows
+//! which entries rows own. Nothing here speaks SQL.
+//!
+//! # What survives a crash
+//! Files, and lock files without a lock. A name that was unlinked is gone for good once its directory is synced
+//! ([`RoomDir::sync`]).
 
-pub(crate) mod collect;
 pub(crate) mod lease;
-pub(crate) mod removal;
-pub(crate) mod verify;
+pub(crate) mod unlink;
+pub(crate) mod unowned;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,7 +31,6 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
 use crate::reference::{Digest, Reference};
-use crate::state::{FileCost, HardLinks};
 
 /// The directory of the artifacts.
 #[derive(Debug, Clone)]
@@ -107,11 +110,6 @@ impl Entry {
         Path::new(self.room.name()).join(&self.name)
     }
 
-    /// The fsmeta image and VMDK descriptor of a manifest. A text that is no digest has none.
-    pub(crate) fn of_manifest(digest: &str) -> impl Iterator<Item = Self> + '_ {
-        [Room::Fsmeta, Room::Vmdk].into_iter().filter_map(move |room| Self::of_digest(room, digest))
-    }
-
     /// The metadata of a reference.
     pub(crate) fn metadata(reference: &Reference) -> Self {
         Self::of(Room::Manifests, &reference.metadata_key())
@@ -139,18 +137,6 @@ pub(crate) struct FileIdentity {
     pub(crate) modified_ns: i64,
     /// Nanoseconds since 1970, on file systems that record the time of birth.
     pub(crate) born_ns: Option<i64>,
-}
-
-impl FileStat {
-    /// What the file takes on disk.
-    pub(crate) fn cost(&self) -> FileCost {
-        let hard_links = (self.links > 1).then_some(HardLinks {
-            device: self.device,
-            inode: self.identity.inode,
-            links: self.links,
-        });
-        FileCost { bytes: self.allocated, hard_links }
-    }
 }
 
 /// What the file system says about `name` in `directory`, symbolic links not followed. Absent where there is none.

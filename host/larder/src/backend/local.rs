@@ -9,11 +9,10 @@ use chrono::{DateTime, Utc};
 
 use super::{Backend, BackendKind};
 use crate::artifacts::CacheDir;
-use crate::catalog::{Catalog, HomePaths, MissingHome};
+use crate::catalog::Clock;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-
-/// A source of the current time.
-pub(crate) type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
+use crate::home::{HomePaths, MissingHome};
+use crate::store::Store;
 
 /// The image cache of a home. Cheap to clone; clones share their connections.
 ///
@@ -21,12 +20,7 @@ pub(crate) type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 /// the latter takes locks, finishes interrupted deletions and adds Larder's own tables.
 #[derive(Clone)]
 pub struct LocalBackend {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    catalog: Arc<Catalog>,
-    clock: Clock,
+    store: Arc<Store>,
 }
 
 impl LocalBackend {
@@ -53,20 +47,20 @@ impl LocalBackend {
 
     /// The home.
     pub fn home(&self) -> &Path {
-        &self.inner.catalog.paths().home
+        &self.store.catalog().paths().home
     }
 
     /// Where the artifacts lie: `cache` in the home, unless it was set elsewhere.
     pub fn cache_dir(&self) -> &Path {
-        self.inner.catalog.cache().root()
+        self.store.cache().root()
     }
 
-    pub(crate) fn catalog(&self) -> &Arc<Catalog> {
-        &self.inner.catalog
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.store
     }
 
     pub(crate) fn now(&self) -> DateTime<Utc> {
-        (self.inner.clock)()
+        self.store.now()
     }
 }
 
@@ -137,7 +131,7 @@ impl LocalBackendBuilder {
     /// [`MicrosandboxError::Home`] where it cannot be read or made.
     pub async fn build(self) -> MicrosandboxResult<LocalBackend> {
         let backend = self.build_lazy()?;
-        backend.catalog().read("open the index", |_| Ok(())).await?;
+        backend.store().read("open the index", |_| Ok(())).await?;
         Ok(backend)
     }
 
@@ -152,8 +146,8 @@ impl LocalBackendBuilder {
         };
         let cache = CacheDir::new(self.cache_dir.unwrap_or_else(|| home.join("cache")));
         let clock = self.clock.unwrap_or_else(|| Arc::new(Utc::now));
-        let catalog = Catalog::new(HomePaths::new(home), cache, self.missing, Arc::clone(&clock));
-        Ok(LocalBackend { inner: Arc::new(Inner { catalog: Arc::new(catalog), clock }) })
+        let store = Store::new(HomePaths::new(home), cache, self.missing, clock);
+        Ok(LocalBackend { store: Arc::new(store) })
     }
 }
 

@@ -14,7 +14,6 @@
 //! This is the one place of the library that reads the environment.
 
 mod cloud;
-mod home;
 mod local;
 
 use std::env;
@@ -22,9 +21,9 @@ use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use cloud::CloudBackend;
-pub use home::{HomeError, HomeProblem};
-pub(crate) use local::Clock;
 pub use local::{LocalBackend, LocalBackendBuilder};
+
+pub use crate::home::{HomeError, HomeProblem};
 
 use crate::error::{MicrosandboxError, MicrosandboxResult, Operation};
 

@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{pins, time};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::image::ImagePruneReport;
-use crate::policy::PlanPolicy;
+use crate::records::{ImagePruneReport, PlanPolicy};
 
 /// Of so many runs everything is kept but their kept images.
 const RUNS_KEPT: u32 = 1000;

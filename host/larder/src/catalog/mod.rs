@@ -14,129 +14,87 @@
 //! short, `BEGIN IMMEDIATE`, with foreign keys on and `synchronous=FULL`: what is committed survives a power cut.
 //!
 //! # What survives a crash
-//! A transaction or nothing. Files that a committed transaction has given up stand in `larder_deletion`, and the
-//! next open for writing deletes them ([`crate::artifacts::removal`]).
+//! A transaction or nothing. Files that a committed transaction has given up stand in `larder_deletion`
+//! ([`deletions`]); deleting them is for whoever works with files, too.
 
-pub(crate) mod change;
+mod create;
+pub(crate) mod deletions;
+pub(crate) mod graph;
 pub(crate) mod history;
+pub(crate) mod owners;
 pub(crate) mod pins;
 pub(crate) mod publish;
 pub(crate) mod read;
 mod reader;
+pub(crate) mod remove;
 pub(crate) mod roots;
 mod schema;
-pub(crate) mod snapshot;
 mod time;
 mod writer;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::{Connection, ErrorCode};
-use tokio::sync::{OnceCell, Semaphore};
+use rusqlite::Connection;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
-pub(crate) use reader::Reader;
+use reader::Reader;
+pub(crate) use time::Clock;
 pub(crate) use writer::Writer;
 
-use crate::artifacts::CacheDir;
-use crate::backend::{Clock, HomeProblem};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-
-/// How long a statement waits for another program's lock. microsandbox waits as long.
-const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+use crate::home::{HomePaths, MissingHome};
 
 /// More readers than this wait for one another: listing is bound by the processor, not by waiting.
 const READERS: usize = 4;
 
-/// What to do with a home that does not exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum MissingHome {
-    /// Make it, as microsandbox does.
-    #[default]
-    Make,
-    /// Say so.
-    Refuse,
-}
-
-/// Where the parts of a home lie.
-#[derive(Debug, Clone)]
-pub(crate) struct HomePaths {
-    pub(crate) home: PathBuf,
-    pub(crate) db_dir: PathBuf,
-    pub(crate) database: PathBuf,
-    pub(crate) migration_lock: PathBuf,
-    pub(crate) downgrades: PathBuf,
-}
-
-impl HomePaths {
-    pub(crate) fn new(home: PathBuf) -> Self {
-        let db_dir = home.join("db");
-        Self {
-            database: db_dir.join("msb.db"),
-            migration_lock: db_dir.join("msb.db.migration.lock"),
-            downgrades: db_dir.join("self-downgrade"),
-            db_dir,
-            home,
-        }
-    }
-
-    /// The error for a problem of this home.
-    pub(crate) fn problem(&self, problem: HomeProblem) -> MicrosandboxError {
-        problem.at(&self.home).into()
-    }
-
-    /// What an SQLite error says about this home, where it says something about it.
-    fn sqlite_problem(&self, error: &rusqlite::Error) -> Option<HomeProblem> {
-        match error.sqlite_error_code()? {
-            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
-                Some(HomeProblem::Corrupt(error.to_string()))
-            }
-            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Some(HomeProblem::Locked),
-            ErrorCode::DiskFull => Some(HomeProblem::Full),
-            ErrorCode::ReadOnly => Some(HomeProblem::ReadOnly),
-            ErrorCode::PermissionDenied | ErrorCode::CannotOpen => {
-                Some(HomeProblem::Unreadable(std::io::Error::other(error.to_string())))
-            }
-            _ => None,
-        }
-    }
-
-    /// Turns an SQLite error into one that names the home where the home is to blame, for `map_err`.
-    pub(crate) fn db(&self, action: &'static str) -> impl FnOnce(rusqlite::Error) -> MicrosandboxError {
-        move |source| self.blame(MicrosandboxError::Database { action, source })
-    }
-
-    /// An error from the index as an error of the home, where the home is to blame for it.
-    fn blame(&self, error: MicrosandboxError) -> MicrosandboxError {
-        match &error {
-            MicrosandboxError::Database { source, .. } => match self.sqlite_problem(source) {
-                Some(problem) => self.problem(problem),
-                None => error,
-            },
-            _ => error,
-        }
-    }
-}
-
-/// The index of one home, and the cache directory that it describes.
+/// The index of one home.
 pub(crate) struct Catalog {
     paths: HomePaths,
-    cache: CacheDir,
     missing: MissingHome,
     clock: Clock,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     readers: Mutex<Vec<Reader>>,
     writer: OnceCell<Arc<Mutex<Writer>>>,
 }
 
+/// A reader, lent by a [`Catalog`] until it is dropped. A transaction that it is in then is rolled back.
+pub(crate) struct PooledReader {
+    /// There until it is dropped.
+    reader: Option<Reader>,
+    catalog: Arc<Catalog>,
+    /// Lets the next one read. A reader that is lent for long has none: it must not keep others from reading.
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl std::ops::Deref for PooledReader {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.reader.as_ref().expect("a reader is there until it is dropped").connection()
+    }
+}
+
+impl Drop for PooledReader {
+    fn drop(&mut self) {
+        let Some(reader) = self.reader.take() else { return };
+        let connection = reader.connection();
+        if !connection.is_autocommit() && connection.execute_batch("ROLLBACK").is_err() {
+            return;
+        }
+        let mut idle = self.catalog.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < READERS {
+            idle.push(reader);
+        }
+    }
+}
+
 impl Catalog {
-    pub(crate) fn new(paths: HomePaths, cache: CacheDir, missing: MissingHome, clock: Clock) -> Self {
+    pub(crate) fn new(paths: HomePaths, missing: MissingHome, clock: Clock) -> Self {
         Self {
             paths,
-            cache,
             missing,
             clock,
-            permits: Semaphore::new(READERS),
+            permits: Arc::new(Semaphore::new(READERS)),
             readers: Mutex::new(Vec::new()),
             writer: OnceCell::new(),
         }
@@ -146,35 +104,34 @@ impl Catalog {
         &self.paths
     }
 
-    pub(crate) fn cache(&self) -> &CacheDir {
-        &self.cache
-    }
-
-    /// Runs `query` with a reader, off the async runtime.
+    /// Runs `query` with a reader, off the async runtime. At most [`READERS`] queries run at once.
     pub(crate) async fn read<T, F>(self: &Arc<Self>, action: &'static str, query: F) -> MicrosandboxResult<T>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> MicrosandboxResult<T> + Send + 'static,
     {
-        let _permit =
-            self.permits.acquire().await.map_err(|_| MicrosandboxError::Interrupted(action.to_owned()))?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.map_err(|_| MicrosandboxError::Interrupted(action.to_owned()))?;
         let catalog = Arc::clone(self);
         blocking(action, move || {
-            let reader = catalog.take_reader()?;
-            let result = query(reader.connection()).map_err(|error| catalog.paths.blame(error));
-            catalog.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
-            result
+            let reader = catalog.lend(Some(permit))?;
+            query(&reader).map_err(|error| catalog.paths.blame(error))
         })
         .await
     }
 
-    /// A reader for one task, for as long as it wants to see one state of the index.
-    pub(crate) fn take_reader(&self) -> MicrosandboxResult<Reader> {
+    /// Lends a reader to a task that runs where it may block, for as long as it wants to see one state of the index.
+    pub(crate) fn reader(self: &Arc<Self>) -> MicrosandboxResult<PooledReader> {
+        self.lend(None)
+    }
+
+    fn lend(self: &Arc<Self>, permit: Option<OwnedSemaphorePermit>) -> MicrosandboxResult<PooledReader> {
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        match idle {
-            Some(reader) if reader.is_current() => Ok(reader),
-            _ => Reader::open(&self.paths, self.missing, &self.clock),
-        }
+        let reader = match idle {
+            Some(reader) if reader.is_current() => reader,
+            _ => Reader::open(&self.paths, self.missing, &self.clock)?,
+        };
+        Ok(PooledReader { reader: Some(reader), catalog: Arc::clone(self), _permit: permit })
     }
 
     /// Runs `change` with the writer, off the async runtime and after every change before it.
@@ -185,7 +142,7 @@ impl Catalog {
     ) -> MicrosandboxResult<T>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Writer, &CacheDir) -> MicrosandboxResult<T> + Send + 'static,
+        F: FnOnce(&mut Writer) -> MicrosandboxResult<T> + Send + 'static,
     {
         let writer = Arc::clone(self.writer.get_or_try_init(|| self.open_writer()).await?);
         let catalog = Arc::clone(self);
@@ -193,7 +150,7 @@ impl Catalog {
             // A change that panicked has left no transaction open: they roll back when dropped.
             let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
             writer.check_unchanged(&catalog.paths)?;
-            change(&mut writer, &catalog.cache).map_err(|error| catalog.paths.blame(error))
+            change(&mut writer).map_err(|error| catalog.paths.blame(error))
         })
         .await
     }
@@ -201,7 +158,7 @@ impl Catalog {
     async fn open_writer(self: &Arc<Self>) -> MicrosandboxResult<Arc<Mutex<Writer>>> {
         let catalog = Arc::clone(self);
         blocking("open the index", move || {
-            let writer = Writer::open(&catalog.paths, &catalog.cache, catalog.missing, &catalog.clock)?;
+            let writer = Writer::open(&catalog.paths, catalog.missing, &catalog.clock)?;
             Ok(Arc::new(Mutex::new(writer)))
         })
         .await

@@ -51,7 +51,7 @@ pub(crate) fn list(connection: &Connection) -> MicrosandboxResult<Vec<String>> {
 }
 
 /// Every pin, to ask about many images.
-pub(super) fn set(connection: &Connection) -> rusqlite::Result<HashSet<String>> {
+pub(crate) fn set(connection: &Connection) -> rusqlite::Result<HashSet<String>> {
     let mut statement = connection.prepare_cached("SELECT reference FROM larder_pin")?;
     statement.query_map([], |row| row.get(0))?.collect()
 }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::json;
 
 use super::{read, time};
-use crate::image::ImageHandle;
+use crate::records::ImageHandle;
 use crate::reference::{Digest, Reference};
 
 /// An image whose artifacts are all in place.

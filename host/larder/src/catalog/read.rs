@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior};
 
 use super::time;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::image::{ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail};
+use crate::records::{ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail};
 use crate::reference::Reference;
 
 /// The columns of an image, in the order in which [`handle`] reads them.

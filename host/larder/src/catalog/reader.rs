@@ -8,15 +8,16 @@
 //! ones, so that every query is written once. A reader with such stand-ins is not used again after the schema changed.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
-use super::{BUSY_TIMEOUT, HomePaths, MissingHome, roots, writer};
-use crate::backend::{Clock, HomeProblem};
+use super::time::Clock;
+use super::{create, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::home::opening::{self, HomeState};
+use crate::home::{BUSY_TIMEOUT, HomePaths, HomeProblem, MissingHome};
 
 /// Tables that queries name and a home may lack, with the columns that they name.
 const STAND_INS: [(&str, &str); 8] = [
@@ -41,8 +42,8 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(super) fn open(paths: &HomePaths, missing: MissingHome, clock: &Clock) -> MicrosandboxResult<Self> {
-        if !check_exists(paths, missing)? {
-            writer::make_home(paths, clock)?;
+        if opening::find(paths, missing)? == HomeState::ToBeMade {
+            create::make_home(paths, clock)?;
         }
         let (connection, copy) = connect(paths)?;
         let stand_ins_for = prepare(&connection).map_err(paths.db("open the index"))?;
@@ -64,31 +65,6 @@ impl Reader {
         self.stand_ins_for
             .is_none_or(|version| schema_version(&self.connection).is_ok_and(|now| now == version))
     }
-}
-
-/// Whether there is a home to read. One that is missing and may be made is no error.
-fn check_exists(paths: &HomePaths, missing: MissingHome) -> MicrosandboxResult<bool> {
-    let kind = |path: &Path| match fs::metadata(path) {
-        Ok(metadata) => Ok(Some(metadata)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(HomeProblem::NotADirectory),
-        Err(error) => Err(HomeProblem::Unreadable(error)),
-    };
-    let checked = (|| {
-        let Some(home) = kind(&paths.home)? else {
-            return if missing == MissingHome::Make { Ok(false) } else { Err(HomeProblem::Missing) };
-        };
-        if !home.is_dir() {
-            return Err(HomeProblem::NotADirectory);
-        }
-        let database = kind(&paths.database)?;
-        if database.is_some_and(|database| database.is_file() && database.len() > 0) {
-            return Ok(true);
-        }
-        let empty = fs::read_dir(&paths.home).map_err(HomeProblem::Unreadable)?.next().is_none();
-        if missing == MissingHome::Make && empty { Ok(false) } else { Err(HomeProblem::NoIndex) }
-    })();
-    checked.map_err(|problem| paths.problem(problem))
 }
 
 /// Opens the database in the first way that it can be read in.

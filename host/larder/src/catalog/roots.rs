@@ -10,8 +10,8 @@ use std::collections::{BTreeSet, HashMap};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::Value;
 
+use crate::records::ImageUsers;
 use crate::reference::{Digest, Reference};
-use crate::state::ImageUsers;
 
 /// Makes the view. Once per connection.
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
@@ -75,7 +75,7 @@ pub(crate) fn users_of_digest(connection: &Connection, digest: &str) -> rusqlite
 }
 
 /// The users of every manifest that has some. [`refresh`] has run.
-pub(super) fn all_users(connection: &Connection) -> rusqlite::Result<HashMap<i64, ImageUsers>> {
+pub(crate) fn all_users(connection: &Connection) -> rusqlite::Result<HashMap<i64, ImageUsers>> {
     let mut statement = connection
         .prepare_cached("SELECT DISTINCT manifest_id, kind, name FROM image_user ORDER BY kind, name")?;
     let mut users: HashMap<i64, ImageUsers> = HashMap::new();

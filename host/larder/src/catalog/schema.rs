@@ -7,7 +7,7 @@
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::backend::HomeProblem;
+use crate::home::HomeProblem;
 
 const SCHEMA_0_7_13: &str = include_str!("msb-0.7.13.schema.sql");
 const MIGRATIONS_0_7_13: &str = include_str!("msb-0.7.13.migrations.txt");

@@ -1,6 +1,11 @@
 //! Times as the index writes them: UTC, `YYYY-MM-DD HH:MM:SS` and a fraction of 0, 3, 6 or 9 digits.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
+
+/// A source of the current time.
+pub(crate) type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
 /// Reads a time of the index. A text that is none is no time: one bad row must not hide the others.
 pub(super) fn parse(text: &str) -> Option<DateTime<Utc>> {

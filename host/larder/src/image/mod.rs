@@ -5,19 +5,17 @@
 
 #[cfg(feature = "registry")]
 mod pull;
-mod records;
 mod save;
-
-pub use records::{ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail, ImagePruneReport};
-pub use save::ImageArchiveFormat;
 
 use std::path::Path;
 
-use crate::artifacts::removal::{RemoveMode, prune_unused, remove_image};
 use crate::backend::{LocalBackend, default_backend};
 use crate::catalog::read;
-use crate::error::{MicrosandboxResult, Operation};
+use crate::error::{MicrosandboxError, MicrosandboxResult, Operation};
 use crate::ingest::ImageLoad;
+pub use crate::records::{
+    ImageArchiveFormat, ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail, ImagePruneReport,
+};
 
 /// The images of the cache: a namespace.
 ///
@@ -56,7 +54,7 @@ impl Image {
     /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference), or where the home cannot be read.
     pub async fn get_local(local: &LocalBackend, reference: &str) -> MicrosandboxResult<ImageHandle> {
         let reference = reference.to_owned();
-        local.catalog().read("look an image up", move |connection| read::get(connection, &reference)).await
+        local.store().read("look an image up", move |connection| read::get(connection, &reference)).await
     }
 
     /// Every image of the default backend. See [`list_local`](Self::list_local).
@@ -73,7 +71,7 @@ impl Image {
     /// # Errors
     /// Where the home cannot be read.
     pub async fn list_local(local: &LocalBackend) -> MicrosandboxResult<Vec<ImageHandle>> {
-        local.catalog().read("list images", read::list).await
+        local.store().read("list images", read::list).await
     }
 
     /// One image of the default backend with its config and layers. See [`inspect_local`](Self::inspect_local).
@@ -92,10 +90,7 @@ impl Image {
     /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference), or where the home cannot be read.
     pub async fn inspect_local(local: &LocalBackend, reference: &str) -> MicrosandboxResult<ImageDetail> {
         let reference = reference.to_owned();
-        local
-            .catalog()
-            .read("inspect an image", move |connection| read::inspect(connection, &reference))
-            .await
+        local.store().read("inspect an image", move |connection| read::inspect(connection, &reference)).await
     }
 
     /// Removes one image of the default backend. See [`remove_local`](Self::remove_local).
@@ -117,8 +112,21 @@ impl Image {
     /// says that it is pinned, without `force`; the same, even with `force`, while a live operation holds it; and
     /// where the home cannot be written.
     pub async fn remove_local(local: &LocalBackend, reference: &str, force: bool) -> MicrosandboxResult<()> {
-        let mode = if force { RemoveMode::Force } else { RemoveMode::Unused };
-        remove_image(local, reference, mode).await
+        let planned = local.plan_remove(&[reference.to_owned()], force).await?;
+        if let Some(refused) = planned.refused.into_iter().next() {
+            return Err(refused);
+        }
+        let report = local.apply(&planned.plan).await?;
+        for problem in &report.problems {
+            tracing::warn!("{problem}");
+        }
+        match report.spared.into_iter().next() {
+            None if report.removed.is_empty() => Err(MicrosandboxError::ImageNotFound(reference.to_owned())),
+            None => Ok(()),
+            Some(spared) => {
+                Err(MicrosandboxError::ImageInUse(format!("`{}` is {}", spared.reference, spared.reason)))
+            }
+        }
     }
 
     /// Removes every image of the default backend that nothing uses. See [`prune_local`](Self::prune_local).
@@ -139,7 +147,11 @@ impl Image {
     /// # Errors
     /// Where the home cannot be written. What was removed until then stays removed.
     pub async fn prune_local(local: &LocalBackend) -> MicrosandboxResult<ImagePruneReport> {
-        prune_unused(local).await
+        let report = local.apply(&local.plan_prune().await?).await?;
+        for problem in &report.problems {
+            tracing::warn!("{problem}");
+        }
+        Ok(report.report)
     }
 
     /// Takes images into the cache of the default backend. See [`load_local`](Self::load_local).

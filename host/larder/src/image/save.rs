@@ -6,16 +6,7 @@ use super::Image;
 use crate::backend::{LocalBackend, default_backend};
 use crate::error::{MicrosandboxResult, Operation};
 use crate::ingest::ImageSave;
-
-/// The form of an archive of images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum ImageArchiveFormat {
-    /// What `docker save` writes and `docker load` reads: a tar file with `manifest.json` and plain layers.
-    #[default]
-    Docker,
-    /// An image layout (OCI image specification, image layout) as a tar file, with gzip layers.
-    Oci,
-}
+use crate::records::ImageArchiveFormat;
 
 impl Image {
     /// Saves images of the default backend to an archive. See [`save_local`](Self::save_local).

@@ -101,8 +101,8 @@ impl Work<'_> {
 
     /// The layers that the index has.
     fn known(&self, layers: &[&SourceLayer]) -> MicrosandboxResult<Sizes> {
-        let reader = self.publication.catalog().take_reader()?;
-        layer_sizes(reader.connection(), layers.iter().map(|layer| &layer.diff_id))
+        let reader = self.publication.reader()?;
+        layer_sizes(&reader, layers.iter().map(|layer| &layer.diff_id))
             .map_err(MicrosandboxError::db("look layers up"))
     }
 
@@ -228,8 +228,8 @@ impl Work<'_> {
         let mut joined: HashSet<Digest> = images.iter().map(|named| named.image.manifest.clone()).collect();
         for (diff_id, _) in remade {
             let dependents = {
-                let reader = self.publication.catalog().take_reader()?;
-                manifests_with_layer(reader.connection(), diff_id)
+                let reader = self.publication.reader()?;
+                manifests_with_layer(&reader, diff_id)
                     .map_err(MicrosandboxError::db("find the images of a layer"))?
             };
             for (manifest, layers) in dependents {

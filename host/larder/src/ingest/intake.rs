@@ -13,7 +13,7 @@ use crate::backend::LocalBackend;
 use crate::catalog::blocking;
 use crate::catalog::publish::NewOrigin;
 use crate::error::MicrosandboxResult;
-use crate::image::ImageHandle;
+use crate::records::ImageHandle;
 
 /// How images are taken in.
 pub(super) struct Intake {
@@ -32,14 +32,14 @@ impl Intake {
         + Send
         + 'static,
     ) -> MicrosandboxResult<Vec<ImageHandle>> {
-        let catalog = Arc::clone(local.catalog());
+        let store = Arc::clone(local.store());
         // A home that cannot be written is known before the work.
-        catalog.write("open the index", |_, _| Ok(())).await?;
+        store.write("open the index", |_, _| Ok(())).await?;
         let cancel = CancelOnDrop::default();
         let cancelled = Arc::clone(&cancel.0);
         let Self { origin, limits, progress } = self;
         let (publication, locks, images) = blocking("take images in", move || {
-            let publication = Publication::new(catalog, Arc::clone(&cancelled))?;
+            let publication = Publication::new(store, Arc::clone(&cancelled))?;
             let (blobs, found) = find(&publication, &limits)?;
             let work = Work {
                 origin: blobs.origin(),
@@ -54,7 +54,7 @@ impl Intake {
         })
         .await?;
         let now = local.now();
-        let handles = local.catalog().write("add images", move |writer, _| {
+        let handles = local.store().write("add images", move |writer, _| {
             let handles = publication.commit(writer, &images, origin, now);
             drop(locks);
             handles

@@ -16,7 +16,7 @@ use super::source::{SourceLayer, find_images};
 use crate::backend::LocalBackend;
 use crate::catalog::publish::NewOrigin;
 use crate::error::MicrosandboxResult;
-use crate::image::ImageHandle;
+use crate::records::ImageHandle;
 use crate::reference::Reference;
 
 /// Taking in a `docker save` archive or an OCI image layout: what [`Image::load`](crate::Image::load) does, and with

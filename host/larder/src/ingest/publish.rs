@@ -26,19 +26,21 @@ use super::error::IngestProblem;
 use super::metadata;
 use super::source::NamedImage;
 use crate::artifacts::lease::{self, Claim, Claims, Held};
-use crate::artifacts::removal::{is_owned, unlink_now};
+use crate::artifacts::unlink::unlink_now;
 use crate::artifacts::{CacheDir, Entry, Room, RoomDir, Rooms};
+use crate::catalog::owners::LiveOwners;
 use crate::catalog::publish::{NewImage, NewOrigin, insert};
-use crate::catalog::{Catalog, Writer};
+use crate::catalog::{PooledReader, Writer};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::failpoint::failpoint;
-use crate::image::ImageHandle;
+use crate::records::ImageHandle;
 use crate::reference::Reference;
+use crate::store::Store;
 
 /// What a call has published, and the leases of what it needs. Dropped before the rows are in the index, it takes
 /// everything back.
 pub(crate) struct Publication {
-    catalog: Arc<Catalog>,
+    store: Arc<Store>,
     rooms: Rooms,
     cancelled: Arc<AtomicBool>,
     state: Mutex<State>,
@@ -69,22 +71,23 @@ impl Publication {
     /// Nothing published yet. Makes the directories of the cache.
     ///
     /// Whoever sets `cancelled` ends the waiting for others.
-    pub(crate) fn new(catalog: Arc<Catalog>, cancelled: Arc<AtomicBool>) -> MicrosandboxResult<Self> {
-        let cache = catalog.cache();
+    pub(crate) fn new(store: Arc<Store>, cancelled: Arc<AtomicBool>) -> MicrosandboxResult<Self> {
+        let cache = store.cache();
         for directory in Room::ALL.map(Room::name).into_iter().chain([TEMPORARY]) {
             let path = cache.root().join(directory);
             fs::create_dir_all(&path).map_err(MicrosandboxError::io("make", &path))?;
         }
         let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
-        Ok(Self { catalog, rooms, cancelled, state: Mutex::default() })
+        Ok(Self { store, rooms, cancelled, state: Mutex::default() })
     }
 
     pub(crate) fn cache(&self) -> &CacheDir {
-        self.catalog.cache()
+        self.store.cache()
     }
 
-    pub(crate) fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
+    /// A reader of the index.
+    pub(crate) fn reader(&self) -> MicrosandboxResult<PooledReader> {
+        self.store.catalog().reader()
     }
 
     /// Set when nobody waits for the call any longer.
@@ -257,7 +260,8 @@ impl Drop for Publication {
 
 impl Publication {
     fn take_back(&self, fresh: &[Entry]) -> MicrosandboxResult<()> {
-        let reader = self.catalog.take_reader()?;
+        let reader = self.reader()?;
+        let mut owners = LiveOwners::new(&reader);
         let mut claims = Claims::default();
         for entry in fresh {
             let path = self.cache().path_of(entry);
@@ -266,7 +270,7 @@ impl Publication {
             if claims.claim(&self.rooms, entry).map_err(failed())? == Claim::Busy {
                 continue;
             }
-            let owned = is_owned(reader.connection(), entry, &mut None);
+            let owned = owners.own(entry);
             if !owned.map_err(MicrosandboxError::db("find out what owns a file"))? {
                 unlink_now(&self.rooms, entry).map_err(failed())?;
             }

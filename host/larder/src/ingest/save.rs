@@ -43,11 +43,12 @@ use super::cancel::CancelOnDrop;
 use super::progress::{LayerOutcome, LayerStep, Meter, Progress, ProgressEvent};
 use crate::artifacts::Rooms;
 use crate::backend::LocalBackend;
-use crate::catalog::{Catalog, Reader, blocking};
+use crate::catalog::{PooledReader, blocking};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::image::{ImageArchiveFormat, ImageDetail, ImageLayerDetail};
 use crate::ingest::metadata::KeptMetadata;
+use crate::records::{ImageArchiveFormat, ImageDetail, ImageLayerDetail};
 use crate::reference::Digest;
+use crate::store::Store;
 use archive::{Archive, Hashing};
 use layer::{LayerFault, Watch, Written, write_layer};
 use source::{Target, layer_file};
@@ -117,17 +118,17 @@ impl ImageSave {
     /// As [`Image::save_local`](crate::Image::save_local).
     pub async fn run(self, local: &LocalBackend) -> MicrosandboxResult<SaveReport> {
         let Self { references, output, format, progress } = self;
-        let catalog = Arc::clone(local.catalog());
+        let store = Arc::clone(local.store());
         let cancel = CancelOnDrop::default();
         let cancelled = Arc::clone(&cancel.0);
         blocking(ACTION, move || {
-            let reader = catalog.take_reader()?;
+            let reader = store.catalog().reader()?;
             let targets = source::resolve(&reader, &references)?;
             let failed = MicrosandboxError::io("write", &output);
             let mut archive = Archive::create(&output).map_err(failed)?;
             documents::begin(&mut archive, format).map_err(MicrosandboxError::io("write", &output))?;
             let layers = HashMap::new();
-            let saving = Saving { catalog, reader, output, format, archive, layers, progress, cancelled };
+            let saving = Saving { store, reader, output, format, archive, layers, progress, cancelled };
             saving.run(targets)
         })
         .await
@@ -145,8 +146,8 @@ impl std::fmt::Debug for ImageSave {
 }
 
 struct Saving {
-    catalog: Arc<Catalog>,
-    reader: Reader,
+    store: Arc<Store>,
+    reader: PooledReader,
     output: PathBuf,
     format: ImageArchiveFormat,
     archive: Archive,
@@ -172,7 +173,7 @@ impl Saving {
     }
 
     fn image(&mut self, target: Target) -> MicrosandboxResult<SavedImage> {
-        let cache = self.catalog.cache();
+        let cache = self.store.cache();
         let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
         let held = target.hold(&self.reader, &rooms, cache)?;
         let count = held.detail.layers.len();
@@ -208,7 +209,7 @@ impl Saving {
             return Ok(saved.clone());
         }
         let reference = image.handle.reference();
-        let (path, file, bytes) = layer_file(rooms, self.catalog.cache(), reference, layer)?;
+        let (path, file, bytes) = layer_file(rooms, self.store.cache(), reference, layer)?;
         let erofs = ErofsImage::open(file).map_err(|source| SaveError::Unreadable {
             reference: reference.to_owned(),
             path: path.clone(),

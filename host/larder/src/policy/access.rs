@@ -13,10 +13,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::error::Overrun;
 use super::grant::{EVERYTHING, GrantDocument};
-use super::plan::Right;
-use super::units::ByteSize;
 use crate::pattern::ReferencePattern;
+use crate::plan::Right;
 use crate::reference::Reference;
+use crate::units::ByteSize;
 
 /// What an image is called: its reference as it stands in the index, and, once a pattern or a repository asks for
 /// it, what that normalizes to.
@@ -225,7 +225,7 @@ impl Access {
             return protected(format!("`{pattern}` is protected"), allowed_by);
         }
         if !guard.min_age.is_zero() {
-            let min_age = super::units::format_duration(guard.min_age);
+            let min_age = crate::units::format_duration(guard.min_age);
             let old_enough = || {
                 let oldest_young = self.now.checked_sub_signed(TimeDelta::from_std(guard.min_age).ok()?)?;
                 Some(image.created_at? <= oldest_young)

@@ -3,10 +3,10 @@
 use chrono::{DateTime, Utc};
 
 use super::bindings::{images, report, types, usage};
-use super::plan::{LogLevel, Right};
 use super::select::Order;
-use crate::image::{ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail};
-use crate::state::{ImageUsers, Origin};
+use crate::plan::{LogLevel, Right};
+use crate::records::{ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail};
+use crate::snapshot::{ImageUsers, Origin};
 
 /// What a record takes in a guest's memory besides its texts, roughly: more than any record of the contract has.
 pub(super) const RECORD_BYTES: usize = 160;

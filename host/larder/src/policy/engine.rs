@@ -36,7 +36,7 @@ use super::grant::Limits;
 use super::host::RunState;
 use super::load;
 use super::ticker::{Running, Ticker};
-use super::units::ByteSize;
+use crate::units::ByteSize;
 
 /// The largest component that is compiled, unless an engine is told otherwise. A Python policy has 19 MB.
 const MAX_COMPONENT: ByteSize = ByteSize::mib(64);

@@ -5,10 +5,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-#[cfg(feature = "policy")]
-use super::units::format_duration;
-use super::units::{ByteSize, Share};
 use crate::error::MicrosandboxError;
+#[cfg(feature = "policy")]
+use crate::units::format_duration;
+use crate::units::{ByteSize, Share};
 
 /// Why a policy could not be loaded, or why its run ended without a plan.
 #[derive(Debug, thiserror::Error)]

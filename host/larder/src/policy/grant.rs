@@ -28,8 +28,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::PolicyError;
-use super::units::{ByteSize, Share, human_duration};
 use crate::pattern::ReferencePattern;
+use crate::units::{ByteSize, Share, human_duration};
 
 /// A grant with its guard and limits: the whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

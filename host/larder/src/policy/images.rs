@@ -9,12 +9,12 @@ use std::collections::HashMap;
 
 use super::access::{Access, Name, Subject};
 use crate::reference::{Reference, ReferenceError};
-use crate::state::ImageState;
+use crate::snapshot::ImageRecord;
 
 /// One image of the state.
 #[derive(Debug)]
 pub(super) struct Image {
-    pub(super) state: ImageState,
+    pub(super) state: ImageRecord,
     pub(super) visible: bool,
     pub(super) staged: Option<Staged>,
     /// The last reason that the policy gave.
@@ -81,9 +81,9 @@ pub(super) struct Images {
 }
 
 impl Images {
-    pub(super) fn new(states: Vec<ImageState>, access: &Access) -> Self {
+    pub(super) fn new(states: Vec<ImageRecord>, access: &Access) -> Self {
         let everything = access.reads_everything();
-        let image = |state: ImageState| {
+        let image = |state: ImageRecord| {
             let mut image = Image {
                 state,
                 visible: true,

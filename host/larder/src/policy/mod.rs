@@ -28,13 +28,8 @@
 //! - **No text of a policy is trusted**: control characters are gone before a reason, a log line or an error leaves
 //!   this module.
 
-mod apply;
 mod error;
 mod grant;
-mod local;
-mod plan;
-mod units;
-mod unused;
 
 #[cfg(feature = "policy")]
 mod access;
@@ -55,6 +50,8 @@ mod images;
 #[cfg(feature = "policy")]
 mod load;
 #[cfg(feature = "policy")]
+mod local;
+#[cfg(feature = "policy")]
 mod run;
 #[cfg(feature = "policy")]
 mod select;
@@ -72,16 +69,14 @@ mod ticker;
 #[cfg(all(test, feature = "policy"))]
 mod tests;
 
-pub use apply::{ImageVerdict, PlanReport};
 pub use error::{Overrun, PolicyError};
 pub use grant::{Grant, GrantDocument, Guard, Limits};
-pub use local::Explanation;
-pub use plan::{
-    Decision, Denial, LogLevel, LogLine, Plan, PlanEntry, PlanPolicy, Right, VERSION as PLAN_VERSION,
-};
-pub use units::{ByteSize, Share, UnitError, parse_duration};
 
-pub use crate::catalog::history::{DecisionRecord, RunRecord, Verdict};
+pub use crate::plan::{
+    Decision, DecisionRecord, Denial, Explanation, ImageVerdict, LogLevel, LogLine, PLAN_VERSION, Plan,
+    PlanEntry, PlanPolicy, PlanReport, Right, RunRecord, Verdict,
+};
+pub use crate::units::{ByteSize, Share, UnitError, parse_duration};
 
 #[cfg(feature = "policy")]
 pub use component::{CodeOrigin, Description, Policy};

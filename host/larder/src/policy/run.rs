@@ -17,10 +17,10 @@ use super::engine::{Flavour, Prepared};
 use super::error::{LimitKey, PolicyError, one_line};
 use super::grant::{GrantDocument, Limits};
 use super::host::RunState;
-use super::plan::{Plan, PlanPolicy};
 use super::session::Session;
 use super::suggest::Needs;
-use crate::state::CacheSource;
+use crate::plan::{Plan, PlanPolicy};
+use crate::snapshot::CacheSnapshot;
 
 /// What a run is given.
 ///
@@ -119,7 +119,11 @@ impl Policy {
     /// [`Trapped`](PolicyError::Trapped), [`Limit`](PolicyError::Limit), [`OverBudget`](PolicyError::OverBudget),
     /// [`Source`](PolicyError::Source) where the cache could not be read; before it starts
     /// [`InvalidConfig`](PolicyError::InvalidConfig) and [`InvalidGrant`](PolicyError::InvalidGrant).
-    pub fn evaluate(&self, source: Box<dyn CacheSource>, run: &PolicyRun) -> Result<Evaluation, PolicyError> {
+    pub fn evaluate(
+        &self,
+        source: Box<dyn CacheSnapshot>,
+        run: &PolicyRun,
+    ) -> Result<Evaluation, PolicyError> {
         let PolicyRun { config, grant, now } = run;
         check_config(config)?;
         let rights = grant.clone().unwrap_or_else(GrantDocument::preview);

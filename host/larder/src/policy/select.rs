@@ -125,7 +125,7 @@ mod tests {
     use super::super::grant::{Grant, GrantDocument};
     use super::super::images::Staged;
     use super::*;
-    use crate::state::{MemoryCache, MemoryImage};
+    use crate::snapshot::{MemoryCache, MemoryImage};
 
     const ORDERS: [Order; 6] = [
         Order::CreatedNewest,

@@ -17,11 +17,11 @@ use super::convert;
 use super::error::{LimitKey, PolicyError, one_line};
 use super::grant::Limits;
 use super::images::{Found, Images};
-use super::plan::{Denial, LogLine, Right};
 use super::select::{Conditions, Orders};
 use super::staging::{Costs, Wanted};
 use crate::pattern::ReferencePattern;
-use crate::state::CacheSource;
+use crate::plan::{Denial, LogLine, Right};
+use crate::snapshot::CacheSnapshot;
 
 /// Why a call gives no result.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl From<types::Error> for Stop {
 
 /// One run's view of the cache.
 pub(super) struct Session {
-    pub(super) source: Box<dyn CacheSource>,
+    pub(super) source: Box<dyn CacheSnapshot>,
     pub(super) access: Access,
     pub(super) images: Images,
     pub(super) costs: Costs,
@@ -62,7 +62,7 @@ pub(super) struct Session {
 
 impl Session {
     /// Reads the images of a state.
-    pub(super) fn new(mut source: Box<dyn CacheSource>, access: Access) -> Result<Self, PolicyError> {
+    pub(super) fn new(mut source: Box<dyn CacheSnapshot>, access: Access) -> Result<Self, PolicyError> {
         let images = source.images().map_err(|error| PolicyError::Source(Box::new(error)))?;
         Ok(Self {
             images: Images::new(images, &access),

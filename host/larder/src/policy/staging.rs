@@ -8,11 +8,11 @@ use super::bindings::types;
 use super::convert;
 use super::error::{LimitKey, PolicyError};
 use super::images::{Images, Staged};
-use super::plan::{Plan, PlanEntry, PlanPolicy, Right};
 use super::run::PolicyRun;
 use super::session::{Answer, Session, Stop};
-use crate::image::ImagePruneReport;
-use crate::state::{CacheSource, Freed, Removal, Sharing};
+use crate::plan::{Plan, PlanEntry, PlanPolicy, Right};
+use crate::records::ImagePruneReport;
+use crate::snapshot::{CacheSnapshot, Freed, Removal, Sharing};
 
 /// What images cost, less what is staged; read when it is first asked for.
 #[derive(Default)]
@@ -22,7 +22,7 @@ pub(super) struct Costs {
 }
 
 impl Costs {
-    pub(super) fn get(&mut self, source: &mut dyn CacheSource) -> Answer<&mut Removal> {
+    pub(super) fn get(&mut self, source: &mut dyn CacheSnapshot) -> Answer<&mut Removal> {
         let removal = match self.removal.take() {
             Some(removal) => removal,
             None => {
@@ -36,7 +36,7 @@ impl Costs {
 
     /// What the images that the run can see now share with each other. What they share with hidden ones is not told:
     /// a policy cannot find out that those exist.
-    pub(super) fn sharing(&mut self, source: &mut dyn CacheSource, images: &Images) -> Answer<&Sharing> {
+    pub(super) fn sharing(&mut self, source: &mut dyn CacheSnapshot, images: &Images) -> Answer<&Sharing> {
         let sharing = match self.sharing.take() {
             Some(sharing) => sharing,
             None => {

@@ -20,14 +20,14 @@ use self::replay::Replay;
 use super::component::Policy;
 use super::error::PolicyError;
 use super::grant::{Grant, GrantDocument};
-use super::plan::{Decision, Plan};
 use super::run::{Evaluation, PolicyRun};
 use super::session::Session;
-use super::units::ByteSize;
 use crate::backend::LocalBackend;
 use crate::error::MicrosandboxResult;
 use crate::pattern::ReferencePattern;
-use crate::state::CacheSource;
+use crate::plan::{Decision, Plan};
+use crate::snapshot::CacheSnapshot;
+use crate::units::ByteSize;
 
 /// How often a policy is run at most to find out which repositories it has to see.
 const RUNS_FOR_READ: u32 = 64;
@@ -78,7 +78,7 @@ impl Policy {
     ///
     /// ```
     /// use larder::policy::{GrantSuggestion, Policy, PolicyError, PolicyRun};
-    /// use larder::state::MemoryCache;
+    /// use larder::snapshot::MemoryCache;
     ///
     /// fn review(policy: &Policy, cache: MemoryCache) -> Result<GrantSuggestion, PolicyError> {
     ///     policy.suggest_grant(Box::new(cache), &PolicyRun::new(chrono::Utc::now()))
@@ -90,7 +90,7 @@ impl Policy {
     /// be read.
     pub fn suggest_grant(
         &self,
-        source: Box<dyn CacheSource>,
+        source: Box<dyn CacheSnapshot>,
         run: &PolicyRun,
     ) -> Result<GrantSuggestion, PolicyError> {
         let mut search = Search::begin(self, Replay::new(source), run)?;

@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use larder::policy::{
     ByteSize, Grant, GrantDocument, Guard, Limits, Policy, PolicyEngine, PolicyRun, RunStats,
 };
-use larder::state::{DiskStatus, MemoryCache, MemoryImage};
+use larder::snapshot::{DiskStatus, MemoryCache, MemoryImage};
 use serde::Serialize;
 
 use super::milliseconds;

@@ -37,7 +37,7 @@ use crate::artifacts::Entry;
 use crate::backend::LocalBackend;
 use crate::catalog::publish::NewOrigin;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::image::ImageHandle;
+use crate::records::ImageHandle;
 use crate::reference::Reference;
 use registry::{Access, Registry};
 

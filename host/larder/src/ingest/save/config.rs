@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use crate::image::{ImageConfigDetail, ImageDetail};
 use crate::ingest::metadata::KeptMetadata;
+use crate::records::{ImageConfigDetail, ImageDetail};
 use crate::reference::Digest;
 
 /// Where the config of a saved image comes from.

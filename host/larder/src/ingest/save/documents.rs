@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::archive::Archive;
 use super::{SavedImage, SavedLayer, SavedManifest};
-use crate::image::ImageArchiveFormat;
+use crate::records::ImageArchiveFormat;
 use crate::reference::Digest;
 
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";

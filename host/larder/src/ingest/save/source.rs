@@ -3,13 +3,15 @@
 use std::fs::{self, File};
 use std::path::PathBuf;
 
+use rusqlite::Connection;
+
 use super::SaveError;
 use crate::artifacts::lease::SharedLeases;
 use crate::artifacts::{CacheDir, Entry, Room, Rooms};
-use crate::catalog::{Reader, read};
+use crate::catalog::read;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::image::{ImageDetail, ImageLayerDetail};
 use crate::ingest::metadata::KeptMetadata;
+use crate::records::{ImageDetail, ImageLayerDetail};
 use crate::reference::{Digest, Reference};
 
 /// An image to save.
@@ -33,10 +35,10 @@ pub(super) struct Held {
 }
 
 /// The images of these references in their order, those of one manifest together.
-pub(super) fn resolve(reader: &Reader, references: &[String]) -> MicrosandboxResult<Vec<Target>> {
+pub(super) fn resolve(connection: &Connection, references: &[String]) -> MicrosandboxResult<Vec<Target>> {
     let mut targets: Vec<Target> = Vec::new();
     for reference in references {
-        let handle = read::get(reader.connection(), reference)?;
+        let handle = read::get(connection, reference)?;
         let Some(manifest_digest) = handle.manifest_digest else {
             return Err(SaveError::NoManifest { reference: handle.reference }.into());
         };
@@ -61,16 +63,21 @@ pub(super) fn resolve(reader: &Reader, references: &[String]) -> MicrosandboxRes
 
 impl Target {
     /// Takes the leases of the image's files, and reads what there is to know of it under them.
-    pub(super) fn hold(&self, reader: &Reader, rooms: &Rooms, cache: &CacheDir) -> MicrosandboxResult<Held> {
+    pub(super) fn hold(
+        &self,
+        connection: &Connection,
+        rooms: &Rooms,
+        cache: &CacheDir,
+    ) -> MicrosandboxResult<Held> {
         // There is one at least: `resolve` makes no target without.
         let reference = self.references.first().map_or("", String::as_str);
-        let before = self.inspect(reader, reference)?;
+        let before = self.inspect(connection, reference)?;
         let metadata = Entry::metadata(&reference.parse()?);
         let entries = before.layers.iter().filter_map(|layer| Entry::of_digest(Room::Layers, &layer.diff_id));
         let entries: Vec<Entry> = entries.chain([metadata.clone()]).collect();
         let leases =
             SharedLeases::hold(rooms, &entries).map_err(MicrosandboxError::io("lock", cache.root()))?;
-        let detail = self.inspect(reader, reference)?;
+        let detail = self.inspect(connection, reference)?;
         if detail.layers != before.layers {
             return Err(SaveError::Changed { reference: reference.to_owned() }.into());
         }
@@ -79,8 +86,8 @@ impl Target {
         Ok(Held { detail, metadata, _leases: leases })
     }
 
-    fn inspect(&self, reader: &Reader, reference: &str) -> MicrosandboxResult<ImageDetail> {
-        match read::inspect(reader.connection(), reference) {
+    fn inspect(&self, connection: &Connection, reference: &str) -> MicrosandboxResult<ImageDetail> {
+        match read::inspect(connection, reference) {
             Ok(detail) if detail.handle.manifest_digest() == Some(self.manifest_digest.as_str()) => {
                 Ok(detail)
             }

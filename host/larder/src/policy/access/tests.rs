@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::policy::grant::{Grant, Guard};
-use crate::policy::units::Share;
+use crate::units::Share;
 
 const NOW: DateTime<Utc> = DateTime::from_timestamp(1_700_000_000, 0).expect("a time");
 const HOUR: u64 = 3600;

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::MicrosandboxResult;
-use crate::image::ImageDetail;
-use crate::state::{CacheSource, CostGraph, DiskStatus, ImageState};
+use crate::records::ImageDetail;
+use crate::snapshot::{CacheSnapshot, CostGraph, DiskStatus, ImageRecord};
 
 /// A state that any number of runs can be given, one after the other. What can change under a state, such as the disk,
 /// is asked for once, so that two runs differ by their grants alone.
@@ -12,14 +12,14 @@ use crate::state::{CacheSource, CostGraph, DiskStatus, ImageState};
 pub(super) struct Replay(Arc<Mutex<Known>>);
 
 struct Known {
-    source: Box<dyn CacheSource>,
-    images: Option<Vec<ImageState>>,
+    source: Box<dyn CacheSnapshot>,
+    images: Option<Vec<ImageRecord>>,
     costs: Option<CostGraph>,
     disk: Option<DiskStatus>,
 }
 
 impl Replay {
-    pub(super) fn new(source: Box<dyn CacheSource>) -> Self {
+    pub(super) fn new(source: Box<dyn CacheSnapshot>) -> Self {
         Self(Arc::new(Mutex::new(Known { source, images: None, costs: None, disk: None })))
     }
 
@@ -40,8 +40,8 @@ fn once<T: Clone>(
     }
 }
 
-impl CacheSource for Replay {
-    fn images(&mut self) -> MicrosandboxResult<Vec<ImageState>> {
+impl CacheSnapshot for Replay {
+    fn images(&mut self) -> MicrosandboxResult<Vec<ImageRecord>> {
         self.with(|known| once(&mut known.images, || known.source.images()))
     }
 

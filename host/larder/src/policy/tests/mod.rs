@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::access::Access;
 use super::session::{Session, Stop};
 use super::{Grant, GrantDocument, Guard};
-use crate::state::{MemoryCache, MemoryImage};
+use crate::snapshot::{MemoryCache, MemoryImage};
 
 const NOW: DateTime<Utc> = DateTime::from_timestamp(1_700_000_000, 0).expect("a time");
 

@@ -3,7 +3,7 @@
 use super::super::bindings::{images as wit, report, types};
 use super::super::session::Session;
 use super::{MemoryCache, cache, everything, grant, image, said, session};
-use crate::state::MemoryImage;
+use crate::snapshot::MemoryImage;
 
 const READ_ACME: &str = "[grant]\nread = [\"docker.io/acme/**\"]\nremove = [\"**\"]\ninspect = [\"**\"]\nforce = true\nprune = true\n[guard]\nmin-age = \"0s\"";
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::maintenance::UnownedKind;
+use crate::artifacts::unowned::UnownedKind;
 
 fn plan() -> Plan {
     let handle = |reference: &str| ImageHandle {

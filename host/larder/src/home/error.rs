@@ -1,4 +1,4 @@
-//! What can be wrong with a home, and where its parts lie.
+//! What can be wrong with a home.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! One state of the cache, as a decision sees it: the images, who needs them, and what they cost.
 //!
-//! A [`CacheSource`] answers from one unchanging state: an open read transaction on a home, or a scenario in
+//! A [`CacheSnapshot`] answers from one unchanging state: an open read transaction on a home, or a scenario in
 //! memory. Whoever decides (a policy run, a plain prune, `df`) works on it and never on the live index, so that
 //! what it is shown cannot change under it; what is decided is checked against the live index when it is applied.
 
@@ -14,55 +14,14 @@ pub use costs::{
 };
 pub use memory::{MemoryCache, MemoryImage};
 
+pub use crate::records::{ImageUsers, Origin};
+
 use crate::error::MicrosandboxResult;
-use crate::image::{ImageDetail, ImageHandle};
-
-/// Where an image came from, and so whether it can be had again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Origin {
-    /// Pulled: the registry may serve it again.
-    Registry,
-    /// Loaded from an archive: removing it may lose it for good.
-    Archive,
-    /// Not recorded.
-    #[default]
-    Unknown,
-}
-
-/// What needs an image.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct ImageUsers {
-    /// Names of the sandboxes whose root file system comes from it, sorted.
-    pub sandboxes: Vec<String>,
-    /// Names of the snapshots taken from it, sorted.
-    pub snapshots: Vec<String>,
-}
-
-impl ImageUsers {
-    /// Whether nothing needs the image.
-    pub fn is_empty(&self) -> bool {
-        self.sandboxes.is_empty() && self.snapshots.is_empty()
-    }
-}
-
-impl std::fmt::Display for ImageUsers {
-    /// The users in words, such as ``sandboxes `a`, `b` and snapshot `c` ``.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let list = |one: &str, many: &str, names: &[String]| match names {
-            [] => None,
-            [name] => Some(format!("{one} `{name}`")),
-            names => Some(format!("{many} `{}`", names.join("`, `"))),
-        };
-        let parts =
-            [list("sandbox", "sandboxes", &self.sandboxes), list("snapshot", "snapshots", &self.snapshots)];
-        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join(" and "))
-    }
-}
+use crate::records::{ImageDetail, ImageHandle};
 
 /// One image of a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageState {
+pub struct ImageRecord {
     /// The reference and what it resolves to.
     pub handle: ImageHandle,
     /// What needs it.
@@ -85,12 +44,12 @@ pub struct DiskStatus {
 }
 
 /// One unchanging state of a cache.
-pub trait CacheSource: Send {
+pub trait CacheSnapshot: Send {
     /// Every image, newest created first; images of the same time in the order of their references.
     ///
     /// # Errors
     /// Where the index cannot be read.
-    fn images(&mut self) -> MicrosandboxResult<Vec<ImageState>>;
+    fn images(&mut self) -> MicrosandboxResult<Vec<ImageRecord>>;
 
     /// The image with exactly this reference, with its config and layers.
     ///

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
-use super::{CacheSource, CostGraph, CostGraphBuilder, DiskStatus, FileCost, ImageState, ImageUsers, Origin};
+use super::{
+    CacheSnapshot, CostGraph, CostGraphBuilder, DiskStatus, FileCost, ImageRecord, ImageUsers, Origin,
+};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::image::{ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail};
+use crate::records::{ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail};
 use crate::reference::Digest;
 
 /// An image of a [`MemoryCache`].
@@ -120,15 +122,15 @@ impl MemoryCache {
         self
     }
 
-    /// Newest created first, as [`CacheSource::images`] wants them.
+    /// Newest created first, as [`CacheSnapshot::images`] wants them.
     fn sort(&mut self) {
         self.images
             .sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| a.reference.cmp(&b.reference)));
     }
 
     /// Its images, newest created first.
-    pub fn states(&self) -> Vec<ImageState> {
-        let state = |image: &MemoryImage| ImageState {
+    pub fn states(&self) -> Vec<ImageRecord> {
+        let state = |image: &MemoryImage| ImageRecord {
             handle: image.handle(),
             users: image.users(),
             pinned: image.pinned,
@@ -138,8 +140,8 @@ impl MemoryCache {
     }
 }
 
-impl CacheSource for MemoryCache {
-    fn images(&mut self) -> MicrosandboxResult<Vec<ImageState>> {
+impl CacheSnapshot for MemoryCache {
+    fn images(&mut self) -> MicrosandboxResult<Vec<ImageRecord>> {
         Ok(self.states())
     }
 

@@ -7,19 +7,21 @@
 //!
 //! What became of it goes on record in the home when all is done, or when something ended it half-way.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use super::plan::{Decision, Plan, PlanEntry};
-use crate::artifacts::removal::{RemoveMode, RemovedImage, Remover, Seen, SparedImage, Target};
+use super::document::{Decision, Plan, PlanEntry};
 use crate::backend::LocalBackend;
 use crate::catalog::history::{self, NewDecision, NewRun, Verdict};
-use crate::catalog::{Writer, change, pins};
+use crate::catalog::remove::{self, ExpectedRef};
+use crate::catalog::{Writer, pins, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::image::ImagePruneReport;
+use crate::records::{ImagePruneReport, UnreachedKind};
+use crate::reference::RowDigest;
+use crate::store::removal::{RemoveMode, RemovedImage, Remover, SparedImage, Target, UnreachedRows};
 
 /// What became of a plan.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -55,7 +57,32 @@ pub struct ImageVerdict {
     pub reference: String,
 }
 
+/// What of a plan is left to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PlanProgress {
+    /// References that are to go and are gone already.
+    pub gone: Vec<String>,
+    /// How many images, rows and files that are to go are still there.
+    pub left: usize,
+}
+
 impl LocalBackend {
+    /// Returns what of a plan is left to do. Writes nothing.
+    ///
+    /// # Errors
+    /// Where the home cannot be read.
+    pub async fn progress_of(&self, plan: &Plan) -> MicrosandboxResult<PlanProgress> {
+        let wanted: Vec<String> = plan.removals().map(|entry| entry.reference.clone()).collect();
+        let rows = UnreachedRows::from(plan);
+        let files: Vec<PathBuf> = plan.collect.iter().map(|file| self.cache_dir().join(&file.path)).collect();
+        let action = "look up what a plan removes";
+        self.store()
+            .read(action, move |connection| {
+                progress(connection, wanted, &rows, &files).map_err(MicrosandboxError::db(action))
+            })
+            .await
+    }
+
     /// Does what a plan says, as far as it still holds, and puts on record what became of it.
     ///
     /// # Errors
@@ -67,10 +94,10 @@ impl LocalBackend {
         let clock = Instant::now();
         let mut report = PlanReport::default();
         let targets = self.targets(plan, &mut report).await?;
-        if targets.is_empty() && plan.collect.is_empty() {
+        if targets.is_empty() && plan.unreached.is_empty() && plan.collect.is_empty() {
             return Ok(report);
         }
-        let mut remover = Remover::new(self);
+        let mut remover = Remover::new(self.store());
         let result = remove_all(&mut remover, plan, targets).await;
         let (outcome, finished) = remover.finish().await;
         let problem = result.and(finished).err();
@@ -94,9 +121,9 @@ impl LocalBackend {
     async fn targets(&self, plan: &Plan, report: &mut PlanReport) -> MicrosandboxResult<Vec<Target>> {
         let wanted: Vec<String> = plan.removals().map(|entry| entry.reference.clone()).collect();
         let mut rows = self
-            .catalog()
+            .store()
             .write("look up what a plan removes", move |writer, _| {
-                change::find_refs(writer.connection(), &wanted)
+                remove::find_refs(writer.connection(), &wanted)
                     .map_err(MicrosandboxError::db("look up what a plan removes"))
             })
             .await?;
@@ -112,9 +139,9 @@ impl LocalBackend {
                 (true, Some(_)) => RemoveMode::Untag,
                 (true, None) => RemoveMode::Force,
             };
-            let seen =
-                Seen { manifest_digest: entry.manifest_digest.clone(), last_used_at: entry.last_used_at };
-            targets.push(Target { row, mode, seen: Some(seen) });
+            let manifest_digest = entry.manifest_digest.clone().map(RowDigest::from);
+            let expected = ExpectedRef { manifest_digest, last_used_at: entry.last_used_at };
+            targets.push(Target { row, mode, expected });
         }
         Ok(targets)
     }
@@ -127,7 +154,7 @@ impl LocalBackend {
         problem: Option<String>,
     ) -> MicrosandboxResult<PlanReport> {
         let policy = plan.policy.clone();
-        self.catalog()
+        self.store()
             .write("put a run on record", move |writer, _| {
                 let run = NewRun {
                     started_at,
@@ -139,12 +166,16 @@ impl LocalBackend {
                 // What takes long is done before the index is locked, and that not for long at a time: others
                 // write to it as well.
                 let decisions: Vec<NewDecision<'_>> = decisions(&report).collect();
-                let mut insert = || -> rusqlite::Result<i64> {
-                    let id = in_transaction(writer, |index| history::insert_run(index, &run))?;
-                    for decisions in decisions.chunks(DECISIONS_AT_ONCE) {
+                let mut chunks = decisions.chunks(DECISIONS_AT_ONCE);
+                let insert = || -> rusqlite::Result<i64> {
+                    let id = in_transaction(writer, |index| {
+                        let id = history::insert_run(index, &run)?;
+                        history::insert_decisions(index, id, chunks.next().unwrap_or_default())?;
+                        history::expire(index).map(|()| id)
+                    })?;
+                    for decisions in chunks {
                         in_transaction(writer, |index| history::insert_decisions(index, id, decisions))?;
                     }
-                    in_transaction(writer, history::expire)?;
                     Ok(id)
                 };
                 let id = insert().map_err(MicrosandboxError::db("put a run on record"))?;
@@ -170,13 +201,42 @@ fn in_transaction<T>(
 
 async fn remove_all(remover: &mut Remover<'_>, plan: &Plan, targets: Vec<Target>) -> MicrosandboxResult<()> {
     remover.remove(targets).await?;
-    let files: HashSet<PathBuf> = plan.collect.iter().map(|file| file.path.clone()).collect();
-    if files.is_empty() {
-        return Ok(());
+    remover.remove_unreached(UnreachedRows::from(plan)).await?;
+    remover.collect(plan.collect.iter().map(|file| file.path.clone()).collect()).await
+}
+
+impl From<&Plan> for UnreachedRows {
+    fn from(plan: &Plan) -> Self {
+        let mut rows = Self::default();
+        for row in &plan.unreached {
+            match row.kind {
+                UnreachedKind::Manifest => rows.manifests.insert(row.digest.clone()),
+                UnreachedKind::Layer => rows.layers.insert(row.digest.clone()),
+            };
+        }
+        rows
     }
-    // Some are of rows that nothing reaches, the others of no row at all.
-    remover.sweep_rows(Some(&files)).await?;
-    remover.collect(Some(files)).await
+}
+
+fn progress(
+    connection: &rusqlite::Connection,
+    wanted: Vec<String>,
+    rows: &UnreachedRows,
+    files: &[PathBuf],
+) -> rusqlite::Result<PlanProgress> {
+    let there = remove::find_refs(connection, &wanted)?;
+    let mut left = there.len() + files.iter().filter(|file| file.symlink_metadata().is_ok()).count();
+    if !rows.manifests.is_empty() {
+        roots::refresh(connection)?;
+        let manifests = remove::unreached_manifests(connection)?;
+        left += manifests.iter().filter(|row| rows.manifests.contains(&row.digest)).count();
+    }
+    if !rows.layers.is_empty() {
+        let layers = remove::unreached_layers(connection)?;
+        left += layers.iter().filter(|row| rows.layers.contains(&row.digest)).count();
+    }
+    let gone = wanted.into_iter().filter(|reference| !there.contains_key(reference)).collect();
+    Ok(PlanProgress { gone, left })
 }
 
 fn verdict(entry: &PlanEntry, reason: String, bytes: u64) -> ImageVerdict {

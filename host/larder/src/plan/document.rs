@@ -14,11 +14,11 @@ use std::path::{Component, Path};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::grant::GrantDocument;
-use crate::artifacts::collect::UnownedFile;
+use crate::artifacts::unowned::UnownedFile;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::image::{ImageHandle, ImagePruneReport};
-use crate::reference::Digest;
+use crate::policy::GrantDocument;
+use crate::records::{ImageHandle, ImagePruneReport, PlanPolicy, UnreachedKind};
+use crate::reference::{Digest, RowDigest};
 
 /// The version of the document that this crate writes and reads.
 pub const VERSION: u32 = 1;
@@ -49,12 +49,15 @@ pub struct Plan {
     /// What the policy was allowed; absent without a policy, and in a preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantDocument>,
-    /// What applying it frees, in allocated bytes: the sum over `entries` and `collect`.
+    /// What applying it frees, in allocated bytes: the sum over `entries`, `unreached` and `collect`.
     pub bytes: u64,
     /// What applying it will report, if nothing changes until then.
     pub report: ImagePruneReport,
     /// Every image that was seen, newest created first.
     pub entries: Vec<PlanEntry>,
+    /// Manifests and layers that no reference reaches and that go as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreached: Vec<UnreachedRow>,
     /// Files that nothing owns and that go as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub collect: Vec<UnownedFile>,
@@ -64,18 +67,6 @@ pub struct Plan {
     /// What the policy logged, in its order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<LogLine>,
-}
-
-/// The policy that made a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PlanPolicy {
-    /// Its name, as it says itself.
-    pub name: String,
-    /// Its version, as it says itself.
-    pub version: String,
-    /// Digest of the component.
-    pub hash: String,
 }
 
 /// What is to become of one image.
@@ -99,6 +90,18 @@ pub struct PlanEntry {
     pub created_at: Option<DateTime<Utc>>,
     /// When it was last used.
     pub last_used_at: Option<DateTime<Utc>>,
+}
+
+/// A manifest or layer that no reference reaches. What only it needs goes with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnreachedRow {
+    /// Which row.
+    pub kind: UnreachedKind,
+    /// Its digest; for a layer, its diff ID.
+    pub digest: RowDigest,
+    /// What removing it frees in allocated bytes, on top of the images and what stands before it.
+    pub bytes: u64,
 }
 
 /// What is to become of an image.
@@ -200,23 +203,43 @@ impl Plan {
         collect: Vec<UnownedFile>,
         report: ImagePruneReport,
     ) -> Self {
-        let bytes =
-            sum(entries.iter().map(|entry| entry.bytes)).saturating_add(sum(collect.iter().map(|c| c.bytes)));
-        let removes =
-            collect.len() + entries.iter().filter(|entry| entry.decision == Decision::Remove).count();
-        Self {
+        let mut plan = Self {
             version: VERSION,
             created_at,
             policy: None,
             config: None,
             grant: None,
-            bytes,
-            report: ImagePruneReport { bytes_reclaimed: (removes > 0).then_some(bytes), ..report },
+            bytes: 0,
+            report,
             entries,
+            unreached: Vec::new(),
             collect,
             denials: Vec::new(),
             log: Vec::new(),
-        }
+        };
+        plan.sum_up();
+        plan
+    }
+
+    /// The same plan with rows that no reference reaches.
+    #[must_use]
+    pub fn with_unreached(mut self, rows: Vec<UnreachedRow>) -> Self {
+        self.unreached = rows;
+        self.sum_up();
+        self
+    }
+
+    /// Sets the bytes to what the parts sum up to.
+    fn sum_up(&mut self) {
+        self.bytes = self.all_bytes().fold(0, u64::saturating_add);
+        self.report.bytes_reclaimed = (!self.is_empty()).then_some(self.bytes);
+    }
+
+    /// The bytes of every part.
+    fn all_bytes(&self) -> impl Iterator<Item = u64> + '_ {
+        let entries = self.entries.iter().map(|entry| entry.bytes);
+        let unreached = self.unreached.iter().map(|row| row.bytes);
+        entries.chain(unreached).chain(self.collect.iter().map(|file| file.bytes))
     }
 
     /// The images that go, in the order of the list.
@@ -226,7 +249,7 @@ impl Plan {
 
     /// Whether applying it does nothing.
     pub fn is_empty(&self) -> bool {
-        self.removals().next().is_none() && self.collect.is_empty()
+        self.removals().next().is_none() && self.unreached.is_empty() && self.collect.is_empty()
     }
 
     /// Checks that somebody allowed what is in it: an operator by a grant, or whoever planned without a policy.
@@ -316,9 +339,7 @@ impl Plan {
                 return Err(format!("`collect[{index}].path`: `{path}` is not a path inside the cache"));
             }
         }
-        let total = checked_sum(self.entries.iter().map(|entry| entry.bytes))
-            .zip(checked_sum(self.collect.iter().map(|entry| entry.bytes)))
-            .and_then(|(entries, collect)| entries.checked_add(collect));
+        let total = self.all_bytes().try_fold(0, u64::checked_add);
         if total != Some(self.bytes) {
             return Err(format!("`bytes` is {}, which is not the sum of the bytes in it", self.bytes));
         }
@@ -334,14 +355,6 @@ impl Plan {
 
 fn invalid(problem: String) -> MicrosandboxError {
     MicrosandboxError::InvalidPlan(problem)
-}
-
-fn sum(bytes: impl Iterator<Item = u64>) -> u64 {
-    bytes.fold(0, u64::saturating_add)
-}
-
-fn checked_sum(mut bytes: impl Iterator<Item = u64>) -> Option<u64> {
-    bytes.try_fold(0, u64::checked_add)
 }
 
 /// Whether a relative path goes down only.

@@ -1,5 +1,9 @@
-//! Whether the index and the files agree.
+//! Comparing the index with the files.
+//!
+//! Every entry that a row owns is looked at, and every file that no row owns is named. Nothing is changed, and no lease
+//! is taken: what others do meanwhile can show as a finding.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -8,10 +12,11 @@ use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 use serde::Serialize;
 
-use super::collect::{self, Owners, UnownedFile, UnownedKind};
-use super::{CacheDir, Entry, FileStat, Room};
+use crate::artifacts::unowned::{UnownedFile, UnownedKind, find_unowned};
+use crate::artifacts::{CacheDir, Entry, FileStat, Room};
+use crate::catalog::owners;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::reference::{Digest, Reference};
+use crate::reference::Digest;
 
 /// How closely files are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -115,8 +120,14 @@ pub(crate) fn verify(
     now: DateTime<Utc>,
 ) -> MicrosandboxResult<VerifyReport> {
     let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
-    let named = named(connection).map_err(MicrosandboxError::db("find out what the index names"))?;
-    let owners = Owners::read(connection).map_err(MicrosandboxError::db("find out what owns files"))?;
+    let mut named = Vec::new();
+    owners::for_each(connection, |row| {
+        let files =
+            row.owner.entries().map(|entry| Named { entry, owner: row.text.clone(), size: row.file_bytes });
+        named.extend(files);
+    })
+    .map_err(MicrosandboxError::db("find out what the index names"))?;
+    let owned: HashSet<Entry> = named.iter().map(|file| file.entry.clone()).collect();
     let mut report = VerifyReport { checked: named.len() as u64, ..VerifyReport::default() };
     for file in named {
         let stat = rooms.stat(&file.entry);
@@ -133,30 +144,11 @@ pub(crate) fn verify(
             });
         }
     }
-    let unowned = collect::find_unowned(cache, &owners, now);
+    let unowned = find_unowned(cache, &owned, &HashSet::new(), now);
     report.findings.extend(unowned.old.into_iter().chain(unowned.left).map(orphan));
     report.problems = unowned.problems;
     report.findings.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(report)
-}
-
-/// Deletes the orphans of a report, and says so in it.
-pub(crate) fn repair(
-    connection: &Connection,
-    cache: &CacheDir,
-    now: DateTime<Utc>,
-    report: &mut VerifyReport,
-) -> MicrosandboxResult<()> {
-    let collected = collect::delete_unowned(connection, cache, now, None)?;
-    for finding in report.findings.iter_mut().filter(|finding| !finding.is_damage()) {
-        let removed = collected.removed.iter().any(|file| file.path == finding.path);
-        if collected.busy.iter().any(|file| file.path == finding.path) {
-            finding.detail.push_str("; held by a live operation");
-        }
-        finding.repair = Some(if removed { RepairOutcome::Removed } else { RepairOutcome::Left });
-    }
-    report.problems.extend(collected.problems);
-    Ok(())
 }
 
 fn orphan(file: UnownedFile) -> Finding {
@@ -171,36 +163,6 @@ fn orphan(file: UnownedFile) -> Finding {
         }
     };
     Finding { bytes: file.bytes, detail: detail.to_owned(), kind, owner: None, path: file.path, repair: None }
-}
-
-fn named(connection: &Connection) -> rusqlite::Result<Vec<Named>> {
-    let mut named = Vec::new();
-    let mut layers =
-        connection.prepare_cached("SELECT diff_id, erofs_size_bytes FROM main.layer ORDER BY id")?;
-    let mut rows = layers.query([])?;
-    while let Some(row) = rows.next()? {
-        let owner: String = row.get(0)?;
-        let size = row.get::<_, Option<i64>>(1)?.and_then(|size| u64::try_from(size).ok());
-        named.extend(Entry::of_digest(Room::Layers, &owner).map(|entry| Named { entry, owner, size }));
-    }
-    let mut manifests = connection.prepare_cached("SELECT digest FROM main.manifest ORDER BY id")?;
-    let mut rows = manifests.query([])?;
-    while let Some(row) = rows.next()? {
-        let owner: String = row.get(0)?;
-        named.extend(Entry::of_manifest(&owner).map(|entry| Named {
-            entry,
-            owner: owner.clone(),
-            size: None,
-        }));
-    }
-    let mut references = connection.prepare_cached("SELECT reference FROM image_ref ORDER BY id")?;
-    let mut rows = references.query([])?;
-    while let Some(row) = rows.next()? {
-        let owner: String = row.get(0)?;
-        let entry = owner.parse::<Reference>().ok().map(|parsed| Entry::metadata(&parsed));
-        named.extend(entry.map(|entry| Named { entry, owner, size: None }));
-    }
-    Ok(named)
 }
 
 /// What is wrong with a file, if something is.

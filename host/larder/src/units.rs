@@ -60,7 +60,7 @@ impl ByteSize {
 
     /// As a length in memory; the longest where it does not fit.
     #[cfg(feature = "policy")]
-    pub(super) fn as_len(self) -> usize {
+    pub(crate) fn as_len(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 }
@@ -196,7 +196,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
 }
 
 /// Writes a duration as [`parse_duration`] reads it.
-pub(super) fn format_duration(duration: Duration) -> String {
+pub(crate) fn format_duration(duration: Duration) -> String {
     let mut rest = duration.as_nanos();
     let mut text = String::new();
     for (unit, size) in DURATION_UNITS {
@@ -210,7 +210,7 @@ pub(super) fn format_duration(duration: Duration) -> String {
 }
 
 /// A duration as the text that [`parse_duration`] reads, for `serde(with)`.
-pub(super) mod human_duration {
+pub(crate) mod human_duration {
     use super::*;
 
     pub(in super::super) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {

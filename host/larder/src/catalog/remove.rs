@@ -1,18 +1,21 @@
 //! Taking images out of the index.
 //!
 //! Sets of rows go in and out as JSON arrays of their numbers, so every question and every change is one statement,
-//! whatever the size of the set. [`closure`] says what goes with some references; [`delete`] deletes exactly what it
-//! is given, and only as far as nothing needs it by then.
+//! whatever the size of the set. [`RemovalSet::read`] says which rows go with some references, and which files;
+//! [`delete`] deletes exactly the rows that it is given, and only as far as nothing needs them by then.
 
 use std::collections::{HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
+use super::graph::{DigestRow, digest_row, digest_rows};
+use super::owners::Owner;
 use super::{read, roots};
-use crate::artifacts::removal::Seen;
-use crate::image::ImageHandle;
-use crate::reference::Reference;
-use crate::state::ImageUsers;
+use crate::artifacts::Entry;
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::records::{ImageHandle, ImageUsers};
+use crate::reference::{Reference, RowDigest};
 
 /// A reference of the index, as it is to be removed.
 #[derive(Debug, Clone)]
@@ -24,30 +27,51 @@ pub(crate) struct RefRow {
     pub(crate) parsed: Option<Reference>,
 }
 
-/// A row whose digest names its files.
+/// What has to be as it was when a decision was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DigestRow {
-    pub(crate) id: i64,
-    pub(crate) digest: String,
-}
-
-/// What goes when some references go.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Closure {
-    /// Manifests that nothing needs then.
-    pub(crate) manifests: Vec<DigestRow>,
-    /// Layers that nothing needs then, each with the last of those manifests that needed it.
-    pub(crate) layers: Vec<(DigestRow, Option<i64>)>,
-    /// Of the given references, in their order: whether no other reference shares its metadata.
-    pub(crate) metadata: Vec<bool>,
+pub(crate) struct ExpectedRef {
+    pub(crate) manifest_digest: Option<RowDigest>,
+    pub(crate) last_used_at: Option<DateTime<Utc>>,
 }
 
 /// Rows to remove: references with what they alone need, and rows that no reference needs as it is.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Doomed {
-    pub(crate) refs: Vec<RefRow>,
-    pub(crate) manifests: Vec<DigestRow>,
-    pub(crate) layers: Vec<DigestRow>,
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) refs: &'a [&'a RefRow],
+    pub(crate) manifests: &'a [DigestRow],
+    pub(crate) layers: &'a [DigestRow],
+}
+
+/// The rows that go together, and their files.
+#[derive(Debug, Default)]
+pub(crate) struct RemovalSet {
+    /// Manifests that nothing needs without the references.
+    pub(crate) manifests: Vec<i64>,
+    /// Layers that nothing needs without those manifests.
+    pub(crate) layers: Vec<i64>,
+    /// Every file by which a live operation shows that it uses one of the rows: those that go, and those that stay
+    /// because another row needs them. A file that several rows stand for is there for each of them.
+    pub(crate) files: Vec<SetFile>,
+}
+
+/// A file of a [`RemovalSet`].
+#[derive(Debug)]
+pub(crate) struct SetFile {
+    pub(crate) entry: Entry,
+    /// The wanted row that it stands for, or the layer that goes with one.
+    pub(crate) row: SetRow,
+    /// Which of the wanted references it is counted for.
+    pub(crate) counted_for: Option<usize>,
+    /// Whether no row needs it once the set is gone.
+    pub(crate) goes: bool,
+}
+
+/// A row of a [`RemovalSet`], by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum SetRow {
+    Reference(i64),
+    Manifest(i64),
+    Layer(i64),
 }
 
 /// How many rows went.
@@ -90,6 +114,13 @@ pub(crate) fn find_ref(connection: &Connection, reference: &str) -> rusqlite::Re
     connection.prepare_cached(&query)?.query_row([reference], ref_row).optional()
 }
 
+/// The row of a reference: as it stands, or in another spelling of the same.
+pub(crate) fn find_spelled(connection: &Connection, reference: &str) -> MicrosandboxResult<RefRow> {
+    let find =
+        |spelling: &str| find_ref(connection, spelling).map_err(MicrosandboxError::db("look an image up"));
+    read::in_any_spelling(reference, find)
+}
+
 /// The rows of these references, each exactly as it stands.
 pub(crate) fn find_refs(
     connection: &Connection,
@@ -101,27 +132,13 @@ pub(crate) fn find_refs(
     rows.map(|row| row.map(|row| (row.handle.reference.clone(), row))).collect()
 }
 
-/// Every reference that nothing uses and nobody pinned, oldest first.
-pub(crate) fn unused_refs(connection: &Connection) -> rusqlite::Result<Vec<RefRow>> {
-    let pins = super::pins::set(connection)?;
-    let query = [REF_COLUMNS, "WHERE manifest.id IS NULL OR (", unused!(), ") ORDER BY ref.id"].concat();
-    let mut statement = connection.prepare_cached(&query)?;
-    let mut rows = statement.query_map([], ref_row)?.collect::<rusqlite::Result<Vec<_>>>()?;
-    if !pins.is_empty() {
-        rows.retain(|row| !pins.contains(row.key()));
-    }
-    Ok(rows)
-}
-
-/// Manifests that no reference names and nothing uses.
+/// Manifests that no reference names and nothing uses. `named_user` is up to date ([`roots::refresh`]).
 pub(crate) fn unreached_manifests(connection: &Connection) -> rusqlite::Result<Vec<DigestRow>> {
     digest_rows(
         connection,
-        concat!(
-            "SELECT id, digest FROM main.manifest
-              WHERE NOT EXISTS (SELECT 1 FROM image_ref WHERE image_ref.manifest_id = manifest.id) AND ",
-            unused!()
-        ),
+        "SELECT id, digest FROM main.manifest
+          WHERE id NOT IN (SELECT manifest_id FROM image_ref WHERE manifest_id IS NOT NULL)
+            AND id NOT IN (SELECT manifest_id FROM image_user)",
     )
 }
 
@@ -129,14 +146,8 @@ pub(crate) fn unreached_manifests(connection: &Connection) -> rusqlite::Result<V
 pub(crate) fn unreached_layers(connection: &Connection) -> rusqlite::Result<Vec<DigestRow>> {
     digest_rows(
         connection,
-        "SELECT id, diff_id FROM main.layer
-          WHERE NOT EXISTS (SELECT 1 FROM manifest_layer WHERE manifest_layer.layer_id = layer.id)",
+        "SELECT id, diff_id FROM main.layer WHERE id NOT IN (SELECT layer_id FROM manifest_layer)",
     )
-}
-
-fn digest_rows(connection: &Connection, query: &str) -> rusqlite::Result<Vec<DigestRow>> {
-    let mut statement = connection.prepare_cached(query)?;
-    statement.query_map([], |row| Ok(DigestRow { id: row.get(0)?, digest: row.get(1)? }))?.collect()
 }
 
 impl RefRow {
@@ -146,48 +157,151 @@ impl RefRow {
     }
 }
 
-/// What goes when these go. `named_user` is up to date ([`roots::refresh`]).
-pub(crate) fn closure(connection: &Connection, doomed: &Doomed) -> rusqlite::Result<Closure> {
-    let refs = ids(doomed.refs.iter().map(|row| row.id));
-    let given_manifests =
-        ids(doomed.refs.iter().map(|row| row.manifest).chain(doomed.manifests.iter().map(|row| row.id)));
+impl ExpectedRef {
+    /// What an image looks like now.
+    pub(crate) fn of(handle: &ImageHandle) -> Self {
+        let manifest_digest = handle.manifest_digest.clone().map(RowDigest::from);
+        Self { manifest_digest, last_used_at: handle.last_used_at }
+    }
+}
+
+impl RemovalSet {
+    /// Reads what goes with these rows. The metadata of a reference stays while its manifest is among `in_use`.
+    /// `named_user` is up to date ([`roots::refresh`]).
+    pub(crate) fn read(
+        connection: &Connection,
+        wanted: Wanted<'_>,
+        in_use: &HashSet<i64>,
+    ) -> rusqlite::Result<Self> {
+        let refs = ids(wanted.refs.iter().map(|row| row.id));
+        let manifests = going_manifests(connection, wanted, &refs)?;
+        let layers = going_layers(connection, &manifests, wanted.layers)?;
+        let shared = shared_spellings(connection, wanted.refs, &refs)?;
+        // Of several references to a manifest, its files are counted for the last.
+        let counted: HashMap<i64, usize> =
+            wanted.refs.iter().enumerate().map(|(index, row)| (row.manifest, index)).collect();
+
+        let mut files = Vec::new();
+        for (index, row) in wanted.refs.iter().enumerate() {
+            let stands_for = SetRow::Reference(row.id);
+            if let Some(parsed) = &row.parsed {
+                let goes = !shared.contains(parsed) && !in_use.contains(&row.manifest);
+                files.extend(Owner::Reference(parsed.clone()).entries().map(|entry| SetFile {
+                    entry,
+                    row: stands_for,
+                    counted_for: Some(index),
+                    goes,
+                }));
+            }
+            if let Some(Ok(digest)) = row.handle.manifest_digest.as_deref().map(str::parse) {
+                files.extend(Owner::Manifest(digest).entries().map(|entry| SetFile {
+                    entry,
+                    row: stands_for,
+                    counted_for: counted.get(&row.manifest).copied(),
+                    goes: manifests.contains(&row.manifest),
+                }));
+            }
+        }
+        for row in wanted.manifests {
+            let Some(digest) = row.digest.known() else { continue };
+            files.extend(Owner::Manifest(digest.clone()).entries().map(|entry| SetFile {
+                entry,
+                row: SetRow::Manifest(row.id),
+                counted_for: None,
+                goes: manifests.contains(&row.id),
+            }));
+        }
+        for layer in &layers {
+            let Some(diff_id) = layer.row.digest.known() else { continue };
+            let counted_for = layer.manifest.and_then(|manifest| counted.get(&manifest).copied());
+            files.extend(Owner::Layer(diff_id.clone()).entries().map(|entry| SetFile {
+                entry,
+                row: SetRow::Layer(layer.row.id),
+                counted_for,
+                goes: true,
+            }));
+        }
+        let layers = layers.into_iter().map(|layer| layer.row.id).collect();
+        let mut manifests: Vec<i64> = manifests.into_iter().collect();
+        manifests.sort_unstable();
+        Ok(Self { manifests, layers, files })
+    }
+
+    /// Leaves the layers out whose file is not among `claimed`.
+    pub(crate) fn keep_layers(&mut self, claimed: impl Fn(&Entry) -> bool) {
+        let unclaimed: HashSet<i64> = self
+            .files
+            .iter()
+            .filter_map(|file| match file.row {
+                SetRow::Layer(id) if !claimed(&file.entry) => Some(id),
+                _ => None,
+            })
+            .collect();
+        if unclaimed.is_empty() {
+            return;
+        }
+        self.layers.retain(|id| !unclaimed.contains(id));
+        self.files.retain(|file| !matches!(file.row, SetRow::Layer(id) if unclaimed.contains(&id)));
+    }
+}
+
+/// The manifests of the wanted rows that nothing else needs.
+fn going_manifests(
+    connection: &Connection,
+    wanted: Wanted<'_>,
+    refs: &str,
+) -> rusqlite::Result<HashSet<i64>> {
+    let named = wanted.refs.iter().map(|row| row.manifest);
+    let given = ids(named.chain(wanted.manifests.iter().map(|row| row.id)));
     let mut statement = connection.prepare_cached(concat!(
-        "SELECT id, digest FROM main.manifest
+        "SELECT id FROM main.manifest
           WHERE id IN (SELECT value FROM json_each(?2))
             AND NOT EXISTS (SELECT 1 FROM image_ref WHERE image_ref.manifest_id = manifest.id
                                 AND image_ref.id NOT IN (SELECT value FROM json_each(?1)))
             AND ",
         unused!()
     ))?;
-    let manifests: Vec<DigestRow> = statement
-        .query_map([&refs, &given_manifests], |row| Ok(DigestRow { id: row.get(0)?, digest: row.get(1)? }))?
-        .collect::<rusqlite::Result<_>>()?;
+    statement.query_map([refs, &given], |row| row.get(0))?.collect()
+}
 
-    let going = ids(manifests.iter().map(|row| row.id));
-    let given_layers = ids(doomed.layers.iter().map(|row| row.id));
+/// A layer that goes, with the last of the manifests that needed it.
+struct GoingLayer {
+    row: DigestRow,
+    manifest: Option<i64>,
+}
+
+/// The layers that nothing needs without these manifests. Each layer of theirs is looked at once, however many of them
+/// share it.
+fn going_layers(
+    connection: &Connection,
+    manifests: &HashSet<i64>,
+    given: &[DigestRow],
+) -> rusqlite::Result<Vec<GoingLayer>> {
+    let going = ids(manifests.iter().copied());
+    let given = ids(given.iter().map(|row| row.id));
     let mut statement = connection.prepare_cached(
-        "SELECT layer.id, layer.diff_id, max(link.manifest_id)
-           FROM manifest_layer AS link JOIN layer ON layer.id = link.layer_id
-          WHERE link.manifest_id IN (SELECT value FROM json_each(?1))
-            AND NOT EXISTS (SELECT 1 FROM manifest_layer AS other WHERE other.layer_id = layer.id
+        "SELECT layer.id, layer.diff_id, needed.manifest_id
+           FROM (SELECT layer_id, max(manifest_id) AS manifest_id FROM manifest_layer
+                  WHERE manifest_id IN (SELECT value FROM json_each(?1)) GROUP BY layer_id) AS needed
+           JOIN layer ON layer.id = needed.layer_id
+          WHERE NOT EXISTS (SELECT 1 FROM manifest_layer AS other WHERE other.layer_id = needed.layer_id
                                 AND other.manifest_id NOT IN (SELECT value FROM json_each(?1)))
-          GROUP BY layer.id
           UNION ALL
          SELECT layer.id, layer.diff_id, NULL FROM layer
           WHERE layer.id IN (SELECT value FROM json_each(?2))
             AND NOT EXISTS (SELECT 1 FROM manifest_layer WHERE manifest_layer.layer_id = layer.id)",
     )?;
-    let layers = statement
-        .query_map([&going, &given_layers], |row| {
-            Ok((DigestRow { id: row.get(0)?, digest: row.get(1)? }, row.get(2)?))
-        })?
-        .collect::<rusqlite::Result<_>>()?;
-    let metadata = sole_spellings(connection, &doomed.refs, &refs)?;
-    Ok(Closure { manifests, layers, metadata })
+    statement
+        .query_map([&going, &given], |row| Ok(GoingLayer { row: digest_row(row)?, manifest: row.get(2)? }))?
+        .collect()
 }
 
-/// Of each reference, whether no reference outside of the set means the same in another spelling.
-fn sole_spellings(connection: &Connection, rows: &[RefRow], refs: &str) -> rusqlite::Result<Vec<bool>> {
+/// What references outside of the set mean that are other spellings of one in it.
+fn shared_spellings(
+    connection: &Connection,
+    rows: &[&RefRow],
+    refs: &str,
+) -> rusqlite::Result<HashSet<Reference>> {
     let spellings: Vec<String> =
         rows.iter().filter_map(|row| row.parsed.as_ref()).flat_map(Reference::spellings).collect();
     let mut statement = connection.prepare_cached(
@@ -200,21 +314,28 @@ fn sole_spellings(connection: &Connection, rows: &[RefRow], refs: &str) -> rusql
     while let Some(row) = others.next()? {
         shared.extend(row.get_ref(0)?.as_str()?.parse::<Reference>());
     }
-    Ok(rows.iter().map(|row| row.parsed.as_ref().is_some_and(|parsed| !shared.contains(parsed))).collect())
+    Ok(shared)
 }
 
-/// The given manifests that need a layer.
+/// The layers of a manifest.
+pub(crate) fn layers_of(connection: &Connection, manifest: i64) -> rusqlite::Result<Vec<i64>> {
+    let mut statement =
+        connection.prepare_cached("SELECT layer_id FROM manifest_layer WHERE manifest_id = ?1")?;
+    statement.query_map([manifest], |row| row.get(0))?.collect()
+}
+
+/// The manifests that have a layer.
 pub(crate) fn manifests_with(connection: &Connection, layer: i64) -> rusqlite::Result<Vec<i64>> {
     let mut statement =
         connection.prepare_cached("SELECT manifest_id FROM manifest_layer WHERE layer_id = ?1")?;
     statement.query_map([layer], |row| row.get(0))?.collect()
 }
 
-/// Deletes these references, and the manifests and layers of the closure, which nothing needs without them.
+/// Deletes these references, and the manifests and layers of the set, which nothing needs without them.
 pub(crate) fn delete(
     connection: &Connection,
-    refs: &[RefRow],
-    closure: &Closure,
+    refs: &[&RefRow],
+    set: &RemovalSet,
 ) -> rusqlite::Result<Deleted> {
     let delete = |query: &str, ids: String| connection.prepare_cached(query)?.execute([ids]);
     Ok(Deleted {
@@ -225,11 +346,11 @@ pub(crate) fn delete(
         // Config and layer list of a manifest go with it, by their foreign keys.
         manifests: delete(
             "DELETE FROM manifest WHERE id IN (SELECT value FROM json_each(?1))",
-            ids(closure.manifests.iter().map(|row| row.id)),
+            ids(set.manifests.iter().copied()),
         )?,
         layers: delete(
             "DELETE FROM layer WHERE id IN (SELECT value FROM json_each(?1))",
-            ids(closure.layers.iter().map(|(row, _)| row.id)),
+            ids(set.layers.iter().copied()),
         )?,
     })
 }
@@ -243,7 +364,7 @@ pub(crate) fn users(connection: &Connection, row: &RefRow) -> rusqlite::Result<I
 #[derive(Debug)]
 pub(crate) struct LiveRef {
     pub(crate) manifest: i64,
-    pub(crate) seen: Seen,
+    pub(crate) expected: ExpectedRef,
     pub(crate) in_use: bool,
     pub(crate) pinned: bool,
 }
@@ -268,7 +389,7 @@ pub(crate) fn live_refs<'a>(
     let live = statement.query_map([ids(rows.map(|row| row.id))], |row| {
         let RefRow { id, manifest, handle, .. } = ref_row(row)?;
         let pinned = keys.get(&id).is_some_and(|key| pinned.contains(*key));
-        Ok((id, LiveRef { manifest, seen: Seen::of(&handle), in_use: row.get(10)?, pinned }))
+        Ok((id, LiveRef { manifest, expected: ExpectedRef::of(&handle), in_use: row.get(10)?, pinned }))
     })?;
     live.collect()
 }
@@ -287,13 +408,13 @@ fn pinned_among<'a>(
 /// Forgets what Larder noted about references that are gone: their origin, and the pins of those that were forced.
 pub(crate) fn forget_notes(
     connection: &Connection,
-    rows: &[RefRow],
+    rows: &[&RefRow],
     forced: &[&str],
 ) -> rusqlite::Result<()> {
     let json = |keys: Vec<&str>| serde_json::Value::from(keys).to_string();
     connection
         .prepare_cached("DELETE FROM larder_origin WHERE reference IN (SELECT value FROM json_each(?1))")?
-        .execute([json(rows.iter().map(RefRow::key).collect())])?;
+        .execute([json(rows.iter().map(|row| row.key()).collect())])?;
     connection
         .prepare_cached("DELETE FROM larder_pin WHERE reference IN (SELECT value FROM json_each(?1))")?
         .execute([json(forced.to_vec())])?;
@@ -333,11 +454,12 @@ mod tests {
     fn remove(connection: &Connection, reference: &str) {
         roots::refresh(connection).expect("the users");
         let row = find_ref(connection, reference).expect("a look-up").expect("the image");
-        let doomed = Doomed { refs: vec![row], ..Doomed::default() };
-        live_refs(connection, doomed.refs.iter()).expect("its state");
-        let closure = closure(connection, &doomed).expect("what goes");
-        assert_eq!((closure.manifests.len(), closure.layers.len(), closure.metadata[0]), (1, 1, true));
-        let deleted = delete(connection, &doomed.refs, &closure).expect("deleted");
+        let refs = [&row];
+        live_refs(connection, refs.into_iter()).expect("its state");
+        let wanted = Wanted { refs: &refs, ..Wanted::default() };
+        let set = RemovalSet::read(connection, wanted, &HashSet::new()).expect("what goes");
+        assert_eq!((set.manifests.len(), set.layers.len(), set.files[0].goes), (1, 1, true));
+        let deleted = delete(connection, &refs, &set).expect("deleted");
         assert_eq!((deleted.refs, deleted.manifests, deleted.layers), (1, 1, 1));
     }
 

@@ -184,6 +184,19 @@ impl CostGraphBuilder {
         self.graph.images.push([metadata, manifest.map(|manifest| manifest.0)]);
     }
 
+    /// Adds a manifest that nothing reaches, after the images. Returns its number, which is used as an image's.
+    pub(crate) fn unreached_manifest(&mut self, manifest: ManifestId) -> usize {
+        self.image(None, Some(manifest));
+        self.graph.images.len() - 1
+    }
+
+    /// Adds a layer that nothing reaches, after the images. Returns its number, which is used as an image's.
+    pub(crate) fn unreached_layer(&mut self, layer: LayerId) -> usize {
+        self.graph.nodes[layer.0 as usize].needed_by += 1;
+        self.graph.images.push([None, Some(layer.0)]);
+        self.graph.images.len() - 1
+    }
+
     /// The graph.
     pub fn build(self) -> CostGraph {
         self.graph
@@ -262,6 +275,11 @@ impl Removal {
     /// What went with all that is out.
     pub fn freed(&self) -> Freed {
         self.freed
+    }
+
+    /// Returns whether a manifest of the graph went.
+    pub(crate) fn took(&self, manifest: ManifestId) -> bool {
+        self.needed_by[manifest.0 as usize] == 0
     }
 
     /// The graph that they were taken out of.

@@ -130,6 +130,81 @@ pub struct ImagePruneReport {
     pub skipped_in_use: u32,
 }
 
+/// The form of an archive of images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ImageArchiveFormat {
+    /// What `docker save` writes and `docker load` reads: a tar file with `manifest.json` and plain layers.
+    #[default]
+    Docker,
+    /// An image layout (OCI image specification, image layout) as a tar file, with gzip layers.
+    Oci,
+}
+
+/// Where an image came from, and so whether it can be had again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// Pulled: the registry may serve it again.
+    Registry,
+    /// Loaded from an archive: removing it may lose it for good.
+    Archive,
+    /// Not recorded.
+    #[default]
+    Unknown,
+}
+
+/// What needs an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ImageUsers {
+    /// Names of the sandboxes whose root file system comes from it, sorted.
+    pub sandboxes: Vec<String>,
+    /// Names of the snapshots taken from it, sorted.
+    pub snapshots: Vec<String>,
+}
+
+impl ImageUsers {
+    /// Whether nothing needs the image.
+    pub fn is_empty(&self) -> bool {
+        self.sandboxes.is_empty() && self.snapshots.is_empty()
+    }
+}
+
+impl std::fmt::Display for ImageUsers {
+    /// The users in words, such as ``sandboxes `a`, `b` and snapshot `c` ``.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |one: &str, many: &str, names: &[String]| match names {
+            [] => None,
+            [name] => Some(format!("{one} `{name}`")),
+            names => Some(format!("{many} `{}`", names.join("`, `"))),
+        };
+        let parts =
+            [list("sandbox", "sandboxes", &self.sandboxes), list("snapshot", "snapshots", &self.snapshots)];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join(" and "))
+    }
+}
+
+/// A row that no reference reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnreachedKind {
+    /// A manifest that no reference names and nothing uses.
+    Manifest,
+    /// A layer that no manifest has.
+    Layer,
+}
+
+/// The policy that made a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanPolicy {
+    /// Its name, as it says itself.
+    pub name: String,
+    /// Its version, as it says itself.
+    pub version: String,
+    /// Digest of the component.
+    pub hash: String,
+}
+
 /// A time as RFC 3339 with as many digits as it needs, and `+00:00` for UTC as the microsandbox SDK writes it.
 fn rfc3339<S: Serializer>(time: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
     time.map(|time| time.to_rfc3339()).serialize(serializer)

@@ -1,0 +1,135 @@
+//! Which files belong to which row.
+//!
+//! This is the one answer to that question. A layer owns its EROFS image, a manifest its fsmeta image and VMDK
+//! descriptor, a reference the metadata that all of its spellings share. A row whose digest or reference does not parse
+//! owns nothing: no file is named after it.
+
+use std::collections::HashSet;
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use crate::artifacts::{Entry, Room};
+use crate::reference::{Digest, Reference};
+
+/// A row that owns files.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Owner {
+    /// A layer, by its diff ID.
+    Layer(Digest),
+    /// A manifest.
+    Manifest(Digest),
+    /// A reference, in any spelling.
+    Reference(Reference),
+}
+
+impl Owner {
+    /// The entries that it owns.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> + use<> {
+        let [first, second] = match self {
+            Self::Layer(diff_id) => [Some(Entry::named(Room::Layers, diff_id)), None],
+            Self::Manifest(digest) => [Room::Fsmeta, Room::Vmdk].map(|room| Some(Entry::named(room, digest))),
+            Self::Reference(reference) => [Some(Entry::metadata(reference)), None],
+        };
+        first.into_iter().chain(second)
+    }
+}
+
+/// An owner as it stands in the index.
+pub(crate) struct OwnerRow {
+    pub(crate) owner: Owner,
+    /// The text of its digest or reference, in the spelling of the index.
+    pub(crate) text: String,
+    /// The length of its file in bytes, where the index knows it.
+    pub(crate) file_bytes: Option<u64>,
+}
+
+/// Visits every owner: layers, manifests, references, each in the order of their rows.
+pub(crate) fn for_each(connection: &Connection, mut visit: impl FnMut(OwnerRow)) -> rusqlite::Result<()> {
+    let mut layers =
+        connection.prepare_cached("SELECT diff_id, erofs_size_bytes FROM main.layer ORDER BY id")?;
+    let mut rows = layers.query([])?;
+    while let Some(row) = rows.next()? {
+        let text: String = row.get(0)?;
+        let file_bytes = row.get::<_, Option<i64>>(1)?.and_then(|size| u64::try_from(size).ok());
+        if let Ok(diff_id) = text.parse() {
+            visit(OwnerRow { owner: Owner::Layer(diff_id), text, file_bytes });
+        }
+    }
+    let mut manifests = connection.prepare_cached("SELECT digest FROM main.manifest ORDER BY id")?;
+    let mut rows = manifests.query([])?;
+    while let Some(row) = rows.next()? {
+        let text: String = row.get(0)?;
+        if let Ok(digest) = text.parse() {
+            visit(OwnerRow { owner: Owner::Manifest(digest), text, file_bytes: None });
+        }
+    }
+    let mut references = connection.prepare_cached("SELECT reference FROM image_ref ORDER BY id")?;
+    let mut rows = references.query([])?;
+    while let Some(row) = rows.next()? {
+        let text: String = row.get(0)?;
+        if let Ok(reference) = text.parse() {
+            visit(OwnerRow { owner: Owner::Reference(reference), text, file_bytes: None });
+        }
+    }
+    Ok(())
+}
+
+/// Every entry that a row owns.
+pub(crate) fn entries(connection: &Connection) -> rusqlite::Result<HashSet<Entry>> {
+    let mut entries = HashSet::new();
+    for_each(connection, |row| entries.extend(row.owner.entries()))?;
+    Ok(entries)
+}
+
+/// Answers whether an entry is owned at this moment, asked of the index each time.
+pub(crate) struct LiveOwners<'a> {
+    connection: &'a Connection,
+    /// The state of the index in which `metadata` was read: another one when any other connection has changed it.
+    seen_at: Option<i64>,
+    /// The metadata of all references, which takes long to name.
+    metadata: Option<HashSet<Entry>>,
+}
+
+impl<'a> LiveOwners<'a> {
+    /// Asks through this connection, which makes no change meanwhile.
+    pub(crate) fn new(connection: &'a Connection) -> Self {
+        Self { connection, seen_at: None, metadata: None }
+    }
+
+    /// Returns whether a row owns an entry.
+    pub(crate) fn own(&mut self, entry: &Entry) -> rusqlite::Result<bool> {
+        let Some(key) = entry.room.key_of(&entry.name) else { return Ok(false) };
+        let query = match entry.room {
+            Room::Layers => "SELECT 1 FROM main.layer WHERE diff_id = ?1",
+            Room::Fsmeta | Room::Vmdk => "SELECT 1 FROM main.manifest WHERE digest = ?1",
+            Room::Manifests => return self.own_metadata(entry),
+        };
+        let mut statement = self.connection.prepare_cached(query)?;
+        let row = statement.query_row([format!("sha256:{key}")], |_| Ok(())).optional()?;
+        Ok(row.is_some())
+    }
+
+    fn own_metadata(&mut self, entry: &Entry) -> rusqlite::Result<bool> {
+        let now = self.connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
+        if self.seen_at.replace(now) != Some(now) {
+            self.metadata = None;
+        }
+        let metadata = match &mut self.metadata {
+            Some(metadata) => metadata,
+            None => self.metadata.insert(metadata_entries(self.connection)?),
+        };
+        Ok(metadata.contains(entry))
+    }
+}
+
+fn metadata_entries(connection: &Connection) -> rusqlite::Result<HashSet<Entry>> {
+    let mut statement = connection.prepare_cached("SELECT reference FROM image_ref")?;
+    let mut rows = statement.query([])?;
+    let mut entries = HashSet::new();
+    while let Some(row) = rows.next()? {
+        if let Ok(reference) = row.get_ref(0)?.as_str()?.parse::<Reference>() {
+            entries.extend(Owner::Reference(reference).entries());
+        }
+    }
+    Ok(entries)
+}

@@ -1,0 +1,100 @@
+//! A home: where its parts lie, what is wrong with one, and which is opened.
+//!
+//! ```text
+//! HOME/
+//!   db/msb.db                    the index, with SQLite's files beside it
+//!   db/msb.db.migration.lock     held by whoever opens the home for writing
+//!   db/self-downgrade/*/         journals of microsandbox downgrades
+//!   cache/                       the artifacts, unless they were set to lie elsewhere
+//! ```
+//!
+//! Before a reader connects, the home is looked at as a whole ([`opening::find`]): it is there, or may be made.
+//! Before the writer connects, files that are not the user's own and an unfinished downgrade are refused, under the
+//! migration lock. What the index says about itself is the catalog's to judge. Nothing here speaks SQL.
+//!
+//! # What survives a crash
+//! The migration lock is a `flock`: it goes with the process. Nothing else is kept.
+
+mod error;
+pub(crate) mod opening;
+
+use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
+
+pub use error::{HomeError, HomeProblem};
+
+use crate::error::MicrosandboxError;
+
+/// How long a statement waits for another program's lock. microsandbox waits as long.
+pub(crate) const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What to do with a home that does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum MissingHome {
+    /// Make it, as microsandbox does.
+    #[default]
+    Make,
+    /// Say so.
+    Refuse,
+}
+
+/// Where the parts of a home lie.
+#[derive(Debug, Clone)]
+pub(crate) struct HomePaths {
+    pub(crate) home: PathBuf,
+    pub(crate) db_dir: PathBuf,
+    pub(crate) database: PathBuf,
+    pub(crate) migration_lock: PathBuf,
+    pub(crate) downgrades: PathBuf,
+}
+
+impl HomePaths {
+    pub(crate) fn new(home: PathBuf) -> Self {
+        let db_dir = home.join("db");
+        Self {
+            database: db_dir.join("msb.db"),
+            migration_lock: db_dir.join("msb.db.migration.lock"),
+            downgrades: db_dir.join("self-downgrade"),
+            db_dir,
+            home,
+        }
+    }
+
+    /// The error for a problem of this home.
+    pub(crate) fn problem(&self, problem: HomeProblem) -> MicrosandboxError {
+        problem.at(&self.home).into()
+    }
+
+    /// What an SQLite error says about this home, where it says something about it.
+    fn sqlite_problem(&self, error: &rusqlite::Error) -> Option<HomeProblem> {
+        match error.sqlite_error_code()? {
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
+                Some(HomeProblem::Corrupt(error.to_string()))
+            }
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Some(HomeProblem::Locked),
+            ErrorCode::DiskFull => Some(HomeProblem::Full),
+            ErrorCode::ReadOnly => Some(HomeProblem::ReadOnly),
+            ErrorCode::PermissionDenied | ErrorCode::CannotOpen => {
+                Some(HomeProblem::Unreadable(std::io::Error::other(error.to_string())))
+            }
+            _ => None,
+        }
+    }
+
+    /// Turns an SQLite error into one that names the home where the home is to blame, for `map_err`.
+    pub(crate) fn db(&self, action: &'static str) -> impl FnOnce(rusqlite::Error) -> MicrosandboxError {
+        move |source| self.blame(MicrosandboxError::Database { action, source })
+    }
+
+    /// An error from the index as an error of the home, where the home is to blame for it.
+    pub(crate) fn blame(&self, error: MicrosandboxError) -> MicrosandboxError {
+        match &error {
+            MicrosandboxError::Database { source, .. } => match self.sqlite_problem(source) {
+                Some(problem) => self.problem(problem),
+                None => error,
+            },
+            _ => error,
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Looking at a home before it is opened, and refusing what must not be changed.
+//!
+//! While a home is opened for writing, `db/msb.db.migration.lock` is held, as microsandbox holds it during every
+//! open: neither sees the other half-way through a migration. It is released before the first change.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::Deserialize;
+
+use super::{BUSY_TIMEOUT, HomePaths, HomeProblem, MissingHome};
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+
+/// What there is of a home that can be read, or made and then read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HomeState {
+    /// It has an index.
+    Indexed,
+    /// It is missing or empty, and may be made.
+    ToBeMade,
+}
+
+/// Looks for a home to read. One that is missing and may be made is no error.
+pub(crate) fn find(paths: &HomePaths, missing: MissingHome) -> MicrosandboxResult<HomeState> {
+    let kind = |path: &Path| match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(HomeProblem::NotADirectory),
+        Err(error) => Err(HomeProblem::Unreadable(error)),
+    };
+    let checked = (|| {
+        let Some(home) = kind(&paths.home)? else {
+            return if missing == MissingHome::Make {
+                Ok(HomeState::ToBeMade)
+            } else {
+                Err(HomeProblem::Missing)
+            };
+        };
+        if !home.is_dir() {
+            return Err(HomeProblem::NotADirectory);
+        }
+        let database = kind(&paths.database)?;
+        if database.is_some_and(|database| database.is_file() && database.len() > 0) {
+            return Ok(HomeState::Indexed);
+        }
+        let empty = fs::read_dir(&paths.home).map_err(HomeProblem::Unreadable)?.next().is_none();
+        if missing == MissingHome::Make && empty {
+            Ok(HomeState::ToBeMade)
+        } else {
+            Err(HomeProblem::NoIndex)
+        }
+    })();
+    checked.map_err(|problem| paths.problem(problem))
+}
+
+/// Makes the directories of a home, for their owner alone.
+pub(crate) fn make_directories(paths: &HomePaths) -> MicrosandboxResult<()> {
+    for directory in [&paths.home, &paths.db_dir] {
+        let made = DirBuilder::new().mode(0o700).recursive(true).create(directory);
+        made.map_err(|error| cannot_write(paths, error))?;
+    }
+    Ok(())
+}
+
+/// An I/O error while writing to the home, as what it says about the home.
+pub(crate) fn cannot_write(paths: &HomePaths, error: io::Error) -> MicrosandboxError {
+    paths.problem(match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => HomeProblem::ReadOnly,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => HomeProblem::Full,
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => HomeProblem::NotADirectory,
+        _ => HomeProblem::Unreadable(error),
+    })
+}
+
+/// Refuses files of somebody else's, and files that have another name somewhere.
+pub(crate) fn check_owner(paths: &HomePaths) -> MicrosandboxResult<()> {
+    let user = rustix::process::geteuid().as_raw();
+    let log = paths.db_dir.join("msb.db-wal");
+    for (path, required) in
+        [(&paths.home, true), (&paths.db_dir, true), (&paths.database, true), (&log, false)]
+    {
+        let refuse = |why| paths.problem(HomeProblem::NotOurs { file: path.clone(), why });
+        let metadata = match fs::symlink_metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !required => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && *path == paths.home => {
+                return Err(paths.problem(HomeProblem::Missing));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(paths.problem(HomeProblem::NoIndex));
+            }
+            Err(error) => return Err(paths.problem(HomeProblem::Unreadable(error))),
+        };
+        // The home itself may be a link: that is where the operator wants it.
+        let metadata = if *path == paths.home {
+            fs::metadata(path).map_err(|error| paths.problem(HomeProblem::Unreadable(error)))?
+        } else {
+            metadata
+        };
+        if metadata.is_symlink() {
+            return Err(refuse("is a symbolic link"));
+        }
+        if metadata.uid() != user {
+            return Err(refuse("belongs to another user: run as its owner"));
+        }
+        if metadata.is_file() && metadata.nlink() != 1 {
+            return Err(refuse("has a second name (a hard link): copy it, and replace it by the copy"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a home in which a downgrade of microsandbox was begun and not finished.
+pub(crate) fn check_downgrades(paths: &HomePaths) -> MicrosandboxResult<()> {
+    #[derive(Deserialize)]
+    struct Journal {
+        phase: Option<String>,
+    }
+    let entries = match fs::read_dir(&paths.downgrades) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(MicrosandboxError::io("read", &paths.downgrades)(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(MicrosandboxError::io("read", &paths.downgrades))?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let journal = entry.path().join("journal.json");
+        let phase = match fs::read(&journal) {
+            Ok(text) => serde_json::from_slice::<Journal>(&text).ok().and_then(|journal| journal.phase),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(MicrosandboxError::io("read", &journal)(error)),
+        };
+        // A journal that cannot be read was not finished either.
+        if phase.as_deref() != Some("complete") {
+            return Err(paths.problem(HomeProblem::Downgrading(journal)));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a process with this number runs.
+pub(crate) fn is_alive(process: i64) -> bool {
+    let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+    process.is_some_and(|process| rustix::process::test_kill_process(process) != Err(rustix::io::Errno::SRCH))
+}
+
+/// The lock that microsandbox holds while it opens a home. Released when dropped.
+pub(crate) struct MigrationLock {
+    _file: File,
+}
+
+impl MigrationLock {
+    pub(crate) fn take(paths: &HomePaths) -> MicrosandboxResult<Self> {
+        let path = &paths.migration_lock;
+        let mut options = OpenOptions::new();
+        let file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| cannot_write(paths, error))?;
+        let deadline = Instant::now() + BUSY_TIMEOUT;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(paths.problem(HomeProblem::Locked)),
+                Err(error) => return Err(MicrosandboxError::io("lock", path)(error.into())),
+            }
+        }
+    }
+}

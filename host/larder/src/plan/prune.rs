@@ -1,0 +1,82 @@
+//! The plan of a prune: everything that nothing uses, and every file that nothing owns.
+//!
+//! One snapshot decides it. What goes, and what that frees, is read off the snapshot's cost graph, in as many steps as
+//! the graph has files.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::count;
+use super::document::{Decision, Plan, PlanEntry, UnreachedRow};
+use crate::artifacts::unowned::find_unowned;
+use crate::backend::LocalBackend;
+use crate::catalog::{blocking, owners};
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::records::ImagePruneReport;
+use crate::reference::Digest;
+use crate::snapshot::{CacheSnapshot as _, ImageRecord, Removal};
+use crate::store::Store;
+use crate::store::snapshot::HomeSnapshot;
+
+impl LocalBackend {
+    /// Returns what [`Image::prune_local`](crate::Image::prune_local) would do now, as a plan to show and
+    /// [apply](Self::apply). Writes nothing.
+    ///
+    /// # Errors
+    /// Where the home cannot be read.
+    pub async fn plan_prune(&self) -> MicrosandboxResult<Plan> {
+        let store = Arc::clone(self.store());
+        blocking("plan a prune", move || plan(&store)).await
+    }
+}
+
+fn plan(store: &Arc<Store>) -> MicrosandboxResult<Plan> {
+    let now = store.now();
+    let mut snapshot = HomeSnapshot::open(store)?;
+    let images = snapshot.images()?;
+    let costs = snapshot.home_costs()?;
+    let mut removal = Removal::new(Arc::new(costs.graph));
+    let entries: Vec<PlanEntry> = images
+        .iter()
+        .enumerate()
+        .map(|(index, image)| match reason_to_keep(image) {
+            Some(reason) => PlanEntry::keep(&image.handle, reason),
+            None => PlanEntry::remove(&image.handle, "nothing uses it", removal.remove(index).bytes, false),
+        })
+        .collect();
+    let mut unreached = Vec::with_capacity(costs.unreached.len());
+    for row in costs.unreached {
+        let bytes = removal.remove(row.index).bytes;
+        unreached.push(UnreachedRow { kind: row.kind, digest: row.digest, bytes });
+    }
+
+    let owned = owners::entries(snapshot.connection());
+    let owned = owned.map_err(MicrosandboxError::db("find out what owns files"))?;
+    let going: HashSet<Digest> = costs
+        .manifests
+        .into_iter()
+        .filter(|row| removal.took(row.node))
+        .filter_map(|row| row.digest.known().cloned())
+        .collect();
+    let collect = find_unowned(store.cache(), &owned, &going, now).old;
+
+    let freed = removal.freed();
+    let removed = entries.iter().filter(|entry| entry.decision == Decision::Remove).count();
+    let report = ImagePruneReport {
+        image_refs_removed: count(removed),
+        manifests_removed: freed.manifests,
+        layers_removed: freed.layers,
+        fsmeta_removed: freed.fsmeta,
+        vmdk_removed: freed.vmdk,
+        ..ImagePruneReport::default()
+    };
+    Ok(Plan::new(now, entries, collect, report).with_unreached(unreached))
+}
+
+fn reason_to_keep(image: &ImageRecord) -> Option<String> {
+    if image.users.is_empty() {
+        image.pinned.then(|| "pinned".to_owned())
+    } else {
+        Some(format!("used by {}", image.users))
+    }
+}

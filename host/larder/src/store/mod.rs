@@ -1,0 +1,87 @@
+//! Rows and files together: what a change of one means for the other.
+//!
+//! - [`removal`]: taking images out, index first, files second
+//! - [`recovery`]: finishing what an interrupted removal left
+//! - [`gc`]: deleting files that nothing owns
+//! - [`verify`]: comparing the index with the files
+//! - [`snapshot`]: one state of a home to decide on
+//!
+//! # Locking
+//! Whoever deletes an entry holds its lease exclusively, taken without waiting and before the writer's transaction
+//! begins; no lease is waited for while the writer is held. Readers take no lock.
+//!
+//! # What survives a crash
+//! Rows and files, in one of two orders: files that no row owns yet, or rows that are gone with a record of their
+//! files. The first change of a store finishes what such records say before it does anything else.
+
+pub(crate) mod gc;
+mod recovery;
+pub(crate) mod removal;
+pub(crate) mod snapshot;
+pub(crate) mod verify;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use rusqlite::Connection;
+use tokio::sync::OnceCell;
+
+use crate::artifacts::CacheDir;
+use crate::catalog::{Catalog, Clock, Writer};
+use crate::error::MicrosandboxResult;
+use crate::home::{HomePaths, MissingHome};
+
+/// The index of one home, the cache directory that it describes, and the clock that ages are measured by.
+pub(crate) struct Store {
+    catalog: Arc<Catalog>,
+    cache: CacheDir,
+    clock: Clock,
+    recovered: OnceCell<()>,
+}
+
+impl Store {
+    /// A store whose home is opened with its first use.
+    pub(crate) fn new(paths: HomePaths, cache: CacheDir, missing: MissingHome, clock: Clock) -> Self {
+        let catalog = Arc::new(Catalog::new(paths, missing, Arc::clone(&clock)));
+        Self { catalog, cache, clock, recovered: OnceCell::new() }
+    }
+
+    pub(crate) fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    pub(crate) fn cache(&self) -> &CacheDir {
+        &self.cache
+    }
+
+    /// What counts as now.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        (self.clock)()
+    }
+
+    /// Runs `query` with a reader, off the async runtime.
+    pub(crate) async fn read<T, F>(&self, action: &'static str, query: F) -> MicrosandboxResult<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> MicrosandboxResult<T> + Send + 'static,
+    {
+        self.catalog.read(action, query).await
+    }
+
+    /// Runs `change` with the writer, off the async runtime, after every change before it and after what an
+    /// interrupted removal left was finished.
+    pub(crate) async fn write<T, F>(&self, action: &'static str, change: F) -> MicrosandboxResult<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Writer, &CacheDir) -> MicrosandboxResult<T> + Send + 'static,
+    {
+        self.recovered.get_or_try_init(|| self.recover()).await?;
+        let cache = self.cache.clone();
+        self.catalog.write(action, move |writer| change(writer, &cache)).await
+    }
+
+    async fn recover(&self) -> MicrosandboxResult<()> {
+        let cache = self.cache.clone();
+        self.catalog.write("finish a removal", move |writer| recovery::recover(writer, &cache)).await
+    }
+}
