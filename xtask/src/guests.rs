@@ -7,11 +7,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use larder_kit::{DEBIAN_RUST_PACKAGES, Language, Project, Tools, check_rust_compiler};
 
 use crate::shell::{install_packages, root, target};
+
+/// The largest component of our policies in Rust, in bytes, as the toolchain of the workspace makes it. It is compiled
+/// again on each host, so it is to stay small.
+const RUST_LIMIT: u64 = 100 * 1024;
 
 /// Builds the policies of these names, or every one. Gives the components.
 pub(crate) fn run(names: &[&str]) -> Result<Vec<PathBuf>> {
@@ -58,7 +63,12 @@ fn make(project: Project, tools: &Tools) -> Result<PathBuf> {
     if project.language() == Language::Rust {
         // One directory for all of them, since they have the same dependencies.
         let project = project.in_work_directory(target().join("wasm"));
-        project.build(tools, &component, &mut |_| {})?;
+        let built = project.build(tools, &component, &mut |_| {})?;
+        ensure!(
+            built.bytes <= RUST_LIMIT || !has_target(),
+            "its component has {} bytes, and may have {RUST_LIMIT}: what does it contain that it did not before?",
+            built.bytes
+        );
         return Ok(component);
     }
     let stamp = component.with_extension("stamp");
@@ -75,6 +85,14 @@ fn make(project: Project, tools: &Tools) -> Result<PathBuf> {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("could not write `{}`", path.display()))
+}
+
+/// Whether the toolchain of the workspace has the target of policies. Debian's compiler makes larger components.
+fn has_target() -> bool {
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--print", "target-libdir", "--target", "wasm32-unknown-unknown"]).current_dir(root());
+    let library = rustc.output().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    library.is_ok_and(|library| Path::new(&library).is_dir())
 }
 
 /// Installs Debian's compiler where no other can be had for WebAssembly.
