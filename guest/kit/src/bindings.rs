@@ -41,3 +41,33 @@ fn bad(wit: &Path, error: &impl Display) -> KitError {
     // With its causes, in one line.
     KitError::BadContract { path: wit.to_owned(), message: format!("{error:#}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// The SDK for Rust has the bindings that its generator makes of the contract.
+    #[test]
+    fn the_sdk_has_the_bindings_of_the_contract() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let options = wit_bindgen_rust::Opts {
+            format: true,
+            pub_export_macro: true,
+            ..wit_bindgen_rust::Opts::default()
+        };
+        let directory = tempfile::tempdir().unwrap();
+        generate(Box::new(options.build()), &here.join("../../wit"), directory.path()).unwrap();
+        let generated = fs::read_to_string(directory.path().join("image_policy.rs")).unwrap();
+        let kept = here.join("../sdk/src/component/bindings.rs");
+        if std::env::var_os("LARDER_WRITE_BINDINGS").is_some() {
+            fs::write(&kept, &generated).unwrap();
+        }
+        assert!(
+            fs::read_to_string(&kept).is_ok_and(|kept| kept == generated),
+            "`{}` is out of date: `LARDER_WRITE_BINDINGS=1 cargo test -p larder-kit bindings` writes it",
+            kept.display()
+        );
+    }
+}

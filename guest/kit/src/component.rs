@@ -1,9 +1,13 @@
 //! The last steps to a component: from a core module, and what is looked at in every one.
 
-use wasmparser::{Parser, Payload};
+use wasm_encoder::{NameMap, NameSection, Section as _};
+use wasmparser::{CustomSectionReader, KnownCustom, Name, Parser, Payload};
 use wit_component::{ComponentEncoder, DecodedWasm};
 
 use crate::KitError;
+
+/// Where the SDK for Rust has its bindings: what is below is named as in the contract.
+const BINDINGS: &str = "larder_guest::component::bindings::";
 
 /// What the names of everything begin with that a policy may import.
 const PACKAGE: &str = "larder:image/";
@@ -27,21 +31,89 @@ pub(crate) fn encode(module: &[u8], adapter: Option<(&str, &[u8])>) -> Result<Ve
 
 /// A module without what only a debugger reads. The names of functions stay, for the backtrace of a policy that traps.
 pub(crate) fn without_debug_info(module: &[u8]) -> Result<Vec<u8>, KitError> {
+    replace_custom_sections(module, |section| {
+        Ok(if section.name().starts_with(".debug_") { Replacement::Nothing } else { Replacement::Same })
+    })
+}
+
+/// A module from Rust with the names of the functions that an author knows, as they are written in Rust.
+///
+/// The symbols of all functions are a quarter of a policy. A backtrace leaves out those that have no name.
+pub(crate) fn with_known_names(module: &[u8]) -> Result<Vec<u8>, KitError> {
+    replace_custom_sections(module, |section| {
+        let KnownCustom::Name(subsections) = section.as_known() else { return Ok(Replacement::Same) };
+        let mut names = NameMap::new();
+        for subsection in subsections {
+            let Name::Function(functions) = subsection.map_err(KitError::not_a_policy)? else { continue };
+            for function in functions {
+                let function = function.map_err(KitError::not_a_policy)?;
+                let name = format!("{:#}", rustc_demangle::demangle(function.name)).replace(BINDINGS, "");
+                if !is_of_library(&name) {
+                    names.append(function.index, &name);
+                }
+            }
+        }
+        let mut section = NameSection::new();
+        section.functions(&names);
+        let mut bytes = Vec::new();
+        section.append_to(&mut bytes);
+        Ok(Replacement::Bytes(bytes))
+    })
+}
+
+/// Whether a function or, in `<Vec<T> as Drop>::drop`, the type that has it is of the standard library, or of what it,
+/// serde and the bindings are made of.
+fn is_of_library(function: &str) -> bool {
+    let libraries = [
+        "__rustc",
+        "alloc",
+        "compiler_builtins",
+        "core",
+        "dlmalloc",
+        "hashbrown",
+        "serde_core",
+        "std",
+        "wit_bindgen",
+    ];
+    let Some(implementation) = function.strip_prefix('<') else {
+        return function.split_once("::").is_some_and(|(root, _)| libraries.contains(&root));
+    };
+    let path = implementation.trim_start_matches(['<', '&', '[', '(']);
+    let path = path.strip_prefix("mut ").or_else(|| path.strip_prefix("dyn ")).unwrap_or(path);
+    let root = path.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+    // A type without a path is a primitive one, or a parameter.
+    libraries.contains(&root) || !path.starts_with(&format!("{root}::"))
+}
+
+/// What a custom section becomes.
+enum Replacement {
+    Same,
+    Nothing,
+    /// A section with its header.
+    Bytes(Vec<u8>),
+}
+
+fn replace_custom_sections(
+    module: &[u8],
+    replacement: impl Fn(&CustomSectionReader<'_>) -> Result<Replacement, KitError>,
+) -> Result<Vec<u8>, KitError> {
     let mut kept = Vec::with_capacity(module.len());
     // Sections follow each other without a gap, so each begins, with its header, where the one before it ended.
     let mut begins = 0;
     for payload in Parser::new(0).parse_all(module) {
         let payload = payload.map_err(KitError::not_a_policy)?;
-        let (ends, keeps) = match &payload {
-            Payload::Version { range, .. } => (range.end, true),
-            Payload::CustomSection(section) => (section.range().end, !section.name().starts_with(".debug_")),
+        let (ends, replacement) = match &payload {
+            Payload::Version { range, .. } => (range.end, Replacement::Same),
+            Payload::CustomSection(section) => (section.range().end, replacement(section)?),
             other => match other.as_section() {
-                Some((_, range)) => (range.end, true),
+                Some((_, range)) => (range.end, Replacement::Same),
                 None => continue,
             },
         };
-        if keeps {
-            kept.extend_from_slice(&module[begins..ends]);
+        match replacement {
+            Replacement::Same => kept.extend_from_slice(&module[begins..ends]),
+            Replacement::Nothing => {}
+            Replacement::Bytes(bytes) => kept.extend(bytes),
         }
         begins = ends;
     }
@@ -151,5 +223,50 @@ mod tests {
         );
         assert_eq!(without_debug_info(&with).unwrap(), module(""));
         assert!(without_debug_info(&with[..with.len() - 1]).is_err());
+    }
+
+    /// A module from Rust keeps the names of what is neither of the standard library nor of serde, in Rust's spelling.
+    #[test]
+    fn names_that_are_known() {
+        let module = wat::parse_str(
+            r#"(module
+                (func $cabi_realloc)
+                (func $_ZN11keep_recent6decide17h1a0871bb0fbd2c24E)
+                (func $_ZN72_$LT$keep_recent..KeepRecent$u20$as$u20$larder_guest..policy..Policy$GT$8evaluate17hd28ac366b21280abE)
+                (func $_ZN4core5slice4sort6stable5drift4sort17h4f223e9f3d556076E)
+                (func $_ZN66_$LT$alloc..vec..Vec$LT$T$GT$$u20$as$u20$core..ops..drop..Drop$GT$4drop17hd28ac366b21280abE)
+                (func $_ZN44_$LT$$RF$T$u20$as$u20$core..fmt..Display$GT$3fmt17hd28ac366b21280abE)
+                (func $_RNvNtCsgXGp5Oqx2Ny_4core3str19slice_error_fail_rt)
+                (func $_ZN12larder_guest9component8bindings6larder5image6images6select17h26cd5c1ab826c2e1E)
+                (func (export "f")))"#,
+        )
+        .unwrap();
+        let short = with_known_names(&module).unwrap();
+        let printed = names(&short);
+        assert_eq!(
+            printed,
+            [
+                (0, "cabi_realloc".to_owned()),
+                (1, "keep_recent::decide".to_owned()),
+                (2, "<keep_recent::KeepRecent as larder_guest::policy::Policy>::evaluate".to_owned()),
+                (7, "larder::image::images::select".to_owned()),
+            ]
+        );
+    }
+
+    fn names(module: &[u8]) -> Vec<(u32, String)> {
+        let mut names = Vec::new();
+        for payload in Parser::new(0).parse_all(module) {
+            let Payload::CustomSection(section) = payload.unwrap() else { continue };
+            let KnownCustom::Name(subsections) = section.as_known() else { continue };
+            for subsection in subsections {
+                let Name::Function(functions) = subsection.unwrap() else { continue };
+                names.extend(functions.into_iter().map(|function| {
+                    let function = function.unwrap();
+                    (function.index, function.name.to_owned())
+                }));
+            }
+        }
+        names
     }
 }

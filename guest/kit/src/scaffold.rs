@@ -64,6 +64,7 @@ fn filled(template: &str, name: &PolicyName, language: Language) -> String {
         Language::Rust => (
             "Rust",
             "| `src/lib.rs` | the policy |\n\
+             | `config.schema.json` | what its config may be: `LARDER_WRITE_CONFIG_SCHEMA=1 cargo test` writes it |\n\
              | `tests/` | its decisions natively: `cargo test` |\n\
              | `vendor/larder-guest/` | the library it builds on |",
         ),
@@ -139,9 +140,10 @@ mod tests {
         for key in ["version", "edition", "license", "publish"] {
             assert_eq!(of(&theirs, "package")[key], of(&ours, "package")[key], "{key}");
         }
-        let bindings = sdk["target"]["cfg(target_arch = \"wasm32\")"]["dependencies"].as_table().unwrap();
-        let dependencies = sdk["dependencies"].as_table().unwrap();
-        for name in dependencies.keys().chain(bindings.keys()) {
+        let everywhere = [&sdk["dependencies"], &sdk["dev-dependencies"]];
+        let targets = sdk["target"].as_table().unwrap().values().map(|target| &target["dependencies"]);
+        let tables = everywhere.into_iter().chain(targets).map(|table| table.as_table().unwrap());
+        for name in tables.flat_map(|table| table.keys()) {
             assert_eq!(of(&theirs, "dependencies")[name], of(&ours, "dependencies")[name], "{name}");
         }
         assert_eq!(theirs["profile"]["policy"], ours["profile"]["policy"]);

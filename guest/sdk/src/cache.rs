@@ -1,7 +1,5 @@
 //! The cache as a policy sees it.
 
-use std::collections::HashMap;
-
 use crate::error::Right;
 use crate::{DiskStatus, Error, ImageDetail, ImageFilter, ImageHandle, ImagePruneReport, ImageUsage, Level};
 
@@ -57,20 +55,24 @@ pub trait Cache {
 
     /// Every visible image with its usage, newest created first, read in pages.
     fn images(&self) -> Result<Vec<Image>, Error> {
-        let usages = self.list_usage()?;
+        // The two lists have the same order.
+        let mut usages = self.list_usage()?.into_iter();
         let mut images = Vec::with_capacity(usages.len());
-        let mut usages: HashMap<String, ImageUsage> =
-            usages.into_iter().map(|mut usage| (std::mem::take(&mut usage.reference), usage)).collect();
         let mut filter = ImageFilter { limit: Some(PAGE), ..ImageFilter::default() };
         loop {
             let page = self.select(&filter)?;
             let Some(last) = page.last() else { return Ok(images) };
             filter.after = Some(last.reference.clone());
             for handle in page {
-                let (reference, usage) = usages.remove_entry(&handle.reference).ok_or_else(|| {
-                    Error::Other(format!("the host lists `{}` and has no usage for it", handle.reference))
-                })?;
-                images.push(Image { handle, usage: ImageUsage { reference, ..usage } });
+                match usages.next() {
+                    Some(usage) if usage.reference == handle.reference => {
+                        images.push(Image { handle, usage })
+                    }
+                    _ => {
+                        let reference = handle.reference;
+                        return Err(Error::Other(format!("the host lists `{reference}` and not its usage")));
+                    }
+                }
             }
         }
     }

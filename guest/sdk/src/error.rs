@@ -72,13 +72,24 @@ impl ImageUsers {
     pub fn names(&self) -> String {
         let sandboxes = self.sandboxes.iter().map(|name| format!("sandbox `{name}`"));
         let snapshots = self.snapshots.iter().map(|name| format!("snapshot `{name}`"));
-        let names: Vec<String> = sandboxes.chain(snapshots).collect();
-        match names.split_last() {
-            None => String::from("a running operation"),
-            Some((only, [])) => only.clone(),
-            Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        match listed(sandboxes.chain(snapshots).collect()) {
+            (0, _) => String::from("a running operation"),
+            (_, names) => names,
         }
     }
+}
+
+/// Returns how many names there are, and all of them in words: ``sandbox `web` and snapshot `before-upgrade` ``.
+pub(crate) fn listed(names: Vec<String>) -> (usize, String) {
+    let count = names.len();
+    let mut text = String::new();
+    for (index, name) in names.into_iter().enumerate() {
+        if index > 0 {
+            text += if index + 1 == count { " and " } else { ", " };
+        }
+        text += &name;
+    }
+    (count, text)
 }
 
 #[cfg(test)]

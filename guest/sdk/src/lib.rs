@@ -27,9 +27,24 @@
 //!     const NAME: &'static str = "expire";
 //!     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
 //!     const SUMMARY: &'static str = "Removes images created longer ago than a given time.";
+//!     const CONFIG_SCHEMA: &'static str = r#"{
+//!         "$schema": "https://json-schema.org/draft/2020-12/schema",
+//!         "title": "Config",
+//!         "type": "object",
+//!         "properties": {
+//!             "older-than": {
+//!                 "description": "Images created longer ago than this are removed.",
+//!                 "type": "string",
+//!                 "pattern": "^([0-9]+[wdhms])+$",
+//!                 "examples": ["30d", "12h", "1w2d"]
+//!             }
+//!         },
+//!         "required": ["older-than"],
+//!         "additionalProperties": false
+//!     }"#;
 //!     type Config = Config;
 //!
-//!     fn evaluate(config: Config, now: Timestamp, cache: &mut dyn Cache) -> Result<(), Failure> {
+//!     fn evaluate(config: Config, now: Timestamp, cache: &mut impl Cache) -> Result<(), Failure> {
 //!         for image in cache.images()? {
 //!             let reference = &image.handle.reference;
 //!             match (image.held_by(), image.handle.created_at) {
@@ -53,8 +68,9 @@
 //! larder_guest::export_policy!(Expire);
 //!
 //! // In a test:
-//! use larder_guest::testing::{FakeCache, FakeImage, run};
+//! use larder_guest::testing::{FakeCache, FakeImage, check_config_schema, run};
 //!
+//! check_config_schema::<Expire>("config.schema.json");
 //! let mut cache = FakeCache::new([
 //!     FakeImage::new("docker.io/acme/app:1").created("40d"),
 //!     FakeImage::new("docker.io/acme/app:2").created("2d"),
@@ -64,8 +80,17 @@
 //! assert_eq!(cache.reason("docker.io/acme/app:2"), Some("created 2d ago"));
 //! ```
 //!
-//! The library crate of a policy has `crate-type = ["cdylib", "rlib"]`, and depends on this crate, `serde` and
-//! `schemars`.
+//! # The crate of a policy
+//!
+//! Its library has `crate-type = ["cdylib", "rlib"]`, and depends on this crate and `serde`.
+//!
+//! The component has the schema of its config as text, and nothing that generates it, which would be half of the
+//! component. So `schemars` is a development dependency, and in place of what the example has for brevity
+//!
+//! - the config has `#[cfg_attr(test, derive(schemars::JsonSchema))]`,
+//! - the policy has `const CONFIG_SCHEMA: &'static str = include_str!("../config.schema.json");`,
+//! - a unit test calls [`testing::check_config_schema`]. `LARDER_WRITE_CONFIG_SCHEMA=1 cargo test` writes the file,
+//!   after each change of the config; for the first time, begin with a file that has `{}`.
 
 mod cache;
 #[cfg(target_arch = "wasm32")]
@@ -75,6 +100,7 @@ mod config;
 mod error;
 mod policy;
 mod reference;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod types;
 mod units;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::{Cache, Timestamp, config};
@@ -16,18 +15,23 @@ pub trait Policy {
     /// One sentence.
     const SUMMARY: &'static str;
 
-    /// What the operator configures, with keys in kebab-case.
+    /// The JSON Schema of [`Config`](Self::Config): `include_str!("../config.schema.json")`.
     ///
-    /// Its schema is the policy's config schema: doc comments become descriptions. A key that the schema does not
-    /// have is refused, with the keys that it has.
-    type Config: DeserializeOwned + JsonSchema;
+    /// A key that the schema does not have is refused, with the keys that it has. The file is generated, and doc
+    /// comments become descriptions: [`testing::check_config_schema`](crate::testing) writes it.
+    const CONFIG_SCHEMA: &'static str;
+
+    /// The config that the operator writes, with keys in kebab-case.
+    ///
+    /// It derives `schemars::JsonSchema` for tests: `#[cfg_attr(test, derive(schemars::JsonSchema))]`.
+    type Config: DeserializeOwned;
 
     /// Decide, as of `now`.
     ///
     /// What is staged through `cache` is applied if this returns ok, and dropped if it returns an error, which goes
     /// to the operator. A policy explains every image that it looks at, what it keeps too: one plain sentence with
     /// the numbers that decided.
-    fn evaluate(config: Self::Config, now: Timestamp, cache: &mut dyn Cache) -> Result<(), Failure>;
+    fn evaluate(config: Self::Config, now: Timestamp, cache: &mut impl Cache) -> Result<(), Failure>;
 }
 
 /// Why a policy gives no decision: a sentence for the operator.
@@ -71,22 +75,17 @@ pub struct Description {
     /// One sentence.
     pub summary: &'static str,
     /// A JSON Schema for the config.
-    pub config_schema: String,
+    pub config_schema: &'static str,
 }
 
 /// What `P` says about itself: what its component's `describe` returns.
 pub fn describe<P: Policy>() -> Description {
-    Description {
-        name: P::NAME,
-        version: P::VERSION,
-        summary: P::SUMMARY,
-        config_schema: config::schema::<P::Config>().to_value().to_string(),
-    }
+    Description { name: P::NAME, version: P::VERSION, summary: P::SUMMARY, config_schema: P::CONFIG_SCHEMA }
 }
 
 /// Runs `P` on a config in JSON: what its component's `evaluate` does.
-pub fn evaluate<P: Policy>(config: &str, now: Timestamp, cache: &mut dyn Cache) -> Result<(), Failure> {
-    let config = config::parse::<P::Config>(P::NAME, config)?;
+pub fn evaluate<P: Policy>(config: &str, now: Timestamp, cache: &mut impl Cache) -> Result<(), Failure> {
+    let config = config::parse::<P::Config>(P::NAME, P::CONFIG_SCHEMA, config)?;
     P::evaluate(config, now, cache)
 }
 

@@ -11,7 +11,7 @@
 /// ```
 pub fn normalize(reference: &str) -> String {
     let name = repository(reference);
-    let suffix = &reference[name_len(reference)..];
+    let (_, suffix) = split_name(reference);
     if suffix.is_empty() { format!("{name}:latest") } else { format!("{name}{suffix}") }
 }
 
@@ -23,7 +23,7 @@ pub fn normalize(reference: &str) -> String {
 /// assert_eq!(repository("python:3.12"), "docker.io/library/python");
 /// ```
 pub fn repository(reference: &str) -> String {
-    let name = &reference[..name_len(reference)];
+    let (name, _) = split_name(reference);
     let (registry, path) = match name.split_once('/') {
         Some((first, rest)) if first == "localhost" || first.contains(['.', ':']) => (first, rest),
         _ => ("docker.io", name),
@@ -36,11 +36,13 @@ pub fn repository(reference: &str) -> String {
     }
 }
 
-/// Where the tag or digest of a reference begins. A colon before the last slash is a registry's port.
-fn name_len(reference: &str) -> usize {
+/// Splits a reference where its tag or digest begins. A colon before the last slash is a registry's port.
+fn split_name(reference: &str) -> (&str, &str) {
     let tagged = reference.split_once('@').map_or(reference, |(tagged, _)| tagged);
-    let last_segment = tagged.rfind('/').map_or(0, |slash| slash + 1);
-    tagged[last_segment..].find(':').map_or(tagged.len(), |colon| last_segment + colon)
+    let last_segment = tagged.rsplit_once('/').map_or(tagged, |(_, last)| last);
+    let tag = last_segment.find(':').map_or(0, |colon| last_segment.len() - colon);
+    // Never none: both lie where a character begins.
+    reference.split_at_checked(tagged.len() - tag).unwrap_or((reference, ""))
 }
 
 #[cfg(test)]

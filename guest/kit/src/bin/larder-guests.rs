@@ -14,6 +14,10 @@ use std::process::{Command, ExitCode};
 
 use larder_kit::{DEBIAN_RUST_PACKAGES, Language, Project, Tools, check_rust_compiler, prepare};
 
+/// The largest component of our policies in Rust, in bytes, as the toolchain of the workspace makes it. It is compiled
+/// again on each host, so it is to stay small.
+const RUST_LIMIT: u64 = 100 * 1024;
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
@@ -97,7 +101,11 @@ fn make(project: Project, component: &Path, tools: &Tools) -> Result<()> {
     if project.language() == Language::Rust {
         // One directory for all of them, since they have the same dependencies.
         let project = project.in_work_directory(target().join("wasm"));
-        project.build(tools, component, &mut |step| eprintln!("{step}"))?;
+        let built = project.build(tools, component, &mut |step| eprintln!("{step}"))?;
+        if built.bytes > RUST_LIMIT && has_target() {
+            let text = "its component has too many bytes: what does it contain that it did not before?";
+            return Err(format!("{text} {} of {RUST_LIMIT}", built.bytes).into());
+        }
         return Ok(());
     }
     let stamp = component.with_extension("stamp");
@@ -110,6 +118,14 @@ fn make(project: Project, component: &Path, tools: &Tools) -> Result<()> {
     fs::write(&stamp, &fingerprint)?;
     eprintln!("{} ({} bytes)", built.path.display(), built.bytes);
     Ok(())
+}
+
+/// Tells whether the toolchain of the workspace has the target of policies. Debian's compiler makes larger components.
+fn has_target() -> bool {
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--print", "target-libdir", "--target", "wasm32-unknown-unknown"]).current_dir(root());
+    let library = rustc.output().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    library.is_ok_and(|library| Path::new(&library).is_dir())
 }
 
 /// Installs Debian packages, where this is Debian and one is root.

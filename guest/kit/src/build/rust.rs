@@ -66,7 +66,7 @@ pub(super) fn component(
             "`Cargo.toml` makes no `cdylib`: set `crate-type = [\"cdylib\", \"rlib\"]` in `[lib]`",
         )
     })?;
-    component::encode(&super::read(&module)?, None)
+    component::encode(&component::with_known_names(&super::read(&module)?)?, None)
 }
 
 /// The module that Cargo made of this crate.

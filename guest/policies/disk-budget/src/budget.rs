@@ -1,11 +1,11 @@
 //! The operator's budget, and by how much the cache is above it.
 
 use larder_guest::{DiskStatus, Failure, Share, Size};
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// What the operator configures: at least one of the three; of several, the strictest holds.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
     /// The cache takes at most this much on disk.
@@ -40,7 +40,10 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use larder_guest::testing::check_config_schema;
+
     use super::*;
+    use crate::DiskBudget;
 
     /// Each budget alone says how much is too much, and of several the strictest.
     #[test]
@@ -62,5 +65,11 @@ mod tests {
             let config = Config { max_bytes, max_share, min_free };
             assert_eq!(config.excess(disk), excess, "{config:?}");
         }
+    }
+
+    /// The schema in `config.schema.json` is the one of the config.
+    #[test]
+    fn config_schema() {
+        check_config_schema::<DiskBudget>("config.schema.json");
     }
 }

@@ -20,9 +20,10 @@ impl Policy for DiskBudget {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str =
         "Removes the least recently used images while the cache is above its budget.";
+    const CONFIG_SCHEMA: &'static str = include_str!("../config.schema.json");
     type Config = Config;
 
-    fn evaluate(config: Config, now: Timestamp, cache: &mut dyn Cache) -> Result<(), Failure> {
+    fn evaluate(config: Config, now: Timestamp, cache: &mut impl Cache) -> Result<(), Failure> {
         config.check()?;
         let excess = config.excess(cache.disk()?);
         let images = cache.images()?;

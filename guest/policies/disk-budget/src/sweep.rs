@@ -5,8 +5,6 @@
 //! completes something. Units that free nothing yet wait at the front, and are asked about again after each step,
 //! all in one call: that makes two calls a step, however many images there are.
 
-use std::collections::VecDeque;
-
 use larder_guest::{Cache, Failure, Level, Size, Timestamp};
 
 use crate::unit::Unit;
@@ -16,25 +14,28 @@ pub(crate) fn sweep(
     units: &[Unit],
     excess: u64,
     now: Timestamp,
-    cache: &mut dyn Cache,
+    cache: &mut impl Cache,
 ) -> Result<(), Failure> {
-    let mut pending = VecDeque::with_capacity(units.len());
+    let mut pending = Vec::with_capacity(units.len());
     for unit in units {
         match unit.held_by() {
             Some(holder) => explain(unit, &holder, cache),
-            None => pending.push_back(unit),
+            None => pending.push(unit),
         }
     }
+    // From here on the least recently used is the last, from where it is taken at no cost.
+    pending.reverse();
     let mut freed = 0_u64;
     // How many of the first pending units are known to free nothing, not even all of them together.
     let mut waiting = 0;
     while freed < excess {
         let index = next(&pending, waiting, cache)?;
         waiting = index.unwrap_or(pending.len());
-        let Some(unit) = index.and_then(|index| pending.remove(index)) else { break };
+        let Some(index) = index else { break };
+        let unit = pending.remove(pending.len() - 1 - index);
         freed = freed.saturating_add(stage(unit, excess - freed, now, cache)?);
     }
-    for (index, unit) in pending.into_iter().enumerate() {
+    for (index, unit) in pending.into_iter().rev().enumerate() {
         let reason = if index < waiting {
             "images that stay hold all that it has"
         } else {
@@ -52,10 +53,11 @@ pub(crate) fn sweep(
     Ok(())
 }
 
-/// The first pending unit that frees something, together with the waiting ones before it.
-fn next(pending: &VecDeque<&Unit>, waiting: usize, cache: &dyn Cache) -> Result<Option<usize>, Failure> {
+/// The first pending unit, counted from the last, that frees something, together with the waiting ones before it.
+fn next(pending: &[&Unit], waiting: usize, cache: &impl Cache) -> Result<Option<usize>, Failure> {
     let frees = |count: usize| -> Result<bool, Failure> {
-        let references: Vec<&str> = pending.iter().take(count).flat_map(|unit| unit.references()).collect();
+        let first = pending.iter().rev().take(count);
+        let references: Vec<&str> = first.flat_map(|unit| unit.references()).collect();
         Ok(cache.reclaimable_bytes(&references)? > 0)
     };
     // The answer lies in `none..some`: the first `none` units free nothing, the first `some` do.
@@ -82,7 +84,7 @@ fn next(pending: &VecDeque<&Unit>, waiting: usize, cache: &dyn Cache) -> Result<
 }
 
 /// Stages all tags of a unit; gives the bytes that this frees: none if a tag stays.
-fn stage(unit: &Unit, excess: u64, now: Timestamp, cache: &mut dyn Cache) -> Result<u64, Failure> {
+fn stage(unit: &Unit, excess: u64, now: Timestamp, cache: &mut impl Cache) -> Result<u64, Failure> {
     let gain = cache.reclaimable_bytes(&unit.references())?;
     let effect = match gain {
         0 => String::from("what it shares is freed with the others that go"),
@@ -99,7 +101,7 @@ fn stage(unit: &Unit, excess: u64, now: Timestamp, cache: &mut dyn Cache) -> Res
     Ok(gain)
 }
 
-fn explain(unit: &Unit, reason: &str, cache: &mut dyn Cache) {
+fn explain(unit: &Unit, reason: &str, cache: &mut impl Cache) {
     for reference in unit.references() {
         cache.explain(reference, reason);
     }

@@ -1,6 +1,6 @@
 //! What goes or stays together, in the order in which it goes.
 
-use std::collections::HashMap;
+use std::cmp::Ordering;
 
 use larder_guest::{Image, Timestamp};
 
@@ -12,13 +12,6 @@ pub(crate) struct Unit {
 }
 
 impl Unit {
-    fn new(mut images: Vec<Image>) -> Self {
-        images.sort_by(|a, b| {
-            recency(b).cmp(&recency(a)).then_with(|| a.handle.reference.cmp(&b.handle.reference))
-        });
-        Self { images }
-    }
-
     /// All tags.
     pub(crate) fn references(&self) -> Vec<&str> {
         self.images.iter().map(|image| image.handle.reference.as_str()).collect()
@@ -32,6 +25,12 @@ impl Unit {
         } else {
             format!("{holder}: this tag, or another of its manifest")
         })
+    }
+
+    /// Whether another unit is of the same manifest. What has none is a unit by itself.
+    fn has_manifest_of(&self, other: &Unit) -> bool {
+        let digest = &self.images[0].handle.manifest_digest;
+        digest.is_some() && *digest == other.images[0].handle.manifest_digest
     }
 
     /// When it was last used, in words.
@@ -48,18 +47,28 @@ fn recency(image: &Image) -> (bool, Option<Timestamp>) {
 
 /// All units, the least recently used first; of one instant, by reference.
 pub(crate) fn units(images: Vec<Image>) -> Vec<Unit> {
-    let mut by_manifest: HashMap<String, Vec<Image>> = HashMap::new();
-    let mut units = Vec::with_capacity(images.len());
-    for image in images {
-        match image.handle.manifest_digest.clone() {
-            None => units.push(Unit::new(vec![image])),
-            Some(digest) => by_manifest.entry(digest).or_default().push(image),
+    let alone = |image| Unit { images: vec![image] };
+    // One image each, with the tags of a manifest beside each other.
+    let mut tags: Vec<Unit> = images.into_iter().map(alone).collect();
+    sort(&mut tags, |a, b| {
+        let manifests = a.handle.manifest_digest.cmp(&b.handle.manifest_digest);
+        manifests.then_with(|| recency(b).cmp(&recency(a)))
+    });
+    let mut units: Vec<Unit> = Vec::with_capacity(tags.len());
+    for tag in tags {
+        match units.last_mut() {
+            Some(unit) if unit.has_manifest_of(&tag) => unit.images.extend(tag.images),
+            _ => units.push(tag),
         }
     }
-    units.extend(by_manifest.into_values().map(Unit::new));
-    units.sort_by(|a, b| {
-        let (a, b) = (&a.images[0], &b.images[0]);
-        recency(a).cmp(&recency(b)).then_with(|| a.handle.reference.cmp(&b.handle.reference))
-    });
+    sort(&mut units, |a, b| recency(a).cmp(&recency(b)));
     units
+}
+
+/// Sorts by the first image of each; equal ones by its reference.
+fn sort(units: &mut [Unit], by: fn(&Image, &Image) -> Ordering) {
+    units.sort_unstable_by(|a, b| {
+        let (a, b) = (&a.images[0], &b.images[0]);
+        by(a, b).then_with(|| a.handle.reference.cmp(&b.handle.reference))
+    });
 }

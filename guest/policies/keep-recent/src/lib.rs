@@ -4,14 +4,14 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use larder_guest::{Age, Cache, Failure, Image, Policy, Timestamp, repository};
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// The policy.
 pub struct KeepRecent;
 
 /// What the operator configures.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
     /// How many images of each repository are kept, the newest created first.
@@ -31,9 +31,10 @@ impl Policy for KeepRecent {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str =
         "Keeps the newest images of each repository and what was used of late, and removes the rest.";
+    const CONFIG_SCHEMA: &'static str = include_str!("../config.schema.json");
     type Config = Config;
 
-    fn evaluate(config: Config, now: Timestamp, cache: &mut dyn Cache) -> Result<(), Failure> {
+    fn evaluate(config: Config, now: Timestamp, cache: &mut impl Cache) -> Result<(), Failure> {
         if config.keep == 0 && config.used_within.is_none() {
             return Err(Failure::new(
                 "`keep` is 0 and `used-within` is not set, which would remove every image that nothing uses: \
@@ -69,7 +70,7 @@ enum Decision {
 
 /// By creation, the newest first; of one instant, by reference.
 fn newest_first(mut images: Vec<Image>) -> Vec<Image> {
-    images.sort_by(|a, b| {
+    images.sort_unstable_by(|a, b| {
         let key = |image: &Image| Reverse(image.handle.created_at);
         key(a).cmp(&key(b)).then_with(|| a.handle.reference.cmp(&b.handle.reference))
     });
@@ -118,6 +119,8 @@ fn ordinal(number: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use larder_guest::testing::check_config_schema;
+
     use super::*;
 
     /// Ordinals are written as people write them, those between 11 and 13 too.
@@ -136,5 +139,11 @@ mod tests {
         for (number, text) in table {
             assert_eq!(ordinal(number), text);
         }
+    }
+
+    /// The schema in `config.schema.json` is the one of the config.
+    #[test]
+    fn config_schema() {
+        check_config_schema::<KeepRecent>("config.schema.json");
     }
 }

@@ -1,14 +1,14 @@
 //! Removes images that were not used for a time.
 
 use larder_guest::{Age, Cache, Failure, Image, Origin, Policy, Timestamp};
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// The policy.
 pub struct MaxAge;
 
 /// What the operator configures.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
     /// What was not used for longer than this is removed. What was never used counts from its creation.
@@ -32,9 +32,10 @@ impl Policy for MaxAge {
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str =
         "Removes images that were not used for a time, those loaded from an archive only after a longer one.";
+    const CONFIG_SCHEMA: &'static str = include_str!("../config.schema.json");
     type Config = Config;
 
-    fn evaluate(config: Config, now: Timestamp, cache: &mut dyn Cache) -> Result<(), Failure> {
+    fn evaluate(config: Config, now: Timestamp, cache: &mut impl Cache) -> Result<(), Failure> {
         let archive_max_age = archive_max_age(&config)?;
         for image in cache.images()? {
             let (limit, source) = match image.usage.origin {
@@ -101,5 +102,18 @@ impl Verdict {
             Some(Some(age)) if age > limit => Self::Old,
             Some(_) => Self::Young,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_guest::testing::check_config_schema;
+
+    use super::*;
+
+    /// The schema in `config.schema.json` is the one of the config.
+    #[test]
+    fn config_schema() {
+        check_config_schema::<MaxAge>("config.schema.json");
     }
 }

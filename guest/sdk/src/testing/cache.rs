@@ -382,8 +382,9 @@ mod tests {
             const NAME: &'static str = "fails";
             const VERSION: &'static str = "1.0.0";
             const SUMMARY: &'static str = "Removes everything and fails.";
+            const CONFIG_SCHEMA: &'static str = "{}";
             type Config = std::collections::BTreeMap<String, u8>;
-            fn evaluate(_: Self::Config, _: Timestamp, cache: &mut dyn Cache) -> Result<(), Failure> {
+            fn evaluate(_: Self::Config, _: Timestamp, cache: &mut impl Cache) -> Result<(), Failure> {
                 cache.prune()?;
                 Err(Failure::new("not today"))
             }

@@ -20,11 +20,15 @@ mod cache;
 mod image;
 mod ledger;
 mod pattern;
+mod schema;
 
 use crate::{Policy, Timestamp};
 
 pub use cache::FakeCache;
 pub use image::FakeImage;
+pub use schema::check_config_schema;
+#[cfg(test)]
+pub(crate) use schema::schema;
 
 /// The instant that every run of [`run`] counts as now: 2026-01-01T00:00:00Z.
 pub const NOW: Timestamp = Timestamp::new(1_767_225_600, 0).unwrap();

@@ -1,11 +1,9 @@
 //! Lengths of time.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{UnitError, split_digits};
@@ -71,14 +69,15 @@ impl FromStr for Age {
         let mut seconds = 0_u64;
         loop {
             let (digits, tail) = split_digits(rest);
-            let unit = tail.chars().next().filter(|_| !digits.is_empty());
+            let mut tail = tail.chars();
+            let unit = tail.next().filter(|_| !digits.is_empty());
             let index = unit.and_then(|unit| units.iter().position(|&(name, _)| name == unit));
             let index = index.ok_or_else(|| UnitError::new(text, EXPECTED))?;
             let part = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(units[index].1));
             let sum = part.and_then(|part| seconds.checked_add(part));
             seconds = sum.ok_or_else(|| UnitError::new(text, TOO_LONG))?;
             units = &units[index + 1..];
-            rest = &tail[1..];
+            rest = tail.as_str();
             if rest.is_empty() {
                 return Ok(Self::from_seconds(seconds));
             }
@@ -112,24 +111,6 @@ impl<'de> Deserialize<'de> for Age {
 impl Serialize for Age {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
-    }
-}
-
-impl JsonSchema for Age {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Age".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "pattern": "^([0-9]+[wdhms])+$",
-            "examples": ["30d", "12h", "1w2d"],
-        })
     }
 }
 

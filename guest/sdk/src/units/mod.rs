@@ -1,6 +1,8 @@
 //! Quantities that operators write and policies compute with: each carries its unit in its type.
 
 mod age;
+#[cfg(not(target_arch = "wasm32"))]
+mod schema;
 mod share;
 mod size;
 mod timestamp;
@@ -35,20 +37,21 @@ impl std::error::Error for UnitError {}
 
 /// Splits off the digits a text begins with.
 fn split_digits(text: &str) -> (&str, &str) {
-    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    (text.strip_suffix(rest).unwrap_or(text), rest)
 }
 
-/// A decimal number such as `1.5`, as its value in units of 10⁻⁶ and the text behind it.
+/// A decimal number such as `1.5`, as its whole part, the rest in units of 10⁻⁶, and the text behind it.
 ///
 /// None without digits, with more than six decimals, and where the value does not fit.
-fn split_decimal(text: &str) -> Option<(u128, &str)> {
+fn split_decimal(text: &str) -> Option<(u64, u32, &str)> {
     let (whole, rest) = split_digits(text);
     let whole = whole.parse::<u64>().ok()?;
-    let Some(rest) = rest.strip_prefix('.') else { return Some((u128::from(whole) * 1_000_000, rest)) };
+    let Some(rest) = rest.strip_prefix('.') else { return Some((whole, 0, rest)) };
     let (decimals, rest) = split_digits(rest);
     if decimals.is_empty() || decimals.len() > 6 {
         return None;
     }
-    let millionths: u128 = format!("{decimals:0<6}").parse().ok()?;
-    Some((u128::from(whole) * 1_000_000 + millionths, rest))
+    let millionths = format!("{decimals:0<6}").parse().ok()?;
+    Some((whole, millionths, rest))
 }

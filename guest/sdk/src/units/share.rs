@@ -1,10 +1,8 @@
 //! Parts of a whole.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{UnitError, split_decimal};
@@ -26,9 +24,10 @@ const EXPECTED: &str = "not a share: expected a percentage from `0%` to `100%`, 
 impl Share {
     /// This part of a size, rounded down.
     pub fn of(self, whole: crate::Size) -> crate::Size {
-        let part = u128::from(whole.bytes()) * u128::from(self.millionths) / 1_000_000;
-        // A share is at most the whole, so the part fits wherever the whole does.
-        crate::Size::from_bytes(u64::try_from(part).unwrap_or(whole.bytes()))
+        let (whole, millionths) = (whole.bytes(), u64::from(self.millionths));
+        // In two steps, since a product of the two need not fit. A share is at most the whole, so the sum fits.
+        let part = whole / 1_000_000 * millionths + whole % 1_000_000 * millionths / 1_000_000;
+        crate::Size::from_bytes(part)
     }
 }
 
@@ -37,9 +36,11 @@ impl FromStr for Share {
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
         split_decimal(text)
-            .filter(|&(percent, unit)| unit == "%" && percent <= 100_000_000 && percent % 100 == 0)
-            .and_then(|(percent, _)| u32::try_from(percent / 100).ok())
-            .map(|millionths| Self { millionths })
+            .filter(|&(_, rest, unit)| unit == "%" && rest % 100 == 0)
+            .and_then(|(percent, rest, _)| {
+                let millionths = u32::try_from(percent).ok()?.checked_mul(10_000)?.checked_add(rest / 100)?;
+                (millionths <= 1_000_000).then_some(Self { millionths })
+            })
             .ok_or_else(|| UnitError::new(text, EXPECTED))
     }
 }
@@ -64,24 +65,6 @@ impl<'de> Deserialize<'de> for Share {
 impl Serialize for Share {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
-    }
-}
-
-impl JsonSchema for Share {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Share".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "pattern": "^[0-9]+(\\.[0-9]{1,4})?%$",
-            "examples": ["25%", "12.5%"],
-        })
     }
 }
 

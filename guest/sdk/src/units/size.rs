@@ -1,10 +1,8 @@
 //! Amounts of data.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -47,13 +45,13 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let error = || UnitError::new(text, EXPECTED);
-        let (millionths, unit) = split_decimal(text).ok_or_else(error)?;
+        let (whole, millionths, unit) = split_decimal(text).ok_or_else(error)?;
         let factor = unit_factor(unit).ok_or_else(error)?;
-        let bytes = millionths.checked_mul(u128::from(factor)).map(|bytes| bytes / 1_000_000);
-        bytes
-            .and_then(|bytes| u64::try_from(bytes).ok())
-            .map(Self)
-            .ok_or_else(|| UnitError::new(text, TOO_LARGE))
+        let millionths = u64::from(millionths);
+        // Rounded down. In two steps, since a product of the two need not fit.
+        let part = millionths * (factor / 1_000_000) + millionths * (factor % 1_000_000) / 1_000_000;
+        let bytes = whole.checked_mul(factor).and_then(|bytes| bytes.checked_add(part));
+        bytes.map(Self).ok_or_else(|| UnitError::new(text, TOO_LARGE))
     }
 }
 
@@ -76,7 +74,8 @@ impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let exponent = (1..BINARY.len()).rev().find(|&e| self.0 >> (10 * e) > 0).unwrap_or(0);
         let unit = 1_u64 << (10 * exponent);
-        let tenths = u128::from(self.0 % unit) * 10 / u128::from(unit);
+        // The largest unit is 2⁵⁰, so ten of it fit.
+        let tenths = self.0 % unit * 10 / unit;
         write!(f, "{}", self.0 / unit)?;
         if tenths > 0 {
             write!(f, ".{tenths}")?;
@@ -112,25 +111,6 @@ impl<'de> Deserialize<'de> for Size {
 impl Serialize for Size {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(self.0)
-    }
-}
-
-impl JsonSchema for Size {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Size".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": ["string", "integer"],
-            "minimum": 0,
-            "pattern": "^[0-9]+(\\.[0-9]{1,6})?(B|[kK]B|[MGTP]B|[KMGTP]iB)?$",
-            "examples": ["20GiB", "1.5TB", 500_000_000],
-        })
     }
 }
 

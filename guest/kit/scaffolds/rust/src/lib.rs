@@ -1,14 +1,14 @@
 //! Removes what nobody used for a time.
 
 use larder_guest::{Age, Cache, Failure, Image, Policy, Timestamp};
-use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// The policy.
 pub struct Forgotten;
 
 /// What the operator configures.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
     /// What was not used for more days than this goes.
@@ -25,9 +25,10 @@ impl Policy for Forgotten {
     const NAME: &'static str = "@NAME@";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &'static str = "Removes what nobody used for a time.";
+    const CONFIG_SCHEMA: &'static str = include_str!("../config.schema.json");
     type Config = Config;
 
-    fn evaluate(config: Config, now: Timestamp, cache: &mut dyn Cache) -> Result<(), Failure> {
+    fn evaluate(config: Config, now: Timestamp, cache: &mut impl Cache) -> Result<(), Failure> {
         let limit = config.max_age_days;
         for image in cache.images()? {
             let reference = &image.handle.reference;
@@ -63,4 +64,17 @@ fn held_by(image: &Image) -> Option<&'static str> {
 /// Whole days; none for an instant in the future.
 fn days_since(touched: Timestamp, now: Timestamp) -> u64 {
     touched.age(now).unwrap_or(Age::ZERO).as_duration().as_secs() / 86_400
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_guest::testing::check_config_schema;
+
+    use super::*;
+
+    /// The schema is the one of `Config`. `LARDER_WRITE_CONFIG_SCHEMA=1 cargo test` writes it.
+    #[test]
+    fn config_schema() {
+        check_config_schema::<Forgotten>("config.schema.json");
+    }
 }
