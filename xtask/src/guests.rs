@@ -49,6 +49,8 @@ impl Along {
                 "larder-cli",
                 "--package",
                 "larder-images",
+                "--package",
+                "larder-features",
                 "--no-default-features",
             ],
             Self::Workspace => &["--workspace"],

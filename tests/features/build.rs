@@ -1,0 +1,2 @@
+//! Does nothing: the manifest has what this crate is for.
+fn main() {}

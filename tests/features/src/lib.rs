@@ -1,0 +1,1 @@
+//! Nothing: the manifest has what this crate is for.
