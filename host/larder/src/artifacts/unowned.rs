@@ -65,7 +65,7 @@ pub(crate) struct Unowned {
 }
 
 /// Finds every file of the cache that nothing owns. `owned` has the entries that rows own; flat disks of the manifests
-/// in `going` count as unowned already.
+/// in `going`, and metadata that no reference owns and that names one of them, count as unowned already.
 pub(crate) fn find_unowned(
     cache: &CacheDir,
     owned: &HashSet<Entry>,
@@ -74,7 +74,7 @@ pub(crate) fn find_unowned(
 ) -> Unowned {
     let mut search = Search { cache, owned, now, found: Unowned::default() };
     for room in Room::ALL {
-        search.room(room);
+        search.room(room, going);
     }
     search.flat(going);
     search.temporary();
@@ -92,7 +92,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn room(&mut self, room: Room) {
+    fn room(&mut self, room: Room, going: &HashSet<Digest>) {
         for (name, path) in self.entries(Path::new(room.name())) {
             if name == ".msb-leases" || name.ends_with(".lock") {
                 continue;
@@ -100,7 +100,7 @@ impl Search<'_> {
             let kind = match room.key_of(&name) {
                 Some(key) if self.owned.contains(&Entry::of(room, key)) => continue,
                 // Metadata outlives its reference while a sandbox needs the manifest.
-                Some(_) if room == Room::Manifests && self.names_owned_manifest(&path) => continue,
+                Some(_) if room == Room::Manifests && self.names_staying_manifest(&path, going) => continue,
                 Some(_) => UnownedKind::Artifact,
                 None if room == Room::Layers && name.ends_with(".tar.gz") => UnownedKind::Blob,
                 None if name.ends_with(".part") => UnownedKind::Temporary,
@@ -110,9 +110,10 @@ impl Search<'_> {
         }
     }
 
-    fn names_owned_manifest(&self, path: &Path) -> bool {
-        manifest_named_by(&self.cache.root().join(path))
-            .is_some_and(|digest| self.owned.contains(&Entry::named(Room::Fsmeta, &digest)))
+    fn names_staying_manifest(&self, path: &Path, going: &HashSet<Digest>) -> bool {
+        manifest_named_by(&self.cache.root().join(path)).is_some_and(|digest| {
+            !going.contains(&digest) && self.owned.contains(&Entry::named(Room::Fsmeta, &digest))
+        })
     }
 
     fn flat(&mut self, going: &HashSet<Digest>) {

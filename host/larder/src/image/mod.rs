@@ -112,6 +112,7 @@ impl Image {
     /// says that it is pinned, without `force`; the same, even with `force`, while a live operation holds it; and
     /// where the home cannot be written.
     pub async fn remove_local(local: &LocalBackend, reference: &str, force: bool) -> MicrosandboxResult<()> {
+        open_for_writing(local).await?;
         let planned = local.plan_remove(&[reference.to_owned()], force).await?;
         if let Some(refused) = planned.refused.into_iter().next() {
             return Err(refused);
@@ -147,6 +148,7 @@ impl Image {
     /// # Errors
     /// Where the home cannot be written. What was removed until then stays removed.
     pub async fn prune_local(local: &LocalBackend) -> MicrosandboxResult<ImagePruneReport> {
+        open_for_writing(local).await?;
         let report = local.apply(&local.plan_prune().await?).await?;
         for problem in &report.problems {
             tracing::warn!("{problem}");
@@ -184,4 +186,10 @@ impl Image {
     ) -> MicrosandboxResult<Vec<ImageHandle>> {
         tags.into_iter().fold(ImageLoad::new(input), ImageLoad::tag).run(local).await
     }
+}
+
+/// Opens a home for a change that is planned first: one that cannot be written is refused before that, and what an
+/// interrupted removal left is finished.
+async fn open_for_writing(local: &LocalBackend) -> MicrosandboxResult<()> {
+    local.store().write("open the index", |_, _| Ok(())).await
 }
