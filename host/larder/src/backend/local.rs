@@ -99,13 +99,14 @@ pub struct LocalBackendBuilder {
 }
 
 impl LocalBackendBuilder {
-    /// The home to use. Default: `$MSB_HOME`, or else `~/.microsandbox`.
+    /// The home to use. Default: `$MSB_HOME`, or else `~/.microsandbox`. A relative path is one of the directory that
+    /// is the current one when the backend is built.
     pub fn home(mut self, path: impl Into<PathBuf>) -> Self {
         self.home = Some(path.into());
         self
     }
 
-    /// Where the artifacts lie. Default: `cache` in the home.
+    /// Where the artifacts lie. Default: `cache` in the home. A relative path is taken as that of the home.
     pub fn cache_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.cache_dir = Some(path.into());
         self
@@ -138,13 +139,19 @@ impl LocalBackendBuilder {
     /// The backend, its home opened with its first use.
     ///
     /// # Errors
-    /// [`MicrosandboxError::InvalidConfig`] where no home is set, neither here nor in the environment.
+    /// [`MicrosandboxError::InvalidConfig`] where no home is set, neither here nor in the environment, and where a
+    /// relative path cannot be made absolute.
     pub fn build_lazy(self) -> MicrosandboxResult<LocalBackend> {
         let home = match self.home {
             Some(home) => home,
             None => default_home()?,
         };
-        let cache = CacheDir::new(self.cache_dir.unwrap_or_else(|| home.join("cache")));
+        let home = absolute("home", home)?;
+        let cache = match self.cache_dir {
+            Some(cache) => absolute("cache directory", cache)?,
+            None => home.join("cache"),
+        };
+        let cache = CacheDir::new(cache);
         let clock = self.clock.unwrap_or_else(|| Arc::new(Utc::now));
         let store = Store::new(HomePaths::new(home), cache, self.missing, clock);
         Ok(LocalBackend { store: Arc::new(store) })
@@ -167,4 +174,30 @@ fn default_home() -> MicrosandboxResult<PathBuf> {
             "no home is set: set `MSB_HOME`, or `HOME` for `~/.microsandbox`".to_owned(),
         )
     })
+}
+
+/// Makes a path absolute, so that it means the same after the current directory was changed.
+fn absolute(what: &str, path: PathBuf) -> MicrosandboxResult<PathBuf> {
+    std::path::absolute(&path).map_err(|error| {
+        MicrosandboxError::InvalidConfig(format!("the {what} `{}` is no path: {error}", path.display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A relative home and cache are those of the directory in which the backend was built.
+    #[test]
+    fn relative_paths_are_made_absolute() {
+        let here = env::current_dir().expect("a directory");
+        let local = LocalBackend::builder().home("some/home").build_lazy().expect("a backend");
+        assert_eq!(
+            (local.home(), local.cache_dir()),
+            (&*here.join("some/home"), &*here.join("some/home/cache"))
+        );
+        let local = LocalBackend::builder().home("/home").cache_dir("cache").build_lazy().expect("a backend");
+        assert_eq!(local.cache_dir(), here.join("cache"));
+        assert!(LocalBackend::builder().home("").build_lazy().is_err());
+    }
 }
