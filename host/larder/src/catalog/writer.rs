@@ -14,7 +14,7 @@ use super::create::{make_home, open_database};
 use super::time::Clock;
 use super::{roots, schema, time};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::home::opening::{self, MigrationLock};
+use crate::home::opening::{self, HomeState, MigrationLock};
 use crate::home::{BUSY_TIMEOUT, HomeError, HomePaths, HomeProblem, IndexFile, MissingHome};
 
 /// The connection that writes. A catalog has one.
@@ -28,7 +28,7 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(super) fn open(paths: &HomePaths, missing: MissingHome, clock: &Clock) -> MicrosandboxResult<Self> {
-        if !paths.database.exists() && missing == MissingHome::Make {
+        if opening::find(paths, missing)? == HomeState::ToBeMade {
             make_home(paths, clock)?;
         }
         opening::check_owner(paths)?;
