@@ -11,7 +11,7 @@ use super::{Backend, BackendKind};
 use crate::artifacts::CacheDir;
 use crate::catalog::Clock;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::home::{HomePaths, MissingHome};
+use crate::home::{HomePaths, MissingHome, config};
 use crate::store::Store;
 
 /// The image cache of a home. Cheap to clone; clones share their connections.
@@ -50,7 +50,7 @@ impl LocalBackend {
         &self.store.catalog().paths().home
     }
 
-    /// Where the artifacts lie: `cache` in the home, unless it was set elsewhere.
+    /// Where the artifacts lie: `cache` in the home, unless that was set elsewhere, here or in its `config.json`.
     pub fn cache_dir(&self) -> &Path {
         self.store.cache().root()
     }
@@ -106,7 +106,8 @@ impl LocalBackendBuilder {
         self
     }
 
-    /// Where the artifacts lie. Default: `cache` in the home. A relative path is taken as that of the home.
+    /// Where the artifacts lie. Default: `paths.cache` of the home's `config.json`, as it is when the backend is built,
+    /// or else `cache` in the home. A relative path is taken as that of the home.
     pub fn cache_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.cache_dir = Some(path.into());
         self
@@ -140,20 +141,21 @@ impl LocalBackendBuilder {
     ///
     /// # Errors
     /// [`MicrosandboxError::InvalidConfig`] where no home is set, neither here nor in the environment, and where a
-    /// relative path cannot be made absolute.
+    /// relative path cannot be made absolute or the home's `config.json` cannot be understood, and
+    /// [`MicrosandboxError::Home`] where that cannot be read.
     pub fn build_lazy(self) -> MicrosandboxResult<LocalBackend> {
         let home = match self.home {
             Some(home) => home,
             None => default_home()?,
         };
-        let home = absolute("home", home)?;
+        let paths = HomePaths::new(absolute("home", home)?);
         let cache = match self.cache_dir {
             Some(cache) => absolute("cache directory", cache)?,
-            None => home.join("cache"),
+            None => config::cache_dir(&paths)?.unwrap_or_else(|| paths.home.join("cache")),
         };
         let cache = CacheDir::new(cache);
         let clock = self.clock.unwrap_or_else(|| Arc::new(Utc::now));
-        let store = Store::new(HomePaths::new(home), cache, self.missing, clock);
+        let store = Store::new(paths, cache, self.missing, clock);
         Ok(LocalBackend { store: Arc::new(store) })
     }
 }
@@ -199,5 +201,34 @@ mod tests {
         let local = LocalBackend::builder().home("/home").cache_dir("cache").build_lazy().expect("a backend");
         assert_eq!(local.cache_dir(), here.join("cache"));
         assert!(LocalBackend::builder().home("").build_lazy().is_err());
+    }
+
+    /// The settings of a home say where its artifacts lie, unless the embedder does; what cannot be understood is an
+    /// error, since files are deleted there.
+    #[test]
+    fn the_cache_of_a_config() {
+        let home = tempfile::tempdir().expect("a directory");
+        let cache = |text: &str| {
+            std::fs::write(home.path().join("config.json"), text).expect("the settings");
+            let local = LocalBackend::builder().home(home.path()).build_lazy();
+            local.map(|local| local.cache_dir().to_owned()).map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            cache(r#"{"paths":{"cache":"/big/cache","logs":"/l"},"log_level":"info"}"#),
+            Ok("/big/cache".into())
+        );
+        for unset in ["{}", r#"{"paths":null}"#, r#"{"paths":{"cache":null}}"#] {
+            assert_eq!(cache(unset), Ok(home.path().join("cache")), "{unset}");
+        }
+        for (text, expected) in [
+            ("{", "cannot be understood"),
+            (r#"{"paths":{"cache":7}}"#, "cannot be understood"),
+            (r#"{"paths":{"cache":"big"}}"#, "the relative path `big`: make it absolute"),
+        ] {
+            let message = cache(text).expect_err("refused");
+            assert!(message.contains(expected), "{message}");
+        }
+        let local = LocalBackend::builder().home(home.path()).cache_dir("/mine").build_lazy();
+        assert_eq!(local.expect("a backend").cache_dir(), Path::new("/mine"));
     }
 }

@@ -5,6 +5,7 @@
 //!   db/msb.db                    the index, with SQLite's files beside it
 //!   db/msb.db.migration.lock     held by whoever opens the home for writing
 //!   db/self-downgrade/*/         journals of microsandbox downgrades
+//!   config.json                  the user's settings, which may say where the artifacts lie
 //!   cache/                       the artifacts, unless they were set to lie elsewhere
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! # What survives a crash
 //! The migration lock is a `flock`: it goes with the process. Nothing else is kept.
 
+pub(crate) mod config;
 mod error;
 pub(crate) mod opening;
 
