@@ -24,6 +24,7 @@ mod create;
 pub(crate) mod deletions;
 pub(crate) mod graph;
 pub(crate) mod history;
+mod lenient;
 pub(crate) mod owners;
 pub(crate) mod pins;
 pub(crate) mod publish;

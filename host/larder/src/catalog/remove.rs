@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::graph::{DigestRow, digest_row, digest_rows};
+use super::lenient::integer;
 use super::owners::Owner;
 use super::{read, roots};
 use crate::artifacts::Entry;
@@ -97,9 +98,10 @@ fn ids(rows: impl Iterator<Item = i64>) -> String {
     format!("[{}]", numbers.join(","))
 }
 
-fn ref_row(row: &Row<'_>) -> rusqlite::Result<RefRow> {
-    let handle = read::handle(row)?;
-    Ok(RefRow { id: row.get(8)?, manifest: row.get(9)?, parsed: handle.reference.parse().ok(), handle })
+/// A row that names an image and its manifest.
+fn ref_row(row: &Row<'_>) -> rusqlite::Result<Option<RefRow>> {
+    let (Some(handle), Some(manifest)) = (read::handle(row)?, integer(row, 9)?) else { return Ok(None) };
+    Ok(Some(RefRow { id: row.get(8)?, manifest, parsed: handle.reference.parse().ok(), handle }))
 }
 
 const REF_COLUMNS: &str = concat!(
@@ -111,7 +113,7 @@ const REF_COLUMNS: &str = concat!(
 /// The row of exactly this reference.
 pub(crate) fn find_ref(connection: &Connection, reference: &str) -> rusqlite::Result<Option<RefRow>> {
     let query = [REF_COLUMNS, "WHERE ref.reference = ?1"].concat();
-    connection.prepare_cached(&query)?.query_row([reference], ref_row).optional()
+    Ok(connection.prepare_cached(&query)?.query_row([reference], ref_row).optional()?.flatten())
 }
 
 /// The row of a reference: as it stands, or in another spelling of the same.
@@ -129,6 +131,7 @@ pub(crate) fn find_refs(
     let query = [REF_COLUMNS, "WHERE ref.reference IN (SELECT value FROM json_each(?1))"].concat();
     let mut statement = connection.prepare_cached(&query)?;
     let rows = statement.query_map([serde_json::Value::from(references).to_string()], ref_row)?;
+    let rows = rows.filter_map(Result::transpose);
     rows.map(|row| row.map(|row| (row.handle.reference.clone(), row))).collect()
 }
 
@@ -410,7 +413,7 @@ pub(crate) fn live_refs<'a>(
     .concat();
     let mut statement = connection.prepare_cached(&query)?;
     let live = statement.query_map([ids(rows.map(|row| row.id))], |row| {
-        let RefRow { id, manifest, handle, .. } = ref_row(row)?;
+        let Some(RefRow { id, manifest, handle, .. }) = ref_row(row)? else { return Ok(None) };
         // In an index that was replaced meanwhile, a number may stand for another reference.
         let Some(known) = known.get(&id).filter(|known| known.handle.reference == handle.reference) else {
             return Ok(None);
