@@ -168,5 +168,10 @@ pub fn lines_of(fixture: &str) -> Vec<serde_json::Value> {
 
 /// Runs a future to its end.
 pub fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime").block_on(future)
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .expect("a runtime")
+        .block_on(future)
 }

@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use larder::{Image, LocalBackend};
@@ -75,6 +77,100 @@ fn a_missing_home_is_made() {
     assert_eq!((mode("."), mode("db"), mode("db/msb.db")), (0o700, 0o700, 0o600));
     assert_eq!(home.count("SELECT count(*) FROM seaql_migrations"), 33);
     run(async { Image::prune_local(&home.open().await).await }).expect("an empty home pruned");
+}
+
+/// A directory in which microsandbox was installed and never ran is a home to be made, and so is one whose maker was
+/// killed; any other directory is left as it is.
+#[test]
+fn homes_that_were_begun() {
+    type Begin = fn(&Path);
+    let table: [(Begin, bool); 8] = [
+        (|home| fs::create_dir_all(home.join("bin")).unwrap(), true),
+        (
+            |home| ["bin", "lib", "db"].iter().for_each(|name| fs::create_dir_all(home.join(name)).unwrap()),
+            true,
+        ),
+        (
+            |home| {
+                fs::create_dir(home.join("bin")).unwrap();
+                fs::write(home.join("config.json"), "{}").unwrap();
+            },
+            true,
+        ),
+        (
+            |home| {
+                fs::create_dir(home.join("db")).unwrap();
+                fs::write(home.join("db/msb.db"), "").unwrap();
+                fs::write(home.join("db/msb.db.migration.lock"), "").unwrap();
+            },
+            true,
+        ),
+        (|home| fs::write(home.join("config.json"), "{}").unwrap(), false),
+        (|home| fs::write(home.join("letter"), "x").unwrap(), false),
+        (
+            |home| {
+                fs::create_dir(home.join("db")).unwrap();
+                fs::write(home.join("db/postgres"), "x").unwrap();
+            },
+            false,
+        ),
+        // The log of an index that was moved away.
+        (
+            |home| {
+                fs::create_dir(home.join("db")).unwrap();
+                fs::write(home.join("db/msb.db-wal"), "x").unwrap();
+            },
+            false,
+        ),
+    ];
+    for (number, (begin, made)) in table.into_iter().enumerate() {
+        for write in [false, true] {
+            let home = Home::missing();
+            fs::create_dir(home.path()).unwrap();
+            begin(&home.path());
+            let names = || fs::read_dir(home.path()).unwrap().count();
+            let before = (home.everything(), names());
+            let local = LocalBackend::builder().home(home.path()).build_lazy().unwrap();
+            let message = run(async {
+                if write {
+                    return local.unpin("docker.io/acme/none:1").await.unwrap_err().to_string();
+                }
+                match Image::list_local(&local).await {
+                    Ok(images) => format!("{} images", images.len()),
+                    Err(error) => error.to_string(),
+                }
+            });
+            drop(local);
+            if made {
+                assert!(
+                    message.contains("0 images") || message.contains("image not found"),
+                    "{number}: {message}"
+                );
+                assert_eq!(home.count("SELECT count(*) FROM seaql_migrations"), 33);
+            } else {
+                assert!(message.contains("is not a microsandbox home"), "{number}: {message}");
+                assert_eq!((home.everything(), names()), before, "{number}");
+            }
+        }
+    }
+}
+
+/// Half a home never exists: a process that is killed while it makes one leaves none, and the next makes it.
+#[test]
+fn a_killed_maker() {
+    let home = Home::missing();
+    for failpoint in larder::failpoint::HOME_NAMES {
+        let output = Command::new(env!("CARGO_BIN_EXE_larder-crash"))
+            .arg(home.path())
+            .args(["prune", "", failpoint, "1"])
+            .output()
+            .expect("the child ran");
+        assert_eq!(output.status.signal(), Some(6));
+        assert!(!home.path().join("db/msb.db").exists());
+        assert!(list(&home).expect_err("no home").contains("is not a microsandbox home"));
+    }
+    run(async { Image::prune_local(&home.open().await).await }).expect("the home made");
+    assert_eq!(list(&home), Ok(0));
 }
 
 /// Every history but that of microsandbox 0.7.13 is read and not changed.

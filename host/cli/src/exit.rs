@@ -247,7 +247,7 @@ fn home_kind(problem: &HomeProblem) -> &'static str {
         P::Corrupt(_) => "home-corrupt",
         P::Newer(_) | P::NewerLarder { .. } => "home-newer",
         P::Older { .. } => "home-older",
-        P::Downgrading(_) | P::Installing(_) => "home-busy",
+        P::Downgrading(_) | P::Installing(_) | P::Replaced => "home-busy",
         _ => "home-unknown",
     }
 }

@@ -38,6 +38,10 @@ pub const INGEST_NAMES: [&str; 6] = [
     "ingest.committed",
 ];
 
+/// Every point that making a home reaches.
+#[cfg(feature = "failpoints")]
+pub const HOME_NAMES: [&str; 1] = ["home.written"];
+
 /// Ends the process without any cleaning up when the point is reached for the `nth` time, counted from 1.
 #[cfg(feature = "failpoints")]
 pub fn abort_at(name: &str, nth: u32) {

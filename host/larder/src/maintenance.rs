@@ -40,7 +40,9 @@ impl LocalBackend {
     pub async fn pin(&self, reference: &str) -> MicrosandboxResult<PinChange> {
         let (reference, now) = (reference.to_owned(), self.now());
         self.store()
-            .write("pin an image", move |writer, _| pins::pin(writer.connection(), &reference, now))
+            .write("pin an image", move |writer, _| {
+                writer.change("pin an image", |index| pins::pin(index, &reference, now))
+            })
             .await
             .map(PinChange::from)
     }
@@ -53,7 +55,9 @@ impl LocalBackend {
     pub async fn unpin(&self, reference: &str) -> MicrosandboxResult<PinChange> {
         let reference = reference.to_owned();
         self.store()
-            .write("unpin an image", move |writer, _| pins::unpin(writer.connection(), &reference))
+            .write("unpin an image", move |writer, _| {
+                writer.change("unpin an image", |index| pins::unpin(index, &reference))
+            })
             .await
             .map(PinChange::from)
     }

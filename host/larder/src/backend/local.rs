@@ -11,7 +11,7 @@ use super::{Backend, BackendKind};
 use crate::artifacts::CacheDir;
 use crate::catalog::Clock;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::home::{HomePaths, MissingHome};
+use crate::home::{HomePaths, MissingHome, config};
 use crate::store::Store;
 
 /// The image cache of a home. Cheap to clone; clones share their connections.
@@ -50,7 +50,7 @@ impl LocalBackend {
         &self.store.catalog().paths().home
     }
 
-    /// Where the artifacts lie: `cache` in the home, unless it was set elsewhere.
+    /// Where the artifacts lie: `cache` in the home, unless that was set elsewhere, here or in its `config.json`.
     pub fn cache_dir(&self) -> &Path {
         self.store.cache().root()
     }
@@ -99,13 +99,15 @@ pub struct LocalBackendBuilder {
 }
 
 impl LocalBackendBuilder {
-    /// The home to use. Default: `$MSB_HOME`, or else `~/.microsandbox`.
+    /// The home to use. Default: `$MSB_HOME`, or else `~/.microsandbox`. A relative path is one of the directory that
+    /// is the current one when the backend is built.
     pub fn home(mut self, path: impl Into<PathBuf>) -> Self {
         self.home = Some(path.into());
         self
     }
 
-    /// Where the artifacts lie. Default: `cache` in the home.
+    /// Where the artifacts lie. Default: `paths.cache` of the home's `config.json`, as it is when the backend is built,
+    /// or else `cache` in the home. A relative path is taken as that of the home.
     pub fn cache_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.cache_dir = Some(path.into());
         self
@@ -138,15 +140,22 @@ impl LocalBackendBuilder {
     /// The backend, its home opened with its first use.
     ///
     /// # Errors
-    /// [`MicrosandboxError::InvalidConfig`] where no home is set, neither here nor in the environment.
+    /// [`MicrosandboxError::InvalidConfig`] where no home is set, neither here nor in the environment, and where a
+    /// relative path cannot be made absolute or the home's `config.json` cannot be understood, and
+    /// [`MicrosandboxError::Home`] where that cannot be read.
     pub fn build_lazy(self) -> MicrosandboxResult<LocalBackend> {
         let home = match self.home {
             Some(home) => home,
             None => default_home()?,
         };
-        let cache = CacheDir::new(self.cache_dir.unwrap_or_else(|| home.join("cache")));
+        let paths = HomePaths::new(absolute("home", home)?);
+        let cache = match self.cache_dir {
+            Some(cache) => absolute("cache directory", cache)?,
+            None => config::cache_dir(&paths)?.unwrap_or_else(|| paths.home.join("cache")),
+        };
+        let cache = CacheDir::new(cache);
         let clock = self.clock.unwrap_or_else(|| Arc::new(Utc::now));
-        let store = Store::new(HomePaths::new(home), cache, self.missing, clock);
+        let store = Store::new(paths, cache, self.missing, clock);
         Ok(LocalBackend { store: Arc::new(store) })
     }
 }
@@ -167,4 +176,59 @@ fn default_home() -> MicrosandboxResult<PathBuf> {
             "no home is set: set `MSB_HOME`, or `HOME` for `~/.microsandbox`".to_owned(),
         )
     })
+}
+
+/// Makes a path absolute, so that it means the same after the current directory was changed.
+fn absolute(what: &str, path: PathBuf) -> MicrosandboxResult<PathBuf> {
+    std::path::absolute(&path).map_err(|error| {
+        MicrosandboxError::InvalidConfig(format!("the {what} `{}` is no path: {error}", path.display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A relative home and cache are those of the directory in which the backend was built.
+    #[test]
+    fn relative_paths_are_made_absolute() {
+        let here = env::current_dir().expect("a directory");
+        let local = LocalBackend::builder().home("some/home").build_lazy().expect("a backend");
+        assert_eq!(
+            (local.home(), local.cache_dir()),
+            (&*here.join("some/home"), &*here.join("some/home/cache"))
+        );
+        let local = LocalBackend::builder().home("/home").cache_dir("cache").build_lazy().expect("a backend");
+        assert_eq!(local.cache_dir(), here.join("cache"));
+        assert!(LocalBackend::builder().home("").build_lazy().is_err());
+    }
+
+    /// The settings of a home say where its artifacts lie, unless the embedder does; what cannot be understood is an
+    /// error, since files are deleted there.
+    #[test]
+    fn the_cache_of_a_config() {
+        let home = tempfile::tempdir().expect("a directory");
+        let cache = |text: &str| {
+            std::fs::write(home.path().join("config.json"), text).expect("the settings");
+            let local = LocalBackend::builder().home(home.path()).build_lazy();
+            local.map(|local| local.cache_dir().to_owned()).map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            cache(r#"{"paths":{"cache":"/big/cache","logs":"/l"},"log_level":"info"}"#),
+            Ok("/big/cache".into())
+        );
+        for unset in ["{}", r#"{"paths":null}"#, r#"{"paths":{"cache":null}}"#] {
+            assert_eq!(cache(unset), Ok(home.path().join("cache")), "{unset}");
+        }
+        for (text, expected) in [
+            ("{", "cannot be understood"),
+            (r#"{"paths":{"cache":7}}"#, "cannot be understood"),
+            (r#"{"paths":{"cache":"big"}}"#, "the relative path `big`: make it absolute"),
+        ] {
+            let message = cache(text).expect_err("refused");
+            assert!(message.contains(expected), "{message}");
+        }
+        let local = LocalBackend::builder().home(home.path()).cache_dir("/mine").build_lazy();
+        assert_eq!(local.expect("a backend").cache_dir(), Path::new("/mine"));
+    }
 }

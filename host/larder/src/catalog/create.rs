@@ -1,11 +1,11 @@
 //! The index of a home that is made.
 //!
-//! It holds microsandbox's tables and the record of its migrations, in one transaction. A process that is killed
-//! before that leaves an empty database.
+//! It holds microsandbox's tables and the record of its migrations. It is made under another name, in one transaction,
+//! and gets its own when it is on disk: a process that is killed before that leaves a file that nobody opens, and half a
+//! home never exists.
 
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
@@ -13,8 +13,9 @@ use rusqlite::{Connection, OpenFlags};
 use super::schema;
 use super::time::Clock;
 use crate::error::MicrosandboxResult;
-use crate::home::opening::{self, MigrationLock};
-use crate::home::{BUSY_TIMEOUT, HomePaths};
+use crate::failpoint::failpoint;
+use crate::home::opening::{self, HomeState, MigrationLock};
+use crate::home::{BUSY_TIMEOUT, HomePaths, MissingHome};
 
 /// Opens a database for changes, as microsandbox does: durable, with foreign keys on.
 pub(super) fn open_database(path: &Path) -> rusqlite::Result<Connection> {
@@ -36,19 +37,21 @@ pub(super) fn open_database(path: &Path) -> rusqlite::Result<Connection> {
 pub(super) fn make_home(paths: &HomePaths, clock: &Clock) -> MicrosandboxResult<()> {
     opening::make_directories(paths)?;
     let _lock = MigrationLock::take(paths)?;
-    let mut options = OpenOptions::new();
-    match options.write(true).create_new(true).mode(0o600).open(&paths.database) {
-        Ok(_) => {}
-        // Made meanwhile by somebody else, or left empty by a process that was killed here.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(opening::cannot_write(paths, error)),
+    if opening::find(paths, MissingHome::Make)? == HomeState::Indexed {
+        // Another process made it meanwhile.
+        return Ok(());
     }
-    let mut connection = open_database(&paths.database).map_err(paths.db("make the index"))?;
-    let tables: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
-        .map_err(paths.db("make the index"))?;
-    if tables == 0 {
-        schema::create(&mut connection, clock()).map_err(paths.db("make the index"))?;
-    }
-    Ok(())
+    let cannot_write = |error: io::Error| opening::cannot_write(paths, error);
+    // For its owner alone, as temporary files are.
+    let mut name = tempfile::Builder::new();
+    let file = name.prefix(opening::UNFINISHED).tempfile_in(&paths.db_dir).map_err(cannot_write)?;
+    let mut connection = open_database(file.path()).map_err(paths.db("make the index"))?;
+    schema::create(&mut connection, clock()).map_err(paths.db("make the index"))?;
+    // The last connection moves the log into the database, and takes it away.
+    connection.close().map_err(|(_, error)| paths.db("make the index")(error))?;
+    file.as_file().sync_all().map_err(cannot_write)?;
+    failpoint!("home.written");
+    // An index that is empty is replaced: a process was killed when it had just begun.
+    file.persist(&paths.database).map_err(|error| cannot_write(error.error))?;
+    File::open(&paths.db_dir).and_then(|directory| directory.sync_all()).map_err(cannot_write)
 }

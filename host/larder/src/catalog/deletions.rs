@@ -5,6 +5,7 @@ use rusqlite::{Connection, params};
 
 use super::Writer;
 use crate::artifacts::{Entry, FileIdentity, Room};
+use crate::error::{MicrosandboxError, MicrosandboxResult};
 
 /// A file that a committed change has given up.
 pub(crate) struct Deletion {
@@ -47,13 +48,13 @@ pub(crate) fn pending(connection: &Connection) -> rusqlite::Result<Vec<Deletion>
 }
 
 /// Forgets records, in a transaction of its own.
-pub(crate) fn forget(writer: &mut Writer, records: &[i64]) -> rusqlite::Result<()> {
-    let transaction = writer.begin()?;
-    {
-        let mut statement = transaction.prepare_cached("DELETE FROM larder_deletion WHERE id = ?1")?;
-        for record in records {
-            statement.execute([record])?;
-        }
-    }
-    transaction.commit()
+pub(crate) fn forget(writer: &mut Writer, records: &[i64]) -> MicrosandboxResult<()> {
+    let action = "forget deleted files";
+    writer.change(action, |connection| {
+        let delete = || -> rusqlite::Result<()> {
+            let mut statement = connection.prepare_cached("DELETE FROM larder_deletion WHERE id = ?1")?;
+            records.iter().try_for_each(|record| statement.execute([record]).map(drop))
+        };
+        delete().map_err(MicrosandboxError::db(action))
+    })
 }

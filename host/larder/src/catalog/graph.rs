@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use rusqlite::Connection;
 
+use super::lenient::{any_text, integer, text};
 use super::read;
 use crate::records::{ImageHandle, Origin};
 use crate::reference::RowDigest;
@@ -28,17 +29,33 @@ pub(crate) struct Link {
     pub(crate) layer: i64,
 }
 
-/// Every image, in the order of a listing.
-pub(crate) fn images(connection: &Connection) -> rusqlite::Result<Vec<ImageRow>> {
+/// Every image, and what rows need that name none.
+#[derive(Default)]
+pub(crate) struct Images {
+    /// In the order of a listing.
+    pub(crate) rows: Vec<ImageRow>,
+    /// Manifests of rows whose reference is no text: nobody can ask for them, and they are not unused either.
+    pub(crate) nameless: Vec<i64>,
+}
+
+/// Reads every image.
+pub(crate) fn images(connection: &Connection) -> rusqlite::Result<Images> {
     let mut statement = connection.prepare_cached(concat!(
         "SELECT ",
         read::handle_columns!(),
         ", ref.manifest_id FROM image_ref AS ref LEFT JOIN manifest ON manifest.id = ref.manifest_id
            ORDER BY ref.created_at DESC, ref.reference"
     ))?;
-    statement
-        .query_map([], |row| Ok(ImageRow { handle: read::handle(row)?, manifest: row.get(8)? }))?
-        .collect()
+    let mut images = Images::default();
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let Some(manifest) = integer(row, 8)? else { continue };
+        match read::handle(row)? {
+            Some(handle) => images.rows.push(ImageRow { handle, manifest }),
+            None => images.nameless.push(manifest),
+        }
+    }
+    Ok(images)
 }
 
 /// Every manifest.
@@ -54,19 +71,23 @@ pub(crate) fn layers(connection: &Connection) -> rusqlite::Result<Vec<DigestRow>
 /// Which manifest has which layers.
 pub(crate) fn links(connection: &Connection) -> rusqlite::Result<Vec<Link>> {
     let mut statement = connection.prepare_cached("SELECT manifest_id, layer_id FROM manifest_layer")?;
-    statement.query_map([], |row| Ok(Link { manifest: row.get(0)?, layer: row.get(1)? }))?.collect()
+    let link = |row: &rusqlite::Row<'_>| {
+        let (manifest, layer) = (integer(row, 0)?, integer(row, 1)?);
+        Ok(manifest.zip(layer).map(|(manifest, layer)| Link { manifest, layer }))
+    };
+    statement.query_map([], link)?.filter_map(Result::transpose).collect()
 }
 
 /// Where images came from, as far as that is recorded, by the key of their reference ([`super::pins::key`]).
 pub(crate) fn origins(connection: &Connection) -> rusqlite::Result<HashMap<String, Origin>> {
     let mut statement = connection.prepare_cached("SELECT reference, origin FROM larder_origin")?;
     let rows = statement.query_map([], |row| {
-        let origin = match row.get_ref(1)?.as_str()? {
-            "registry" => Origin::Registry,
-            "archive" => Origin::Archive,
+        let origin = match text(row, 1)?.as_deref() {
+            Some("registry") => Origin::Registry,
+            Some("archive") => Origin::Archive,
             _ => Origin::Unknown,
         };
-        Ok((row.get(0)?, origin))
+        Ok((any_text(row, 0)?, origin))
     })?;
     rows.collect()
 }
@@ -77,5 +98,5 @@ pub(super) fn digest_rows(connection: &Connection, query: &str) -> rusqlite::Res
 }
 
 pub(super) fn digest_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<DigestRow> {
-    Ok(DigestRow { id: row.get(0)?, digest: RowDigest::from(row.get::<_, String>(1)?) })
+    Ok(DigestRow { id: row.get(0)?, digest: RowDigest::from(any_text(row, 1)?) })
 }

@@ -2,8 +2,11 @@
 //!
 //! # Connections
 //! A few readers, each opened read-only with its first use, and one writer, opened with the first change. Each is
-//! used by one blocking task at a time, never on the async runtime's own threads. Statements are prepared once per
-//! connection.
+//! used by one blocking task at a time, never on the async runtime's own threads; who waits for a connection takes no
+//! thread at all. Statements are prepared once per connection.
+//!
+//! `db/msb.db` may be replaced while it is open, by whoever restores it from a backup or makes the home again. Each use
+//! of a connection compares the file of that name with the one that is open, and opens it again where it is another.
 //!
 //! # Reading
 //! needs the tables and columns that the queries name, and nothing else: no lock, no migration, no write. A home
@@ -21,6 +24,7 @@ mod create;
 pub(crate) mod deletions;
 pub(crate) mod graph;
 pub(crate) mod history;
+mod lenient;
 pub(crate) mod owners;
 pub(crate) mod pins;
 pub(crate) mod publish;
@@ -35,7 +39,7 @@ mod writer;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use reader::Reader;
 pub(crate) use time::Clock;
@@ -54,7 +58,8 @@ pub(crate) struct Catalog {
     clock: Clock,
     permits: Arc<Semaphore>,
     readers: Mutex<Vec<Reader>>,
-    writer: OnceCell<Arc<Mutex<Writer>>>,
+    /// Absent until the first change.
+    writer: Arc<tokio::sync::Mutex<Option<Writer>>>,
 }
 
 /// A reader, lent by a [`Catalog`] until it is dropped. A transaction that it is in then is rolled back.
@@ -78,6 +83,9 @@ impl Drop for PooledReader {
     fn drop(&mut self) {
         let Some(reader) = self.reader.take() else { return };
         let connection = reader.connection();
+        if !reader.is_reusable() {
+            return;
+        }
         if !connection.is_autocommit() && connection.execute_batch("ROLLBACK").is_err() {
             return;
         }
@@ -96,7 +104,7 @@ impl Catalog {
             clock,
             permits: Arc::new(Semaphore::new(READERS)),
             readers: Mutex::new(Vec::new()),
-            writer: OnceCell::new(),
+            writer: Arc::default(),
         }
     }
 
@@ -126,7 +134,12 @@ impl Catalog {
     }
 
     fn lend(self: &Arc<Self>, permit: Option<OwnedSemaphorePermit>) -> MicrosandboxResult<PooledReader> {
-        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let file = self.paths.index_file();
+        let idle = {
+            let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+            readers.retain(|reader| reader.is_of(file));
+            readers.pop()
+        };
         let reader = match idle {
             Some(reader) if reader.is_current() => reader,
             _ => Reader::open(&self.paths, self.missing, &self.clock)?,
@@ -144,22 +157,18 @@ impl Catalog {
         T: Send + 'static,
         F: FnOnce(&mut Writer) -> MicrosandboxResult<T> + Send + 'static,
     {
-        let writer = Arc::clone(self.writer.get_or_try_init(|| self.open_writer()).await?);
+        // A change that panics leaves no transaction open: it rolls back when dropped.
+        let mut writer = Arc::clone(&self.writer).lock_owned().await;
         let catalog = Arc::clone(self);
         blocking(action, move || {
-            // A change that panicked has left no transaction open: they roll back when dropped.
-            let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-            writer.check_unchanged(&catalog.paths)?;
-            change(&mut writer).map_err(|error| catalog.paths.blame(error))
-        })
-        .await
-    }
-
-    async fn open_writer(self: &Arc<Self>) -> MicrosandboxResult<Arc<Mutex<Writer>>> {
-        let catalog = Arc::clone(self);
-        blocking("open the index", move || {
-            let writer = Writer::open(&catalog.paths, catalog.missing, &catalog.clock)?;
-            Ok(Arc::new(Mutex::new(writer)))
+            let writer = match &mut *writer {
+                Some(writer) if writer.is_current() => writer,
+                slot => {
+                    *slot = None;
+                    slot.insert(Writer::open(&catalog.paths, catalog.missing, &catalog.clock)?)
+                }
+            };
+            change(writer).map_err(|error| catalog.paths.blame(error))
         })
         .await
     }

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::lenient::{any_text, integer};
 use crate::artifacts::{Entry, Room};
 use crate::reference::{Digest, Reference};
 
@@ -49,8 +50,8 @@ pub(crate) fn for_each(connection: &Connection, mut visit: impl FnMut(OwnerRow))
         connection.prepare_cached("SELECT diff_id, erofs_size_bytes FROM main.layer ORDER BY id")?;
     let mut rows = layers.query([])?;
     while let Some(row) = rows.next()? {
-        let text: String = row.get(0)?;
-        let file_bytes = row.get::<_, Option<i64>>(1)?.and_then(|size| u64::try_from(size).ok());
+        let text = any_text(row, 0)?;
+        let file_bytes = integer(row, 1)?.and_then(|size| u64::try_from(size).ok());
         if let Ok(diff_id) = text.parse() {
             visit(OwnerRow { owner: Owner::Layer(diff_id), text, file_bytes });
         }
@@ -58,7 +59,7 @@ pub(crate) fn for_each(connection: &Connection, mut visit: impl FnMut(OwnerRow))
     let mut manifests = connection.prepare_cached("SELECT digest FROM main.manifest ORDER BY id")?;
     let mut rows = manifests.query([])?;
     while let Some(row) = rows.next()? {
-        let text: String = row.get(0)?;
+        let text = any_text(row, 0)?;
         if let Ok(digest) = text.parse() {
             visit(OwnerRow { owner: Owner::Manifest(digest), text, file_bytes: None });
         }
@@ -66,7 +67,7 @@ pub(crate) fn for_each(connection: &Connection, mut visit: impl FnMut(OwnerRow))
     let mut references = connection.prepare_cached("SELECT reference FROM image_ref ORDER BY id")?;
     let mut rows = references.query([])?;
     while let Some(row) = rows.next()? {
-        let text: String = row.get(0)?;
+        let text = any_text(row, 0)?;
         if let Ok(reference) = text.parse() {
             visit(OwnerRow { owner: Owner::Reference(reference), text, file_bytes: None });
         }
@@ -127,7 +128,7 @@ fn metadata_entries(connection: &Connection) -> rusqlite::Result<HashSet<Entry>>
     let mut rows = statement.query([])?;
     let mut entries = HashSet::new();
     while let Some(row) = rows.next()? {
-        if let Ok(reference) = row.get_ref(0)?.as_str()?.parse::<Reference>() {
+        if let Ok(reference) = any_text(row, 0)?.parse::<Reference>() {
             entries.extend(Owner::Reference(reference).entries());
         }
     }

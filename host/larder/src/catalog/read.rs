@@ -3,6 +3,7 @@
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior};
 
+use super::lenient::{any_text, integer, text};
 use super::time;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::records::{ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail};
@@ -46,14 +47,15 @@ const LAYERS_QUERY: &str =
                               FROM manifest_layer AS link JOIN layer ON layer.id = link.layer_id
                              WHERE link.manifest_id = ?1 ORDER BY link.position";
 
-/// Every image, newest created first; images of the same time in the order of their references.
+/// Every image, newest created first; images of the same time in the order of their references. A row whose reference
+/// is no text names no image, and is left out.
 pub(crate) fn list(connection: &Connection) -> MicrosandboxResult<Vec<ImageHandle>> {
     let query = || -> rusqlite::Result<Vec<ImageHandle>> {
         let mut statement = connection.prepare_cached(&list_query())?;
         let mut rows = statement.query([])?;
         let mut handles = Vec::new();
         while let Some(row) = rows.next()? {
-            handles.push(handle(row)?);
+            handles.extend(handle(row)?);
         }
         Ok(handles)
     };
@@ -100,7 +102,8 @@ fn find(connection: &Connection, reference: &str) -> MicrosandboxResult<(ImageHa
         connection
             .prepare_cached(&get_query())
             .and_then(|mut statement| {
-                statement.query_row([spelling], |row| Ok((handle(row)?, row.get(8)?))).optional()
+                let found = statement.query_row([spelling], |row| Ok((handle(row)?, integer(row, 8)?)));
+                Ok(found.optional()?.and_then(|(handle, manifest)| Some((handle?, manifest))))
             })
             .map_err(MicrosandboxError::db("look an image up"))
     };
@@ -109,7 +112,7 @@ fn find(connection: &Connection, reference: &str) -> MicrosandboxResult<(ImageHa
 
 /// The image of exactly this reference.
 pub(super) fn handle_of(connection: &Connection, reference: &str) -> rusqlite::Result<Option<ImageHandle>> {
-    connection.prepare_cached(&get_query())?.query_row([reference], handle).optional()
+    Ok(connection.prepare_cached(&get_query())?.query_row([reference], handle).optional()?.flatten())
 }
 
 /// What `query` finds under a reference as it stands, or else in another spelling of the same.
@@ -128,18 +131,19 @@ pub(crate) fn in_any_spelling<T>(
     Err(MicrosandboxError::ImageNotFound(reference.to_owned()))
 }
 
-/// One row of the columns of `handle_columns`.
-pub(super) fn handle(row: &Row<'_>) -> rusqlite::Result<ImageHandle> {
-    Ok(ImageHandle {
-        reference: row.get(0)?,
+/// One row of the columns of `handle_columns`; none where the reference is no text.
+pub(super) fn handle(row: &Row<'_>) -> rusqlite::Result<Option<ImageHandle>> {
+    let Some(reference) = text(row, 0)? else { return Ok(None) };
+    Ok(Some(ImageHandle {
+        reference,
         created_at: time_at(row, 1)?,
         last_used_at: time_at(row, 2)?,
-        manifest_digest: row.get(3)?,
-        architecture: row.get(4)?,
-        os: row.get(5)?,
-        layer_count: row.get::<_, Option<i64>>(6)?.and_then(|count| usize::try_from(count).ok()).unwrap_or(0),
-        size_bytes: row.get(7)?,
-    })
+        manifest_digest: text(row, 3)?,
+        architecture: text(row, 4)?,
+        os: text(row, 5)?,
+        layer_count: integer(row, 6)?.and_then(|count| usize::try_from(count).ok()).unwrap_or(0),
+        size_bytes: integer(row, 7)?,
+    }))
 }
 
 fn time_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<chrono::DateTime<chrono::Utc>>> {
@@ -151,30 +155,29 @@ fn time_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<chrono::Date
 
 fn config_detail(row: &Row<'_>) -> rusqlite::Result<ImageConfigDetail> {
     Ok(ImageConfigDetail {
-        digest: row.get(0)?,
+        digest: any_text(row, 0)?,
         env: json_at(row, 1)?.unwrap_or_default(),
         cmd: json_at(row, 2)?,
         entrypoint: json_at(row, 3)?,
-        working_dir: row.get(4)?,
-        user: row.get(5)?,
+        working_dir: text(row, 4)?,
+        user: text(row, 5)?,
         labels: json_at(row, 6)?,
-        stop_signal: row.get(7)?,
+        stop_signal: text(row, 7)?,
     })
 }
 
 /// A column that holds JSON. One that holds something else says nothing: one bad row must not hide the image.
 fn json_at<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
-    let text: Option<String> = row.get(column)?;
-    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    Ok(text(row, column)?.and_then(|text| serde_json::from_str(&text).ok()))
 }
 
 fn layer_detail(row: &Row<'_>) -> rusqlite::Result<ImageLayerDetail> {
     Ok(ImageLayerDetail {
-        diff_id: row.get(0)?,
-        blob_digest: row.get(1)?,
-        media_type: row.get(2)?,
-        compressed_size_bytes: row.get(3)?,
-        erofs_size_bytes: row.get(4)?,
+        diff_id: any_text(row, 0)?,
+        blob_digest: any_text(row, 1)?,
+        media_type: text(row, 2)?,
+        compressed_size_bytes: integer(row, 3)?,
+        erofs_size_bytes: integer(row, 4)?,
         position: row.get(5)?,
     })
 }

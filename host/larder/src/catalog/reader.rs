@@ -1,13 +1,16 @@
 //! Connections that read.
 //!
-//! A reader opens the database read-only. Where that cannot be shared in the usual way, since the file system is
-//! read-only and SQLite cannot make the files by which it coordinates, the database is opened as immutable if it
-//! has no write-ahead log, and otherwise read from a private copy of database and log: what lies there cannot change.
+//! A reader opens the database read-only. Where that cannot be shared in the usual way, since SQLite cannot make the
+//! files by which it coordinates, the database is opened as immutable if it has no write-ahead log, and otherwise read
+//! from a private copy of database and log. A home that is read-only here may be changed from elsewhere, through another
+//! mount or by its owner: what is opened or copied is taken again where it changed meanwhile, and such a reader sees
+//! that one state and is not used again.
 //!
 //! Tables that a home lacks, Larder's own or those of a later microsandbox, are stood in for by empty temporary
 //! ones, so that every query is written once. A reader with such stand-ins is not used again after the schema changed.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
@@ -17,7 +20,10 @@ use super::time::Clock;
 use super::{create, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home::opening::{self, HomeState};
-use crate::home::{BUSY_TIMEOUT, HomePaths, HomeProblem, MissingHome};
+use crate::home::{BUSY_TIMEOUT, HomePaths, HomeProblem, IndexFile, MissingHome};
+
+/// How often a database is taken again that changes while it is opened or copied.
+const ATTEMPTS: usize = 5;
 
 /// Tables that queries name and a home may lack, with the columns that they name.
 const STAND_INS: [(&str, &str); 8] = [
@@ -34,10 +40,27 @@ const STAND_INS: [(&str, &str); 8] = [
 /// A connection that only reads.
 pub(crate) struct Reader {
     connection: Connection,
+    /// The file that was opened, or copied.
+    file: IndexFile,
     /// The schema that this reader was made for, where it has stand-ins.
     stand_ins_for: Option<i64>,
-    /// Holds the private copy for as long as it is read.
-    _copy: Option<TempDir>,
+    access: Access,
+}
+
+/// How a reader gets at the database.
+enum Access {
+    /// Among others that read and write it.
+    Shared,
+    /// As a file that does not change.
+    Immutable,
+    /// As a copy of its own, which is held for as long as it is read.
+    Copy { _directory: TempDir },
+}
+
+/// A database that was opened.
+struct Opened {
+    connection: Connection,
+    access: Access,
 }
 
 impl Reader {
@@ -45,7 +68,7 @@ impl Reader {
         if opening::find(paths, missing)? == HomeState::ToBeMade {
             create::make_home(paths, clock)?;
         }
-        let (connection, copy) = connect(paths)?;
+        let (Opened { connection, access }, file) = paths.open_index(|| connect(paths))?;
         let stand_ins_for = prepare(&connection).map_err(paths.db("open the index"))?;
         super::read::check_schema(&connection).map_err(|error| match error {
             rusqlite::Error::SqlInputError { msg, .. } if msg.starts_with("no such") => {
@@ -53,11 +76,21 @@ impl Reader {
             }
             error => paths.db("open the index")(error),
         })?;
-        Ok(Self { connection, stand_ins_for, _copy: copy })
+        Ok(Self { connection, file, stand_ins_for, access })
     }
 
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Returns whether it is open on this file.
+    pub(super) fn is_of(&self, file: Option<IndexFile>) -> bool {
+        file == Some(self.file)
+    }
+
+    /// Returns whether it sees what others change.
+    pub(super) fn is_reusable(&self) -> bool {
+        matches!(self.access, Access::Shared)
     }
 
     /// Whether this reader still fits the schema of its home.
@@ -68,10 +101,9 @@ impl Reader {
 }
 
 /// Opens the database in the first way that it can be read in.
-fn connect(paths: &HomePaths) -> MicrosandboxResult<(Connection, Option<TempDir>)> {
-    let shared = open_database(&paths.database, "");
-    let error = match shared {
-        Ok(connection) => return Ok((connection, None)),
+fn connect(paths: &HomePaths) -> MicrosandboxResult<Opened> {
+    let error = match open_database(&paths.database, "") {
+        Ok(connection) => return Ok(Opened { connection, access: Access::Shared }),
         Err(error) => error,
     };
     let cannot_share = matches!(
@@ -82,16 +114,45 @@ fn connect(paths: &HomePaths) -> MicrosandboxResult<(Connection, Option<TempDir>
                 | rusqlite::ErrorCode::PermissionDenied
         )
     );
+    if !cannot_share {
+        return Err(paths.db("open the index")(error));
+    }
     let log = paths.db_dir.join("msb.db-wal");
-    let opened = match fs::metadata(&log) {
-        _ if !cannot_share => Err(error),
-        Ok(metadata) if metadata.len() > 0 => {
-            let copy = copy_database(&paths.database, &log)?;
-            open_database(&copy.path().join("msb.db"), "").map(|connection| (connection, Some(copy)))
+    for _ in 0..ATTEMPTS {
+        let before = (Stamp::of(&paths.database), Stamp::of(&log));
+        let opened = if before.1.is_some_and(|log| log.size > 0) {
+            open_copy(paths, &log)
+        } else {
+            open_database(&paths.database, "?immutable=1")
+                .map(|connection| Opened { connection, access: Access::Immutable })
+                .map_err(paths.db("open the index"))
+        };
+        if before == (Stamp::of(&paths.database), Stamp::of(&log)) {
+            return opened;
         }
-        _ => open_database(&paths.database, "?immutable=1").map(|connection| (connection, None)),
-    };
-    opened.map_err(paths.db("open the index"))
+    }
+    Err(paths.problem(HomeProblem::Locked))
+}
+
+/// What a file looked like, to tell whether it was changed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: [i64; 2],
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.len(),
+            modified: [metadata.mtime(), metadata.mtime_nsec()],
+        })
+    }
 }
 
 fn open_database(database: &Path, parameters: &str) -> rusqlite::Result<Connection> {
@@ -119,13 +180,15 @@ fn database_uri(path: &Path) -> String {
     })
 }
 
-fn copy_database(database: &Path, log: &Path) -> MicrosandboxResult<TempDir> {
+/// Opens a copy of database and log.
+fn open_copy(paths: &HomePaths, log: &Path) -> MicrosandboxResult<Opened> {
     let copy =
         tempfile::tempdir().map_err(MicrosandboxError::io("make a directory in", &std::env::temp_dir()))?;
-    for (from, name) in [(database, "msb.db"), (log, "msb.db-wal")] {
+    for (from, name) in [(paths.database.as_path(), "msb.db"), (log, "msb.db-wal")] {
         fs::copy(from, copy.path().join(name)).map_err(MicrosandboxError::io("copy", from))?;
     }
-    Ok(copy)
+    let connection = open_database(&copy.path().join("msb.db"), "").map_err(paths.db("open the index"))?;
+    Ok(Opened { connection, access: Access::Copy { _directory: copy } })
 }
 
 /// Makes the stand-ins and views. Gives the schema's version where there are stand-ins.

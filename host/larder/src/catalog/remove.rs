@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::graph::{DigestRow, digest_row, digest_rows};
+use super::lenient::integer;
 use super::owners::Owner;
 use super::{read, roots};
 use crate::artifacts::Entry;
@@ -97,9 +98,10 @@ fn ids(rows: impl Iterator<Item = i64>) -> String {
     format!("[{}]", numbers.join(","))
 }
 
-fn ref_row(row: &Row<'_>) -> rusqlite::Result<RefRow> {
-    let handle = read::handle(row)?;
-    Ok(RefRow { id: row.get(8)?, manifest: row.get(9)?, parsed: handle.reference.parse().ok(), handle })
+/// A row that names an image and its manifest.
+fn ref_row(row: &Row<'_>) -> rusqlite::Result<Option<RefRow>> {
+    let (Some(handle), Some(manifest)) = (read::handle(row)?, integer(row, 9)?) else { return Ok(None) };
+    Ok(Some(RefRow { id: row.get(8)?, manifest, parsed: handle.reference.parse().ok(), handle }))
 }
 
 const REF_COLUMNS: &str = concat!(
@@ -111,7 +113,7 @@ const REF_COLUMNS: &str = concat!(
 /// The row of exactly this reference.
 pub(crate) fn find_ref(connection: &Connection, reference: &str) -> rusqlite::Result<Option<RefRow>> {
     let query = [REF_COLUMNS, "WHERE ref.reference = ?1"].concat();
-    connection.prepare_cached(&query)?.query_row([reference], ref_row).optional()
+    Ok(connection.prepare_cached(&query)?.query_row([reference], ref_row).optional()?.flatten())
 }
 
 /// The row of a reference: as it stands, or in another spelling of the same.
@@ -129,6 +131,7 @@ pub(crate) fn find_refs(
     let query = [REF_COLUMNS, "WHERE ref.reference IN (SELECT value FROM json_each(?1))"].concat();
     let mut statement = connection.prepare_cached(&query)?;
     let rows = statement.query_map([serde_json::Value::from(references).to_string()], ref_row)?;
+    let rows = rows.filter_map(Result::transpose);
     rows.map(|row| row.map(|row| (row.handle.reference.clone(), row))).collect()
 }
 
@@ -173,6 +176,10 @@ impl RemovalSet {
         wanted: Wanted<'_>,
         in_use: &HashSet<i64>,
     ) -> rusqlite::Result<Self> {
+        let given_manifests =
+            as_they_were(connection, "SELECT id, digest FROM main.manifest", wanted.manifests)?;
+        let given_layers = as_they_were(connection, "SELECT id, diff_id FROM main.layer", wanted.layers)?;
+        let wanted = Wanted { manifests: &given_manifests, layers: &given_layers, ..wanted };
         let refs = ids(wanted.refs.iter().map(|row| row.id));
         let manifests = going_manifests(connection, wanted, &refs)?;
         let layers = going_layers(connection, &manifests, wanted.layers)?;
@@ -243,6 +250,25 @@ impl RemovalSet {
         self.layers.retain(|id| !unclaimed.contains(id));
         self.files.retain(|file| !matches!(file.row, SetRow::Layer(id) if unclaimed.contains(&id)));
     }
+}
+
+/// The rows that still have the digest that they had: in an index that was replaced meanwhile, a number may stand for
+/// another row.
+fn as_they_were(
+    connection: &Connection,
+    query: &str,
+    rows: &[DigestRow],
+) -> rusqlite::Result<Vec<DigestRow>> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let query = [query, " WHERE id IN (SELECT value FROM json_each(?1))"].concat();
+    let mut statement = connection.prepare_cached(&query)?;
+    let there: HashMap<i64, RowDigest> = statement
+        .query_map([ids(rows.iter().map(|row| row.id))], digest_row)?
+        .map(|row| row.map(|row| (row.id, row.digest)))
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(rows.iter().filter(|row| there.get(&row.id) == Some(&row.digest)).cloned().collect())
 }
 
 /// The manifests of the wanted rows that nothing else needs.
@@ -374,8 +400,8 @@ pub(crate) fn live_refs<'a>(
     connection: &Connection,
     rows: impl Iterator<Item = &'a RefRow> + Clone,
 ) -> rusqlite::Result<HashMap<i64, LiveRef>> {
-    let keys: HashMap<i64, &str> = rows.clone().map(|row| (row.id, row.key())).collect();
-    let pinned = pinned_among(connection, keys.values().copied())?;
+    let known: HashMap<i64, &RefRow> = rows.clone().map(|row| (row.id, row)).collect();
+    let pinned = pinned_among(connection, known.values().map(|row| row.key()))?;
     let query = [
         "SELECT ",
         read::handle_columns!(),
@@ -387,11 +413,16 @@ pub(crate) fn live_refs<'a>(
     .concat();
     let mut statement = connection.prepare_cached(&query)?;
     let live = statement.query_map([ids(rows.map(|row| row.id))], |row| {
-        let RefRow { id, manifest, handle, .. } = ref_row(row)?;
-        let pinned = keys.get(&id).is_some_and(|key| pinned.contains(*key));
-        Ok((id, LiveRef { manifest, expected: ExpectedRef::of(&handle), in_use: row.get(10)?, pinned }))
+        let Some(RefRow { id, manifest, handle, .. }) = ref_row(row)? else { return Ok(None) };
+        // In an index that was replaced meanwhile, a number may stand for another reference.
+        let Some(known) = known.get(&id).filter(|known| known.handle.reference == handle.reference) else {
+            return Ok(None);
+        };
+        let pinned = pinned.contains(known.key());
+        let live = LiveRef { manifest, expected: ExpectedRef::of(&handle), in_use: row.get(10)?, pinned };
+        Ok(Some((id, live)))
     })?;
-    live.collect()
+    live.filter_map(Result::transpose).collect()
 }
 
 fn pinned_among<'a>(

@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::Value;
 
+use super::lenient::{any_text, integer};
 use crate::records::ImageUsers;
 use crate::reference::{Digest, Reference};
 
@@ -37,8 +38,9 @@ pub(crate) fn refresh(connection: &Connection) -> rusqlite::Result<()> {
            FROM sandbox LEFT JOIN sandbox_rootfs AS rootfs ON rootfs.sandbox_id = sandbox.id
           WHERE rootfs.manifest_id IS NULL",
     )?;
-    let sandboxes: Vec<(String, String)> =
-        nameless.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    let sandboxes: Vec<(String, String)> = nameless
+        .query_map([], |row| Ok((any_text(row, 0)?, any_text(row, 1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
     connection.prepare_cached("DELETE FROM temp.named_user")?.execute([])?;
     for (name, config) in sandboxes {
         let mut manifests = BTreeSet::new();
@@ -62,7 +64,7 @@ pub(crate) fn users_of(connection: &Connection, manifest: i64) -> rusqlite::Resu
     let mut users = ImageUsers::default();
     let mut rows = statement.query([manifest])?;
     while let Some(row) = rows.next()? {
-        add(&mut users, row.get_ref(0)?.as_str()?, row.get(1)?);
+        add(&mut users, row.get_ref(0)?.as_str()?, any_text(row, 1)?);
     }
     Ok(users)
 }
@@ -81,7 +83,9 @@ pub(crate) fn all_users(connection: &Connection) -> rusqlite::Result<HashMap<i64
     let mut users: HashMap<i64, ImageUsers> = HashMap::new();
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        add(users.entry(row.get(0)?).or_default(), row.get_ref(1)?.as_str()?, row.get(2)?);
+        // What is no number names no manifest.
+        let Some(manifest) = integer(row, 0)? else { continue };
+        add(users.entry(manifest).or_default(), row.get_ref(1)?.as_str()?, any_text(row, 2)?);
     }
     Ok(users)
 }
@@ -122,7 +126,7 @@ fn manifests_named(connection: &Connection, text: &str) -> rusqlite::Result<Vec<
     let mut by_reference =
         connection.prepare_cached("SELECT manifest_id FROM main.image_ref WHERE reference = ?1")?;
     for spelling in spellings.iter().map(String::as_str).chain([text]) {
-        named.extend(by_reference.query_row([spelling], |row| row.get::<_, i64>(0)).optional()?);
+        named.extend(by_reference.query_row([spelling], |row| integer(row, 0)).optional()?.flatten());
     }
     Ok(named)
 }

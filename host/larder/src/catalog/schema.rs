@@ -1,7 +1,8 @@
 //! The tables: microsandbox's, as its version 0.7.13 makes them, and Larder's own beside them.
 //!
 //! Larder's migrations are a list that only grows. Its names begin with `larder_`; dropping them all loses nothing
-//! of microsandbox's. Pins, origins and decisions are keyed by the normalized reference, or the text as it stands
+//! of microsandbox's. A table that microsandbox rebuilds loses Larder's indexes without a word: they are made again at
+//! each open for writing. Pins, origins and decisions are keyed by the normalized reference, or the text as it stands
 //! where that is none.
 
 use chrono::{DateTime, Utc};
@@ -123,11 +124,25 @@ pub(super) fn larder_version(connection: &Connection) -> rusqlite::Result<i64> {
 /// The version that this library knows.
 pub(super) const LARDER_VERSION: i64 = LARDER_MIGRATIONS.len() as i64;
 
-/// Brings Larder's own tables up to date, in one transaction.
+/// Brings Larder's own tables up to date, in one transaction, and makes its indexes where they are missing.
 pub(super) fn migrate_larder(connection: &mut Connection) -> rusqlite::Result<()> {
-    if larder_version(connection)? >= LARDER_VERSION {
-        return Ok(());
+    if larder_version(connection)? < LARDER_VERSION {
+        migrate(connection)?;
     }
+    // Where an index is there, its statement takes no lock.
+    indexes().try_for_each(|statement| connection.execute_batch(&statement))
+}
+
+/// The statements that make Larder's indexes where they are missing.
+fn indexes() -> impl Iterator<Item = String> {
+    let statements = LARDER_MIGRATIONS.into_iter().flat_map(|migration| migration.split(';'));
+    statements.filter_map(|statement| {
+        let index = statement.trim().strip_prefix("CREATE INDEX ")?;
+        Some(format!("CREATE INDEX IF NOT EXISTS {index}"))
+    })
+}
+
+fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction
         .execute_batch("CREATE TABLE IF NOT EXISTS larder_schema (version INTEGER NOT NULL PRIMARY KEY)")?;
@@ -188,6 +203,24 @@ mod tests {
         assert_eq!(larder_version(&connection), Ok(LARDER_VERSION));
         let others: Vec<_> = first.into_iter().filter(|(_, name, _)| !name.starts_with("larder_")).collect();
         assert_eq!(others, before);
+    }
+
+    /// Indexes that are lost with a table of microsandbox's that is rebuilt are made again.
+    #[test]
+    fn lost_indexes() {
+        let mut connection = created();
+        migrate_larder(&mut connection).expect("the first time");
+        let before = schema(&connection);
+        let statements: Vec<String> = indexes().collect();
+        assert_eq!(
+            statements.len(),
+            before.iter().filter(|(kind, name, _)| kind == "index" && name.starts_with("larder_")).count()
+        );
+        connection
+            .execute_batch("DROP INDEX larder_image_ref_manifest; DROP INDEX larder_decision_kept")
+            .expect("dropped");
+        migrate_larder(&mut connection).expect("the second time");
+        assert_eq!(schema(&connection), before);
     }
 
     /// Each kind of migration history is told from the others.

@@ -1,7 +1,11 @@
 //! The connection that writes, and the indexes that it refuses.
 //!
 //! What the files of a home say is looked at first ([`opening`]), under the migration lock, then what the index says
-//! about itself: its migrations, an installation under way, and the version of Larder's own tables.
+//! about itself: its migrations, an installation under way, and the version of Larder's own tables. All of it is
+//! looked at again within each transaction, before the first change: a program may have migrated the home while this
+//! one waited for its turn.
+
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
@@ -9,51 +13,33 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehav
 use super::create::{make_home, open_database};
 use super::time::Clock;
 use super::{roots, schema, time};
-use crate::error::MicrosandboxResult;
-use crate::home::opening::{self, MigrationLock};
-use crate::home::{HomePaths, HomeProblem, MissingHome};
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::home::opening::{self, HomeState, MigrationLock};
+use crate::home::{BUSY_TIMEOUT, HomeError, HomePaths, HomeProblem, IndexFile, MissingHome};
 
 /// The connection that writes. A catalog has one.
 pub(crate) struct Writer {
     connection: Connection,
-    /// The migrations that were there when the home was opened: how many, and the last.
-    migrations: (i64, String),
+    paths: HomePaths,
+    clock: Clock,
+    /// The file that the connection is open on.
+    file: IndexFile,
 }
 
 impl Writer {
     pub(super) fn open(paths: &HomePaths, missing: MissingHome, clock: &Clock) -> MicrosandboxResult<Self> {
-        if !paths.database.exists() && missing == MissingHome::Make {
+        if opening::find(paths, missing)? == HomeState::ToBeMade {
             make_home(paths, clock)?;
         }
         opening::check_owner(paths)?;
         let _lock = MigrationLock::take(paths)?;
-        opening::check_downgrades(paths)?;
-        Self::open_locked(paths, clock())
+        let (connection, file) = paths.open_index(|| open_locked(paths, clock()))?;
+        Ok(Self { connection, paths: paths.clone(), clock: Clock::clone(clock), file })
     }
 
-    /// Opens a database that is fit to be changed. The migration lock is held.
-    fn open_locked(paths: &HomePaths, now: DateTime<Utc>) -> MicrosandboxResult<Self> {
-        let mut connection =
-            open_database(&paths.database).map_err(paths.db("open the index for writing"))?;
-        let migrations = check_history(&connection, paths)?;
-        if let Some(holder) = installing(&connection, now).map_err(paths.db("read the maintenance lease"))? {
-            return Err(paths.problem(HomeProblem::Installing(holder)));
-        }
-        let version =
-            schema::larder_version(&connection).map_err(paths.db("read the version of Larder's tables"))?;
-        if version > schema::LARDER_VERSION {
-            let problem = HomeProblem::NewerLarder { found: version, known: schema::LARDER_VERSION };
-            return Err(paths.problem(problem));
-        }
-        schema::migrate_larder(&mut connection).map_err(paths.db("add Larder's tables"))?;
-        roots::prepare(&connection).map_err(paths.db("open the index for writing"))?;
-        Ok(Self { connection, migrations })
-    }
-
-    /// Fails where another program has migrated the home since it was opened.
-    pub(super) fn check_unchanged(&self, paths: &HomePaths) -> MicrosandboxResult<()> {
-        let now = migration_summary(&self.connection).map_err(paths.db("read the migrations"))?;
-        if now == self.migrations { Ok(()) } else { Err(paths.problem(HomeProblem::Newer(now.1))) }
+    /// Returns whether the index is still the file that was opened.
+    pub(super) fn is_current(&self) -> bool {
+        self.paths.index_file() == Some(self.file)
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -61,28 +47,82 @@ impl Writer {
     }
 
     /// Begins a change. Dropped without a commit, it never was.
-    pub(crate) fn begin(&mut self) -> rusqlite::Result<Transaction<'_>> {
-        self.connection.transaction_with_behavior(TransactionBehavior::Immediate)
+    ///
+    /// # Errors
+    /// Where the home must not be changed, or not any longer; nothing was changed then.
+    pub(crate) fn begin(&mut self) -> MicrosandboxResult<Transaction<'_>> {
+        let deadline = Instant::now() + BUSY_TIMEOUT;
+        loop {
+            let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
+                .map_err(self.paths.db("begin a change"))?;
+            let fit = check_fit(&transaction, &self.paths, (self.clock)());
+            match fit {
+                Ok(()) if self.is_current() => return Ok(transaction),
+                Ok(()) => return Err(self.paths.problem(HomeProblem::Replaced)),
+                // Every start of microsandbox claims to install, for a moment.
+                Err(MicrosandboxError::Home(HomeError { problem: HomeProblem::Installing(_), .. }))
+                    if Instant::now() < deadline =>
+                {
+                    drop(transaction);
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Runs `change` in a transaction of its own, which is committed where it succeeds.
+    pub(crate) fn change<T>(
+        &mut self,
+        action: &'static str,
+        change: impl FnOnce(&Connection) -> MicrosandboxResult<T>,
+    ) -> MicrosandboxResult<T> {
+        let transaction = self.begin()?;
+        let result = change(&transaction)?;
+        transaction.commit().map_err(MicrosandboxError::db(action))?;
+        Ok(result)
     }
 }
 
+/// Opens a database that is fit to be changed. The migration lock is held.
+fn open_locked(paths: &HomePaths, now: DateTime<Utc>) -> MicrosandboxResult<Connection> {
+    opening::check_downgrades(paths)?;
+    let mut connection = open_database(&paths.database).map_err(paths.db("open the index for writing"))?;
+    check_fit(&connection, paths, now)?;
+    schema::migrate_larder(&mut connection).map_err(paths.db("add Larder's tables"))?;
+    roots::prepare(&connection).map_err(paths.db("open the index for writing"))?;
+    Ok(connection)
+}
+
+/// Refuses a home that must not be changed, by its files and by what its index says about itself.
+fn check_fit(connection: &Connection, paths: &HomePaths, now: DateTime<Utc>) -> MicrosandboxResult<()> {
+    opening::check_owner(paths)?;
+    opening::check_downgrades(paths)?;
+    check_history(connection, paths)?;
+    if let Some(holder) = installing(connection, now).map_err(paths.db("read the maintenance lease"))? {
+        return Err(paths.problem(HomeProblem::Installing(holder)));
+    }
+    let version =
+        schema::larder_version(connection).map_err(paths.db("read the version of Larder's tables"))?;
+    if version > schema::LARDER_VERSION {
+        let problem = HomeProblem::NewerLarder { found: version, known: schema::LARDER_VERSION };
+        return Err(paths.problem(problem));
+    }
+    Ok(())
+}
+
 /// Refuses every migration history but that of microsandbox 0.7.13.
-fn check_history(connection: &Connection, paths: &HomePaths) -> MicrosandboxResult<(i64, String)> {
+fn check_history(connection: &Connection, paths: &HomePaths) -> MicrosandboxResult<()> {
     let read = || -> rusqlite::Result<Option<Vec<String>>> {
         if !connection.table_exists(Some("main"), "seaql_migrations")? {
             return Ok(None);
         }
-        let mut statement = connection.prepare("SELECT version FROM seaql_migrations ORDER BY version")?;
+        let mut statement =
+            connection.prepare_cached("SELECT version FROM seaql_migrations ORDER BY version")?;
         statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>().map(Some)
     };
     let found = read().map_err(paths.db("read the migrations"))?.unwrap_or_default();
-    schema::check_migrations(&found).map_err(|problem| paths.problem(problem))?;
-    migration_summary(connection).map_err(paths.db("read the migrations"))
-}
-
-fn migration_summary(connection: &Connection) -> rusqlite::Result<(i64, String)> {
-    let mut statement = connection.prepare_cached("SELECT count(*), max(version) FROM seaql_migrations")?;
-    statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+    schema::check_migrations(&found).map_err(|problem| paths.problem(problem))
 }
 
 /// The process that is installing microsandbox here, if one is.

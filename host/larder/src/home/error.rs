@@ -79,6 +79,9 @@ pub enum HomeProblem {
     /// An installation of microsandbox is under way.
     #[error("is being installed by process {0}: try again when that has ended")]
     Installing(i64),
+    /// Another file has taken the place of the index meanwhile.
+    #[error("has another index than a moment ago: try again")]
+    Replaced,
     /// Larder's own tables are of a later version.
     #[error(
         "was used by a newer larder (its tables are version {found}, this one knows {known}): upgrade larder"

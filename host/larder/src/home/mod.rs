@@ -5,6 +5,7 @@
 //!   db/msb.db                    the index, with SQLite's files beside it
 //!   db/msb.db.migration.lock     held by whoever opens the home for writing
 //!   db/self-downgrade/*/         journals of microsandbox downgrades
+//!   config.json                  the user's settings, which may say where the artifacts lie
 //!   cache/                       the artifacts, unless they were set to lie elsewhere
 //! ```
 //!
@@ -15,19 +16,26 @@
 //! # What survives a crash
 //! The migration lock is a `flock`: it goes with the process. Nothing else is kept.
 
+pub(crate) mod config;
 mod error;
 pub(crate) mod opening;
 
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 
 pub use error::{HomeError, HomeProblem};
 
-use crate::error::MicrosandboxError;
+use crate::error::{MicrosandboxError, MicrosandboxResult};
 
 /// How long a statement waits for another program's lock. microsandbox waits as long.
 pub(crate) const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How often an index is opened that is replaced each time meanwhile.
+const OPENINGS: usize = 3;
 
 /// What to do with a home that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,6 +45,15 @@ pub(crate) enum MissingHome {
     Make,
     /// Say so.
     Refuse,
+}
+
+/// The file that an index is in. Another file may be given its name, by whoever restores it from a backup.
+///
+/// A file that is open keeps its numbers to itself, even when it has no name any longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IndexFile {
+    device: u64,
+    inode: u64,
 }
 
 /// Where the parts of a home lie.
@@ -61,6 +78,28 @@ impl HomePaths {
         }
     }
 
+    /// The file that the index is in now; none where there is none that can be seen.
+    pub(crate) fn index_file(&self) -> Option<IndexFile> {
+        let metadata = fs::metadata(&self.database).ok()?;
+        Some(IndexFile { device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    /// Opens the index, and returns the file that was opened. Opens it again where it was replaced meanwhile.
+    pub(crate) fn open_index<T>(
+        &self,
+        mut open: impl FnMut() -> MicrosandboxResult<T>,
+    ) -> MicrosandboxResult<(T, IndexFile)> {
+        for _ in 0..OPENINGS {
+            let before = self.index_file();
+            let opened = open()?;
+            match before.filter(|_| before == self.index_file()) {
+                Some(file) => return Ok((opened, file)),
+                None => drop(opened),
+            }
+        }
+        Err(self.problem(HomeProblem::Replaced))
+    }
+
     /// The error for a problem of this home.
     pub(crate) fn problem(&self, problem: HomeProblem) -> MicrosandboxError {
         problem.at(&self.home).into()
@@ -76,7 +115,7 @@ impl HomePaths {
             ErrorCode::DiskFull => Some(HomeProblem::Full),
             ErrorCode::ReadOnly => Some(HomeProblem::ReadOnly),
             ErrorCode::PermissionDenied | ErrorCode::CannotOpen => {
-                Some(HomeProblem::Unreadable(std::io::Error::other(error.to_string())))
+                Some(HomeProblem::Unreadable(io::Error::other(error.to_string())))
             }
             _ => None,
         }

@@ -20,11 +20,11 @@ use crate::error::{MicrosandboxError, MicrosandboxResult};
 pub(crate) enum HomeState {
     /// It has an index.
     Indexed,
-    /// It is missing or empty, and may be made.
+    /// It is missing, or nothing but an installation that never ran, and may be made.
     ToBeMade,
 }
 
-/// Looks for a home to read. One that is missing and may be made is no error.
+/// Looks for a home. One that is missing and may be made is no error.
 pub(crate) fn find(paths: &HomePaths, missing: MissingHome) -> MicrosandboxResult<HomeState> {
     let kind = |path: &Path| match fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata)),
@@ -47,14 +47,56 @@ pub(crate) fn find(paths: &HomePaths, missing: MissingHome) -> MicrosandboxResul
         if database.is_some_and(|database| database.is_file() && database.len() > 0) {
             return Ok(HomeState::Indexed);
         }
-        let empty = fs::read_dir(&paths.home).map_err(HomeProblem::Unreadable)?.next().is_none();
-        if missing == MissingHome::Make && empty {
+        if missing == MissingHome::Make && never_ran(paths).map_err(HomeProblem::Unreadable)? {
             Ok(HomeState::ToBeMade)
         } else {
             Err(HomeProblem::NoIndex)
         }
     })();
     checked.map_err(|problem| paths.problem(problem))
+}
+
+/// What an installation of microsandbox leaves in a home before it first runs.
+const INSTALLED: [&str; 2] = ["bin", "lib"];
+
+/// The beginning of the names under which an index is made.
+pub(crate) const UNFINISHED: &str = ".msb-db-";
+
+/// Returns whether a directory without an index holds nothing but an installation of microsandbox that never ran, its
+/// settings, and what a process leaves that was killed while it made the index. An empty one is the least of these.
+fn never_ran(paths: &HomePaths) -> io::Result<bool> {
+    let (mut settings, mut others) = (false, false);
+    for entry in fs::read_dir(&paths.home)? {
+        match entry?.file_name().to_str() {
+            Some("db") if !has_unfinished_index(paths)? => return Ok(false),
+            Some("db") => others = true,
+            Some(name) if INSTALLED.contains(&name) => others = true,
+            Some("config.json") => settings = true,
+            _ => return Ok(false),
+        }
+    }
+    // Other programs have a file of that name as well.
+    Ok(others || !settings)
+}
+
+/// Returns whether a database directory holds nothing but an index that was begun and not finished. An index of
+/// microsandbox's or SQLite's may have been empty when its maker was killed.
+fn has_unfinished_index(paths: &HomePaths) -> io::Result<bool> {
+    for entry in fs::read_dir(&paths.db_dir)? {
+        let entry = entry?;
+        let begun = match entry.file_name().to_str() {
+            Some("msb.db.migration.lock") => true,
+            Some("msb.db" | "msb.db-wal") => {
+                entry.metadata().is_ok_and(|file| file.is_file() && file.len() == 0)
+            }
+            Some(name) => name.starts_with(UNFINISHED),
+            None => false,
+        };
+        if !begun {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Makes the directories of a home, for their owner alone.

@@ -220,14 +220,12 @@ impl Publication {
         origin: NewOrigin,
         now: chrono::DateTime<chrono::Utc>,
     ) -> MicrosandboxResult<Vec<ImageHandle>> {
-        let mut change = || -> rusqlite::Result<Vec<ImageHandle>> {
-            let transaction = writer.begin()?;
-            let handles = insert(&transaction, images, origin, now)?;
+        let action = "add images";
+        let handles = writer.change(action, |connection| {
+            let handles = insert(connection, images, origin, now).map_err(MicrosandboxError::db(action))?;
             failpoint!("ingest.inserted");
-            transaction.commit()?;
             Ok(handles)
-        };
-        let handles = change().map_err(MicrosandboxError::db("add images"))?;
+        })?;
         failpoint!("ingest.committed");
         self.state().committed = true;
         Ok(handles)

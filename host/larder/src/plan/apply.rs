@@ -155,7 +155,7 @@ impl LocalBackend {
     ) -> MicrosandboxResult<PlanReport> {
         let policy = plan.policy.clone();
         self.store()
-            .write("put a run on record", move |writer, _| {
+            .write(RECORDING, move |writer, _| {
                 let run = NewRun {
                     started_at,
                     policy: policy.as_ref(),
@@ -167,18 +167,14 @@ impl LocalBackend {
                 // write to it as well.
                 let decisions: Vec<NewDecision<'_>> = decisions(&report).collect();
                 let mut chunks = decisions.chunks(DECISIONS_AT_ONCE);
-                let insert = || -> rusqlite::Result<i64> {
-                    let id = in_transaction(writer, |index| {
-                        let id = history::insert_run(index, &run)?;
-                        history::insert_decisions(index, id, chunks.next().unwrap_or_default())?;
-                        history::expire(index).map(|()| id)
-                    })?;
-                    for decisions in chunks {
-                        in_transaction(writer, |index| history::insert_decisions(index, id, decisions))?;
-                    }
-                    Ok(id)
-                };
-                let id = insert().map_err(MicrosandboxError::db("put a run on record"))?;
+                let id = in_transaction(writer, |index| {
+                    let id = history::insert_run(index, &run)?;
+                    history::insert_decisions(index, id, chunks.next().unwrap_or_default())?;
+                    history::expire(index).map(|()| id)
+                })?;
+                for decisions in chunks {
+                    in_transaction(writer, |index| history::insert_decisions(index, id, decisions))?;
+                }
                 report.run = Some(id);
                 Ok(report)
             })
@@ -186,17 +182,16 @@ impl LocalBackend {
     }
 }
 
+const RECORDING: &str = "put a run on record";
+
 /// So many decisions are put on record in one transaction: a few milliseconds' worth.
 const DECISIONS_AT_ONCE: usize = 1000;
 
 fn in_transaction<T>(
     writer: &mut Writer,
     change: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
-) -> rusqlite::Result<T> {
-    let transaction = writer.begin()?;
-    let result = change(&transaction)?;
-    transaction.commit()?;
-    Ok(result)
+) -> MicrosandboxResult<T> {
+    writer.change(RECORDING, |connection| change(connection).map_err(MicrosandboxError::db(RECORDING)))
 }
 
 async fn remove_all(remover: &mut Remover<'_>, plan: &Plan, targets: Vec<Target>) -> MicrosandboxResult<()> {

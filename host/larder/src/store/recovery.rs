@@ -19,7 +19,7 @@ pub(super) fn forget(writer: &mut Writer, cache: &CacheDir, records: &[i64]) -> 
         room.sync().map_err(MicrosandboxError::io("write to disk", &room.path))?;
     }
     failpoint!("removal.synced");
-    deletions::forget(writer, records).map_err(MicrosandboxError::db("forget deleted files"))?;
+    deletions::forget(writer, records)?;
     failpoint!("removal.forgotten");
     Ok(())
 }

@@ -87,7 +87,7 @@ impl CacheSnapshot for HomeSnapshot {
             let pins = pins::set(connection)?;
             let origins = graph::origins(connection)?;
             let noted = !pins.is_empty() || !origins.is_empty();
-            let rows = graph::images(connection)?;
+            let rows = graph::images(connection)?.rows;
             let mut left: HashMap<i64, usize> = HashMap::new();
             rows.iter().for_each(|row| *left.entry(row.manifest).or_default() += 1);
             let images = rows.into_iter().map(|graph::ImageRow { handle, manifest }| {
@@ -137,7 +137,7 @@ pub(crate) fn cost_of(rooms: &Rooms, entry: &Entry) -> Option<FileCost> {
 
 fn home_costs(connection: &Connection, rooms: &Rooms) -> rusqlite::Result<HomeCosts> {
     let mut graph = CostGraphBuilder::new();
-    let images = graph::images(connection)?;
+    let graph::Images { rows: images, nameless } = graph::images(connection)?;
     let layer_rows = graph::layers(connection)?;
     let links = graph::links(connection)?;
     let mut layers = HashMap::with_capacity(layer_rows.len());
@@ -153,7 +153,7 @@ fn home_costs(connection: &Connection, rooms: &Rooms) -> rusqlite::Result<HomeCo
         layers_of.entry(link.manifest).or_default().extend(layers.get(&link.layer));
     }
 
-    let held: HashSet<i64> = roots::all_users(connection)?.into_keys().collect();
+    let held: HashSet<i64> = roots::all_users(connection)?.into_keys().chain(nameless).collect();
     let named: HashSet<i64> = images.iter().map(|row| row.manifest).collect();
     let (mut manifests, mut by_digest, mut lost) = (HashMap::new(), Vec::new(), Vec::new());
     for row in graph::manifests(connection)? {

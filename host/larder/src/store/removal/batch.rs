@@ -200,7 +200,7 @@ impl Batch {
         outcome: &mut Outcome,
     ) -> MicrosandboxResult<Vec<GivenUp>> {
         let db = MicrosandboxError::db;
-        let transaction = writer.begin().map_err(db("begin a change"))?;
+        let transaction = writer.begin()?;
         roots::refresh(&transaction).map_err(db("find out what is in use"))?;
         let in_use = self.spare_changed(&transaction, outcome).map_err(db("look at the images again"))?;
         let mut set = self.set(&transaction, &in_use)?;
