@@ -18,6 +18,8 @@ pub(crate) struct Writer {
     connection: Connection,
     /// The migrations that were there when the home was opened: how many, and the last.
     migrations: (i64, String),
+    /// The numbers of records of files that are gone: they are forgotten with a later change.
+    pub(crate) gone: Vec<i64>,
 }
 
 impl Writer {
@@ -47,7 +49,7 @@ impl Writer {
         }
         schema::migrate_larder(&mut connection).map_err(paths.db("add Larder's tables"))?;
         roots::prepare(&connection).map_err(paths.db("open the index for writing"))?;
-        Ok(Self { connection, migrations })
+        Ok(Self { connection, migrations, gone: Vec::new() })
     }
 
     /// Fails where another program has migrated the home since it was opened.

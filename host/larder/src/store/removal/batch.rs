@@ -14,6 +14,7 @@ use crate::catalog::remove::{self, LiveRef, RefRow, RemovalSet, SetRow, Wanted};
 use crate::catalog::{Writer, deletions, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::failpoint::failpoint;
+use crate::store::recovery;
 
 /// Rows to remove together.
 #[derive(Debug, Default)]
@@ -24,12 +25,8 @@ pub(super) struct Batch {
     entries: usize,
 }
 
-/// What became of a batch.
-pub(super) struct BatchDone {
-    pub(super) outcome: Outcome,
-    /// Records of the files that are gone.
-    pub(super) deleted: Vec<i64>,
-}
+/// After so many deleted files their records are forgotten: seldom enough that syncing directories costs little.
+const FORGET_AFTER: usize = 4096;
 
 /// A file that a committed batch has given up.
 struct GivenUp {
@@ -84,21 +81,23 @@ impl Batch {
     }
 
     /// Runs the batch. On an error before the commit nothing has changed.
-    pub(super) fn run(mut self, writer: &mut Writer, cache: &CacheDir) -> MicrosandboxResult<BatchDone> {
+    pub(super) fn run(mut self, writer: &mut Writer, cache: &CacheDir) -> MicrosandboxResult<Outcome> {
         let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
         let mut outcome = Outcome::default();
         let mut claims = Claims::default();
         let set = self.claim(writer.connection(), cache, &rooms, &mut claims, &mut outcome)?;
         failpoint!("removal.claimed");
         let stats = stat_all(&set, cache, &rooms, &mut outcome);
-        let files = self.commit(writer, &stats, &claims, &mut outcome)?;
+        if writer.gone.len() >= FORGET_AFTER {
+            recovery::sync(&rooms)?;
+        }
+        let files = self.commit(writer, cache, &stats, &claims, &mut outcome)?;
         failpoint!("removal.committed");
         let mut freed = vec![0; self.targets.len()];
-        let mut deleted = Vec::new();
         for file in &files {
             match unlink(&rooms, &file.entry, &file.stat.identity) {
                 Ok(bytes) => {
-                    deleted.push(file.record);
+                    writer.gone.push(file.record);
                     if let Some(target) = file.target {
                         freed[target] += bytes;
                     }
@@ -123,7 +122,7 @@ impl Batch {
         }));
         drop(claims);
         failpoint!("removal.released");
-        Ok(BatchDone { outcome, deleted })
+        Ok(outcome)
     }
 
     /// Step 1: claims every entry by which a live operation could show that it uses what goes, and spares the images of
@@ -195,12 +194,16 @@ impl Batch {
     fn commit(
         &mut self,
         writer: &mut Writer,
+        cache: &CacheDir,
         stats: &HashMap<Entry, FileStat>,
         claims: &Claims,
         outcome: &mut Outcome,
     ) -> MicrosandboxResult<Vec<GivenUp>> {
         let db = MicrosandboxError::db;
+        let cache = recovery::name_of(cache);
+        let forgotten = if writer.gone.len() >= FORGET_AFTER { writer.gone.clone() } else { Vec::new() };
         let transaction = writer.begin().map_err(db("begin a change"))?;
+        deletions::forget(&transaction, &forgotten).map_err(db("forget deleted files"))?;
         roots::refresh(&transaction).map_err(db("find out what is in use"))?;
         let in_use = self.spare_changed(&transaction, outcome).map_err(db("look at the images again"))?;
         let mut set = self.set(&transaction, &in_use)?;
@@ -223,12 +226,15 @@ impl Batch {
             if !seen.insert(file.entry.clone()) {
                 continue;
             }
-            let record = deletions::record(&transaction, &file.entry, &stat.identity);
+            let record = deletions::record(&transaction, &cache, &file.entry, &stat.identity);
             let record = record.map_err(db("record the files to delete"))?;
             files.push(GivenUp { entry: file.entry, stat, target: file.counted_for, record });
         }
         failpoint!("removal.recorded");
         transaction.commit().map_err(db("commit the removal"))?;
+        if !forgotten.is_empty() {
+            writer.gone.clear();
+        }
         outcome.report.image_refs_removed += gone.refs as u32;
         outcome.report.manifests_removed += gone.manifests as u32;
         outcome.report.layers_removed += gone.layers as u32;
