@@ -7,6 +7,7 @@ use std::process::Command;
 
 use larder::Image;
 use larder::maintenance::{FindingKind, Repair, VerifyDepth};
+use larder::plan::Verdict;
 use larder_tests::{Home, run};
 
 const IN_USE: [&str; 3] =
@@ -82,6 +83,33 @@ fn every_step_can_be_the_last() {
         }
     }
     assert_eq!(reached, larder::failpoint::NAMES.into(), "failpoints that nothing reaches");
+}
+
+/// A prune that was killed is on record: a run that has not ended, and every image that it removed.
+#[test]
+fn a_killed_prune_can_be_explained() {
+    let home = Home::fixture();
+    assert!(crash(&home, "prune", "", "removal.unlinking", 1));
+    run(async {
+        let local = home.open().await;
+        let history = local.history(10).await.expect("a history");
+        let [run] = history.as_slice() else { panic!("{history:?}") };
+        assert_eq!(
+            (run.removed, run.problem.as_deref().map(|text| text.contains("not ended"))),
+            (38, Some(true))
+        );
+        let gone = local.explain("docker.io/acme/app00004:v7").await.expect("an explanation");
+        assert!(gone.image.is_none());
+        assert_eq!(
+            (gone.decisions[0].verdict, gone.decisions[0].reason.as_str()),
+            (Verdict::Removed, "nothing uses it")
+        );
+    });
+    // What was not committed did not happen, and is not on record as if it had.
+    let home = Home::fixture();
+    assert!(crash(&home, "prune", "", "removal.recorded", 1));
+    let history = run(async { home.open().await.history(10).await }).expect("a history");
+    assert_eq!((history.len(), history[0].removed), (1, 0));
 }
 
 /// What was committed is gone for good, what was not is there as before: a removal is never seen half done.

@@ -1,5 +1,6 @@
 //! One batch of a removal: the steps 1 to 4 of the [module above](super).
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::io;
 
@@ -10,8 +11,9 @@ use crate::artifacts::lease::{Claim, Claims};
 use crate::artifacts::unlink::unlink;
 use crate::artifacts::{CacheDir, Entry, FileStat, Room, Rooms};
 use crate::catalog::graph::DigestRow;
+use crate::catalog::history::{self, NewDecision, Verdict};
 use crate::catalog::remove::{self, LiveRef, RefRow, RemovalSet, SetRow, Wanted};
-use crate::catalog::{Writer, deletions, roots};
+use crate::catalog::{Writer, deletions, pins, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::failpoint::failpoint;
 use crate::store::recovery;
@@ -80,8 +82,13 @@ impl Batch {
         RemovalSet::read(connection, wanted, in_use).map_err(MicrosandboxError::db("find out what goes"))
     }
 
-    /// Runs the batch. On an error before the commit nothing has changed.
-    pub(super) fn run(mut self, writer: &mut Writer, cache: &CacheDir) -> MicrosandboxResult<Outcome> {
+    /// Runs the batch as part of a run on record. On an error before the commit nothing has changed.
+    pub(super) fn run(
+        mut self,
+        writer: &mut Writer,
+        cache: &CacheDir,
+        run: i64,
+    ) -> MicrosandboxResult<Outcome> {
         let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
         let mut outcome = Outcome::default();
         let mut claims = Claims::default();
@@ -91,7 +98,7 @@ impl Batch {
         if writer.gone.len() >= FORGET_AFTER {
             recovery::sync(&rooms)?;
         }
-        let files = self.commit(writer, cache, &stats, &claims, &mut outcome)?;
+        let files = self.commit(writer, cache, run, &stats, &claims, &mut outcome)?;
         failpoint!("removal.committed");
         let mut freed = vec![0; self.targets.len()];
         for file in &files {
@@ -180,7 +187,7 @@ impl Batch {
             let is_busy = busy.refs.contains(&row.id)
                 || (going.contains(&row.manifest) && busy.manifests.contains(&row.manifest));
             if is_busy {
-                outcome.spare(row.handle.reference.clone(), SpareReason::Leased);
+                outcome.spare(target, SpareReason::Leased);
             }
             !is_busy
         });
@@ -195,6 +202,7 @@ impl Batch {
         &mut self,
         writer: &mut Writer,
         cache: &CacheDir,
+        run: i64,
         stats: &HashMap<Entry, FileStat>,
         claims: &Claims,
         outcome: &mut Outcome,
@@ -219,6 +227,8 @@ impl Batch {
             .map(|target| target.row.key())
             .collect();
         remove::forget_notes(&transaction, &refs, &forced).map_err(db("remove images"))?;
+        history::insert_decisions(&transaction, run, &self.decisions(outcome))
+            .map_err(db("put what was decided on record"))?;
         let mut files = Vec::new();
         let mut seen = HashSet::new();
         for file in set.files.into_iter().filter(|file| file.goes) {
@@ -241,6 +251,25 @@ impl Batch {
         Ok(files)
     }
 
+    /// What is decided about the images of the batch: those that are left go.
+    fn decisions<'a>(&'a self, outcome: &'a Outcome) -> Vec<NewDecision<'a>> {
+        let removed = self.targets.iter().map(|target| NewDecision {
+            key: target.row.key().to_owned(),
+            manifest_digest: target.row.handle.manifest_digest.as_deref(),
+            verdict: Verdict::Removed,
+            reason: Cow::Borrowed(target.reason.as_str()),
+            bytes: target.bytes,
+        });
+        let spared = outcome.spared.iter().map(|image| NewDecision {
+            key: pins::key(&image.reference),
+            manifest_digest: image.manifest_digest.as_deref(),
+            verdict: Verdict::Spared,
+            reason: Cow::Owned(image.reason.to_string()),
+            bytes: 0,
+        });
+        removed.chain(spared).collect()
+    }
+
     /// Takes out of the batch what is not as it was decided about. Returns which manifests of the rest are in use.
     fn spare_changed(
         &mut self,
@@ -254,7 +283,7 @@ impl Batch {
             // One that is gone was removed by another process: there is nothing left to do, and nothing to report.
             let Some(now) = live.get(&target.row.id) else { continue };
             match reason_to_spare(connection, &target, now)? {
-                Some(reason) => outcome.spare(target.row.handle.reference, reason),
+                Some(reason) => outcome.spare(&target, reason),
                 None => {
                     in_use.extend(now.in_use.then_some(target.row.manifest));
                     kept.push(target);
@@ -325,9 +354,14 @@ impl Busy {
 }
 
 impl Outcome {
-    fn spare(&mut self, reference: String, reason: SpareReason) {
+    fn spare(&mut self, target: &Target, reason: SpareReason) {
         // microsandbox counts here what a live operation held, and not what is in use by its rows.
         self.report.skipped_in_use += u32::from(reason == SpareReason::Leased);
-        self.spared.push(SparedImage { reference, reason });
+        let manifest_digest = target.expected.manifest_digest.clone().map(String::from);
+        self.spared.push(SparedImage {
+            reference: target.row.handle.reference.clone(),
+            manifest_digest,
+            reason,
+        });
     }
 }

@@ -6,7 +6,7 @@
 //!    waiting. An image of which an entry is busy is spared; the rest is asked for again without it.
 //! 2. Look at the files: they are told from later ones of the same names by what is seen now.
 //! 3. In one transaction: check that every image is still what it was and that nothing needs it, delete the rows,
-//!    and record the files that nothing owns any longer (`larder_deletion`). It is on disk when it is committed.
+//!    put what was decided about each image on record, and record the files that nothing owns any longer (`larder_deletion`). It is on disk when it is committed.
 //! 4. Delete the files, and release the claims.
 //! 5. Some batches later: write the directories to disk, and forget the records in that batch's transaction; the last
 //!    ones, in one of their own ([`recovery`](super::recovery)).
@@ -52,6 +52,10 @@ pub(crate) struct Target {
     pub(crate) row: RefRow,
     pub(crate) mode: RemoveMode,
     pub(crate) expected: ExpectedRef,
+    /// Why it goes, as it was decided.
+    pub(crate) reason: String,
+    /// What removing it frees in allocated bytes, as it was projected.
+    pub(crate) bytes: u64,
 }
 
 /// A reference that is gone.
@@ -104,6 +108,8 @@ impl Serialize for SpareReason {
 pub struct SparedImage {
     /// The reference.
     pub reference: String,
+    /// The manifest that it named when it was decided to remove it.
+    pub manifest_digest: Option<String>,
     /// Why.
     pub reason: SpareReason,
 }
@@ -150,12 +156,15 @@ pub(crate) struct UnreachedRows {
 /// A removal under way: runs batches, and forgets the records of files that are gone.
 pub(crate) struct Remover<'a> {
     store: &'a Arc<Store>,
+    /// The number of the run whose record has the decisions.
+    run: i64,
     outcome: Outcome,
 }
 
 impl<'a> Remover<'a> {
-    pub(crate) fn new(store: &'a Arc<Store>) -> Self {
-        Self { store, outcome: Outcome::default() }
+    /// A removal that is part of a run on record.
+    pub(crate) fn new(store: &'a Arc<Store>, run: i64) -> Self {
+        Self { store, run, outcome: Outcome::default() }
     }
 
     /// Removes references, as many at a time as leases can be held.
@@ -236,7 +245,9 @@ impl<'a> Remover<'a> {
         if batch.is_empty() {
             return Ok(());
         }
-        let outcome = self.store.write_on("remove images", move |writer, cache| batch.run(writer, cache));
+        let run = self.run;
+        let outcome =
+            self.store.write_on("remove images", move |writer, cache| batch.run(writer, cache, run));
         self.outcome.add(outcome.await?);
         Ok(())
     }
