@@ -156,6 +156,25 @@ fn spellings_share_their_metadata() {
     assert!(!home.files("manifests").contains(&metadata_of(UNUSED)));
 }
 
+/// Metadata stays as long as a snapshot uses the manifest that it names, also when its reference goes and the reference's row
+/// names another manifest.
+#[test]
+fn metadata_of_a_manifest_in_use_stays() {
+    let home = Home::fixture();
+    home.execute(&format!(
+        "UPDATE image_ref SET manifest_id = (SELECT manifest_id FROM image_ref WHERE reference = '{UNUSED}')
+          WHERE reference = '{SNAPSHOTTED}'"
+    ));
+    remove(&home, SNAPSHOTTED, false).expect("removed");
+    for _ in 0..2 {
+        assert!(home.files("manifests").contains(&metadata_of(SNAPSHOTTED)));
+        run(async { Image::prune_local(&home.open().await).await }).expect("a report");
+    }
+    home.execute("DELETE FROM snapshot_index");
+    run(async { Image::prune_local(&home.open().await).await }).expect("a report");
+    assert!(!home.files("manifests").contains(&metadata_of(SNAPSHOTTED)));
+}
+
 /// An image of which a live operation holds any entry is refused, even with force, and prune passes it by.
 #[test]
 fn a_lease_protects() {

@@ -143,6 +143,16 @@ pub(crate) fn users_of(connection: &Connection, manifest: i64) -> rusqlite::Resu
     Ok(users)
 }
 
+/// Returns whether a sandbox or snapshot uses the manifest with this digest. [`refresh`] has run.
+pub(crate) fn is_used(connection: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM image_user
+                             WHERE manifest_id = (SELECT id FROM main.manifest WHERE digest = ?1))",
+        )?
+        .query_row([digest.as_str()], |row| row.get(0))
+}
+
 /// The users of the manifest with this digest. [`refresh`] has run.
 pub(crate) fn users_of_digest(connection: &Connection, digest: &str) -> rusqlite::Result<ImageUsers> {
     let mut statement = connection.prepare_cached("SELECT id FROM main.manifest WHERE digest = ?1")?;

@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use super::{Outcome, RemoveMode, RemovedImage, SpareReason, SparedImage, Target};
 use crate::artifacts::lease::{Claim, Claims};
 use crate::artifacts::unlink::unlink;
+use crate::artifacts::unowned::manifest_named_by;
 use crate::artifacts::{CacheDir, Entry, FileStat, Room, Rooms};
 use crate::catalog::graph::DigestRow;
 use crate::catalog::history::{self, NewDecision, Verdict};
@@ -16,6 +17,7 @@ use crate::catalog::remove::{self, LiveRef, RefRow, RemovalSet, SetRow, Wanted};
 use crate::catalog::{Writer, deletions, pins, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::failpoint::failpoint;
+use crate::reference::Digest;
 use crate::store::recovery;
 
 /// Rows to remove together.
@@ -94,11 +96,11 @@ impl Batch {
         let mut claims = Claims::default();
         let set = self.claim(writer.connection(), cache, &rooms, &mut claims, &mut outcome)?;
         failpoint!("removal.claimed");
-        let stats = stat_all(&set, cache, &rooms, &mut outcome);
+        let seen = Seen::look(&set, cache, &rooms, &mut outcome);
         if writer.gone.len() >= FORGET_AFTER {
             recovery::sync(&rooms)?;
         }
-        let files = self.commit(writer, cache, run, &stats, &claims, &mut outcome)?;
+        let files = self.commit(writer, cache, run, &seen, &claims, &mut outcome)?;
         failpoint!("removal.committed");
         let mut freed = vec![0; self.targets.len()];
         for file in &files {
@@ -178,10 +180,10 @@ impl Batch {
         }
     }
 
-    /// Takes out of the batch what is busy, and whatever would have taken a busy layer with it.
+    /// Takes out of the batch what is busy, and whatever would have taken a busy layer with it. That is nothing where
+    /// another process has taken that layer from its manifest since `set` was read.
     fn spare_busy(&mut self, busy: &Busy, set: &RemovalSet, outcome: &mut Outcome) {
         let going: HashSet<i64> = set.manifests.iter().copied().collect();
-        let before = self.targets.len() + self.manifests.len() + self.layers.len();
         self.targets.retain(|target| {
             let row = &target.row;
             let is_busy = busy.refs.contains(&row.id)
@@ -193,8 +195,6 @@ impl Batch {
         });
         self.manifests.retain(|row| !busy.manifests.contains(&row.id));
         self.layers.retain(|row| !busy.layers.contains(&row.id));
-        let rows_spared = before - (self.targets.len() + self.manifests.len() + self.layers.len());
-        debug_assert!(rows_spared > 0, "a busy entry belongs to something in the batch");
     }
 
     /// Step 3: gives up the rows that nothing needs any longer, and records their files.
@@ -203,7 +203,7 @@ impl Batch {
         writer: &mut Writer,
         cache: &CacheDir,
         run: i64,
-        stats: &HashMap<Entry, FileStat>,
+        seen: &Seen,
         claims: &Claims,
         outcome: &mut Outcome,
     ) -> MicrosandboxResult<Vec<GivenUp>> {
@@ -230,10 +230,11 @@ impl Batch {
         history::insert_decisions(&transaction, run, &self.decisions(outcome))
             .map_err(db("put what was decided on record"))?;
         let mut files = Vec::new();
-        let mut seen = HashSet::new();
+        let mut recorded = HashSet::new();
         for file in set.files.into_iter().filter(|file| file.goes) {
-            let Some(&stat) = stats.get(&file.entry).filter(|stat| !stat.is_dir) else { continue };
-            if !seen.insert(file.entry.clone()) {
+            let Some(&stat) = seen.stats.get(&file.entry).filter(|stat| !stat.is_dir) else { continue };
+            let is_needed = seen.is_needed(&transaction, &file.entry);
+            if is_needed.map_err(db("find out what is in use"))? || !recorded.insert(file.entry.clone()) {
                 continue;
             }
             let record = deletions::record(&transaction, &cache, &file.entry, &stat.identity);
@@ -295,30 +296,50 @@ impl Batch {
     }
 }
 
-/// Step 2: what the file system says about everything that is claimed.
-fn stat_all(
-    set: &RemovalSet,
-    cache: &CacheDir,
-    rooms: &Rooms,
-    outcome: &mut Outcome,
-) -> HashMap<Entry, FileStat> {
-    let mut stats = HashMap::new();
-    for file in &set.files {
-        let path = || cache.path_of(&file.entry).display().to_string();
-        match rooms.stat(&file.entry) {
-            Ok(Some(stat)) => {
-                let is_new = stats.insert(file.entry.clone(), stat).is_none();
-                if stat.is_dir && file.goes && is_new {
-                    let problem =
-                        format!("`{}` is a directory and not a file of the cache: left alone", path());
-                    outcome.problems.push(problem);
+/// What is seen of the files of a batch while they are claimed.
+#[derive(Default)]
+struct Seen {
+    stats: HashMap<Entry, FileStat>,
+    /// The manifests that metadata files name.
+    named: HashMap<Entry, Digest>,
+}
+
+impl Seen {
+    /// Step 2: looks at everything that is claimed.
+    fn look(set: &RemovalSet, cache: &CacheDir, rooms: &Rooms, outcome: &mut Outcome) -> Self {
+        let mut seen = Self::default();
+        for file in &set.files {
+            let path = cache.path_of(&file.entry);
+            match rooms.stat(&file.entry) {
+                Ok(Some(stat)) => {
+                    let is_new = seen.stats.insert(file.entry.clone(), stat).is_none();
+                    if stat.is_dir {
+                        if file.goes && is_new {
+                            outcome.problems.push(format!(
+                                "`{}` is a directory and not a file of the cache: left alone",
+                                path.display()
+                            ));
+                        }
+                    } else if file.entry.room == Room::Manifests
+                        && let Some(digest) = manifest_named_by(&path)
+                    {
+                        seen.named.insert(file.entry.clone(), digest);
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    outcome.problems.push(format!("could not look at `{}`: {error}", path.display()));
                 }
             }
-            Ok(None) => {}
-            Err(error) => outcome.problems.push(format!("could not look at `{}`: {error}", path())),
         }
+        seen
     }
-    stats
+
+    /// Returns whether metadata is needed although its reference goes: a sandbox or snapshot uses the manifest that it
+    /// names, which need not be that of the reference.
+    fn is_needed(&self, connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
+        self.named.get(entry).map_or(Ok(false), |digest| roots::is_used(connection, digest))
+    }
 }
 
 fn reason_to_spare(
