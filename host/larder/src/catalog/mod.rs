@@ -21,6 +21,8 @@ mod create;
 pub(crate) mod deletions;
 pub(crate) mod graph;
 pub(crate) mod history;
+#[cfg(test)]
+mod linear;
 pub(crate) mod owners;
 pub(crate) mod pins;
 pub(crate) mod publish;
