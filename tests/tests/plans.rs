@@ -183,6 +183,31 @@ fn runs_are_on_record() {
     });
 }
 
+/// An error on the way ends the work with a report of what went until then, which is on record with what ended it.
+#[test]
+fn an_error_on_the_way_says_what_went() {
+    let home = Home::fixture();
+    // A layer that no manifest has, and whose row cannot be removed: it goes after the images.
+    home.execute(
+        "DELETE FROM manifest_layer WHERE layer_id = 30;
+         CREATE TRIGGER stop BEFORE DELETE ON layer WHEN OLD.id = 30 BEGIN SELECT RAISE(ABORT, 'stopped'); END;",
+    );
+    run(async {
+        let local = home.open().await;
+        let plan = local.plan_prune().await.expect("a plan");
+        match local.apply(&plan).await {
+            Err(MicrosandboxError::Incomplete { report, source }) => {
+                assert_eq!((report.removed.len(), report.report.image_refs_removed), (38, 38));
+                assert!(matches!(*source, MicrosandboxError::Database { .. }), "{source:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+        let history = local.history(10).await.expect("a history");
+        assert_eq!((history.len(), history[0].removed, history[0].problem.is_some()), (1, 38, true));
+        assert_eq!(history[0].report.image_refs_removed, 38);
+    });
+}
+
 /// A plain prune as a plan promises what it frees, files that nothing owns included, and does no more than it says.
 #[test]
 fn a_prune_as_a_plan() {

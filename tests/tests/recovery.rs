@@ -5,8 +5,9 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 
+use larder::Image;
 use larder::maintenance::{FindingKind, Repair, VerifyDepth};
-use larder::{Image, MicrosandboxError};
+use larder::plan::Verdict;
 use larder_tests::{Home, run};
 
 const IN_USE: [&str; 3] =
@@ -26,8 +27,7 @@ fn crash(home: &Home, operation: &str, reference: &str, failpoint: &str, nth: u3
 
 /// Opens the home for a change that changes nothing.
 fn recover(home: &Home) {
-    let result = run(async { Image::remove_local(&home.open().await, "docker.io/acme/none:1", false).await });
-    assert!(matches!(result, Err(MicrosandboxError::ImageNotFound(_))), "{result:?}");
+    run(async { home.open().await.unpin(IN_USE[1]).await }).expect("nothing to unpin");
 }
 
 /// Rule 1: every artifact that the index names is there.
@@ -83,6 +83,33 @@ fn every_step_can_be_the_last() {
         }
     }
     assert_eq!(reached, larder::failpoint::NAMES.into(), "failpoints that nothing reaches");
+}
+
+/// A prune that was killed is on record: a run that has not ended, and every image that it removed.
+#[test]
+fn a_killed_prune_can_be_explained() {
+    let home = Home::fixture();
+    assert!(crash(&home, "prune", "", "removal.unlinking", 1));
+    run(async {
+        let local = home.open().await;
+        let history = local.history(10).await.expect("a history");
+        let [run] = history.as_slice() else { panic!("{history:?}") };
+        assert_eq!(
+            (run.removed, run.problem.as_deref().map(|text| text.contains("not ended"))),
+            (38, Some(true))
+        );
+        let gone = local.explain("docker.io/acme/app00004:v7").await.expect("an explanation");
+        assert!(gone.image.is_none());
+        assert_eq!(
+            (gone.decisions[0].verdict, gone.decisions[0].reason.as_str()),
+            (Verdict::Removed, "nothing uses it")
+        );
+    });
+    // What was not committed did not happen, and is not on record as if it had.
+    let home = Home::fixture();
+    assert!(crash(&home, "prune", "", "removal.recorded", 1));
+    let history = run(async { home.open().await.history(10).await }).expect("a history");
+    assert_eq!((history.len(), history[0].removed), (1, 0));
 }
 
 /// What was committed is gone for good, what was not is there as before: a removal is never seen half done.
@@ -153,4 +180,57 @@ fn a_forced_removal_that_was_cut_short_keeps_data_in_use() {
         assert_no_row_without_artifact(&home, failpoint);
         assert_eq!((home.files("layers").len(), home.files("manifests").len()), (240, 40), "{failpoint}");
     }
+}
+
+/// A process that stays finishes, with its next change, what another one left since it opened the home.
+#[test]
+fn a_process_that_stays_recovers() {
+    let home = Home::fixture();
+    run(async {
+        let local = home.open().await;
+        local.pin(IN_USE[0]).await.expect("pinned");
+        assert!(crash(&home, "remove", "docker.io/acme/app00004:v7", "removal.committed", 1));
+        assert_eq!(home.files("layers").len(), 240);
+        local.unpin(IN_USE[0]).await.expect("unpinned");
+        assert_eq!(home.files("layers").len(), 234);
+        assert_eq!(home.count("SELECT count(*) FROM larder_deletion"), 0);
+    });
+}
+
+/// Records stay while the cache that they are about is not there, and a backend with another cache leaves them alone.
+#[test]
+fn records_wait_for_their_cache() {
+    let home = Home::fixture();
+    assert!(crash(&home, "remove", "docker.io/acme/app00004:v7", "removal.committed", 1));
+    let records = home.count("SELECT count(*) FROM larder_deletion");
+    assert!(records > 0);
+    let elsewhere = home.path().join("unmounted");
+    fs::rename(home.cache(), &elsewhere).expect("the cache taken away");
+    recover(&home);
+    assert_eq!(home.count("SELECT count(*) FROM larder_deletion"), records);
+    fs::rename(&elsewhere, home.cache()).expect("the cache put back");
+
+    let other = tempfile::tempdir().expect("a directory");
+    for room in ["layers", "fsmeta", "vmdk", "manifests"] {
+        fs::create_dir(other.path().join(room)).expect("a room");
+    }
+    run(async {
+        let builder = larder::LocalBackend::builder().home(home.path()).cache_dir(other.path());
+        builder.build().await.expect("the home opened").unpin(IN_USE[0]).await.expect("nothing to unpin");
+    });
+    assert_eq!(home.count("SELECT count(*) FROM larder_deletion"), records);
+    recover(&home);
+    assert_finished(&home, "once the cache was back");
+}
+
+/// The number of a record is not used again, so that nobody forgets a record of another process by its number.
+#[test]
+fn numbers_of_records_are_not_used_again() {
+    let home = Home::fixture();
+    assert!(crash(&home, "remove", "docker.io/acme/app00004:v7", "removal.committed", 1));
+    let last = home.count("SELECT max(id) FROM larder_deletion");
+    recover(&home);
+    assert_eq!(home.count("SELECT count(*) FROM larder_deletion"), 0);
+    assert!(crash(&home, "remove", "docker.io/acme/app00004:v6", "removal.committed", 1));
+    assert!(home.count("SELECT min(id) FROM larder_deletion") > last);
 }

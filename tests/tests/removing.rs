@@ -4,7 +4,8 @@ use std::fs;
 
 use larder::maintenance::{FindingKind, PinChange, Repair, VerifyDepth};
 use larder::{Image, MicrosandboxError};
-use larder_tests::{Home, run};
+use larder_tests::archive::{TestImage, docker_files};
+use larder_tests::{Home, LoadTest, run};
 use sha2::{Digest as _, Sha256};
 
 const UNUSED: &str = "docker.io/acme/app00004:v7";
@@ -70,7 +71,8 @@ fn an_image_in_use_keeps_its_data() {
 #[test]
 fn a_config_protects_what_it_names() {
     let digest = "sha256:a000000000000000000000000000000000000000000000000000000000000027";
-    for name in [UNUSED, "acme/app00004:v7", "index.docker.io/acme/app00004:v7", digest] {
+    let pinned = format!("docker.io/other/name@{digest}");
+    for name in [UNUSED, "acme/app00004:v7", "index.docker.io/acme/app00004:v7", digest, &pinned] {
         let home = Home::fixture();
         home.execute(&format!(
             r#"INSERT INTO sandbox (id, name, config, status) VALUES (9, 'unbound', '{{"image":{{"oci":["{name}"]}}}}', 'created');
@@ -85,6 +87,49 @@ fn a_config_protects_what_it_names() {
         let report = run(async { Image::prune_local(&home.open().await).await }).expect("a report");
         assert_eq!(report.image_refs_removed, 37, "{name}");
     }
+}
+
+/// Puts a sandbox in that names its image only in its config.
+fn add_sandbox(home: &Home, reference: &str) {
+    home.execute(&format!(
+        r#"INSERT INTO sandbox (id, name, config, status) VALUES (9, 'unbound', '{{"image":"{reference}"}}', 'stopped');"#
+    ));
+}
+
+/// A sandbox that names its image only in its config keeps the image's data when the reference is removed by force, for as
+/// long as the sandbox exists.
+#[test]
+fn a_sandbox_keeps_what_a_removed_reference_named() {
+    let home = Home::fixture();
+    add_sandbox(&home, "acme/app00004:v7");
+    let kept = "sha256_a000000000000000000000000000000000000000000000000000000000000027.erofs";
+    remove(&home, UNUSED, true).expect("untagged");
+    for _ in 0..2 {
+        run(async { Image::prune_local(&home.open().await).await }).expect("a report");
+        assert!(home.files("fsmeta").contains(kept));
+    }
+    assert_eq!((home.files("fsmeta").len(), home.files("layers").len()), (4, 24));
+    home.execute("DELETE FROM sandbox WHERE name = 'unbound'");
+    run(async { Image::prune_local(&home.open().await).await }).expect("a report");
+    assert_eq!((home.files("fsmeta").len(), home.files("layers").len()), (3, 18));
+}
+
+/// A sandbox that names its image only in its config keeps the manifest that it had when the reference is given another one.
+#[test]
+fn a_sandbox_keeps_what_a_moved_reference_named() {
+    let test = LoadTest::new();
+    let first = TestImage::small(&["acme/app:1"]);
+    let mut second = first.clone();
+    second.layers.pop();
+    test.load(&test.archive(&docker_files(&[first])), &[]).expect("loaded");
+    add_sandbox(&test.home, "acme/app:1");
+    let old = test.home.files("fsmeta");
+    test.load(&test.archive(&docker_files(&[second])), &[]).expect("loaded");
+    run(async { Image::prune_local(&test.home.open().await).await }).expect("a report");
+    assert!(old.is_subset(&test.home.files("fsmeta")));
+    test.home.execute("DELETE FROM sandbox");
+    run(async { Image::prune_local(&test.home.open().await).await }).expect("a report");
+    assert!(test.home.files("fsmeta").is_empty());
 }
 
 /// One of two tags of a manifest goes alone; the second takes the manifest with it.
@@ -109,6 +154,25 @@ fn spellings_share_their_metadata() {
     assert!(home.files("manifests").contains(&metadata_of(UNUSED)));
     remove(&home, "acme/app00004:v7", false).expect("removed");
     assert!(!home.files("manifests").contains(&metadata_of(UNUSED)));
+}
+
+/// Metadata stays as long as a snapshot uses the manifest that it names, also when its reference goes and the reference's row
+/// names another manifest.
+#[test]
+fn metadata_of_a_manifest_in_use_stays() {
+    let home = Home::fixture();
+    home.execute(&format!(
+        "UPDATE image_ref SET manifest_id = (SELECT manifest_id FROM image_ref WHERE reference = '{UNUSED}')
+          WHERE reference = '{SNAPSHOTTED}'"
+    ));
+    remove(&home, SNAPSHOTTED, false).expect("removed");
+    for _ in 0..2 {
+        assert!(home.files("manifests").contains(&metadata_of(SNAPSHOTTED)));
+        run(async { Image::prune_local(&home.open().await).await }).expect("a report");
+    }
+    home.execute("DELETE FROM snapshot_index");
+    run(async { Image::prune_local(&home.open().await).await }).expect("a report");
+    assert!(!home.files("manifests").contains(&metadata_of(SNAPSHOTTED)));
 }
 
 /// An image of which a live operation holds any entry is refused, even with force, and prune passes it by.

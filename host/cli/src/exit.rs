@@ -228,6 +228,7 @@ fn classify(error: &MicrosandboxError) -> Class {
         ),
         E::Save(_) => (Status::Failed, "save", None),
         E::Policy(error) => classify_policy(error),
+        E::Incomplete { source, .. } => classify(source),
         E::Interrupted(_) => (Status::Failed, INTERRUPTED, None),
         // The library may learn to fail in ways that this program does not know yet.
         _ => (Status::Failed, "failed", None),

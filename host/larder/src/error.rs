@@ -72,6 +72,15 @@ pub enum MicrosandboxError {
     #[error("the plan cannot be used: {0}")]
     InvalidPlan(String),
 
+    /// Something ended a removal before it was complete.
+    #[error("the removal ended early, with {} of its images removed", report.removed.len())]
+    Incomplete {
+        /// What was removed until then. It stays removed.
+        report: Box<crate::plan::PlanReport>,
+        /// What ended it.
+        source: Box<MicrosandboxError>,
+    },
+
     /// An image could not be taken in. Boxed, since it says much.
     #[error(transparent)]
     Ingest(Box<crate::ingest::IngestError>),

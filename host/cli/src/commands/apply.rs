@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
-use larder::LocalBackend;
 use larder::plan::{Plan, PlanReport};
+use larder::{LocalBackend, MicrosandboxError};
 
 use super::consent::Consent;
 use crate::cli::Context;
@@ -62,6 +62,8 @@ pub(crate) async fn apply(
 }
 
 /// Shows what a plan deletes, asks, and does it: the one way in which the program deletes.
+///
+/// Where something ends the work early, what was removed until then is shown before the failure.
 pub(crate) async fn show_ask_apply(
     local: &LocalBackend,
     plan: &Plan,
@@ -69,6 +71,27 @@ pub(crate) async fn show_ask_apply(
     context: &Context,
 ) -> Result<PlanReport, Failure> {
     consent.obtain(context, plan)?;
-    let _step = context.console.step("removing");
-    Ok(local.apply(plan).await?)
+    let step = context.console.step("removing");
+    let work = async {
+        match local.apply(plan).await {
+            Err(MicrosandboxError::Incomplete { report, source }) => Ok(Applied::Partly(report, *source)),
+            applied => applied.map(Applied::Whole),
+        }
+    };
+    let applied = context.interruptible(work).await;
+    drop(step);
+    match applied? {
+        Applied::Whole(report) => Ok(report),
+        Applied::Partly(report, error) => {
+            render::report::print(&report, context)?;
+            Err(error.into())
+        }
+    }
+}
+
+/// What became of a plan.
+enum Applied {
+    Whole(PlanReport),
+    /// Something ended it early.
+    Partly(Box<PlanReport>, MicrosandboxError),
 }

@@ -45,7 +45,7 @@ impl Rm {
         let report = show_ask_apply(&local, &planned.plan, self.consent, context).await?;
         render::report::print(&report, context)?;
         for image in &report.spared {
-            let text = format!("`{}` is {}", image.reference, image.reason);
+            let text = format!("`{}` stays: {}", image.reference, image.reason);
             failures.add(&MicrosandboxError::ImageInUse(text).into());
         }
         for reference in report.gone {

@@ -65,18 +65,18 @@ pub(crate) struct Unowned {
 }
 
 /// Finds every file of the cache that nothing owns. `owned` has the entries that rows own; flat disks of the manifests
-/// in `going`, and metadata that no reference owns and that names one of them, count as unowned already.
+/// in `going`, and metadata that names one of them and has no reference, count as unowned already.
 pub(crate) fn find_unowned(
     cache: &CacheDir,
     owned: &HashSet<Entry>,
     going: &HashSet<Digest>,
     now: DateTime<Utc>,
 ) -> Unowned {
-    let mut search = Search { cache, owned, now, found: Unowned::default() };
+    let mut search = Search { cache, owned, going, now, found: Unowned::default() };
     for room in Room::ALL {
-        search.room(room, going);
+        search.room(room);
     }
-    search.flat(going);
+    search.flat();
     search.temporary();
     let order = |files: &mut Vec<UnownedFile>| files.sort_by(|a, b| a.path.cmp(&b.path));
     order(&mut search.found.old);
@@ -87,12 +87,13 @@ pub(crate) fn find_unowned(
 struct Search<'a> {
     cache: &'a CacheDir,
     owned: &'a HashSet<Entry>,
+    going: &'a HashSet<Digest>,
     now: DateTime<Utc>,
     found: Unowned,
 }
 
 impl Search<'_> {
-    fn room(&mut self, room: Room, going: &HashSet<Digest>) {
+    fn room(&mut self, room: Room) {
         for (name, path) in self.entries(Path::new(room.name())) {
             if name == ".msb-leases" || name.ends_with(".lock") {
                 continue;
@@ -100,7 +101,7 @@ impl Search<'_> {
             let kind = match room.key_of(&name) {
                 Some(key) if self.owned.contains(&Entry::of(room, key)) => continue,
                 // Metadata outlives its reference while a sandbox needs the manifest.
-                Some(_) if room == Room::Manifests && self.names_staying_manifest(&path, going) => continue,
+                Some(_) if room == Room::Manifests && self.names_owned_manifest(&path) => continue,
                 Some(_) => UnownedKind::Artifact,
                 None if room == Room::Layers && name.ends_with(".tar.gz") => UnownedKind::Blob,
                 None if name.ends_with(".part") => UnownedKind::Temporary,
@@ -110,14 +111,14 @@ impl Search<'_> {
         }
     }
 
-    fn names_staying_manifest(&self, path: &Path, going: &HashSet<Digest>) -> bool {
+    fn names_owned_manifest(&self, path: &Path) -> bool {
         manifest_named_by(&self.cache.root().join(path)).is_some_and(|digest| {
-            !going.contains(&digest) && self.owned.contains(&Entry::named(Room::Fsmeta, &digest))
+            !self.going.contains(&digest) && self.owned.contains(&Entry::named(Room::Fsmeta, &digest))
         })
     }
 
-    fn flat(&mut self, going: &HashSet<Digest>) {
-        let going: HashSet<&str> = going.iter().map(Digest::hex).collect();
+    fn flat(&mut self) {
+        let going: HashSet<&str> = self.going.iter().map(Digest::hex).collect();
         let mut named = HashSet::new();
         let mut all_read = true;
         for (name, path) in self.entries(Path::new("flat/refs")) {

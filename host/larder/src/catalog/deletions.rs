@@ -1,11 +1,12 @@
 //! Records of files that are to be deleted: made in the transaction whose rows gave the files up, and forgotten when
 //! the directory without the file is on disk.
+//!
+//! A record says in which cache its file is. Its number is never used again, so that a process that forgets what it
+//! deleted forgets no record of another one.
 
 use rusqlite::{Connection, params};
 
-use super::Writer;
 use crate::artifacts::{Entry, FileIdentity, Room};
-use crate::error::{MicrosandboxError, MicrosandboxResult};
 
 /// A file that a committed change has given up.
 pub(crate) struct Deletion {
@@ -15,22 +16,30 @@ pub(crate) struct Deletion {
     pub(crate) file: FileIdentity,
 }
 
-/// Records a file that is to be deleted, within the transaction that gives it up. Returns the record's number.
-pub(crate) fn record(connection: &Connection, entry: &Entry, file: &FileIdentity) -> rusqlite::Result<i64> {
+/// Records a file of `cache` that is to be deleted, within the transaction that gives it up. Returns the record's
+/// number.
+pub(crate) fn record(
+    connection: &Connection,
+    cache: &str,
+    entry: &Entry,
+    file: &FileIdentity,
+) -> rusqlite::Result<i64> {
     let mut insert = connection.prepare_cached(
-        "INSERT INTO larder_deletion (room, name, inode, size, modified_ns, born_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO larder_deletion (cache, room, name, inode, size, modified_ns, born_ns)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
     // Numbers of inodes and sizes are kept as SQLite's signed integers, bit for bit.
     let (inode, size) = (file.inode as i64, file.size as i64);
-    insert.insert(params![entry.room.name(), entry.name, inode, size, file.modified_ns, file.born_ns])
+    insert.insert(params![cache, entry.room.name(), entry.name, inode, size, file.modified_ns, file.born_ns])
 }
 
-/// Every record, oldest first.
-pub(crate) fn pending(connection: &Connection) -> rusqlite::Result<Vec<Deletion>> {
+/// Every record about files of `cache`, oldest first. Records of before caches were recorded are about any.
+pub(crate) fn pending(connection: &Connection, cache: &str) -> rusqlite::Result<Vec<Deletion>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, room, name, inode, size, modified_ns, born_ns FROM larder_deletion ORDER BY id",
+        "SELECT id, room, name, inode, size, modified_ns, born_ns FROM larder_deletion
+          WHERE cache IN (?1, '') ORDER BY id",
     )?;
-    let rows = statement.query_map([], |row| {
+    let rows = statement.query_map([cache], |row| {
         let name: String = row.get(2)?;
         let room = Room::from_name(row.get_ref(1)?.as_str()?).filter(|room| room.key_of(&name).is_some());
         Ok(Deletion {
@@ -47,14 +56,11 @@ pub(crate) fn pending(connection: &Connection) -> rusqlite::Result<Vec<Deletion>
     rows.collect()
 }
 
-/// Forgets records, in a transaction of its own.
-pub(crate) fn forget(writer: &mut Writer, records: &[i64]) -> MicrosandboxResult<()> {
-    let action = "forget deleted files";
-    writer.change(action, |connection| {
-        let delete = || -> rusqlite::Result<()> {
-            let mut statement = connection.prepare_cached("DELETE FROM larder_deletion WHERE id = ?1")?;
-            records.iter().try_for_each(|record| statement.execute([record]).map(drop))
-        };
-        delete().map_err(MicrosandboxError::db(action))
-    })
+/// Forgets records.
+pub(crate) fn forget(connection: &Connection, records: &[i64]) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached("DELETE FROM larder_deletion WHERE id = ?1")?;
+    for record in records {
+        statement.execute([record])?;
+    }
+    Ok(())
 }

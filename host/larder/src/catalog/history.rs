@@ -2,6 +2,11 @@
 //!
 //! What was removed or spared is kept for the last thousand runs, what was merely kept for the last ten: a daily job
 //! over ten thousand images must not fill the disk that it is there to free.
+//!
+//! A run is on record before it changes anything, each removal with the rows that it removes, and the end of the run
+//! last: one that was killed has a [`problem`](RunRecord::problem) and the decisions that it got to.
+
+use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Row, params};
@@ -13,6 +18,8 @@ use crate::records::{ImagePruneReport, PlanPolicy};
 
 /// Of so many runs everything is kept but their kept images.
 const RUNS_KEPT: u32 = 1000;
+/// What is on record as the problem of a run until it ends.
+const NOT_ENDED: &str = "it has not ended: it is under way, or its process was stopped";
 /// Of so many runs the kept images, too.
 const RUNS_KEPT_WHOLE: u32 = 10;
 
@@ -39,7 +46,7 @@ pub struct RunRecord {
     pub kept: u64,
     /// The policy that decided; absent for a plain prune.
     pub policy: Option<PlanPolicy>,
-    /// What ended it before it was complete.
+    /// What ended it before it was complete, or that it has not ended.
     pub problem: Option<String>,
     /// How many images it removed.
     pub removed: u64,
@@ -76,14 +83,12 @@ pub(crate) struct NewDecision<'a> {
     pub(crate) key: String,
     pub(crate) manifest_digest: Option<&'a str>,
     pub(crate) verdict: Verdict,
-    pub(crate) reason: &'a str,
+    pub(crate) reason: Cow<'a, str>,
     pub(crate) bytes: u64,
 }
 
-/// A run to put on record.
-pub(crate) struct NewRun<'a> {
-    pub(crate) started_at: DateTime<Utc>,
-    pub(crate) policy: Option<&'a PlanPolicy>,
+/// The end of a run.
+pub(crate) struct RunEnd<'a> {
     pub(crate) problem: Option<&'a str>,
     pub(crate) report: &'a ImagePruneReport,
     pub(crate) duration_ms: u64,
@@ -103,27 +108,41 @@ impl Verdict {
     }
 }
 
-/// Begins a run's record. Gives its number.
-pub(crate) fn insert_run(connection: &Connection, run: &NewRun<'_>) -> rusqlite::Result<i64> {
-    let report = serde_json::to_string(run.report)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+/// Begins the record of a run. Returns its number.
+pub(crate) fn begin_run(
+    connection: &Connection,
+    started_at: DateTime<Utc>,
+    policy: Option<&PlanPolicy>,
+) -> rusqlite::Result<i64> {
     connection
         .prepare_cached(
             "INSERT INTO larder_run (started_at, policy_name, policy_version, policy_hash, problem, report, duration_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)",
         )?
         .insert(params![
-            time::format(run.started_at),
-            run.policy.map(|policy| &policy.name),
-            run.policy.map(|policy| &policy.version),
-            run.policy.map(|policy| &policy.hash),
-            run.problem,
-            report,
-            i64::try_from(run.duration_ms).unwrap_or(i64::MAX),
+            time::format(started_at),
+            policy.map(|policy| &policy.name),
+            policy.map(|policy| &policy.version),
+            policy.map(|policy| &policy.hash),
+            NOT_ENDED,
+            json(&ImagePruneReport::default())?,
         ])
 }
 
-/// Puts decisions of a run on record.
+/// Ends the record of a run.
+pub(crate) fn end_run(connection: &Connection, run: i64, end: &RunEnd<'_>) -> rusqlite::Result<()> {
+    let duration_ms = i64::try_from(end.duration_ms).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached("UPDATE larder_run SET problem = ?2, report = ?3, duration_ms = ?4 WHERE id = ?1")?
+        .execute(params![run, end.problem, json(end.report)?, duration_ms])
+        .map(drop)
+}
+
+fn json(report: &ImagePruneReport) -> rusqlite::Result<String> {
+    serde_json::to_string(report).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+/// Puts decisions of a run on record. A removal that is on record already gets the bytes that were measured.
 pub(crate) fn insert_decisions(
     connection: &Connection,
     run: i64,
@@ -132,7 +151,11 @@ pub(crate) fn insert_decisions(
     // Two spellings of a reference in one run: the decision that changed something is the one to remember.
     let mut insert = connection.prepare_cached(
         "INSERT INTO larder_decision (run_id, reference, manifest_digest, decision, reason, bytes)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (run_id, reference) DO UPDATE SET
+             manifest_digest = excluded.manifest_digest, decision = excluded.decision, reason = excluded.reason,
+             bytes = excluded.bytes
+          WHERE excluded.decision = 'removed'",
     )?;
     for decision in decisions {
         insert.execute(params![
@@ -140,7 +163,7 @@ pub(crate) fn insert_decisions(
             decision.key,
             decision.manifest_digest,
             decision.verdict.as_str(),
-            decision.reason,
+            decision.reason.as_ref(),
             i64::try_from(decision.bytes).unwrap_or(i64::MAX),
         ])?;
     }

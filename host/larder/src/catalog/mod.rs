@@ -25,6 +25,8 @@ pub(crate) mod deletions;
 pub(crate) mod graph;
 pub(crate) mod history;
 mod lenient;
+#[cfg(test)]
+mod linear;
 pub(crate) mod owners;
 pub(crate) mod pins;
 pub(crate) mod publish;

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::json;
 
-use super::{read, time};
+use super::{read, roots, time};
 use crate::records::ImageHandle;
 use crate::reference::{Digest, Reference};
 
@@ -118,6 +118,9 @@ pub(crate) fn insert(
     now: DateTime<Utc>,
 ) -> rusqlite::Result<Vec<ImageHandle>> {
     let now = time::format(now);
+    // A sandbox keeps the manifest that it had when its reference moves.
+    roots::refresh(connection)?;
+    roots::forget(connection)?;
     let mut handles = Vec::new();
     for image in images {
         let manifest = upsert_manifest(connection, image, &now)?;
@@ -239,6 +242,13 @@ fn upsert_reference(
     now: &str,
 ) -> rusqlite::Result<()> {
     let spellings = json!(reference.spellings()).to_string();
+    let moving: String = connection
+        .prepare_cached(
+            "SELECT json_group_array(id) FROM image_ref
+              WHERE reference IN (SELECT value FROM json_each(?1)) AND manifest_id <> ?2",
+        )?
+        .query_row(params![spellings, manifest], |row| row.get(0))?;
+    roots::hold(connection, &moving)?;
     connection
         .prepare_cached(
             "UPDATE image_ref SET manifest_id = ?1, updated_at = ?2

@@ -26,13 +26,14 @@ use crate::home::{BUSY_TIMEOUT, HomePaths, HomeProblem, IndexFile, MissingHome};
 const ATTEMPTS: usize = 5;
 
 /// Tables that queries name and a home may lack, with the columns that they name.
-const STAND_INS: [(&str, &str); 8] = [
+const STAND_INS: [(&str, &str); 9] = [
     ("sandbox", "id, name, config"),
     ("sandbox_rootfs", "sandbox_id, manifest_id"),
     ("snapshot_index", "digest, name, image_manifest_digest"),
     ("larder_pin", "reference, created_at"),
     ("larder_origin", "reference, origin, recorded_at"),
-    ("larder_deletion", "id, room, name, inode, size, modified_ns, born_ns"),
+    ("larder_hold", "sandbox_id, manifest_digest"),
+    ("larder_deletion", "id, cache, room, name, inode, size, modified_ns, born_ns"),
     ("larder_run", "id, started_at, policy_name, policy_version, policy_hash, problem, report, duration_ms"),
     ("larder_decision", "run_id, reference, manifest_digest, decision, reason, bytes"),
 ];

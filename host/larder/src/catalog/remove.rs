@@ -357,18 +357,18 @@ pub(crate) fn manifests_with(connection: &Connection, layer: i64) -> rusqlite::R
     statement.query_map([layer], |row| row.get(0))?.collect()
 }
 
-/// Deletes these references, and the manifests and layers of the set, which nothing needs without them.
+/// Deletes these references, and the manifests and layers of the set, which nothing needs without them. What a sandbox
+/// needs by the name of such a reference is held for it ([`roots::hold`]).
 pub(crate) fn delete(
     connection: &Connection,
     refs: &[&RefRow],
     set: &RemovalSet,
 ) -> rusqlite::Result<Deleted> {
     let delete = |query: &str, ids: String| connection.prepare_cached(query)?.execute([ids]);
+    let refs = ids(refs.iter().map(|row| row.id));
+    roots::hold(connection, &refs)?;
     Ok(Deleted {
-        refs: delete(
-            "DELETE FROM image_ref WHERE id IN (SELECT value FROM json_each(?1))",
-            ids(refs.iter().map(|row| row.id)),
-        )?,
+        refs: delete("DELETE FROM image_ref WHERE id IN (SELECT value FROM json_each(?1))", refs)?,
         // Config and layer list of a manifest go with it, by their foreign keys.
         manifests: delete(
             "DELETE FROM manifest WHERE id IN (SELECT value FROM json_each(?1))",

@@ -4,6 +4,10 @@
 //! (sandboxes of any status), `snapshot_index`, and the temporary table `named_user`. That holds the sandboxes whose
 //! row names no manifest: microsandbox leaves those unprotected, although their config names a manifest digest or an
 //! image reference. [`refresh`] fills it, in the transaction that is going to ask.
+//!
+//! A reference says what such a sandbox needs only until it is removed or names another manifest. [`hold`] then records
+//! the manifest for the sandbox, in the transaction that takes or moves the reference; the record counts for as long as
+//! the sandbox exists.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,7 +21,13 @@ use crate::reference::{Digest, Reference};
 /// Makes the view. Once per connection.
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
-        "CREATE TEMP TABLE named_user (manifest_id INTEGER NOT NULL, name TEXT NOT NULL);
+        "CREATE TEMP TABLE named_user (
+             manifest_id INTEGER NOT NULL,
+             sandbox_id INTEGER NOT NULL,
+             name TEXT NOT NULL,
+             PRIMARY KEY (manifest_id, sandbox_id)
+         ) WITHOUT ROWID;
+         CREATE TEMP TABLE named_user_state (data_version INTEGER NOT NULL);
          CREATE TEMP VIEW image_user AS
          SELECT rootfs.manifest_id, 'sandbox' AS kind,
                 coalesce(sandbox.name, 'sandbox ' || rootfs.sandbox_id) AS name
@@ -31,29 +41,89 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     )
 }
 
-/// Fills `named_user` from the sandboxes whose row names no manifest.
+/// Fills `named_user` from the sandboxes whose row names no manifest, unless no other connection has changed the index
+/// since it was filled.
+///
+/// This connection's own changes are not seen: [`forget`] is called with those that give a reference another manifest.
 pub(crate) fn refresh(connection: &Connection) -> rusqlite::Result<()> {
+    // Asked before anything is read: a change in between is seen by the next call.
+    let now: i64 = connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
+    let filled: Option<i64> = connection
+        .prepare_cached("SELECT data_version FROM temp.named_user_state")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    if filled == Some(now) {
+        return Ok(());
+    }
+    forget(connection)?;
+    fill(connection)?;
+    connection
+        .prepare_cached("INSERT INTO temp.named_user_state (data_version) VALUES (?1)")?
+        .execute([now])
+        .map(drop)
+}
+
+/// Makes the next [`refresh`] fill `named_user` again.
+pub(crate) fn forget(connection: &Connection) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM temp.named_user_state")?.execute([]).map(drop)
+}
+
+/// A sandbox whose row names no manifest.
+struct Nameless {
+    id: i64,
+    name: String,
+    config: String,
+}
+
+fn fill(connection: &Connection) -> rusqlite::Result<()> {
     let mut nameless = connection.prepare_cached(
-        "SELECT sandbox.name, sandbox.config
+        "SELECT sandbox.id, sandbox.name, sandbox.config
            FROM sandbox LEFT JOIN sandbox_rootfs AS rootfs ON rootfs.sandbox_id = sandbox.id
           WHERE rootfs.manifest_id IS NULL",
     )?;
-    let sandboxes: Vec<(String, String)> = nameless
-        .query_map([], |row| Ok((any_text(row, 0)?, any_text(row, 1)?)))?
+    let sandboxes: Vec<Nameless> = nameless
+        .query_map([], |row| {
+            Ok(Nameless { id: row.get(0)?, name: any_text(row, 1)?, config: any_text(row, 2)? })
+        })?
         .collect::<rusqlite::Result<_>>()?;
     connection.prepare_cached("DELETE FROM temp.named_user")?.execute([])?;
-    for (name, config) in sandboxes {
-        let mut manifests = BTreeSet::new();
-        for text in texts(&config) {
-            manifests.extend(manifests_named(connection, &text)?);
-        }
-        for manifest in manifests {
-            connection
-                .prepare_cached("INSERT INTO temp.named_user (manifest_id, name) VALUES (?1, ?2)")?
-                .execute(params![manifest, name])?;
+    let mut insert = connection.prepare_cached(
+        "INSERT OR IGNORE INTO temp.named_user (manifest_id, sandbox_id, name) VALUES (?1, ?2, ?3)",
+    )?;
+    for sandbox in sandboxes {
+        for text in texts(&sandbox.config) {
+            for manifest in manifests_named(connection, &text)? {
+                insert.execute(params![manifest, sandbox.id, sandbox.name])?;
+            }
         }
     }
-    Ok(())
+    connection
+        .prepare_cached(
+            "INSERT OR IGNORE INTO temp.named_user (manifest_id, sandbox_id, name)
+             SELECT manifest.id, sandbox.id, sandbox.name
+               FROM larder_hold AS hold JOIN sandbox ON sandbox.id = hold.sandbox_id
+               JOIN main.manifest ON manifest.digest = hold.manifest_digest",
+        )?
+        .execute([])
+        .map(drop)
+}
+
+/// Records the manifests of these references for the sandboxes that name them only in their config: the references,
+/// a JSON array of row numbers, are about to be removed or to name other manifests. [`refresh`] has run in this
+/// transaction.
+pub(super) fn hold(connection: &Connection, references: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT OR IGNORE INTO larder_hold (sandbox_id, manifest_digest)
+             SELECT named.sandbox_id, manifest.digest
+               FROM temp.named_user AS named JOIN main.manifest ON manifest.id = named.manifest_id
+              WHERE manifest.id IN (SELECT manifest_id FROM image_ref WHERE id IN (SELECT value FROM json_each(?1)))",
+        )?
+        .execute([references])?;
+    connection
+        .prepare_cached("DELETE FROM larder_hold WHERE sandbox_id NOT IN (SELECT id FROM sandbox)")?
+        .execute([])
+        .map(drop)
 }
 
 /// The users of one manifest. [`refresh`] has run.
@@ -67,6 +137,16 @@ pub(crate) fn users_of(connection: &Connection, manifest: i64) -> rusqlite::Resu
         add(&mut users, row.get_ref(0)?.as_str()?, any_text(row, 1)?);
     }
     Ok(users)
+}
+
+/// Returns whether a sandbox or snapshot uses the manifest with this digest. [`refresh`] has run.
+pub(crate) fn is_used(connection: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM image_user
+                             WHERE manifest_id = (SELECT id FROM main.manifest WHERE digest = ?1))",
+        )?
+        .query_row([digest.as_str()], |row| row.get(0))
 }
 
 /// The users of the manifest with this digest. [`refresh`] has run.
@@ -114,13 +194,16 @@ fn texts(config: &str) -> BTreeSet<String> {
     found
 }
 
-/// The manifests that a text names, as a digest or as a reference in any spelling.
+/// The manifests that a text names: as a digest, as a reference in any spelling, or as both.
 fn manifests_named(connection: &Connection, text: &str) -> rusqlite::Result<Vec<i64>> {
     let mut named = Vec::new();
-    if text.parse::<Digest>().is_ok() {
+    let digest = text.rsplit_once('@').map_or(text, |(_, digest)| digest);
+    if digest.parse::<Digest>().is_ok() {
         let mut by_digest = connection.prepare_cached("SELECT id FROM main.manifest WHERE digest = ?1")?;
-        named.extend(by_digest.query_row([text], |row| row.get::<_, i64>(0)).optional()?);
-        return Ok(named);
+        named.extend(by_digest.query_row([digest], |row| row.get::<_, i64>(0)).optional()?);
+        if digest.len() == text.len() {
+            return Ok(named);
+        }
     }
     let spellings = text.parse::<Reference>().map_or_else(|_| Vec::new(), |reference| reference.spellings());
     let mut by_reference =

@@ -14,7 +14,8 @@ const SCHEMA_0_7_13: &str = include_str!("msb-0.7.13.schema.sql");
 const MIGRATIONS_0_7_13: &str = include_str!("msb-0.7.13.migrations.txt");
 
 /// Larder's own migrations: the position in this list, counted from 1, is the version that they lead to.
-const LARDER_MIGRATIONS: [&str; 1] = ["
+const LARDER_MIGRATIONS: [&str; 2] = [
+    "
     CREATE INDEX larder_image_ref_manifest ON image_ref (manifest_id);
     CREATE INDEX larder_manifest_layer_layer ON manifest_layer (layer_id);
     CREATE INDEX larder_sandbox_rootfs_manifest ON sandbox_rootfs (manifest_id);
@@ -59,7 +60,31 @@ const LARDER_MIGRATIONS: [&str; 1] = ["
     ) WITHOUT ROWID;
     CREATE INDEX larder_decision_reference ON larder_decision (reference);
     CREATE INDEX larder_decision_kept ON larder_decision (run_id) WHERE decision = 'kept';
-"];
+",
+    "
+    -- Manifests that a sandbox needs although neither its row nor a reference says so any longer. A hold counts for as
+    -- long as the sandbox exists; there is no foreign key, so that microsandbox may rebuild its table.
+    CREATE TABLE larder_hold (
+        sandbox_id INTEGER NOT NULL,
+        manifest_digest TEXT NOT NULL,
+        PRIMARY KEY (sandbox_id, manifest_digest)
+    ) WITHOUT ROWID;
+    -- A record says which cache its file is in ('' is any), and its number is not used again.
+    ALTER TABLE larder_deletion RENAME TO larder_deletion_1;
+    CREATE TABLE larder_deletion (
+        id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        cache TEXT NOT NULL,
+        room TEXT NOT NULL,
+        name TEXT NOT NULL,
+        inode INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        modified_ns INTEGER NOT NULL,
+        born_ns INTEGER
+    );
+    INSERT INTO larder_deletion SELECT id, '', room, name, inode, size, modified_ns, born_ns FROM larder_deletion_1;
+    DROP TABLE larder_deletion_1;
+",
+];
 
 /// The migrations that microsandbox 0.7.13 has run on a home, in their order.
 pub(super) fn known_migrations() -> impl ExactSizeIterator<Item = &'static str> + Clone {
@@ -221,6 +246,26 @@ mod tests {
             .expect("dropped");
         migrate_larder(&mut connection).expect("the second time");
         assert_eq!(schema(&connection), before);
+    }
+
+    /// Records that an earlier version made are there after a migration, about any cache.
+    #[test]
+    fn migrating_keeps_records() {
+        let mut connection = created();
+        connection
+            .execute_batch(&format!(
+                "CREATE TABLE larder_schema (version INTEGER NOT NULL PRIMARY KEY);
+                 {}
+                 INSERT INTO larder_schema VALUES (1);
+                 INSERT INTO larder_deletion VALUES (7, 'layers', 'name', 1, 2, 3, NULL);",
+                LARDER_MIGRATIONS[0]
+            ))
+            .expect("the first version");
+        migrate_larder(&mut connection).expect("migrated");
+        let record: (i64, String) = connection
+            .query_row("SELECT id, cache FROM larder_deletion", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .expect("the record");
+        assert_eq!(record, (7, String::new()));
     }
 
     /// Each kind of migration history is told from the others.

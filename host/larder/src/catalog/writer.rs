@@ -24,6 +24,8 @@ pub(crate) struct Writer {
     clock: Clock,
     /// The file that the connection is open on.
     file: IndexFile,
+    /// The numbers of records of files that are gone: they are forgotten with a later change.
+    pub(crate) gone: Vec<i64>,
 }
 
 impl Writer {
@@ -34,7 +36,7 @@ impl Writer {
         opening::check_owner(paths)?;
         let _lock = MigrationLock::take(paths)?;
         let (connection, file) = paths.open_index(|| open_locked(paths, clock()))?;
-        Ok(Self { connection, paths: paths.clone(), clock: Clock::clone(clock), file })
+        Ok(Self { connection, paths: paths.clone(), clock: Clock::clone(clock), file, gone: Vec::new() })
     }
 
     /// Returns whether the index is still the file that was opened.

@@ -125,7 +125,7 @@ impl Image {
             None if report.removed.is_empty() => Err(MicrosandboxError::ImageNotFound(reference.to_owned())),
             None => Ok(()),
             Some(spared) => {
-                Err(MicrosandboxError::ImageInUse(format!("`{}` is {}", spared.reference, spared.reason)))
+                Err(MicrosandboxError::ImageInUse(format!("`{}` stays: {}", spared.reference, spared.reason)))
             }
         }
     }

@@ -5,19 +5,21 @@
 //! come to use it (unless the plan forces it), and nobody has pinned it (unless an operator forces it). One that is gone already needs nothing.
 //! Nothing is removed that is not in the plan.
 //!
-//! What became of it goes on record in the home when all is done, or when something ended it half-way.
+//! The run goes on record in the home before anything is removed, each removal with the rows that it removes, and the end of
+//! the run when all is done or when something ended it half-way ([`record`]).
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
 
 use super::document::{Decision, Plan, PlanEntry};
+use super::record;
 use crate::backend::LocalBackend;
-use crate::catalog::history::{self, NewDecision, NewRun, Verdict};
 use crate::catalog::remove::{self, ExpectedRef};
-use crate::catalog::{Writer, pins, roots};
+use crate::catalog::roots;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::records::{ImagePruneReport, UnreachedKind};
 use crate::reference::RowDigest;
@@ -87,7 +89,8 @@ impl LocalBackend {
     ///
     /// # Errors
     /// [`InvalidPlan`](MicrosandboxError::InvalidPlan) for a [preview](Plan::check_allowed), or where the home cannot be
-    /// written. What was removed until then stays removed, and is on record.
+    /// written. [`Incomplete`](MicrosandboxError::Incomplete) where something was removed before the error: that stays
+    /// removed, is in the error's report, and is on record.
     pub async fn apply(&self, plan: &Plan) -> MicrosandboxResult<PlanReport> {
         plan.check_allowed()?;
         let started_at = self.now();
@@ -97,10 +100,12 @@ impl LocalBackend {
         if targets.is_empty() && plan.unreached.is_empty() && plan.collect.is_empty() {
             return Ok(report);
         }
-        let mut remover = Remover::new(self.store());
+        let run = record::begin(self.store(), plan, started_at).await?;
+        report.run = Some(run);
+        let mut remover = Remover::new(self.store(), run);
         let result = remove_all(&mut remover, plan, targets).await;
         let (outcome, finished) = remover.finish().await;
-        let problem = result.and(finished).err();
+        let ended = result.and(finished).err();
 
         report.report = outcome.report;
         report.problems = outcome.problems;
@@ -108,13 +113,21 @@ impl LocalBackend {
         let planned: HashMap<&str, &PlanEntry> =
             plan.entries.iter().map(|entry| (entry.reference.as_str(), entry)).collect();
         report.removed = outcome.removed.into_iter().map(|image| removed(image, &planned)).collect();
-        report.spared = outcome.spared.into_iter().map(|image| spared(image, &planned)).collect();
+        report.spared = outcome.spared.into_iter().map(spared).collect();
         let kept = plan.entries.iter().filter(|entry| entry.decision == Decision::Keep);
         report.kept = kept.map(|entry| verdict(entry, entry.reason.clone(), 0)).collect();
 
-        let report =
-            self.put_on_record(plan, started_at, report, problem.as_ref().map(ToString::to_string)).await?;
-        problem.map_or(Ok(report), Err)
+        let report = Arc::new(report);
+        let problem = ended.as_ref().map(ToString::to_string);
+        let recorded = record::end(self.store(), run, Arc::clone(&report), problem).await;
+        let report = Arc::unwrap_or_clone(report);
+        match ended.or(recorded.err()) {
+            None => Ok(report),
+            Some(error) if report.report == ImagePruneReport::default() => Err(error),
+            Some(error) => {
+                Err(MicrosandboxError::Incomplete { report: Box::new(report), source: Box::new(error) })
+            }
+        }
     }
 
     /// What of the plan is there to be removed.
@@ -141,57 +154,10 @@ impl LocalBackend {
             };
             let manifest_digest = entry.manifest_digest.clone().map(RowDigest::from);
             let expected = ExpectedRef { manifest_digest, last_used_at: entry.last_used_at };
-            targets.push(Target { row, mode, expected });
+            targets.push(Target { row, mode, expected, reason: entry.reason.clone(), bytes: entry.bytes });
         }
         Ok(targets)
     }
-
-    async fn put_on_record(
-        &self,
-        plan: &Plan,
-        started_at: chrono::DateTime<chrono::Utc>,
-        mut report: PlanReport,
-        problem: Option<String>,
-    ) -> MicrosandboxResult<PlanReport> {
-        let policy = plan.policy.clone();
-        self.store()
-            .write(RECORDING, move |writer, _| {
-                let run = NewRun {
-                    started_at,
-                    policy: policy.as_ref(),
-                    problem: problem.as_deref(),
-                    report: &report.report,
-                    duration_ms: report.duration_ms,
-                };
-                // What takes long is done before the index is locked, and that not for long at a time: others
-                // write to it as well.
-                let decisions: Vec<NewDecision<'_>> = decisions(&report).collect();
-                let mut chunks = decisions.chunks(DECISIONS_AT_ONCE);
-                let id = in_transaction(writer, |index| {
-                    let id = history::insert_run(index, &run)?;
-                    history::insert_decisions(index, id, chunks.next().unwrap_or_default())?;
-                    history::expire(index).map(|()| id)
-                })?;
-                for decisions in chunks {
-                    in_transaction(writer, |index| history::insert_decisions(index, id, decisions))?;
-                }
-                report.run = Some(id);
-                Ok(report)
-            })
-            .await
-    }
-}
-
-const RECORDING: &str = "put a run on record";
-
-/// So many decisions are put on record in one transaction: a few milliseconds' worth.
-const DECISIONS_AT_ONCE: usize = 1000;
-
-fn in_transaction<T>(
-    writer: &mut Writer,
-    change: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
-) -> MicrosandboxResult<T> {
-    writer.change(RECORDING, |connection| change(connection).map_err(MicrosandboxError::db(RECORDING)))
 }
 
 async fn remove_all(remover: &mut Remover<'_>, plan: &Plan, targets: Vec<Target>) -> MicrosandboxResult<()> {
@@ -249,25 +215,11 @@ fn removed(image: RemovedImage, planned: &HashMap<&str, &PlanEntry>) -> ImageVer
     }
 }
 
-fn spared(image: SparedImage, planned: &HashMap<&str, &PlanEntry>) -> ImageVerdict {
-    let manifest_digest =
-        planned.get(image.reference.as_str()).and_then(|entry| entry.manifest_digest.clone());
-    ImageVerdict { bytes: 0, manifest_digest, reason: image.reason.to_string(), reference: image.reference }
-}
-
-fn decisions(report: &PlanReport) -> impl Iterator<Item = NewDecision<'_>> {
-    let removed = report.removed.iter().map(|image| decision(Verdict::Removed, image));
-    let spared = report.spared.iter().map(|image| decision(Verdict::Spared, image));
-    let kept = report.kept.iter().map(|image| decision(Verdict::Kept, image));
-    removed.chain(spared).chain(kept)
-}
-
-fn decision(verdict: Verdict, image: &ImageVerdict) -> NewDecision<'_> {
-    NewDecision {
-        key: pins::key(&image.reference),
-        manifest_digest: image.manifest_digest.as_deref(),
-        verdict,
-        reason: &image.reason,
-        bytes: image.bytes,
+fn spared(image: SparedImage) -> ImageVerdict {
+    ImageVerdict {
+        bytes: 0,
+        manifest_digest: image.manifest_digest,
+        reason: image.reason.to_string(),
+        reference: image.reference,
     }
 }

@@ -16,13 +16,14 @@
 //! Planning holds a read transaction and no lock. Applying takes leases and the writer batch by batch.
 //!
 //! # What survives a crash
-//! A plan is a value until it is written somewhere. What an interrupted application removed stays removed; what it had
-//! not begun stays.
+//! A plan is a value until it is written somewhere. What an interrupted application removed stays removed, and is on
+//! record; what it had not begun stays.
 
 mod apply;
 mod document;
 mod history;
 mod prune;
+mod record;
 mod remove;
 mod repair;
 mod usage;

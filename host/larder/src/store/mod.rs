@@ -12,7 +12,8 @@
 //!
 //! # What survives a crash
 //! Rows and files, in one of two orders: files that no row owns yet, or rows that are gone with a record of their
-//! files. The first change of a store finishes what such records say before it does anything else.
+//! files. Every change of a store finishes what such records say before it does anything else, also what another process
+//! left since the last one.
 
 pub(crate) mod gc;
 mod recovery;
@@ -24,7 +25,6 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use rusqlite::Connection;
-use tokio::sync::OnceCell;
 
 use crate::artifacts::CacheDir;
 use crate::catalog::{Catalog, Clock, Writer};
@@ -36,14 +36,13 @@ pub(crate) struct Store {
     catalog: Arc<Catalog>,
     cache: CacheDir,
     clock: Clock,
-    recovered: OnceCell<()>,
 }
 
 impl Store {
     /// A store whose home is opened with its first use.
     pub(crate) fn new(paths: HomePaths, cache: CacheDir, missing: MissingHome, clock: Clock) -> Self {
         let catalog = Arc::new(Catalog::new(paths, missing, Arc::clone(&clock)));
-        Self { catalog, cache, clock, recovered: OnceCell::new() }
+        Self { catalog, cache, clock }
     }
 
     pub(crate) fn catalog(&self) -> &Arc<Catalog> {
@@ -75,13 +74,20 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Writer, &CacheDir) -> MicrosandboxResult<T> + Send + 'static,
     {
-        self.recovered.get_or_try_init(|| self.recover()).await?;
-        let cache = self.cache.clone();
-        self.catalog.write(action, move |writer| change(writer, &cache)).await
+        self.write_on(action, move |writer, cache| {
+            recovery::recover(writer, cache)?;
+            change(writer, cache)
+        })
+        .await
     }
 
-    async fn recover(&self) -> MicrosandboxResult<()> {
+    /// As [`write`](Self::write), for a change that goes on with the one before it: records of deletions are left.
+    pub(crate) async fn write_on<T, F>(&self, action: &'static str, change: F) -> MicrosandboxResult<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Writer, &CacheDir) -> MicrosandboxResult<T> + Send + 'static,
+    {
         let cache = self.cache.clone();
-        self.catalog.write("finish a removal", move |writer| recovery::recover(writer, &cache)).await
+        self.catalog.write(action, move |writer| change(writer, &cache)).await
     }
 }

@@ -1,61 +1,95 @@
-//! Finishing deletions: what a process that ended in the middle of a removal left undone, and forgetting the records
-//! of files that are gone.
+//! Finishing deletions: what an interrupted removal left undone, and forgetting the records of files that are gone.
 //!
-//! A record says which file it was: if another one has taken its name since, that is not deleted. A record is
-//! forgotten when the directory without the file is on disk.
+//! A record says which file it was, and in which cache: a file that has taken its name since is not deleted, and a record
+//! stays while its cache is not there. A record is forgotten when the directory without the file is on disk.
 
-use crate::artifacts::CacheDir;
+use std::collections::HashSet;
+
 use crate::artifacts::lease::{Claim, Claims};
 use crate::artifacts::unlink::unlink;
+use crate::artifacts::{CacheDir, Rooms};
 use crate::catalog::owners::LiveOwners;
 use crate::catalog::{Writer, deletions};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::failpoint::failpoint;
 
-/// Forgets the records of files that are gone, once the directories are on disk.
-pub(super) fn forget(writer: &mut Writer, cache: &CacheDir, records: &[i64]) -> MicrosandboxResult<()> {
-    let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
+/// Returns the cache as its records name it: its directory without symbolic links.
+pub(super) fn name_of(cache: &CacheDir) -> String {
+    let root = cache.root();
+    root.canonicalize().unwrap_or_else(|_| root.to_owned()).to_string_lossy().into_owned()
+}
+
+/// Writes the directories to disk: after that, the records of files that are gone may be forgotten.
+pub(super) fn sync(rooms: &Rooms) -> MicrosandboxResult<()> {
     for (_, room) in rooms.iter() {
         room.sync().map_err(MicrosandboxError::io("write to disk", &room.path))?;
     }
     failpoint!("removal.synced");
-    deletions::forget(writer, records)?;
+    Ok(())
+}
+
+/// Forgets the records of files that are gone, in a transaction of its own.
+pub(super) fn forget(writer: &mut Writer, rooms: &Rooms) -> MicrosandboxResult<()> {
+    if writer.gone.is_empty() {
+        return Ok(());
+    }
+    sync(rooms)?;
+    let gone = std::mem::take(&mut writer.gone);
+    let action = "forget deleted files";
+    let forgotten = writer.change(action, |connection| {
+        deletions::forget(connection, &gone).map_err(MicrosandboxError::db(action))
+    });
+    if forgotten.is_err() {
+        writer.gone = gone;
+    }
+    forgotten?;
     failpoint!("removal.forgotten");
     Ok(())
 }
 
-/// Finishes what a process that ended in the middle of a removal left undone.
+/// Deletes the files that records name, of this process and of others, and forgets the records.
 ///
-/// A record whose entry somebody holds is left: it is a removal that is still under way, or somebody publishes that
-/// entry again.
+/// A record whose entry is held is left: its removal is still under way, or the entry is being published again. So is
+/// one whose directory is not there, and one whose file cannot be deleted.
 pub(super) fn recover(writer: &mut Writer, cache: &CacheDir) -> MicrosandboxResult<()> {
     let db = MicrosandboxError::db;
-    let records = deletions::pending(writer.connection()).map_err(db("read the files to delete"))?;
+    let records =
+        deletions::pending(writer.connection(), &name_of(cache)).map_err(db("read the files to delete"))?;
     if records.is_empty() {
+        writer.gone.clear();
         return Ok(());
     }
     let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
+    let known: HashSet<i64> = writer.gone.iter().copied().collect();
     let mut owners = LiveOwners::new(writer.connection());
     let mut done = Vec::new();
-    for record in records {
+    for record in records.into_iter().filter(|record| !known.contains(&record.id)) {
         // A record that names no entry was not made by this library: there is nothing that it could delete.
         let Some(entry) = &record.entry else {
             done.push(record.id);
             continue;
         };
+        if rooms.get(entry.room).is_none() {
+            continue;
+        }
         let mut claims = Claims::default();
-        let claim = claims.claim(&rooms, entry);
-        match claim.map_err(MicrosandboxError::io("lock the lease of", &cache.path_of(entry)))? {
-            Claim::Busy => continue,
-            Claim::Held => {}
+        let path = || cache.path_of(entry).display().to_string();
+        match claims.claim(&rooms, entry) {
+            Ok(Claim::Held) => {}
+            Ok(Claim::Busy) => continue,
+            Err(error) => {
+                tracing::warn!("could not lock the lease of `{}`: {error}", path());
+                continue;
+            }
         }
         if !owners.own(entry).map_err(db("look for the owner of a file"))?
             && let Err(error) = unlink(&rooms, entry, &record.file)
         {
-            tracing::warn!("could not delete `{}`: {error}", cache.path_of(entry).display());
+            tracing::warn!("could not delete `{}`: {error}", path());
             continue;
         }
         done.push(record.id);
     }
-    forget(writer, cache, &done)
+    writer.gone.extend(done);
+    forget(writer, &rooms)
 }

@@ -1,5 +1,6 @@
 //! One batch of a removal: the steps 1 to 4 of the [module above](super).
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::io;
 
@@ -8,12 +9,16 @@ use rusqlite::Connection;
 use super::{Outcome, RemoveMode, RemovedImage, SpareReason, SparedImage, Target};
 use crate::artifacts::lease::{Claim, Claims};
 use crate::artifacts::unlink::unlink;
+use crate::artifacts::unowned::manifest_named_by;
 use crate::artifacts::{CacheDir, Entry, FileStat, Room, Rooms};
 use crate::catalog::graph::DigestRow;
+use crate::catalog::history::{self, NewDecision, Verdict};
 use crate::catalog::remove::{self, LiveRef, RefRow, RemovalSet, SetRow, Wanted};
-use crate::catalog::{Writer, deletions, roots};
+use crate::catalog::{Writer, deletions, pins, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::failpoint::failpoint;
+use crate::reference::Digest;
+use crate::store::recovery;
 
 /// Rows to remove together.
 #[derive(Debug, Default)]
@@ -24,12 +29,8 @@ pub(super) struct Batch {
     entries: usize,
 }
 
-/// What became of a batch.
-pub(super) struct BatchDone {
-    pub(super) outcome: Outcome,
-    /// Records of the files that are gone.
-    pub(super) deleted: Vec<i64>,
-}
+/// After so many deleted files their records are forgotten: seldom enough that syncing directories costs little.
+const FORGET_AFTER: usize = 4096;
 
 /// A file that a committed batch has given up.
 struct GivenUp {
@@ -83,22 +84,29 @@ impl Batch {
         RemovalSet::read(connection, wanted, in_use).map_err(MicrosandboxError::db("find out what goes"))
     }
 
-    /// Runs the batch. On an error before the commit nothing has changed.
-    pub(super) fn run(mut self, writer: &mut Writer, cache: &CacheDir) -> MicrosandboxResult<BatchDone> {
+    /// Runs the batch as part of a run on record. On an error before the commit nothing has changed.
+    pub(super) fn run(
+        mut self,
+        writer: &mut Writer,
+        cache: &CacheDir,
+        run: i64,
+    ) -> MicrosandboxResult<Outcome> {
         let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
         let mut outcome = Outcome::default();
         let mut claims = Claims::default();
         let set = self.claim(writer.connection(), cache, &rooms, &mut claims, &mut outcome)?;
         failpoint!("removal.claimed");
-        let stats = stat_all(&set, cache, &rooms, &mut outcome);
-        let files = self.commit(writer, &stats, &claims, &mut outcome)?;
+        let seen = Seen::look(&set, cache, &rooms, &mut outcome);
+        if writer.gone.len() >= FORGET_AFTER {
+            recovery::sync(&rooms)?;
+        }
+        let files = self.commit(writer, cache, run, &seen, &claims, &mut outcome)?;
         failpoint!("removal.committed");
         let mut freed = vec![0; self.targets.len()];
-        let mut deleted = Vec::new();
         for file in &files {
             match unlink(&rooms, &file.entry, &file.stat.identity) {
                 Ok(bytes) => {
-                    deleted.push(file.record);
+                    writer.gone.push(file.record);
                     if let Some(target) = file.target {
                         freed[target] += bytes;
                     }
@@ -123,7 +131,7 @@ impl Batch {
         }));
         drop(claims);
         failpoint!("removal.released");
-        Ok(BatchDone { outcome, deleted })
+        Ok(outcome)
     }
 
     /// Step 1: claims every entry by which a live operation could show that it uses what goes, and spares the images of
@@ -172,35 +180,38 @@ impl Batch {
         }
     }
 
-    /// Takes out of the batch what is busy, and whatever would have taken a busy layer with it.
+    /// Takes out of the batch what is busy, and whatever would have taken a busy layer with it. That is nothing where
+    /// another process has taken that layer from its manifest since `set` was read.
     fn spare_busy(&mut self, busy: &Busy, set: &RemovalSet, outcome: &mut Outcome) {
         let going: HashSet<i64> = set.manifests.iter().copied().collect();
-        let before = self.targets.len() + self.manifests.len() + self.layers.len();
         self.targets.retain(|target| {
             let row = &target.row;
             let is_busy = busy.refs.contains(&row.id)
                 || (going.contains(&row.manifest) && busy.manifests.contains(&row.manifest));
             if is_busy {
-                outcome.spare(row.handle.reference.clone(), SpareReason::Leased);
+                outcome.spare(target, SpareReason::Leased);
             }
             !is_busy
         });
         self.manifests.retain(|row| !busy.manifests.contains(&row.id));
         self.layers.retain(|row| !busy.layers.contains(&row.id));
-        let rows_spared = before - (self.targets.len() + self.manifests.len() + self.layers.len());
-        debug_assert!(rows_spared > 0, "a busy entry belongs to something in the batch");
     }
 
     /// Step 3: gives up the rows that nothing needs any longer, and records their files.
     fn commit(
         &mut self,
         writer: &mut Writer,
-        stats: &HashMap<Entry, FileStat>,
+        cache: &CacheDir,
+        run: i64,
+        seen: &Seen,
         claims: &Claims,
         outcome: &mut Outcome,
     ) -> MicrosandboxResult<Vec<GivenUp>> {
         let db = MicrosandboxError::db;
+        let cache = recovery::name_of(cache);
+        let forgotten = if writer.gone.len() >= FORGET_AFTER { writer.gone.clone() } else { Vec::new() };
         let transaction = writer.begin()?;
+        deletions::forget(&transaction, &forgotten).map_err(db("forget deleted files"))?;
         roots::refresh(&transaction).map_err(db("find out what is in use"))?;
         let in_use = self.spare_changed(&transaction, outcome).map_err(db("look at the images again"))?;
         let mut set = self.set(&transaction, &in_use)?;
@@ -216,23 +227,48 @@ impl Batch {
             .map(|target| target.row.key())
             .collect();
         remove::forget_notes(&transaction, &refs, &forced).map_err(db("remove images"))?;
+        history::insert_decisions(&transaction, run, &self.decisions(outcome))
+            .map_err(db("put what was decided on record"))?;
         let mut files = Vec::new();
-        let mut seen = HashSet::new();
+        let mut recorded = HashSet::new();
         for file in set.files.into_iter().filter(|file| file.goes) {
-            let Some(&stat) = stats.get(&file.entry).filter(|stat| !stat.is_dir) else { continue };
-            if !seen.insert(file.entry.clone()) {
+            let Some(&stat) = seen.stats.get(&file.entry).filter(|stat| !stat.is_dir) else { continue };
+            let is_needed = seen.is_needed(&transaction, &file.entry);
+            if is_needed.map_err(db("find out what is in use"))? || !recorded.insert(file.entry.clone()) {
                 continue;
             }
-            let record = deletions::record(&transaction, &file.entry, &stat.identity);
+            let record = deletions::record(&transaction, &cache, &file.entry, &stat.identity);
             let record = record.map_err(db("record the files to delete"))?;
             files.push(GivenUp { entry: file.entry, stat, target: file.counted_for, record });
         }
         failpoint!("removal.recorded");
         transaction.commit().map_err(db("commit the removal"))?;
+        if !forgotten.is_empty() {
+            writer.gone.clear();
+        }
         outcome.report.image_refs_removed += gone.refs as u32;
         outcome.report.manifests_removed += gone.manifests as u32;
         outcome.report.layers_removed += gone.layers as u32;
         Ok(files)
+    }
+
+    /// What is decided about the images of the batch: those that are left go.
+    fn decisions<'a>(&'a self, outcome: &'a Outcome) -> Vec<NewDecision<'a>> {
+        let removed = self.targets.iter().map(|target| NewDecision {
+            key: target.row.key().to_owned(),
+            manifest_digest: target.row.handle.manifest_digest.as_deref(),
+            verdict: Verdict::Removed,
+            reason: Cow::Borrowed(target.reason.as_str()),
+            bytes: target.bytes,
+        });
+        let spared = outcome.spared.iter().map(|image| NewDecision {
+            key: pins::key(&image.reference),
+            manifest_digest: image.manifest_digest.as_deref(),
+            verdict: Verdict::Spared,
+            reason: Cow::Owned(image.reason.to_string()),
+            bytes: 0,
+        });
+        removed.chain(spared).collect()
     }
 
     /// Takes out of the batch what is not as it was decided about. Returns which manifests of the rest are in use.
@@ -248,7 +284,7 @@ impl Batch {
             // One that is gone was removed by another process: there is nothing left to do, and nothing to report.
             let Some(now) = live.get(&target.row.id) else { continue };
             match reason_to_spare(connection, &target, now)? {
-                Some(reason) => outcome.spare(target.row.handle.reference, reason),
+                Some(reason) => outcome.spare(&target, reason),
                 None => {
                     in_use.extend(now.in_use.then_some(target.row.manifest));
                     kept.push(target);
@@ -260,30 +296,50 @@ impl Batch {
     }
 }
 
-/// Step 2: what the file system says about everything that is claimed.
-fn stat_all(
-    set: &RemovalSet,
-    cache: &CacheDir,
-    rooms: &Rooms,
-    outcome: &mut Outcome,
-) -> HashMap<Entry, FileStat> {
-    let mut stats = HashMap::new();
-    for file in &set.files {
-        let path = || cache.path_of(&file.entry).display().to_string();
-        match rooms.stat(&file.entry) {
-            Ok(Some(stat)) => {
-                let is_new = stats.insert(file.entry.clone(), stat).is_none();
-                if stat.is_dir && file.goes && is_new {
-                    let problem =
-                        format!("`{}` is a directory and not a file of the cache: left alone", path());
-                    outcome.problems.push(problem);
+/// What is seen of the files of a batch while they are claimed.
+#[derive(Default)]
+struct Seen {
+    stats: HashMap<Entry, FileStat>,
+    /// The manifests that metadata files name.
+    named: HashMap<Entry, Digest>,
+}
+
+impl Seen {
+    /// Step 2: looks at everything that is claimed.
+    fn look(set: &RemovalSet, cache: &CacheDir, rooms: &Rooms, outcome: &mut Outcome) -> Self {
+        let mut seen = Self::default();
+        for file in &set.files {
+            let path = cache.path_of(&file.entry);
+            match rooms.stat(&file.entry) {
+                Ok(Some(stat)) => {
+                    let is_new = seen.stats.insert(file.entry.clone(), stat).is_none();
+                    if stat.is_dir {
+                        if file.goes && is_new {
+                            outcome.problems.push(format!(
+                                "`{}` is a directory and not a file of the cache: left alone",
+                                path.display()
+                            ));
+                        }
+                    } else if file.entry.room == Room::Manifests
+                        && let Some(digest) = manifest_named_by(&path)
+                    {
+                        seen.named.insert(file.entry.clone(), digest);
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    outcome.problems.push(format!("could not look at `{}`: {error}", path.display()));
                 }
             }
-            Ok(None) => {}
-            Err(error) => outcome.problems.push(format!("could not look at `{}`: {error}", path())),
         }
+        seen
     }
-    stats
+
+    /// Returns whether metadata is needed although its reference goes: a sandbox or snapshot uses the manifest that it
+    /// names, which need not be that of the reference.
+    fn is_needed(&self, connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
+        self.named.get(entry).map_or(Ok(false), |digest| roots::is_used(connection, digest))
+    }
 }
 
 fn reason_to_spare(
@@ -319,9 +375,14 @@ impl Busy {
 }
 
 impl Outcome {
-    fn spare(&mut self, reference: String, reason: SpareReason) {
+    fn spare(&mut self, target: &Target, reason: SpareReason) {
         // microsandbox counts here what a live operation held, and not what is in use by its rows.
         self.report.skipped_in_use += u32::from(reason == SpareReason::Leased);
-        self.spared.push(SparedImage { reference, reason });
+        let manifest_digest = target.expected.manifest_digest.clone().map(String::from);
+        self.spared.push(SparedImage {
+            reference: target.row.handle.reference.clone(),
+            manifest_digest,
+            reason,
+        });
     }
 }

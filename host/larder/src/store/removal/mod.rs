@@ -6,13 +6,14 @@
 //!    waiting. An image of which an entry is busy is spared; the rest is asked for again without it.
 //! 2. Look at the files: they are told from later ones of the same names by what is seen now.
 //! 3. In one transaction: check that every image is still what it was and that nothing needs it, delete the rows,
-//!    and record the files that nothing owns any longer (`larder_deletion`). It is on disk when it is committed.
+//!    put what was decided about each image on record, and record the files that nothing owns any longer (`larder_deletion`). It is on disk when it is committed.
 //! 4. Delete the files, and release the claims.
-//! 5. Some batches later: write the directories to disk, then forget the records ([`recovery`]).
+//! 5. Some batches later: write the directories to disk, and forget the records in that batch's transaction; the last
+//!    ones, in one of their own ([`recovery`](super::recovery)).
 //!
-//! A crash before the commit of 3 leaves everything as it was; a crash after it leaves records, and the first change
-//! of the next process deletes what they name, if the index does not own it again and it is the file that was seen. A claim
-//! is held from 1 until 4 is over, so nobody begins to use what is about to go.
+//! A crash before the commit of 3 leaves everything as it was; a crash after it leaves records, and the next change of the
+//! home, by any process, deletes what they name, if the index does not own it again and it is the file that was seen. A
+//! claim is held from 1 until 4 is over, so nobody begins to use what is about to go.
 //!
 //! The writer is free between batches, and each transaction is as short as its batch is small.
 
@@ -26,16 +27,13 @@ use serde::Serialize;
 
 use batch::Batch;
 
-use super::{Store, gc, recovery};
+use super::{Store, gc};
 use crate::artifacts::lease;
 use crate::catalog::remove::{self, ExpectedRef, RefRow};
 use crate::catalog::roots;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::records::{ImagePruneReport, ImageUsers};
 use crate::reference::RowDigest;
-
-/// After so many deleted files their records are forgotten: seldom enough that syncing directories costs little.
-const FORGET_AFTER: usize = 4096;
 
 /// What protects an image from being removed, besides a live operation, which always does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +52,10 @@ pub(crate) struct Target {
     pub(crate) row: RefRow,
     pub(crate) mode: RemoveMode,
     pub(crate) expected: ExpectedRef,
+    /// Why it goes, as it was decided.
+    pub(crate) reason: String,
+    /// What removing it frees in allocated bytes, as it was projected.
+    pub(crate) bytes: u64,
 }
 
 /// A reference that is gone.
@@ -106,6 +108,8 @@ impl Serialize for SpareReason {
 pub struct SparedImage {
     /// The reference.
     pub reference: String,
+    /// The manifest that it named when it was decided to remove it.
+    pub manifest_digest: Option<String>,
     /// Why.
     pub reason: SpareReason,
 }
@@ -152,13 +156,15 @@ pub(crate) struct UnreachedRows {
 /// A removal under way: runs batches, and forgets the records of files that are gone.
 pub(crate) struct Remover<'a> {
     store: &'a Arc<Store>,
+    /// The number of the run whose record has the decisions.
+    run: i64,
     outcome: Outcome,
-    deleted: Vec<i64>,
 }
 
 impl<'a> Remover<'a> {
-    pub(crate) fn new(store: &'a Arc<Store>) -> Self {
-        Self { store, outcome: Outcome::default(), deleted: Vec::new() }
+    /// A removal that is part of a run on record.
+    pub(crate) fn new(store: &'a Arc<Store>, run: i64) -> Self {
+        Self { store, run, outcome: Outcome::default() }
     }
 
     /// Removes references, as many at a time as leases can be held.
@@ -208,7 +214,7 @@ impl<'a> Remover<'a> {
         let now = self.store.now();
         let collected = self
             .store
-            .write("collect files that nothing owns", move |writer, cache| {
+            .write_on("collect files that nothing owns", move |writer, cache| {
                 gc::delete_unowned(writer.connection(), cache, now, &files)
             })
             .await?;
@@ -219,8 +225,8 @@ impl<'a> Remover<'a> {
     }
 
     /// Returns what became of it, and whether the records of the deleted files could be forgotten.
-    pub(crate) async fn finish(mut self) -> (Outcome, MicrosandboxResult<()>) {
-        let forgotten = self.forget().await;
+    pub(crate) async fn finish(self) -> (Outcome, MicrosandboxResult<()>) {
+        let forgotten = self.store.write("forget deleted files", |_, _| Ok(())).await;
         (self.outcome, forgotten)
     }
 
@@ -232,29 +238,17 @@ impl<'a> Remover<'a> {
         let ask = move |writer: &mut crate::catalog::Writer, _: &_| {
             question(writer.connection()).map_err(MicrosandboxError::db(action))
         };
-        self.store.write(action, ask).await
+        self.store.write_on(action, ask).await
     }
 
     async fn run(&mut self, batch: Batch) -> MicrosandboxResult<()> {
         if batch.is_empty() {
             return Ok(());
         }
-        let done = self.store.write("remove images", move |writer, cache| batch.run(writer, cache)).await?;
-        self.outcome.add(done.outcome);
-        self.deleted.extend(done.deleted);
-        if self.deleted.len() >= FORGET_AFTER {
-            self.forget().await?;
-        }
+        let run = self.run;
+        let outcome =
+            self.store.write_on("remove images", move |writer, cache| batch.run(writer, cache, run));
+        self.outcome.add(outcome.await?);
         Ok(())
-    }
-
-    async fn forget(&mut self) -> MicrosandboxResult<()> {
-        let deleted = std::mem::take(&mut self.deleted);
-        if deleted.is_empty() {
-            return Ok(());
-        }
-        let forget =
-            move |writer: &mut crate::catalog::Writer, cache: &_| recovery::forget(writer, cache, &deleted);
-        self.store.write("forget deleted files", forget).await
     }
 }

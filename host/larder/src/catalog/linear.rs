@@ -1,0 +1,129 @@
+//! Rule 5, for planning: its cost grows in proportion to the home, counted in steps of SQLite.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rusqlite::Connection;
+
+use super::remove::{self, RemovalSet, Wanted};
+use super::{graph, owners, pins, roots, schema};
+
+/// Indexes that Larder adds to microsandbox's tables.
+#[derive(Clone, Copy, PartialEq)]
+enum Indexes {
+    Made,
+    Missing,
+}
+
+/// An index of so many images with a layer of their own each and one base layer under all, and so many sandboxes whose
+/// row names no manifest.
+fn index(images: u32, sandboxes: u32, indexes: Indexes) -> Connection {
+    let mut connection = Connection::open_in_memory().expect("a database");
+    schema::create(&mut connection, chrono::DateTime::UNIX_EPOCH).expect("the tables");
+    schema::migrate_larder(&mut connection).expect("Larder's tables");
+    roots::prepare(&connection).expect("the views");
+    connection
+        .execute_batch(&format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {images})
+             INSERT INTO manifest (id, digest) SELECT i, 'sha256:' || printf('%064x', i) FROM n;
+             INSERT INTO layer (id, diff_id, blob_digest) SELECT id, digest, digest FROM manifest;
+             INSERT INTO layer (id, diff_id, blob_digest) VALUES (1000000, 'sha256:' || printf('%064x', 1000000), 'base');
+             INSERT INTO manifest_layer (manifest_id, layer_id, position) SELECT id, id, 1 FROM manifest;
+             INSERT INTO manifest_layer (manifest_id, layer_id, position) SELECT id, 1000000, 0 FROM manifest;
+             INSERT INTO image_ref (id, reference, manifest_id) SELECT id, 'docker.io/a/b:' || id, id FROM manifest;
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {sandboxes})
+             INSERT INTO sandbox (id, name, config, status)
+             SELECT i, 'disk' || i, '{{\"image\":{{\"disk\":\"/vm/' || i || '.raw\"}}}}', 'stopped' FROM n WHERE {sandboxes} > 0;"
+        ))
+        .expect("the rows");
+    if indexes == Indexes::Missing {
+        connection
+            .execute_batch(
+                "DROP INDEX larder_image_ref_manifest; DROP INDEX larder_manifest_layer_layer;
+                 DROP INDEX larder_sandbox_rootfs_manifest;",
+            )
+            .expect("no indexes");
+    }
+    connection
+}
+
+/// The steps that SQLite takes for `work`.
+fn steps(connection: &mut Connection, work: impl FnOnce(&Connection)) -> u64 {
+    let steps = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&steps);
+    let count = move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        false
+    };
+    connection.progress_handler(1, Some(count)).expect("a handler");
+    work(connection);
+    connection.progress_handler(0, None::<fn() -> bool>).expect("no handler");
+    steps.load(Ordering::Relaxed)
+}
+
+/// Everything that the plan of a prune asks of an index.
+fn plan(connection: &Connection) {
+    roots::refresh(connection).expect("the users");
+    roots::all_users(connection).expect("the users");
+    pins::set(connection).expect("the pins");
+    graph::origins(connection).expect("the origins");
+    graph::images(connection).expect("the images");
+    graph::manifests(connection).expect("the manifests");
+    graph::layers(connection).expect("the layers");
+    graph::links(connection).expect("the links");
+    owners::entries(connection).expect("the owners");
+    remove::unreached_manifests(connection).expect("no manifests");
+    remove::unreached_layers(connection).expect("no layers");
+}
+
+/// Planning a prune of four times the images takes at most five times the steps, with Larder's indexes and without, and
+/// with a thousand sandboxes that name no manifest.
+#[test]
+fn planning_is_linear() {
+    for indexes in [Indexes::Made, Indexes::Missing] {
+        let [few, many] = [1000, 4000].map(|images| {
+            let mut connection = index(images, 1000, indexes);
+            steps(&mut connection, plan)
+        });
+        assert!(few > 10_000, "the steps were counted: {few}");
+        assert!(many <= 5 * few, "{few} steps for 1000 images, {many} for 4000");
+    }
+}
+
+/// Finding out what goes with every image, in batches, takes four times the images at most five times the steps, though
+/// they all share a layer and a thousand sandboxes name no manifest.
+#[test]
+fn removal_sets_are_linear() {
+    let [few, many] = [1000, 4000].map(|images| {
+        let mut connection = index(images, 1000, Indexes::Made);
+        let references: Vec<String> = (1..=images).map(|number| format!("docker.io/a/b:{number}")).collect();
+        steps(&mut connection, |connection| {
+            for batch in references.chunks(50) {
+                roots::refresh(connection).expect("the users");
+                let rows = remove::find_refs(connection, batch).expect("the rows");
+                let refs: Vec<_> = rows.values().collect();
+                remove::live_refs(connection, refs.iter().copied()).expect("their state");
+                let wanted = Wanted { refs: &refs, ..Wanted::default() };
+                let set = RemovalSet::read(connection, wanted, &HashSet::new()).expect("what goes");
+                assert_eq!(set.manifests.len(), batch.len());
+                remove::delete(connection, &refs, &set).expect("deleted");
+            }
+        })
+    });
+    assert!(few > 10_000, "the steps were counted: {few}");
+    assert!(many <= 5 * few, "{few} steps for 1000 images, {many} for 4000");
+}
+
+/// Who needs what by name is found out once, and again only when another connection has changed the index or a reference
+/// was given another manifest.
+#[test]
+fn named_users_are_found_out_once() {
+    let mut connection = index(10, 1000, Indexes::Made);
+    let refresh = |connection: &Connection| roots::refresh(connection).expect("the users");
+    let first = steps(&mut connection, refresh);
+    let again = steps(&mut connection, refresh);
+    assert!(first > 10_000 && again < 100, "{first} steps, then {again}");
+    roots::forget(&connection).expect("forgotten");
+    assert!(steps(&mut connection, refresh) > 10_000);
+}
