@@ -220,6 +220,8 @@ fn needed(home: &Home) -> BTreeSet<String> {
                   JOIN sandbox_rootfs ON sandbox_id = sandbox.id AND sandbox_rootfs.manifest_id IS NULL
                   JOIN image_ref AS named ON named.reference = json_extract(config, '$.image.reference')
                   JOIN image_ref AS other ON other.manifest_id = named.manifest_id
+          UNION SELECT ref.reference FROM image_ref AS ref JOIN manifest ON manifest.id = ref.manifest_id
+                  JOIN larder_hold ON manifest_digest = manifest.digest JOIN sandbox ON sandbox.id = sandbox_id
           UNION SELECT reference FROM larder_pin",
     )
 }
