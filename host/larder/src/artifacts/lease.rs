@@ -118,8 +118,8 @@ fn lock_name(entry: &str) -> String {
     hex(&Sha256::digest(entry.as_bytes())) + ".lock"
 }
 
-fn open_lock(directory: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+fn open_lock(directory: &OwnedFd, name: impl rustix::path::Arg) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     openat(directory, name, flags, Mode::from_raw_mode(0o600)).map_err(Into::into)
 }
 
@@ -145,8 +145,12 @@ pub(crate) fn hold(room: &OwnedFd, name: &str) -> io::Result<Held> {
 
 /// Takes a lock beside the entries of a room for oneself, unless somebody has it: two do not make the same entry at
 /// once.
-pub(crate) fn try_lock_beside(room: &OwnedFd, lock_name: &str) -> io::Result<Option<Held>> {
-    let file = open_lock(room, lock_name)?;
+pub(crate) fn try_lock_beside(room: &OwnedFd, lock_name: impl rustix::path::Arg) -> io::Result<Option<Held>> {
+    try_lock_file(open_lock(room, lock_name)?)
+}
+
+/// Takes the lock of an open file or directory for oneself, unless somebody has it.
+pub(crate) fn try_lock_file(file: OwnedFd) -> io::Result<Option<Held>> {
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(Held { _file: file })),
         Err(Errno::WOULDBLOCK) => Ok(None),

@@ -1,12 +1,14 @@
 //! What is saved: images of the index, and their files under leases.
 
-use std::fs::{self, File};
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 
 use rusqlite::Connection;
 
 use super::SaveError;
 use crate::artifacts::lease::SharedLeases;
+use crate::artifacts::plain::{MAX_METADATA, open_file_at, read_at};
 use crate::artifacts::{CacheDir, Entry, Room, Rooms};
 use crate::catalog::read;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
@@ -81,7 +83,8 @@ impl Target {
         if detail.layers != before.layers {
             return Err(SaveError::Changed { reference: reference.to_owned() }.into());
         }
-        let text = fs::read(cache.path_of(&metadata)).ok();
+        let room = rooms.get(metadata.room);
+        let text = room.and_then(|room| read_at(&room.directory, metadata.name.as_ref(), MAX_METADATA).ok());
         let metadata = text.and_then(|text| KeptMetadata::parse(&text)?.about(&self.manifest_digest));
         Ok(Held { detail, metadata, _leases: leases })
     }
@@ -120,7 +123,9 @@ pub(super) fn layer_file(
     } else if size != expected {
         format!("it has {size} of {expected} bytes")
     } else {
-        let file = File::open(&path).map_err(MicrosandboxError::io("open", &path))?;
+        let room = rooms.get(entry.room).ok_or_else(|| io::ErrorKind::NotFound.into());
+        let file = room.and_then(|room| open_file_at(&room.directory, entry.name.as_ref()));
+        let file = file.map_err(MicrosandboxError::io("open", &path))?;
         return Ok((path, file, size));
     };
     Err(SaveError::Damaged { reference: reference.to_owned(), path, what }.into())
