@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 use rusqlite::Connection;
 
@@ -70,6 +71,7 @@ impl Target {
         connection: &Connection,
         rooms: &Rooms,
         cache: &CacheDir,
+        cancelled: &AtomicBool,
     ) -> MicrosandboxResult<Held> {
         // There is one at least: `resolve` makes no target without.
         let reference = self.references.first().map_or("", String::as_str);
@@ -77,8 +79,10 @@ impl Target {
         let metadata = Entry::metadata(&reference.parse()?);
         let entries = before.layers.iter().filter_map(|layer| Entry::of_digest(Room::Layers, &layer.diff_id));
         let entries: Vec<Entry> = entries.chain([metadata.clone()]).collect();
-        let leases =
-            SharedLeases::hold(rooms, &entries).map_err(MicrosandboxError::io("lock", cache.root()))?;
+        let leases = SharedLeases::hold(rooms, &entries, cancelled).map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => super::interrupted(),
+            _ => MicrosandboxError::io("lock", cache.root())(error),
+        })?;
         let detail = self.inspect(connection, reference)?;
         if detail.layers != before.layers {
             return Err(SaveError::Changed { reference: reference.to_owned() }.into());
