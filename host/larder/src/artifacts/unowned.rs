@@ -66,18 +66,18 @@ pub(crate) struct Unowned {
 }
 
 /// Finds every file of the cache that nothing owns. `owned` has the entries that rows own; flat disks of the manifests
-/// in `going` count as unowned already.
+/// in `going`, and metadata that nothing but such a manifest keeps, count as unowned already.
 pub(crate) fn find_unowned(
     cache: &CacheDir,
     owned: &HashSet<Entry>,
     going: &HashSet<Digest>,
     now: DateTime<Utc>,
 ) -> Unowned {
-    let mut search = Search { cache, owned, now, found: Unowned::default() };
+    let mut search = Search { cache, owned, going, now, found: Unowned::default() };
     for room in Room::ALL {
         search.room(room);
     }
-    search.flat(going);
+    search.flat();
     search.temporary();
     let order = |files: &mut Vec<UnownedFile>| files.sort_by(|a, b| a.path.cmp(&b.path));
     order(&mut search.found.old);
@@ -88,6 +88,7 @@ pub(crate) fn find_unowned(
 struct Search<'a> {
     cache: &'a CacheDir,
     owned: &'a HashSet<Entry>,
+    going: &'a HashSet<Digest>,
     now: DateTime<Utc>,
     found: Unowned,
 }
@@ -128,12 +129,13 @@ impl Search<'_> {
     }
 
     fn names_owned_manifest(&self, listing: &Listing, name: &OsStr) -> bool {
-        manifest_named_by(&listing.directory, name)
-            .is_some_and(|digest| self.owned.contains(&Entry::named(Room::Fsmeta, &digest)))
+        manifest_named_by(&listing.directory, name).is_some_and(|digest| {
+            !self.going.contains(&digest) && self.owned.contains(&Entry::named(Room::Fsmeta, &digest))
+        })
     }
 
-    fn flat(&mut self, going: &HashSet<Digest>) {
-        let going: HashSet<&str> = going.iter().map(Digest::hex).collect();
+    fn flat(&mut self) {
+        let going: HashSet<&str> = self.going.iter().map(Digest::hex).collect();
         let mut named = HashSet::new();
         let mut all_read = true;
         if let Some(listing) = self.list(FLAT_REFS) {

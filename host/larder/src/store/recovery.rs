@@ -44,10 +44,14 @@ pub(super) fn recover(writer: &mut Writer, cache: &CacheDir) -> MicrosandboxResu
             continue;
         };
         let mut claims = Claims::default();
-        let claim = claims.claim(&rooms, entry);
-        match claim.map_err(MicrosandboxError::io("lock the lease of", &cache.path_of(entry)))? {
-            Claim::Busy => continue,
-            Claim::Held => {}
+        match claims.claim(&rooms, entry) {
+            Ok(Claim::Held) => {}
+            Ok(Claim::Busy) => continue,
+            // A lease that cannot be had may be held: a later change tries again.
+            Err(error) => {
+                tracing::warn!("could not lock the lease of `{}`: {error}", cache.path_of(entry).display());
+                continue;
+            }
         }
         if !owners.own(entry).map_err(db("look for the owner of a file"))?
             && let Err(error) = unlink(&rooms, entry, &record.file)
