@@ -154,3 +154,21 @@ fn a_forced_removal_that_was_cut_short_keeps_data_in_use() {
         assert_eq!((home.files("layers").len(), home.files("manifests").len()), (240, 40), "{failpoint}");
     }
 }
+
+/// A recorded file whose lease cannot be had stops no change, and goes when it can.
+#[test]
+fn a_lease_that_cannot_be_had_stops_no_change() {
+    let home = Home::fixture();
+    assert!(crash(&home, "remove", "docker.io/acme/app00004:v7", "removal.committed", 1));
+    let leases = home.cache().join("layers/.msb-leases");
+    let aside = home.cache().join("layers/aside");
+    fs::rename(&leases, &aside).expect("leases");
+    fs::write(&leases, "a file in place of the leases").expect("a file");
+    run(async { home.open().await.pin(IN_USE[0]).await }).expect("pinned");
+    assert!(home.count("SELECT count(*) FROM larder_deletion") > 0);
+    assert_eq!(home.files("fsmeta").len(), 39);
+    fs::remove_file(&leases).and_then(|()| fs::rename(&aside, &leases)).expect("leases");
+    run(async { home.open().await.unpin(IN_USE[0]).await }).expect("unpinned");
+    assert_eq!(home.count("SELECT count(*) FROM larder_deletion"), 0);
+    assert_eq!(home.files("layers").len(), 234);
+}
