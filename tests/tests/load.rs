@@ -1,7 +1,7 @@
 //! Archives and layouts go into the cache whole.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex};
 
@@ -256,4 +256,32 @@ fn small_images() {
     );
     let empty = TestImage::new(&["empty"], vec![layer(&[])]);
     assert_eq!(test.load(&test.archive(&docker_files(&[empty])), &[]).expect("loaded")[0].layer_count(), 1);
+}
+
+/// A sound artifact that another program has published and holds is used, never replaced; nor is a damaged one, while
+/// it is held.
+#[test]
+fn what_another_program_holds_is_used() {
+    let test = LoadTest::new();
+    let archive = test.archive(&docker_files(&[TestImage::small(&["acme/app:1"])]));
+    test.load(&archive, &[]).expect("loaded");
+    let layer = test.home.files("layers").pop_first().expect("a layer");
+    let path = test.home.cache().join("layers").join(&layer);
+    // As if the other program had not got to its rows yet.
+    test.home.execute(
+        "DELETE FROM image_ref; DELETE FROM manifest_layer; DELETE FROM manifest; DELETE FROM layer;",
+    );
+    let lease = test.home.lease("layers", &layer);
+    let inode = || fs::metadata(&path).expect("a layer").ino();
+    let before = inode();
+    test.load(&archive, &[]).expect("loaded again");
+    assert_eq!(inode(), before);
+
+    File::options().write(true).open(&path).and_then(|file| file.set_len(4096)).expect("cut off");
+    let refusal = test.load(&archive, &[]).expect_err("held").to_string();
+    assert!(refusal.contains("is damaged, and another program holds it"), "{refusal}");
+    assert_eq!(inode(), before);
+    drop(lease);
+    test.load(&archive, &[]).expect("made again");
+    assert_ne!(inode(), before);
 }

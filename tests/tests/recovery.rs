@@ -234,3 +234,21 @@ fn numbers_of_records_are_not_used_again() {
     assert!(crash(&home, "remove", "docker.io/acme/app00004:v6", "removal.committed", 1));
     assert!(home.count("SELECT min(id) FROM larder_deletion") > last);
 }
+
+/// A recorded file whose lease cannot be had stops no change, and goes when it can.
+#[test]
+fn a_lease_that_cannot_be_had_stops_no_change() {
+    let home = Home::fixture();
+    assert!(crash(&home, "remove", "docker.io/acme/app00004:v7", "removal.committed", 1));
+    let leases = home.cache().join("layers/.msb-leases");
+    let aside = home.cache().join("layers/aside");
+    fs::rename(&leases, &aside).expect("leases");
+    fs::write(&leases, "a file in place of the leases").expect("a file");
+    run(async { home.open().await.pin(IN_USE[0]).await }).expect("pinned");
+    assert!(home.count("SELECT count(*) FROM larder_deletion") > 0);
+    assert_eq!(home.files("fsmeta").len(), 39);
+    fs::remove_file(&leases).and_then(|()| fs::rename(&aside, &leases)).expect("leases");
+    run(async { home.open().await.unpin(IN_USE[0]).await }).expect("unpinned");
+    assert_eq!(home.count("SELECT count(*) FROM larder_deletion"), 0);
+    assert_eq!(home.files("layers").len(), 234);
+}

@@ -268,3 +268,59 @@ fn every_reference_can_be_removed() {
     }
     assert_eq!((rows(&home), files(&home)), ([0; 5], [0; 4]));
 }
+
+/// A lease that cannot be had counts as one that somebody holds: it spares one image, and stops nothing else.
+#[test]
+fn a_lease_that_cannot_be_had_is_busy() {
+    let home = Home::fixture();
+    let layer = "sha256_d00000000000000000000000000000000000000000000000000000000000009c.erofs";
+    let key: String = Sha256::digest(layer.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let lease = home.cache().join(format!("layers/.msb-leases/{key}.lock"));
+    let _ = fs::remove_file(&lease);
+    fs::create_dir_all(&lease).expect("a directory in place of the lease");
+    let report = run(async { Image::prune_local(&home.open().await).await }).expect("a report");
+    assert_eq!((report.image_refs_removed, report.skipped_in_use), (37, 1));
+    fs::remove_dir(&lease).expect("free again");
+    remove(&home, UNUSED, false).expect("removed");
+}
+
+/// An image that is held spares no other that shares a layer with it, and a shared layer that is held spares none of
+/// its images: it stays, and goes when nobody holds it.
+#[test]
+fn what_is_shared_spares_nobody() {
+    let shared = format!("sha256_{}.erofs", "e".repeat(64));
+    let digest = "sha256_a000000000000000000000000000000000000000000000000000000000000027";
+    let fixture = || {
+        let home = Home::fixture();
+        fs::write(home.cache().join("layers").join(&shared), "layer").expect("a layer");
+        home.execute(&format!(
+            "INSERT INTO layer (id, diff_id, blob_digest) VALUES (99999, 'sha256:{0}', 'x');
+             INSERT INTO manifest_layer (manifest_id, layer_id, position)
+               SELECT id, 99999, 999 FROM manifest;",
+            "e".repeat(64)
+        ));
+        // Nothing keeps it but what is held.
+        home.execute("DELETE FROM sandbox_rootfs; DELETE FROM snapshot_index; DELETE FROM sandbox;");
+        home
+    };
+    let prune = |home: &Home| run(async { Image::prune_local(&home.open().await).await }).expect("a report");
+
+    let home = fixture();
+    let leases = [home.lease("fsmeta", &format!("{digest}.erofs")), home.lease("layers", &shared)];
+    let report = prune(&home);
+    assert_eq!((report.image_refs_removed, report.skipped_in_use), (40, 1));
+    assert!(home.cache().join("layers").join(&shared).exists());
+    assert_eq!(home.count("SELECT count(*) FROM manifest_layer WHERE layer_id = 99999"), 1);
+    drop(leases);
+
+    let home = fixture();
+    let lease = home.lease("layers", &shared);
+    let report = prune(&home);
+    assert_eq!((report.image_refs_removed, report.skipped_in_use), (41, 0));
+    assert!(home.cache().join("layers").join(&shared).exists());
+    assert_eq!(home.count("SELECT count(*) FROM layer"), 1);
+    drop(lease);
+    prune(&home);
+    assert!(!home.cache().join("layers").join(&shared).exists());
+    assert_eq!(home.count("SELECT count(*) FROM layer"), 0);
+}

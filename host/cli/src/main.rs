@@ -36,5 +36,14 @@ mod source;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    raise_descriptor_limit();
     cli::main()
+}
+
+/// Raises the limit of open file descriptors as far as this process may: each lease takes one, and a removal holds as
+/// many as it can. Where it cannot be raised, removals are smaller.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }

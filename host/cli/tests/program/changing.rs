@@ -134,3 +134,23 @@ fn prune_for_people() {
     assert_output!("prune", test.larder("prune --yes"), test.larder("prune --yes -q"));
     assert_eq!(test.home.count("SELECT count(*) FROM image_ref"), 4);
 }
+
+/// Where few files can be open at once, fewer than the limit promises, a prune takes smaller steps and removes as much.
+#[test]
+fn prune_with_few_descriptors() {
+    use std::process::Command;
+
+    let test = TestEnvironment::fixture();
+    let script = r#"ulimit -n 64; for i in {1..26}; do exec {fd}</dev/null; done
+        exec "$0" --home "$1" --now 2026-11-24T12:00:00Z prune --yes --quiet"#;
+    let status = Command::new("bash")
+        .args(["-c", script])
+        .arg(env!("CARGO_BIN_EXE_larder"))
+        .arg(test.home.path())
+        .env_clear()
+        .status()
+        .expect("the program started");
+    assert!(status.success(), "{status}");
+    assert_eq!(test.home.count("SELECT count(*) FROM image_ref"), 3);
+    assert_eq!(test.home.files("fsmeta").len(), 3);
+}

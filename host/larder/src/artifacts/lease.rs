@@ -8,6 +8,9 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, mkdirat, openat};
 use rustix::io::Errno;
@@ -82,11 +85,18 @@ impl SharedLeases {
     /// afterwards: the index is to be asked once more.
     ///
     /// On a read-only file system there are none to be taken, and nobody deletes anything.
-    pub(crate) fn hold<'a>(rooms: &Rooms, entries: impl IntoIterator<Item = &'a Entry>) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Interrupted`] when `cancelled` is set while it waits.
+    pub(crate) fn hold<'a>(
+        rooms: &Rooms,
+        entries: impl IntoIterator<Item = &'a Entry>,
+        cancelled: &AtomicBool,
+    ) -> io::Result<Self> {
         let mut held = Vec::new();
         for entry in entries {
             let Some(room) = rooms.get(entry.room) else { continue };
-            match hold(&room.directory, &entry.name) {
+            match hold(&room.directory, &entry.name, cancelled) {
                 Ok(lease) => held.push(lease),
                 Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
                 Err(error) => return Err(error),
@@ -111,15 +121,15 @@ fn open_leases(room: &OwnedFd) -> io::Result<OwnedFd> {
 }
 
 fn try_exclusive(leases: &OwnedFd, name: &str) -> io::Result<Option<OwnedFd>> {
-    Ok(try_lock_beside(leases, &lock_name(name))?.map(|held| held._file))
+    Ok(try_lock_beside(leases, lock_name(name))?.map(|held| held.file))
 }
 
 fn lock_name(entry: &str) -> String {
     hex(&Sha256::digest(entry.as_bytes())) + ".lock"
 }
 
-fn open_lock(directory: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+fn open_lock(directory: &OwnedFd, name: impl rustix::path::Arg) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     openat(directory, name, flags, Mode::from_raw_mode(0o600)).map_err(Into::into)
 }
 
@@ -130,37 +140,106 @@ pub(crate) fn batch_size() -> usize {
     usize::try_from(limit.unwrap_or(u64::MAX) / 2).unwrap_or(usize::MAX).clamp(16, 480)
 }
 
+/// How often it is looked whether a lock is free, and whether anybody waits for us.
+pub(crate) const POLL: Duration = Duration::from_millis(20);
+
 /// A lock that is held until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
-    _file: OwnedFd,
+    file: OwnedFd,
+}
+
+impl Held {
+    /// Makes a shared lease exclusive, unless another process has it as well. Returns whether it is exclusive; otherwise
+    /// it is shared as before, though the entry may have gone meanwhile.
+    pub(crate) fn try_exclusive(&self, cancelled: &AtomicBool) -> io::Result<bool> {
+        match flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            // The kernel gives up the lock that it was to convert.
+            Err(Errno::WOULDBLOCK) => self.share(cancelled).map(|()| false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes it a shared lock, waiting for whoever has it exclusively.
+    pub(crate) fn share(&self, cancelled: &AtomicBool) -> io::Result<()> {
+        loop {
+            match flock(&self.file, FlockOperation::NonBlockingLockShared) {
+                Ok(()) => return Ok(()),
+                Err(Errno::WOULDBLOCK) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            thread::sleep(POLL);
+        }
+    }
 }
 
 /// Holds an entry that is about to be read or published. Whoever deletes it is waited for: that takes as long as a
 /// batch of a removal.
-pub(crate) fn hold(room: &OwnedFd, name: &str) -> io::Result<Held> {
+///
+/// # Errors
+/// [`io::ErrorKind::Interrupted`] when `cancelled` is set while it waits.
+pub(crate) fn hold(room: &OwnedFd, name: &str, cancelled: &AtomicBool) -> io::Result<Held> {
     let leases = open_leases(room)?;
-    lock_shared(&leases, &lock_name(name))
+    let held = Held { file: open_lock(&leases, lock_name(name))? };
+    held.share(cancelled)?;
+    Ok(held)
 }
 
 /// Takes a lock beside the entries of a room for oneself, unless somebody has it: two do not make the same entry at
 /// once.
-pub(crate) fn try_lock_beside(room: &OwnedFd, lock_name: &str) -> io::Result<Option<Held>> {
-    let file = open_lock(room, lock_name)?;
+pub(crate) fn try_lock_beside(room: &OwnedFd, lock_name: impl rustix::path::Arg) -> io::Result<Option<Held>> {
+    try_lock_file(open_lock(room, lock_name)?)
+}
+
+/// Takes the lock of an open file or directory for oneself, unless somebody has it.
+pub(crate) fn try_lock_file(file: OwnedFd) -> io::Result<Option<Held>> {
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(Held { _file: file })),
+        Ok(()) => Ok(Some(Held { file })),
         Err(Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-fn lock_shared(directory: &OwnedFd, name: &str) -> io::Result<Held> {
-    let file = open_lock(directory, name)?;
-    loop {
-        match flock(&file, FlockOperation::LockShared) {
-            Ok(()) => return Ok(Held { _file: file }),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifacts::open_dir;
+
+    /// Waiting for a lease ends when it is free, and when nobody waits for the result any longer.
+    #[test]
+    fn waiting_can_be_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let room = open_dir(directory.path()).unwrap().unwrap();
+        let leases = open_leases(&room).unwrap();
+        let deletion = try_exclusive(&leases, "entry").unwrap().unwrap();
+        let cancelled = AtomicBool::new(false);
+        let kind = thread::scope(|scope| {
+            let waiting = scope.spawn(|| hold(&room, "entry", &cancelled));
+            thread::sleep(2 * POLL);
+            cancelled.store(true, Ordering::Relaxed);
+            waiting.join().unwrap().unwrap_err().kind()
+        });
+        assert_eq!(kind, io::ErrorKind::Interrupted);
+        drop(deletion);
+        assert!(hold(&room, "entry", &cancelled).is_ok());
+    }
+
+    /// A shared lease becomes exclusive only while it is the only one, and is shared again afterwards.
+    #[test]
+    fn a_lease_is_converted() {
+        let directory = tempfile::tempdir().unwrap();
+        let room = open_dir(directory.path()).unwrap().unwrap();
+        let never = AtomicBool::new(false);
+        let ours = hold(&room, "entry", &never).unwrap();
+        let theirs = hold(&room, "entry", &never).unwrap();
+        assert!(!ours.try_exclusive(&never).unwrap());
+        drop(theirs);
+        assert!(ours.try_exclusive(&never).unwrap());
+        ours.share(&never).unwrap();
+        hold(&room, "entry", &never).unwrap();
     }
 }

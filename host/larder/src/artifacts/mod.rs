@@ -20,8 +20,10 @@
 //! ([`RoomDir::sync`]).
 
 pub(crate) mod lease;
+pub(crate) mod plain;
 pub(crate) mod unlink;
 pub(crate) mod unowned;
+pub(crate) mod work;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -140,7 +142,7 @@ pub(crate) struct FileIdentity {
 }
 
 /// What the file system says about `name` in `directory`, symbolic links not followed. Absent where there is none.
-pub(crate) fn stat_at(directory: impl AsFd, name: &str) -> io::Result<Option<FileStat>> {
+pub(crate) fn stat_at(directory: impl AsFd, name: impl rustix::path::Arg) -> io::Result<Option<FileStat>> {
     let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
     let stat = match rustix::fs::statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, wanted) {
         Ok(stat) => stat,
@@ -178,6 +180,21 @@ impl CacheDir {
 
     pub(crate) fn path_of(&self, entry: &Entry) -> PathBuf {
         self.root.join(entry.path())
+    }
+
+    /// Opens a directory of the cache, where it exists. Below the cache itself no symbolic link is followed.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotADirectory`] where something else has its name.
+    pub(crate) fn open_plain(&self, directory: &Path) -> io::Result<Option<OwnedFd>> {
+        let Some(mut opened) = open_dir(&self.root)? else { return Ok(None) };
+        for part in directory {
+            match plain::open_dir_at(&opened, part)? {
+                Some(inner) => opened = inner,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(opened))
     }
 
     /// Opens the rooms that exist.

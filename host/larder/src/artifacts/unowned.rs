@@ -2,19 +2,20 @@
 //!
 //! The caller knows which entries rows own. Nothing younger than an hour counts as old, and nothing of `tmp/` younger
 //! than a day: another process may be about to give it an owner. What does not have the name of something that a
-//! cache makes is *foreign*: reported, never deleted.
+//! cache makes is *foreign*: reported, never deleted. So is what a symbolic link leads to, and anything of another shape
+//! than its name says.
 
 use std::collections::HashSet;
-use std::fs;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::{CacheDir, Entry, Room};
+use super::plain::{MAX_METADATA, Measured, measure_at, names_in, read_at};
+use super::{CacheDir, Entry, Room, work};
 use crate::reference::Digest;
 
 /// Younger than this, a file may be about to get an owner.
@@ -65,7 +66,7 @@ pub(crate) struct Unowned {
 }
 
 /// Finds every file of the cache that nothing owns. `owned` has the entries that rows own; flat disks of the manifests
-/// in `going`, and metadata that names one of them and has no reference, count as unowned already.
+/// in `going`, and metadata that nothing but such a manifest keeps, count as unowned already.
 pub(crate) fn find_unowned(
     cache: &CacheDir,
     owned: &HashSet<Entry>,
@@ -92,27 +93,43 @@ struct Search<'a> {
     found: Unowned,
 }
 
+/// The directory of the records of flat disks.
+pub(crate) const FLAT_REFS: &str = "flat/refs";
+/// The directory of flat disks.
+pub(crate) const FLAT_BLOBS: &str = "flat/blobs";
+/// The directory of work in progress.
+pub(crate) const TEMPORARY: &str = "tmp";
+
+/// A directory of the cache with the names in it.
+struct Listing {
+    path: &'static Path,
+    directory: OwnedFd,
+    names: Vec<OsString>,
+}
+
 impl Search<'_> {
     fn room(&mut self, room: Room) {
-        for (name, path) in self.entries(Path::new(room.name())) {
-            if name == ".msb-leases" || name.ends_with(".lock") {
+        let Some(listing) = self.list(room.name()) else { return };
+        for name in &listing.names {
+            let text = name.to_str().unwrap_or_default();
+            if text == ".msb-leases" || text.ends_with(".lock") {
                 continue;
             }
-            let kind = match room.key_of(&name) {
+            let kind = match room.key_of(text) {
                 Some(key) if self.owned.contains(&Entry::of(room, key)) => continue,
                 // Metadata outlives its reference while a sandbox needs the manifest.
-                Some(_) if room == Room::Manifests && self.names_owned_manifest(&path) => continue,
+                Some(_) if room == Room::Manifests && self.names_owned_manifest(&listing, name) => continue,
                 Some(_) => UnownedKind::Artifact,
-                None if room == Room::Layers && name.ends_with(".tar.gz") => UnownedKind::Blob,
-                None if name.ends_with(".part") => UnownedKind::Temporary,
+                None if room == Room::Layers && work::downloaded(text).is_some() => UnownedKind::Blob,
+                None if work::in_room(room, text).is_some() => UnownedKind::Temporary,
                 None => UnownedKind::Foreign,
             };
-            self.add(kind, path);
+            self.add(kind, &listing, name);
         }
     }
 
-    fn names_owned_manifest(&self, path: &Path) -> bool {
-        manifest_named_by(&self.cache.root().join(path)).is_some_and(|digest| {
+    fn names_owned_manifest(&self, listing: &Listing, name: &OsStr) -> bool {
+        manifest_named_by(&listing.directory, name).is_some_and(|digest| {
             !self.going.contains(&digest) && self.owned.contains(&Entry::named(Room::Fsmeta, &digest))
         })
     }
@@ -121,84 +138,81 @@ impl Search<'_> {
         let going: HashSet<&str> = self.going.iter().map(Digest::hex).collect();
         let mut named = HashSet::new();
         let mut all_read = true;
-        for (name, path) in self.entries(Path::new("flat/refs")) {
-            let manifest = name.strip_prefix("sha256_").and_then(|rest| rest.strip_suffix(".json"));
-            match manifest {
-                Some(manifest)
-                    if !going.contains(manifest)
-                        && self.owned.contains(&Entry::of(Room::Fsmeta, manifest)) =>
-                {
-                    match self.read(&path) {
-                        Some(text) => named.extend(hex_words(&text)),
-                        None => all_read = false,
+        if let Some(listing) = self.list(FLAT_REFS) {
+            for name in &listing.names {
+                match flat_ref(name) {
+                    Some(manifest)
+                        if !going.contains(manifest)
+                            && self.owned.contains(&Entry::of(Room::Fsmeta, manifest)) =>
+                    {
+                        match read_at(&listing.directory, name, MAX_METADATA) {
+                            Ok(text) => named.extend(hex_words(&text)),
+                            Err(error) => {
+                                self.problem("read", &listing.path.join(name), &error);
+                                all_read = false;
+                            }
+                        }
                     }
+                    Some(_) => self.add(UnownedKind::FlatRef, &listing, name),
+                    None => self.add(UnownedKind::Foreign, &listing, name),
                 }
-                Some(_) => self.add(UnownedKind::FlatRef, path),
-                None => self.add(UnownedKind::Foreign, path),
             }
         }
-        for (name, path) in self.entries(Path::new("flat/blobs")) {
-            match name.strip_prefix("sha256_").and_then(|rest| rest.strip_suffix(".raw")) {
+        let Some(listing) = self.list(FLAT_BLOBS) else { return };
+        for name in &listing.names {
+            match flat_blob(name) {
                 // Where a record could not be read, nobody knows what it names.
                 Some(artifact) if named.contains(artifact) || !all_read => {}
-                Some(_) => self.add(UnownedKind::FlatBlob, path),
-                None => self.add(UnownedKind::Foreign, path),
+                Some(_) => self.add(UnownedKind::FlatBlob, &listing, name),
+                None => self.add(UnownedKind::Foreign, &listing, name),
             }
         }
     }
 
     fn temporary(&mut self) {
-        for (name, path) in self.entries(Path::new("tmp")) {
+        let Some(listing) = self.list(TEMPORARY) else { return };
+        for name in &listing.names {
+            let text = name.to_str().unwrap_or_default();
             // A lock file is a lock by its inode: made anew, it would be another lock.
-            if !name.ends_with(".lock") {
-                self.add(UnownedKind::Temporary, path);
+            if text.ends_with(".lock") {
+                continue;
             }
+            let is_work = work::in_temporary(text).is_some();
+            let kind = if is_work { UnownedKind::Temporary } else { UnownedKind::Foreign };
+            self.add(kind, &listing, name);
         }
     }
 
-    fn add(&mut self, kind: UnownedKind, path: PathBuf) {
-        let min_age = match kind {
-            UnownedKind::Blob | UnownedKind::Temporary => MIN_AGE_TEMPORARY,
-            _ => MIN_AGE,
-        };
-        match measure(&self.cache.root().join(&path)) {
-            Ok(size) => {
-                let expected = size.is_file || kind == UnownedKind::Temporary;
-                let kind = if expected { kind } else { UnownedKind::Foreign };
-                let is_old = size.modified.checked_add_signed(min_age).is_some_and(|until| until <= self.now);
-                let file = UnownedFile { path, kind, bytes: size.bytes };
-                let deletable = is_old && kind != UnownedKind::Foreign;
+    fn add(&mut self, kind: UnownedKind, listing: &Listing, name: &OsStr) {
+        let path = listing.path.join(name);
+        match measure_at(&listing.directory, name) {
+            Ok(Some(measured)) => {
+                let kind = if has_shape(kind, name, &measured) { kind } else { UnownedKind::Foreign };
+                let file = UnownedFile { path, kind, bytes: measured.bytes };
+                let deletable = is_old(kind, &measured, self.now) && kind != UnownedKind::Foreign;
                 if deletable { self.found.old.push(file) } else { self.found.left.push(file) }
             }
             // Gone meanwhile: somebody else's work.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Ok(None) => {}
             Err(error) => self.problem("look at", &path, &error),
         }
     }
 
-    fn entries(&mut self, directory: &Path) -> Vec<(String, PathBuf)> {
-        let read = || -> io::Result<Vec<(String, PathBuf)>> {
-            let entries = fs::read_dir(self.cache.root().join(directory))?;
-            entries
-                .map(|entry| {
-                    let name = entry?.file_name();
-                    Ok((name.to_string_lossy().into_owned(), directory.join(name)))
-                })
-                .collect()
-        };
-        match read() {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => {
-                self.problem("read", directory, &error);
-                Vec::new()
+    /// Lists a directory. What has its name and is none, a symbolic link to one too, is reported as foreign.
+    fn list(&mut self, path: &'static str) -> Option<Listing> {
+        let path = Path::new(path);
+        let opened = self.cache.open_plain(path).and_then(|directory| {
+            let Some(directory) = directory else { return Ok(None) };
+            let names = names_in(&directory)?;
+            Ok(Some(Listing { path, directory, names }))
+        });
+        match opened {
+            Ok(listing) => listing,
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                let (path, kind) = (path.to_owned(), UnownedKind::Foreign);
+                self.found.left.push(UnownedFile { path, kind, bytes: 0 });
+                None
             }
-        }
-    }
-
-    fn read(&mut self, path: &Path) -> Option<String> {
-        match fs::read(self.cache.root().join(path)) {
-            Ok(text) => Some(String::from_utf8_lossy(&text).into_owned()),
             Err(error) => {
                 self.problem("read", path, &error);
                 None
@@ -212,59 +226,48 @@ impl Search<'_> {
     }
 }
 
+/// Returns whether something is the file or directory that its name says.
+fn has_shape(kind: UnownedKind, name: &OsStr, measured: &Measured) -> bool {
+    let work = name.to_str().and_then(work::in_temporary).filter(|_| kind == UnownedKind::Temporary);
+    if work.is_some_and(|work| work.is_dir) { measured.is_dir } else { measured.is_file }
+}
+
+/// Returns whether something is old enough to be deleted.
+pub(crate) fn is_old(kind: UnownedKind, measured: &Measured, now: DateTime<Utc>) -> bool {
+    let min_age = match kind {
+        UnownedKind::Blob | UnownedKind::Temporary => MIN_AGE_TEMPORARY,
+        _ => MIN_AGE,
+    };
+    measured.modified.checked_add_signed(min_age).is_some_and(|until| until <= now)
+}
+
+/// Returns the hex digits of the manifest that the name of a flat disk's record has.
+pub(crate) fn flat_ref(name: &OsStr) -> Option<&str> {
+    digits(name.to_str()?.strip_prefix("sha256_")?.strip_suffix(".json")?)
+}
+
+/// Returns the hex digits in the name of a flat disk.
+pub(crate) fn flat_blob(name: &OsStr) -> Option<&str> {
+    digits(name.to_str()?.strip_prefix("sha256_")?.strip_suffix(".raw")?)
+}
+
+fn digits(text: &str) -> Option<&str> {
+    (text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))).then_some(text)
+}
+
 /// Reads the digest of the manifest that a metadata file names.
-pub(crate) fn manifest_named_by(metadata: &Path) -> Option<Digest> {
+pub(crate) fn manifest_named_by(directory: impl AsFd, name: &OsStr) -> Option<Digest> {
     #[derive(Deserialize)]
     struct Metadata {
         manifest_digest: String,
     }
-    let text = fs::read(metadata).ok()?;
+    let text = read_at(directory, name, MAX_METADATA).ok()?;
     serde_json::from_slice::<Metadata>(&text).ok()?.manifest_digest.parse().ok()
 }
 
-/// Every word of 64 hex digits in a text.
-fn hex_words(text: &str) -> impl Iterator<Item = String> + '_ {
-    text.split(|character: char| !character.is_ascii_hexdigit())
+/// Returns every word of 64 hex digits in a text.
+pub(crate) fn hex_words(text: &[u8]) -> impl Iterator<Item = String> + '_ {
+    text.split(|byte| !byte.is_ascii_hexdigit())
         .filter(|word| word.len() == 64)
-        .map(str::to_owned)
-}
-
-struct Size {
-    bytes: u64,
-    modified: DateTime<Utc>,
-    is_file: bool,
-}
-
-/// The allocated bytes of a file or of all files of a directory, hard links aside, and when the last of it was
-/// modified.
-fn measure(path: &Path) -> io::Result<Size> {
-    let metadata = fs::symlink_metadata(path)?;
-    let modified = DateTime::from_timestamp(metadata.mtime(), metadata.mtime_nsec() as u32)
-        .unwrap_or(DateTime::<Utc>::MAX_UTC);
-    let own =
-        if metadata.is_dir() || metadata.nlink() == 1 { metadata.blocks().saturating_mul(512) } else { 0 };
-    let mut size = Size { bytes: own, modified, is_file: metadata.is_file() };
-    if metadata.is_dir() {
-        for entry in fs::read_dir(path)? {
-            let inner = measure(&entry?.path())?;
-            size.bytes += inner.bytes;
-            size.modified = size.modified.max(inner.modified);
-        }
-    }
-    Ok(size)
-}
-
-/// Locks a file or directory for as long as the result lives; nothing to lock where it cannot be opened. Absent
-/// where somebody has locked it.
-pub(crate) fn lock_if_free(path: &Path) -> Option<Option<fs::File>> {
-    match fs::File::open(path) {
-        Ok(file) => flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok().then_some(Some(file)),
-        Err(_) => Some(None),
-    }
-}
-
-/// Whether somebody has locked a file of this directory.
-pub(crate) fn any_locked(directory: &Path) -> bool {
-    fs::read_dir(directory)
-        .is_ok_and(|entries| entries.flatten().any(|entry| lock_if_free(&entry.path()).is_none()))
+        .map(|word| String::from_utf8_lossy(word).into_owned())
 }

@@ -350,6 +350,21 @@ pub(crate) fn layers_of(connection: &Connection, manifest: i64) -> rusqlite::Res
     statement.query_map([manifest], |row| row.get(0))?.collect()
 }
 
+/// Returns how many layers each of these manifests has; those without any are left out.
+pub(crate) fn layer_counts(
+    connection: &Connection,
+    manifests: &[i64],
+) -> rusqlite::Result<HashMap<i64, usize>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT manifest_id, count(*) FROM manifest_layer
+          WHERE manifest_id IN (SELECT value FROM json_each(?1)) GROUP BY manifest_id",
+    )?;
+    let counts = statement.query_map([ids(manifests.iter().copied())], |row| {
+        Ok((row.get(0)?, row.get::<_, u32>(1)? as usize))
+    })?;
+    counts.collect()
+}
+
 /// The manifests that have a layer.
 pub(crate) fn manifests_with(connection: &Connection, layer: i64) -> rusqlite::Result<Vec<i64>> {
     let mut statement =

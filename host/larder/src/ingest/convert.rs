@@ -17,7 +17,7 @@ use super::error::{IngestError, IngestProblem};
 use super::layer::{BlobSource, LayerBlob, Watch, check_limit, convert, uuid_of};
 use super::limits::IngestLimits;
 use super::progress::{LayerOutcome, LayerStep, Meter, Progress, ProgressEvent};
-use super::publish::{Publication, Sizes, sound_image};
+use super::publish::{Publication, Sizes};
 use super::source::{NamedImage, SourceImage, SourceLayer};
 use crate::artifacts::{Entry, Room, lease};
 use crate::catalog::publish::{NewImage, NewLayer, layer_sizes, manifests_with_layer};
@@ -73,7 +73,7 @@ impl Work<'_> {
             return Err(self.fail(IngestProblem::Limit { limit, unit: "files held at once" }).into());
         }
         let known = self.known(&layers)?;
-        let done = self.convert_all(layers, blobs, &known)?;
+        let done = self.convert_all(layers, blobs)?;
         for named in images {
             let fresh =
                 named.image.layers.iter().any(|layer| done.get(&layer.diff_id).is_some_and(|done| done.1));
@@ -106,12 +106,7 @@ impl Work<'_> {
             .map_err(MicrosandboxError::db("look layers up"))
     }
 
-    fn convert_all(
-        &self,
-        mut layers: Vec<&SourceLayer>,
-        blobs: &impl Blobs,
-        known: &Sizes,
-    ) -> MicrosandboxResult<Layers> {
+    fn convert_all(&self, mut layers: Vec<&SourceLayer>, blobs: &impl Blobs) -> MicrosandboxResult<Layers> {
         // The largest first, so that none of them begins when the others are done.
         layers.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.diff_id.cmp(&b.diff_id)));
         let threads = blobs.concurrency().min(layers.len());
@@ -120,7 +115,7 @@ impl Work<'_> {
         let first_error: Mutex<Option<MicrosandboxError>> = Mutex::default();
         let work = || {
             while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                match self.layer(layer, blobs, known) {
+                match self.layer(layer, blobs) {
                     Ok(made) => {
                         let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
                         done.insert(layer.diff_id.clone(), made);
@@ -145,28 +140,23 @@ impl Work<'_> {
     }
 
     /// Makes the artifact of a layer, unless the cache has it. Gives its length, and whether it was made.
-    fn layer(
-        &self,
-        layer: &SourceLayer,
-        blobs: &impl Blobs,
-        known: &Sizes,
-    ) -> MicrosandboxResult<(u64, bool)> {
+    fn layer(&self, layer: &SourceLayer, blobs: &impl Blobs) -> MicrosandboxResult<(u64, bool)> {
         let entry = Entry::named(Room::Layers, &layer.diff_id);
         let name = layer.diff_id.as_str();
-        let turn = self.publication.hold(&entry, || self.tell(ProgressEvent::Waiting { layer: name }))?;
-        let expected = match known.get(&layer.diff_id) {
-            None if turn.waited => Some(&None),
-            expected => expected,
-        };
-        if let Some(expected) = expected
-            && let Some(length) = sound_image(&self.publication.cache().path_of(&entry))
-            && expected.is_none_or(|expected| expected == length)
-        {
+        let _turn = self.publication.hold(&entry, || self.tell(ProgressEvent::Waiting { layer: name }))?;
+        if let Some(length) = self.publication.sound_image(&entry) {
+            self.reuse(&entry)?;
             let outcome = LayerOutcome::Cached;
             self.tell(ProgressEvent::LayerDone { layer: name, outcome, bytes: layer.size });
             return Ok((length, false));
         }
         self.make(layer, &entry, blobs).map(|length| (length, true))
+    }
+
+    /// Writes an artifact to disk that is used as it is.
+    fn reuse(&self, entry: &Entry) -> MicrosandboxResult<()> {
+        let reused = self.publication.reuse(entry);
+        reused.map_err(|error| self.fail(IngestProblem::writing(error)).into())
     }
 
     /// Makes the artifact of a layer, whose lock is held. Gives its length.
@@ -198,7 +188,7 @@ impl Work<'_> {
         let fsmeta = Entry::named(Room::Fsmeta, manifest);
         let _turn = self.publication.hold(&fsmeta, || {})?;
         let path = root.join(fsmeta.path());
-        if anew || !fits(&path, &paths) {
+        if anew || !fits(self.publication, &fsmeta, &paths) {
             let file = self.publication.begin(&fsmeta)?;
             let image =
                 file.as_file().try_clone().map_err(|error| self.fail(IngestProblem::writing(error)))?;
@@ -206,6 +196,8 @@ impl Work<'_> {
             self.publication
                 .publish(&fsmeta, file)
                 .map_err(|error| self.fail(IngestProblem::writing(error)))?;
+        } else {
+            self.reuse(&fsmeta)?;
         }
         let vmdk = Entry::named(Room::Vmdk, manifest);
         let _turn = self.publication.hold(&vmdk, || {})?;
@@ -215,8 +207,8 @@ impl Work<'_> {
             disk.push(Extent { path, length });
         }
         let text = descriptor(&disk).map_err(|error| self.fail(IngestProblem::Join(error.to_string())))?;
-        if std::fs::read(root.join(vmdk.path())).is_ok_and(|before| before == text.as_bytes()) {
-            return Ok(());
+        if self.publication.read_small(&vmdk).is_ok_and(|before| before == text.as_bytes()) {
+            return self.reuse(&vmdk);
         }
         let written = self.publication.write_small(&vmdk, text.as_bytes());
         written.map_err(|error| self.fail(IngestProblem::writing(error)).into())
@@ -236,8 +228,8 @@ impl Work<'_> {
                 if !joined.insert(manifest.clone()) {
                     continue;
                 }
-                let cache = self.publication.cache();
-                let there = |layer| sound_image(&cache.path_of(&Entry::named(Room::Layers, layer))).is_some();
+                let there =
+                    |layer| self.publication.sound_image(&Entry::named(Room::Layers, layer)).is_some();
                 // Without all of its layers an image is damaged anyway: `verify` names what is missing.
                 if layers.iter().all(there) {
                     self.join(&manifest, &layers, true)?;
@@ -249,11 +241,12 @@ impl Work<'_> {
 }
 
 /// Whether an fsmeta image is there that refers to layers as long as these are.
-fn fits(fsmeta: &std::path::Path, layers: &[PathBuf]) -> bool {
-    if sound_image(fsmeta).is_none() {
+fn fits(publication: &Publication, fsmeta: &Entry, layers: &[PathBuf]) -> bool {
+    if publication.sound_image(fsmeta).is_none() {
         return false;
     }
-    let Ok(image) = File::open(fsmeta).map_err(drop).and_then(|file| Image::open(file).map_err(drop)) else {
+    let opened = File::open(publication.cache().path_of(fsmeta));
+    let Ok(image) = opened.map_err(drop).and_then(|file| Image::open(file).map_err(drop)) else {
         return false;
     };
     let length = |path: &PathBuf| path.metadata().map(|metadata| metadata.len()).ok();

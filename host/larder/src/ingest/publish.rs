@@ -4,19 +4,21 @@
 //! and nobody else makes it; it is written to `tmp/`, synced, renamed, and its directory synced. Leases are held until
 //! the rows are in the index, which happens with one transaction when all entries of a call are there.
 //!
+//! An artifact that is there and sound is used, whoever made it, and synced before rows rest on it. One that is damaged
+//! is replaced under its exclusive lease; while another program holds it, it is not.
+//!
 //! A call that ends before that, whether it failed or was dropped, takes back what it published: each entry under its
 //! exclusive lease, and only if no row owns it. **After a crash** there are no rows; entries that were complete are
 //! orphans, which the next prune collects, and what was being written lies in `tmp/` under a name of its own.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use larder_erofs::reader::probe;
 use rustix::fs::{FlockOperation, flock};
@@ -25,7 +27,8 @@ use tempfile::NamedTempFile;
 use super::error::IngestProblem;
 use super::metadata;
 use super::source::NamedImage;
-use crate::artifacts::lease::{self, Claim, Claims, Held};
+use crate::artifacts::lease::{self, Claim, Claims, Held, POLL};
+use crate::artifacts::plain::{MAX_METADATA, open_file_at, read_at};
 use crate::artifacts::unlink::unlink_now;
 use crate::artifacts::{CacheDir, Entry, Room, RoomDir, Rooms};
 use crate::catalog::owners::LiveOwners;
@@ -50,16 +53,11 @@ pub(crate) struct Publication {
 #[derive(Debug)]
 pub(crate) struct Turn {
     _lock: Held,
-    /// Whether somebody else had it just before: then what is there was made just now, and as it should be.
-    pub(crate) waited: bool,
 }
-
-/// How often it is looked whether somebody is done, and whether anybody waits for us.
-const POLL: Duration = Duration::from_millis(20);
 
 #[derive(Default)]
 struct State {
-    held: Vec<Held>,
+    held: HashMap<Entry, Arc<Held>>,
     /// What was not there before.
     fresh: Vec<Entry>,
     /// Metadata as it was before.
@@ -114,8 +112,15 @@ impl Publication {
     /// waited for, which `waiting` is told.
     pub(crate) fn hold(&self, entry: &Entry, waiting: impl FnOnce()) -> MicrosandboxResult<Turn> {
         let room = self.room(entry.room)?;
-        let held = lease::hold(&room.directory, &entry.name);
-        self.state().held.push(held.map_err(MicrosandboxError::io("hold", &self.cache().path_of(entry)))?);
+        if !self.state().held.contains_key(entry) {
+            let held = lease::hold(&room.directory, &entry.name, &self.cancelled).map_err(|error| {
+                if error.kind() == io::ErrorKind::Interrupted {
+                    return IngestProblem::Cancelled.of(&entry.name).into();
+                }
+                MicrosandboxError::io("hold", &self.cache().path_of(entry))(error)
+            })?;
+            self.state().held.insert(entry.clone(), Arc::new(held));
+        }
         let name = match entry.room {
             // What microsandbox locks while it pulls a reference.
             Room::Manifests => entry.name.replace(".json", ".lock"),
@@ -126,12 +131,12 @@ impl Publication {
             lock.map_err(MicrosandboxError::io("lock", &room.path.join(&name)))
         };
         if let Some(lock) = lock()? {
-            return Ok(Turn { _lock: lock, waited: false });
+            return Ok(Turn { _lock: lock });
         }
         waiting();
         while !self.cancelled.load(Ordering::Relaxed) {
             if let Some(lock) = lock()? {
-                return Ok(Turn { _lock: lock, waited: true });
+                return Ok(Turn { _lock: lock });
             }
             thread::sleep(POLL);
         }
@@ -153,7 +158,10 @@ impl Publication {
         Ok(file)
     }
 
-    /// Gives a file its name, in the place of whatever had it.
+    /// Gives a file its name. A damaged artifact that had the name is replaced; metadata always is.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::ResourceBusy`] where another program holds what is to be replaced.
     pub(crate) fn publish(&self, entry: &Entry, file: NamedTempFile) -> io::Result<()> {
         failpoint!("ingest.written");
         file.as_file().set_permissions(Permissions::from_mode(0o644))?;
@@ -161,12 +169,46 @@ impl Publication {
         failpoint!("ingest.synced");
         let path = self.cache().path_of(entry);
         let is_new = !path.try_exists()?;
-        file.persist(&path).map_err(|error| error.error)?;
+        let held = self.state().held.get(entry).cloned();
+        match held.filter(|_| !is_new && entry.room != Room::Manifests) {
+            None => drop(file.persist(&path).map_err(|error| error.error)?),
+            Some(held) => {
+                if !held.try_exclusive(&self.cancelled)? {
+                    let message = format!("`{}` is damaged, and another program holds it", path.display());
+                    return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
+                }
+                let persisted = file.persist(&path);
+                held.share(&self.cancelled)?;
+                persisted.map_err(|error| error.error)?;
+            }
+        }
         if is_new {
             self.state().fresh.push(entry.clone());
         }
         failpoint!("ingest.renamed");
         self.rooms.get(entry.room).map_or(Ok(()), RoomDir::sync)
+    }
+
+    /// Writes an artifact to disk that is used as it is: whoever made it may not have done that.
+    pub(crate) fn reuse(&self, entry: &Entry) -> io::Result<()> {
+        let Some(room) = self.rooms.get(entry.room) else { return Err(io::ErrorKind::NotFound.into()) };
+        open_file_at(&room.directory, entry.name.as_ref())?.sync_all()?;
+        room.sync()
+    }
+
+    /// Reads a small entry.
+    pub(crate) fn read_small(&self, entry: &Entry) -> io::Result<Vec<u8>> {
+        let Some(room) = self.rooms.get(entry.room) else { return Err(io::ErrorKind::NotFound.into()) };
+        read_at(&room.directory, entry.name.as_ref(), MAX_METADATA)
+    }
+
+    /// Returns the length of an EROFS image that reads well and has no byte too many. Absent where there is no such
+    /// image.
+    pub(crate) fn sound_image(&self, entry: &Entry) -> Option<u64> {
+        let file = open_file_at(&self.rooms.get(entry.room)?.directory, entry.name.as_ref()).ok()?;
+        let length = file.metadata().ok()?.len();
+        let superblock = probe(file).ok()?;
+        (u64::from(superblock.blocks) * larder_erofs::format::BLOCK_SIZE as u64 == length).then_some(length)
     }
 
     /// Writes the metadata of every reference of these images, each under its lock, which is given.
@@ -195,11 +237,11 @@ impl Publication {
     }
 
     fn write_metadata(&self, entry: &Entry, text: &str) -> io::Result<()> {
-        let path = self.cache().path_of(entry);
-        match fs::read(&path) {
-            Ok(before) if before == text.as_bytes() => return Ok(()),
+        match self.read_small(entry) {
+            Ok(before) if before == text.as_bytes() => return self.reuse(entry),
             Ok(before) => self.state().replaced.push((entry.clone(), before)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Nothing of that length is metadata.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::FileTooLarge) => {}
             Err(error) => return Err(error),
         }
         self.write_small(entry, text.as_bytes())
@@ -275,14 +317,6 @@ impl Publication {
         }
         Ok(())
     }
-}
-
-/// The length of an EROFS image that reads well and has no byte too many. None where there is no such image.
-pub(crate) fn sound_image(path: &Path) -> Option<u64> {
-    let file = File::open(path).ok()?;
-    let length = file.metadata().ok()?.len();
-    let superblock = probe(file).ok()?;
-    (u64::from(superblock.blocks) * larder_erofs::format::BLOCK_SIZE as u64 == length).then_some(length)
 }
 
 /// What is known of layers, by diff ID.

@@ -175,7 +175,7 @@ impl Saving {
     fn image(&mut self, target: Target) -> MicrosandboxResult<SavedImage> {
         let cache = self.store.cache();
         let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
-        let held = target.hold(&self.reader, &rooms, cache)?;
+        let held = target.hold(&self.reader, &rooms, cache, &self.cancelled)?;
         let count = held.detail.layers.len();
         let mut layers = Vec::with_capacity(count);
         for layer in &held.detail.layers {

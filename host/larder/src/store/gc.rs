@@ -1,24 +1,40 @@
 //! Deleting files that nothing owns.
 //!
-//! What is old enough is found by [`find_unowned`]. An entry of a room is deleted under its exclusive lease, after the
-//! index was asked once more; work in progress under its own locks. What is held is left.
+//! What is old enough is found by [`find_unowned`]; its age is looked at again here, under the locks of whoever could be
+//! using it:
+//!
+//! - an entry of a room: its exclusive lease, and the index once more
+//! - work in progress: the locks that belong to its name ([`work`]), and its own
+//! - the record of a flat disk: the exclusive leases of its manifest's files, and the index once more
+//! - a flat disk: every lock of `flat/locks`, and every record once more
+//!
+//! What is held is left. A lock that cannot be had counts as held, and is named in the report.
 
-use std::collections::HashSet;
-use std::fs;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 
-use crate::artifacts::lease::{Claim, Claims};
-use crate::artifacts::unlink::unlink_now;
-use crate::artifacts::unowned::{
-    UnownedFile, UnownedKind, any_locked, find_unowned, lock_if_free, manifest_named_by,
+use crate::artifacts::lease::{Claim, Claims, Held, try_lock_beside, try_lock_file};
+use crate::artifacts::plain::{
+    MAX_METADATA, measure_at, names_in, open_dir_at, open_file_at, read_at, remove_dir_at, unlink_at,
 };
+use crate::artifacts::unowned::{
+    FLAT_BLOBS, FLAT_REFS, UnownedFile, UnownedKind, find_unowned, flat_blob, flat_ref, hex_words, is_old,
+    manifest_named_by,
+};
+use crate::artifacts::work::{self, Work};
 use crate::artifacts::{CacheDir, Entry, Room, Rooms};
 use crate::catalog::owners::{self, LiveOwners};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
+
+/// The directory of the locks under which flat disks are made.
+const FLAT_LOCKS: &str = "flat/locks";
 
 /// What was deleted.
 #[derive(Debug, Default)]
@@ -39,96 +55,270 @@ pub(crate) fn delete_unowned(
     let owned = owners::entries(connection).map_err(MicrosandboxError::db("find out what owns files"))?;
     let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
     let found = find_unowned(cache, &owned, &HashSet::new(), now);
-    let mut collected = Collected { problems: found.problems, ..Collected::default() };
-    let flat_is_busy = any_locked(&cache.root().join("flat/locks"));
-    let mut live = LiveOwners::new(connection);
-    for file in found.old {
-        if !only.contains(&file.path) {
-            continue;
-        }
-        let path = cache.root().join(&file.path);
-        let deleted = match file.kind {
-            UnownedKind::Artifact | UnownedKind::Blob => delete_entry(&mut live, &rooms, &file)?,
-            UnownedKind::FlatRef | UnownedKind::FlatBlob if flat_is_busy => Deleted::Busy,
-            UnownedKind::FlatRef | UnownedKind::FlatBlob => Deleted::from(fs::remove_file(&path)),
-            UnownedKind::Temporary => delete_temporary(&path),
-            UnownedKind::Foreign => continue,
-        };
-        match deleted {
-            Deleted::Yes => collected.removed.push(file),
-            Deleted::Busy => collected.busy.push(file),
-            Deleted::No => {}
-            Deleted::Failed(error) => {
-                collected.problems.push(format!("could not delete `{}`: {error}", path.display()));
-            }
-        }
+    let wanted = found.old.into_iter().filter(|file| only.contains(&file.path));
+    let (disks, others): (Vec<_>, Vec<_>) = wanted.partition(|file| file.kind == UnownedKind::FlatBlob);
+    let collected = Collected { problems: found.problems, ..Collected::default() };
+    let live = LiveOwners::new(connection);
+    let mut collector = Collector { cache, rooms, live, now, directories: HashMap::new(), collected };
+    for file in others {
+        let deleted = collector.delete(&file)?;
+        collector.note(file, deleted);
     }
-    Ok(collected)
+    // Disks last: the records that named them are gone by then.
+    if !disks.is_empty() {
+        collector.disks(disks);
+    }
+    Ok(collector.collected)
 }
 
 enum Deleted {
     Yes,
-    /// It has an owner by now, or is gone.
+    /// It has an owner by now, is young again, or is gone.
     No,
     /// Somebody holds it.
     Busy,
     Failed(io::Error),
 }
 
-impl From<io::Result<()>> for Deleted {
-    fn from(result: io::Result<()>) -> Self {
+impl From<io::Result<bool>> for Deleted {
+    fn from(result: io::Result<bool>) -> Self {
         match result {
-            Ok(()) => Self::Yes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::No,
+            Ok(true) => Self::Yes,
+            Ok(false) => Self::No,
             Err(error) => Self::Failed(error),
         }
     }
 }
 
-/// Deletes an entry of a room under its lease, if nothing owns it by now.
-fn delete_entry(live: &mut LiveOwners<'_>, rooms: &Rooms, file: &UnownedFile) -> MicrosandboxResult<Deleted> {
-    let mut parts = file.path.iter().filter_map(|part| part.to_str());
-    let (Some(room), Some(name)) = (parts.next().and_then(Room::from_name), parts.next()) else {
-        return Ok(Deleted::No);
-    };
-    let entry = Entry { room, name: name.to_owned() };
-    let mut claims = Claims::default();
-    match claims.claim(rooms, &entry) {
-        Ok(Claim::Held) => {}
-        Ok(Claim::Busy) => return Ok(Deleted::Busy),
-        Err(error) => return Ok(Deleted::Failed(error)),
-    }
-    let owned = is_needed(live, rooms, &entry).map_err(MicrosandboxError::db("find out what owns a file"))?;
-    if owned {
-        return Ok(Deleted::No);
-    }
-    Ok(match unlink_now(rooms, &entry) {
-        Ok(true) => Deleted::Yes,
-        Ok(false) => Deleted::No,
-        Err(error) => Deleted::Failed(error),
-    })
+struct Collector<'a> {
+    cache: &'a CacheDir,
+    rooms: Rooms,
+    live: LiveOwners<'a>,
+    now: DateTime<Utc>,
+    directories: HashMap<PathBuf, OwnedFd>,
+    collected: Collected,
 }
 
-/// Returns whether a row owns an entry, or, for metadata, the manifest that it names: metadata outlives its reference
-/// while a sandbox needs the manifest.
-fn is_needed(live: &mut LiveOwners<'_>, rooms: &Rooms, entry: &Entry) -> rusqlite::Result<bool> {
-    if entry.room == Room::Manifests
-        && let Some(room) = rooms.get(entry.room)
-        && let Some(digest) = manifest_named_by(&room.path.join(&entry.name))
-        && live.own(&Entry::named(Room::Fsmeta, &digest))?
-    {
-        return Ok(true);
+impl Collector<'_> {
+    fn note(&mut self, file: UnownedFile, deleted: Deleted) {
+        match deleted {
+            Deleted::Yes => self.collected.removed.push(file),
+            Deleted::Busy => self.collected.busy.push(file),
+            Deleted::No => {}
+            Deleted::Failed(error) => {
+                let path = self.cache.root().join(&file.path);
+                self.collected.problems.push(format!("could not delete `{}`: {error}", path.display()));
+            }
+        }
     }
-    live.own(entry)
+
+    /// Deletes anything but a flat disk, if it is free.
+    fn delete(&mut self, file: &UnownedFile) -> MicrosandboxResult<Deleted> {
+        let Some((directory, name)) = parts(&file.path) else { return Ok(Deleted::No) };
+        if let Err(error) = self.open(directory) {
+            return Ok(Deleted::Failed(error));
+        }
+        let room = directory.to_str().and_then(Room::from_name);
+        match file.kind {
+            UnownedKind::Artifact => match (room, name.to_str()) {
+                (Some(room), Some(name)) => self.entry(file, &Entry { room, name: name.to_owned() }),
+                _ => Ok(Deleted::No),
+            },
+            UnownedKind::FlatRef => self.flat_ref(file, name),
+            UnownedKind::Blob | UnownedKind::Temporary => {
+                let text = name.to_str().unwrap_or_default();
+                let work = match room {
+                    Some(_) if file.kind == UnownedKind::Blob => work::downloaded(text),
+                    Some(room) => work::in_room(room, text),
+                    None => work::in_temporary(text),
+                };
+                Ok(work.map_or(Deleted::No, |work| self.work(file, &work)))
+            }
+            UnownedKind::FlatBlob | UnownedKind::Foreign => Ok(Deleted::No),
+        }
+    }
+
+    /// Deletes an entry of a room under its lease, if nothing owns it by now.
+    fn entry(&mut self, file: &UnownedFile, entry: &Entry) -> MicrosandboxResult<Deleted> {
+        let mut claims = Claims::default();
+        match claims.claim(&self.rooms, entry) {
+            Ok(Claim::Held) => {}
+            Ok(Claim::Busy) => return Ok(Deleted::Busy),
+            Err(error) => return Ok(Deleted::Failed(error)),
+        }
+        if self.is_needed(entry).map_err(MicrosandboxError::db("find out what owns a file"))? {
+            return Ok(Deleted::No);
+        }
+        Ok(self.unlink_old(file))
+    }
+
+    /// Returns whether a row owns an entry, or, for metadata, the manifest that it names: metadata outlives its
+    /// reference while a sandbox needs the manifest.
+    fn is_needed(&mut self, entry: &Entry) -> rusqlite::Result<bool> {
+        if entry.room == Room::Manifests
+            && let Some(room) = self.rooms.get(entry.room)
+            && let Some(digest) = manifest_named_by(&room.directory, entry.name.as_ref())
+            && self.live.own(&Entry::named(Room::Fsmeta, &digest))?
+        {
+            return Ok(true);
+        }
+        self.live.own(entry)
+    }
+
+    /// Deletes the record of a flat disk while nobody uses its manifest, not even one that the index does not have yet.
+    fn flat_ref(&mut self, file: &UnownedFile, name: &OsStr) -> MicrosandboxResult<Deleted> {
+        let Some(manifest) = flat_ref(name) else { return Ok(Deleted::No) };
+        let mut claims = Claims::default();
+        for room in [Room::Fsmeta, Room::Vmdk] {
+            match claims.claim(&self.rooms, &Entry::of(room, manifest)) {
+                Ok(Claim::Held) => {}
+                Ok(Claim::Busy) => return Ok(Deleted::Busy),
+                Err(error) => return Ok(Deleted::Failed(error)),
+            }
+        }
+        let owned = self.live.own(&Entry::of(Room::Fsmeta, manifest));
+        if owned.map_err(MicrosandboxError::db("find out what owns a file"))? {
+            return Ok(Deleted::No);
+        }
+        Ok(self.unlink_old(file))
+    }
+
+    /// Deletes work in progress under the locks of whoever could be doing it.
+    fn work(&mut self, file: &UnownedFile, work: &Work) -> Deleted {
+        let mut held: Vec<Held> = Vec::new();
+        for lock in &work.locks {
+            match self.open(Path::new(lock.directory)) {
+                // Without the directory nobody has begun such work.
+                Ok(false) => continue,
+                Ok(true) => {}
+                Err(error) => return Deleted::Failed(error),
+            }
+            let Some(directory) = self.directories.get(Path::new(lock.directory)) else { continue };
+            match try_lock_beside(directory, &lock.name) {
+                Ok(Some(lock)) => held.push(lock),
+                Ok(None) => return Deleted::Busy,
+                Err(error) => return Deleted::Failed(error),
+            }
+        }
+        let Some((directory, name)) = self.place(file) else { return Deleted::No };
+        let opened = if work.is_dir {
+            open_dir_at(directory, name)
+        } else {
+            open_file_at(directory, name).map(|file| Some(OwnedFd::from(file)))
+        };
+        let own = match opened {
+            Ok(Some(own)) => try_lock_file(own),
+            Ok(None) => return Deleted::No,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Deleted::No,
+            Err(error) => return Deleted::Failed(error),
+        };
+        match own {
+            Ok(Some(own)) => held.push(own),
+            Ok(None) => return Deleted::Busy,
+            Err(error) => return Deleted::Failed(error),
+        }
+        self.unlink_old(file)
+    }
+
+    /// Deletes flat disks while nobody makes one, as far as no record names them.
+    fn disks(&mut self, disks: Vec<UnownedFile>) {
+        let locks = match self.lock_all(Path::new(FLAT_LOCKS)) {
+            Ok(Some(locks)) => locks,
+            Ok(None) => return self.collected.busy.extend(disks),
+            Err(error) => return self.left("lock", FLAT_LOCKS, &error),
+        };
+        let named = match self.named_by_records() {
+            Ok(named) => named,
+            Err(error) => return self.left("read", FLAT_REFS, &error),
+        };
+        if let Err(error) = self.open(Path::new(FLAT_BLOBS)) {
+            return self.left("open", FLAT_BLOBS, &error);
+        }
+        for file in disks {
+            let artifact = file.path.file_name().and_then(flat_blob);
+            let is_free = artifact.is_some_and(|artifact| !named.contains(artifact));
+            let deleted = if is_free { self.unlink_old(&file) } else { Deleted::No };
+            self.note(file, deleted);
+        }
+        drop(locks);
+    }
+
+    fn left(&mut self, action: &str, directory: &str, error: &io::Error) {
+        let path = self.cache.root().join(directory);
+        let problem = format!("could not {action} `{}`: {error}; flat disks are left", path.display());
+        self.collected.problems.push(problem);
+    }
+
+    /// Takes every lock of a directory. Absent where somebody has one of them.
+    fn lock_all(&mut self, path: &Path) -> io::Result<Option<Vec<Held>>> {
+        let mut held = Vec::new();
+        if !self.open(path)? {
+            return Ok(Some(held));
+        }
+        let Some(directory) = self.directories.get(path) else { return Ok(Some(held)) };
+        for name in names_in(directory)? {
+            let file: File = open_file_at(directory, &name)?;
+            match try_lock_file(file.into())? {
+                Some(lock) => held.push(lock),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(held))
+    }
+
+    /// Returns the digests that the records of flat disks name, those included that nothing owns and that are held.
+    fn named_by_records(&mut self) -> io::Result<HashSet<String>> {
+        let path = Path::new(FLAT_REFS);
+        let mut named = HashSet::new();
+        if self.open(path)?
+            && let Some(directory) = self.directories.get(path)
+        {
+            for name in names_in(directory)?.iter().filter(|name| flat_ref(name).is_some()) {
+                match read_at(directory, name, MAX_METADATA) {
+                    Ok(text) => named.extend(hex_words(&text)),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(named)
+    }
+
+    /// Deletes a file or directory, if it is old enough still. The caller holds its locks.
+    fn unlink_old(&self, file: &UnownedFile) -> Deleted {
+        let Some((directory, name)) = self.place(file) else { return Deleted::No };
+        match measure_at(directory, name) {
+            Ok(Some(measured)) if is_old(file.kind, &measured, self.now) => {
+                let is_work = file.kind == UnownedKind::Temporary;
+                match (measured.is_file, measured.is_dir && is_work) {
+                    (true, _) => unlink_at(directory, name).into(),
+                    (_, true) => remove_dir_at(directory, name).into(),
+                    _ => Deleted::No,
+                }
+            }
+            Ok(_) => Deleted::No,
+            Err(error) => Deleted::Failed(error),
+        }
+    }
+
+    /// Opens a directory of the cache, following no link. Returns whether it exists.
+    fn open(&mut self, directory: &Path) -> io::Result<bool> {
+        if self.directories.contains_key(directory) {
+            return Ok(true);
+        }
+        let opened = self.cache.open_plain(directory)?;
+        let exists = opened.is_some();
+        self.directories.extend(opened.map(|opened| (directory.to_owned(), opened)));
+        Ok(exists)
+    }
+
+    /// The open directory and the name of a file.
+    fn place<'f>(&self, file: &'f UnownedFile) -> Option<(&OwnedFd, &'f OsStr)> {
+        let (directory, name) = parts(&file.path)?;
+        self.directories.get(directory).map(|directory| (directory, name))
+    }
 }
 
-/// Deletes something of `tmp/` that nobody has locked.
-fn delete_temporary(path: &Path) -> Deleted {
-    let download_lock = path.with_extension("download.lock");
-    let locks = [path, download_lock.as_path()].map(lock_if_free);
-    if locks.iter().any(Option::is_none) {
-        return Deleted::Busy;
-    }
-    let is_dir = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
-    Deleted::from(if is_dir { fs::remove_dir_all(path) } else { fs::remove_file(path) })
+fn parts(path: &Path) -> Option<(&Path, &OsStr)> {
+    Some((path.parent()?, path.file_name()?))
 }

@@ -73,19 +73,19 @@ pub(super) fn recover(writer: &mut Writer, cache: &CacheDir) -> MicrosandboxResu
             continue;
         }
         let mut claims = Claims::default();
-        let path = || cache.path_of(entry).display().to_string();
         match claims.claim(&rooms, entry) {
             Ok(Claim::Held) => {}
             Ok(Claim::Busy) => continue,
+            // A lease that cannot be had may be held: a later change tries again.
             Err(error) => {
-                tracing::warn!("could not lock the lease of `{}`: {error}", path());
+                tracing::warn!("could not lock the lease of `{}`: {error}", cache.path_of(entry).display());
                 continue;
             }
         }
         if !owners.own(entry).map_err(db("look for the owner of a file"))?
             && let Err(error) = unlink(&rooms, entry, &record.file)
         {
-            tracing::warn!("could not delete `{}`: {error}", path());
+            tracing::warn!("could not delete `{}`: {error}", cache.path_of(entry).display());
             continue;
         }
         done.push(record.id);

@@ -4,16 +4,17 @@
 //! is taken: what others do meanwhile can show as a finding.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 use serde::Serialize;
 
+use crate::artifacts::plain::{MAX_METADATA, open_file_at, read_at};
 use crate::artifacts::unowned::{UnownedFile, UnownedKind, find_unowned};
-use crate::artifacts::{CacheDir, Entry, FileStat, Room};
+use crate::artifacts::{CacheDir, Entry, FileStat, Room, Rooms};
 use crate::catalog::owners;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::reference::Digest;
@@ -80,10 +81,15 @@ pub struct Finding {
     pub kind: FindingKind,
     /// The digest or reference that needs the file, where one does.
     pub owner: Option<String>,
-    /// The file, relative to the cache directory.
+    /// The file, relative to the cache directory. What is not Unicode in its name is replaced in a document.
+    #[serde(serialize_with = "displayed")]
     pub path: PathBuf,
     /// What was done about it, where a repair was asked for.
     pub repair: Option<RepairOutcome>,
+}
+
+fn displayed<S: serde::Serializer>(path: &std::path::Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 impl Finding {
@@ -132,7 +138,7 @@ pub(crate) fn verify(
     for file in named {
         let stat = rooms.stat(&file.entry);
         let bytes = stat.as_ref().ok().copied().flatten().map_or(0, |stat| stat.allocated);
-        if let Some((kind, detail)) = examine(cache, &file, stat, depth) {
+        if let Some((kind, detail)) = examine(&rooms, &file, stat, depth) {
             let path = file.entry.path();
             report.findings.push(Finding {
                 bytes,
@@ -167,7 +173,7 @@ fn orphan(file: UnownedFile) -> Finding {
 
 /// What is wrong with a file, if something is.
 fn examine(
-    cache: &CacheDir,
+    rooms: &Rooms,
     file: &Named,
     stat: io::Result<Option<FileStat>>,
     depth: VerifyDepth,
@@ -184,11 +190,12 @@ fn examine(
     if let Some(expected) = file.size.filter(|&expected| expected != size) {
         return Some((FindingKind::WrongSize, format!("{size} bytes instead of {expected}")));
     }
-    let path = cache.path_of(&file.entry);
+    let room = rooms.get(file.entry.room)?;
+    let (directory, name) = (&room.directory, file.entry.name.as_str());
     let checked = match file.entry.room {
-        Room::Layers | Room::Fsmeta => check_erofs(&path, size, depth),
-        Room::Vmdk => check_vmdk(&path),
-        Room::Manifests => check_metadata(&path, depth),
+        Room::Layers | Room::Fsmeta => check_erofs(directory, name, size, depth),
+        Room::Vmdk => check_vmdk(directory, name),
+        Room::Manifests => check_metadata(directory, name, depth),
     };
     match checked {
         Ok(finding) => finding,
@@ -202,14 +209,19 @@ const EROFS_SUPERBLOCK: usize = 1024;
 /// The block size of every image that microsandbox or Larder makes.
 const EROFS_BLOCK: u64 = 4096;
 
-fn check_erofs(path: &Path, size: u64, depth: VerifyDepth) -> io::Result<Option<(FindingKind, String)>> {
+fn check_erofs(
+    directory: &OwnedFd,
+    name: &str,
+    size: u64,
+    depth: VerifyDepth,
+) -> io::Result<Option<(FindingKind, String)>> {
     if size == 0 || !size.is_multiple_of(EROFS_BLOCK) {
         return Ok(Some((
             FindingKind::WrongSize,
             format!("{size} bytes, which are not whole blocks of {EROFS_BLOCK}"),
         )));
     }
-    let mut file = File::open(path)?;
+    let mut file = open_file_at(directory, name.as_ref())?;
     let mut head = [0; EROFS_SUPERBLOCK + 4];
     file.read_exact(&mut head)?;
     let magic = head.last_chunk::<4>().map_or(0, |magic| u32::from_le_bytes(*magic));
@@ -222,15 +234,19 @@ fn check_erofs(path: &Path, size: u64, depth: VerifyDepth) -> io::Result<Option<
     Ok(None)
 }
 
-fn check_vmdk(path: &Path) -> io::Result<Option<(FindingKind, String)>> {
+fn check_vmdk(directory: &OwnedFd, name: &str) -> io::Result<Option<(FindingKind, String)>> {
     const HEADER: &[u8] = b"# Disk DescriptorFile";
     let mut head = Vec::new();
-    File::open(path)?.take(HEADER.len() as u64).read_to_end(&mut head)?;
+    open_file_at(directory, name.as_ref())?.take(HEADER.len() as u64).read_to_end(&mut head)?;
     let wrong = || (FindingKind::WrongMagic, "it is no VMDK descriptor".to_owned());
     Ok((head != HEADER).then(wrong))
 }
 
-fn check_metadata(path: &Path, depth: VerifyDepth) -> io::Result<Option<(FindingKind, String)>> {
+fn check_metadata(
+    directory: &OwnedFd,
+    name: &str,
+    depth: VerifyDepth,
+) -> io::Result<Option<(FindingKind, String)>> {
     #[derive(serde::Deserialize)]
     struct Metadata {
         manifest_digest: String,
@@ -238,7 +254,7 @@ fn check_metadata(path: &Path, depth: VerifyDepth) -> io::Result<Option<(Finding
         raw_manifest_json: String,
         raw_config_json: String,
     }
-    let text = std::fs::read(path)?;
+    let text = read_at(directory, name.as_ref(), MAX_METADATA)?;
     let Ok(metadata) = serde_json::from_slice::<Metadata>(&text) else {
         return Ok(Some((FindingKind::WrongMagic, "it is not the metadata of an image".to_owned())));
     };
@@ -263,11 +279,12 @@ mod tests {
     fn files_are_examined() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("x");
+        let opened = crate::artifacts::open_dir(directory.path()).unwrap().unwrap();
         let mut image = vec![0; 4096];
         image[1024..1028].copy_from_slice(&EROFS_MAGIC.to_le_bytes());
         let kind = |bytes: &[u8]| {
             std::fs::write(&path, bytes).expect("a file");
-            check_erofs(&path, bytes.len() as u64, VerifyDepth::Deep)
+            check_erofs(&opened, "x", bytes.len() as u64, VerifyDepth::Deep)
                 .expect("an answer")
                 .map(|(kind, _)| kind)
         };

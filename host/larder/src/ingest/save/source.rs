@@ -1,12 +1,15 @@
 //! What is saved: images of the index, and their files under leases.
 
-use std::fs::{self, File};
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 use rusqlite::Connection;
 
 use super::SaveError;
 use crate::artifacts::lease::SharedLeases;
+use crate::artifacts::plain::{MAX_METADATA, open_file_at, read_at};
 use crate::artifacts::{CacheDir, Entry, Room, Rooms};
 use crate::catalog::read;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
@@ -68,6 +71,7 @@ impl Target {
         connection: &Connection,
         rooms: &Rooms,
         cache: &CacheDir,
+        cancelled: &AtomicBool,
     ) -> MicrosandboxResult<Held> {
         // There is one at least: `resolve` makes no target without.
         let reference = self.references.first().map_or("", String::as_str);
@@ -75,13 +79,16 @@ impl Target {
         let metadata = Entry::metadata(&reference.parse()?);
         let entries = before.layers.iter().filter_map(|layer| Entry::of_digest(Room::Layers, &layer.diff_id));
         let entries: Vec<Entry> = entries.chain([metadata.clone()]).collect();
-        let leases =
-            SharedLeases::hold(rooms, &entries).map_err(MicrosandboxError::io("lock", cache.root()))?;
+        let leases = SharedLeases::hold(rooms, &entries, cancelled).map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => super::interrupted(),
+            _ => MicrosandboxError::io("lock", cache.root())(error),
+        })?;
         let detail = self.inspect(connection, reference)?;
         if detail.layers != before.layers {
             return Err(SaveError::Changed { reference: reference.to_owned() }.into());
         }
-        let text = fs::read(cache.path_of(&metadata)).ok();
+        let room = rooms.get(metadata.room);
+        let text = room.and_then(|room| read_at(&room.directory, metadata.name.as_ref(), MAX_METADATA).ok());
         let metadata = text.and_then(|text| KeptMetadata::parse(&text)?.about(&self.manifest_digest));
         Ok(Held { detail, metadata, _leases: leases })
     }
@@ -120,7 +127,9 @@ pub(super) fn layer_file(
     } else if size != expected {
         format!("it has {size} of {expected} bytes")
     } else {
-        let file = File::open(&path).map_err(MicrosandboxError::io("open", &path))?;
+        let room = rooms.get(entry.room).ok_or_else(|| io::ErrorKind::NotFound.into());
+        let file = room.and_then(|room| open_file_at(&room.directory, entry.name.as_ref()));
+        let file = file.map_err(MicrosandboxError::io("open", &path))?;
         return Ok((path, file, size));
     };
     Err(SaveError::Damaged { reference: reference.to_owned(), path, what }.into())

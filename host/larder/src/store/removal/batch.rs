@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 
 use rusqlite::Connection;
+use rustix::io::Errno;
 
 use super::{Outcome, RemoveMode, RemovedImage, SpareReason, SparedImage, Target};
 use crate::artifacts::lease::{Claim, Claims};
@@ -21,7 +22,7 @@ use crate::reference::Digest;
 use crate::store::recovery;
 
 /// Rows to remove together.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Batch {
     targets: Vec<Target>,
     manifests: Vec<DigestRow>,
@@ -47,10 +48,14 @@ pub(super) fn entries_of(target: &Target) -> usize {
     3 + target.row.handle.layer_count
 }
 
-/// Turns an I/O error on a lease into ours.
-fn lease_error(cache: &CacheDir, entry: &Entry) -> impl FnOnce(io::Error) -> MicrosandboxError {
-    let path = cache.path_of(entry);
-    move |source| MicrosandboxError::Io { action: "lock the lease of", path, source }
+/// Returns whether an error says that this process or system has no file descriptors left.
+pub(super) fn is_out_of_descriptors(error: &MicrosandboxError) -> bool {
+    matches!(error, MicrosandboxError::Io { source, .. } if lacks_descriptors(source))
+}
+
+fn lacks_descriptors(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::MFILE | Errno::NFILE))
 }
 
 impl Batch {
@@ -73,6 +78,23 @@ impl Batch {
 
     pub(super) fn is_empty(&self) -> bool {
         self.targets.is_empty() && self.manifests.is_empty() && self.layers.is_empty()
+    }
+
+    /// The number of rows.
+    fn len(&self) -> usize {
+        self.targets.len() + self.manifests.len() + self.layers.len()
+    }
+
+    /// Splits it into two that are half as large. Absent for a single row.
+    pub(super) fn halves(mut self) -> Option<[Self; 2]> {
+        if self.len() < 2 {
+            return None;
+        }
+        let entries = self.entries / 2;
+        let targets = self.targets.split_off(self.targets.len() / 2);
+        let manifests = self.manifests.split_off(self.manifests.len().div_ceil(2));
+        let layers = self.layers.split_off(self.layers.len().div_ceil(2));
+        Some([Self { entries, ..self }, Self { targets, manifests, layers, entries }])
     }
 
     fn refs(&self) -> Vec<&RefRow> {
@@ -135,7 +157,13 @@ impl Batch {
     }
 
     /// Step 1: claims every entry by which a live operation could show that it uses what goes, and spares the images of
-    /// which one is busy. Returns what goes with the rest.
+    /// which an entry of their own is busy. A busy layer that several of them share stays, and spares none of them.
+    /// Returns what goes with the rest.
+    ///
+    /// A lease that cannot be had is busy, and named among the problems.
+    ///
+    /// # Errors
+    /// One that [`is_out_of_descriptors`], while a smaller batch could do with fewer.
     fn claim(
         &mut self,
         connection: &Connection,
@@ -145,27 +173,53 @@ impl Batch {
         outcome: &mut Outcome,
     ) -> MicrosandboxResult<RemovalSet> {
         let db = MicrosandboxError::db;
+        // Layers that stay, since somebody holds them.
+        let mut held_elsewhere: HashSet<Entry> = HashSet::new();
+        let mut named: HashSet<Entry> = HashSet::new();
         loop {
             roots::refresh(connection).map_err(db("find out what is in use"))?;
-            let set = self.set(connection, &HashSet::new())?;
+            let mut set = self.set(connection, &HashSet::new())?;
             let mut busy = Busy::default();
             for file in &set.files {
-                let claim = claims.claim(rooms, &file.entry).map_err(lease_error(cache, &file.entry))?;
-                if claim == Claim::Held {
+                if held_elsewhere.contains(&file.entry) {
                     continue;
+                }
+                match claims.claim(rooms, &file.entry) {
+                    Ok(Claim::Held) => continue,
+                    Ok(Claim::Busy) => {}
+                    Err(source) => {
+                        let path = cache.path_of(&file.entry);
+                        if lacks_descriptors(&source) && self.len() > 1 {
+                            return Err(MicrosandboxError::Io { action: "lock the lease of", path, source });
+                        }
+                        if named.insert(file.entry.clone()) {
+                            let path = path.display();
+                            outcome.problems.push(format!("could not lock the lease of `{path}`: {source}"));
+                        }
+                    }
                 }
                 match file.row {
                     SetRow::Reference(id) => drop(busy.refs.insert(id)),
                     SetRow::Manifest(id) => drop(busy.manifests.insert(id)),
-                    SetRow::Layer(id) => {
-                        let manifests = remove::manifests_with(connection, id);
-                        busy.manifests.extend(manifests.map_err(db("find out what goes"))?);
-                        busy.layers.insert(id);
-                    }
+                    SetRow::Layer(id) => drop(busy.layers.insert(id, file.entry.clone())),
                 }
             }
             if busy.is_empty() {
+                set.keep_layers(|entry| claims.holds(entry));
                 return Ok(set);
+            }
+            // What is busy by itself first: without it, a layer that it has may not go at all.
+            if busy.refs.is_empty() && busy.manifests.is_empty() {
+                for (id, entry) in std::mem::take(&mut busy.layers) {
+                    let manifests = remove::manifests_with(connection, id);
+                    match manifests.map_err(db("find out what goes"))?.as_slice() {
+                        [] if self.layers.iter().any(|row| row.id == id) => {
+                            busy.layers.insert(id, entry);
+                        }
+                        [only] if self.has_manifest(*only) => drop(busy.manifests.insert(*only)),
+                        _ => drop(held_elsewhere.insert(entry)),
+                    }
+                }
             }
             self.spare_busy(&busy, &set, outcome);
             let left: HashSet<i64> = self.targets.iter().map(|target| target.row.id).collect();
@@ -180,8 +234,12 @@ impl Batch {
         }
     }
 
-    /// Takes out of the batch what is busy, and whatever would have taken a busy layer with it. That is nothing where
-    /// another process has taken that layer from its manifest since `set` was read.
+    fn has_manifest(&self, id: i64) -> bool {
+        self.targets.iter().any(|target| target.row.manifest == id)
+            || self.manifests.iter().any(|row| row.id == id)
+    }
+
+    /// Takes out of the batch what is busy.
     fn spare_busy(&mut self, busy: &Busy, set: &RemovalSet, outcome: &mut Outcome) {
         let going: HashSet<i64> = set.manifests.iter().copied().collect();
         self.targets.retain(|target| {
@@ -194,7 +252,7 @@ impl Batch {
             !is_busy
         });
         self.manifests.retain(|row| !busy.manifests.contains(&row.id));
-        self.layers.retain(|row| !busy.layers.contains(&row.id));
+        self.layers.retain(|row| !busy.layers.contains_key(&row.id));
     }
 
     /// Step 3: gives up the rows that nothing needs any longer, and records their files.
@@ -321,7 +379,8 @@ impl Seen {
                             ));
                         }
                     } else if file.entry.room == Room::Manifests
-                        && let Some(digest) = manifest_named_by(&path)
+                        && let Some(room) = rooms.get(Room::Manifests)
+                        && let Some(digest) = manifest_named_by(&room.directory, file.entry.name.as_ref())
                     {
                         seen.named.insert(file.entry.clone(), digest);
                     }
@@ -365,7 +424,7 @@ fn reason_to_spare(
 struct Busy {
     refs: HashSet<i64>,
     manifests: HashSet<i64>,
-    layers: HashSet<i64>,
+    layers: HashMap<i64, Entry>,
 }
 
 impl Busy {

@@ -3,7 +3,8 @@
 //! Images go in batches, each whole: its references, manifests, layers and files, in these steps ([`batch`]):
 //!
 //! 1. Ask the index what goes with these references, and claim every entry of that ([`lease`]), without
-//!    waiting. An image of which an entry is busy is spared; the rest is asked for again without it.
+//!    waiting. An image of which an entry of its own is busy is spared, and a busy layer that several share stays;
+//!    the rest is asked for again without them.
 //! 2. Look at the files: they are told from later ones of the same names by what is seen now.
 //! 3. In one transaction: check that every image is still what it was and that nothing needs it, delete the rows,
 //!    put what was decided about each image on record, and record the files that nothing owns any longer (`larder_deletion`). It is on disk when it is committed.
@@ -191,10 +192,21 @@ impl<'a> Remover<'a> {
             };
             let mut manifests = self.ask("find unused manifests", find).await?;
             manifests.retain(|row| rows.manifests.contains(&row.digest));
-            // A manifest that no reference names has no more layers than any other; 24 is a generous guess.
-            for chunk in manifests.chunks((lease::batch_size() / 24).max(1)) {
-                self.run(Batch::of_manifests(chunk.to_vec())).await?;
+            let ids: Vec<i64> = manifests.iter().map(|row| row.id).collect();
+            let count = move |connection: &rusqlite::Connection| remove::layer_counts(connection, &ids);
+            let layers = self.ask("count the layers of unused manifests", count).await?;
+            let limit = lease::batch_size();
+            let (mut chunk, mut entries) = (Vec::new(), 0);
+            for row in manifests {
+                let more = 2 + layers.get(&row.id).copied().unwrap_or_default();
+                if !chunk.is_empty() && entries + more > limit {
+                    self.run(Batch::of_manifests(std::mem::take(&mut chunk))).await?;
+                    entries = 0;
+                }
+                chunk.push(row);
+                entries += more;
             }
+            self.run(Batch::of_manifests(chunk)).await?;
         }
         if !rows.layers.is_empty() {
             let mut layers = self.ask("find unused layers", remove::unreached_layers).await?;
@@ -241,14 +253,25 @@ impl<'a> Remover<'a> {
         self.store.write_on(action, ask).await
     }
 
+    /// Runs a batch. Where file descriptors do not suffice for it, it is run in smaller ones.
     async fn run(&mut self, batch: Batch) -> MicrosandboxResult<()> {
-        if batch.is_empty() {
-            return Ok(());
-        }
+        let mut batches = vec![batch];
         let run = self.run;
-        let outcome =
-            self.store.write_on("remove images", move |writer, cache| batch.run(writer, cache, run));
-        self.outcome.add(outcome.await?);
+        while let Some(batch) = batches.pop() {
+            if batch.is_empty() {
+                continue;
+            }
+            let again = batch.clone();
+            let outcome =
+                self.store.write_on("remove images", move |writer, cache| batch.run(writer, cache, run));
+            match outcome.await {
+                Err(error) if batch::is_out_of_descriptors(&error) => {
+                    let Some([first, second]) = again.halves() else { return Err(error) };
+                    batches.extend([second, first]);
+                }
+                outcome => self.outcome.add(outcome?),
+            }
+        }
         Ok(())
     }
 }
