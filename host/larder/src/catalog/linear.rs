@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
 
-use super::remove::{self, RemovalSet, Wanted};
+use super::removal_set::{RemovalSet, Wanted};
+use super::remove;
 use super::{graph, owners, pins, roots, schema};
 
 /// Indexes that Larder adds to microsandbox's tables.

@@ -32,6 +32,7 @@ pub(crate) mod pins;
 pub(crate) mod publish;
 pub(crate) mod read;
 mod reader;
+pub(crate) mod removal_set;
 pub(crate) mod remove;
 pub(crate) mod roots;
 mod schema;

@@ -19,7 +19,7 @@ pub use crate::records::{ImageUsers, Origin};
 use crate::error::MicrosandboxResult;
 use crate::records::{ImageDetail, ImageHandle};
 
-/// One image of a state.
+/// An image of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageRecord {
     /// The reference and what it resolves to.
@@ -43,7 +43,7 @@ pub struct DiskStatus {
     pub available_bytes: u64,
 }
 
-/// One unchanging state of a cache.
+/// A state of a cache that does not change.
 pub trait CacheSnapshot: Send {
     /// Every image, newest created first; images of the same time in the order of their references.
     ///
