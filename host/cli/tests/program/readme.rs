@@ -38,6 +38,7 @@ fn run(command: &str, test: &TestEnvironment, registry: &TestRegistry) {
         return;
     };
     if arguments.starts_with("policy new")
+        || arguments == "policy test"
         || arguments.starts_with("policy build")
         || arguments.contains("forgotten")
     {
