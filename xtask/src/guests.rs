@@ -39,7 +39,8 @@ pub(crate) enum Along {
 }
 
 impl Along {
-    fn arguments(self) -> &'static [&'static str] {
+    /// Returns the arguments that select it.
+    pub(crate) fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Nothing => &["--package", "larder-kit"],
             Self::Program => &[

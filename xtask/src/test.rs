@@ -111,10 +111,8 @@ fn rest(steps: &mut Steps, policies: &Path) -> Result<()> {
         usually: "3 min",
     };
     steps.run(announcement, |step| {
-        for package in ["larder", "larder-cli"] {
-            let mut clippy = cargo();
-            clippy.args(["clippy", "--package", package, "--no-default-features", "--", "-D", "warnings"]);
-            step.run(&mut clippy)?;
+        for packages in [&["--package", "larder", "--no-default-features"], Along::Program.arguments()] {
+            step.run(cargo().arg("clippy").args(packages).args(["--", "-D", "warnings"]))?;
         }
         let mut clippy = cargo();
         clippy.args(["clippy", "--package", "larder-guest", "--target", "wasm32-unknown-unknown"]);

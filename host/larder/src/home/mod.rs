@@ -9,7 +9,7 @@
 //!   cache/                       the artifacts, unless they were set to lie elsewhere
 //! ```
 //!
-//! Before a reader connects, the home is looked at as a whole ([`opening::find`]): it is there, or may be made.
+//! Before a reader connects, the home is looked at as a whole (`opening::find`): it is there, or may be made.
 //! Before the writer connects, files that are not the user's own and an unfinished downgrade are refused, under the
 //! migration lock. What the index says about itself is the catalog's to judge. Nothing here speaks SQL.
 //!
