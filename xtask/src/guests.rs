@@ -85,7 +85,7 @@ pub(crate) fn build_kit(steps: &mut Steps, along: Along) -> Result<()> {
         Along::Program => Announcement {
             name: "program",
             does: "compiles the program, with it the engine that runs policies, and what the demo needs besides",
-            usually: "4 to 6 min",
+            usually: "6 min",
         },
         Along::Workspace => Announcement {
             name: "programs",
