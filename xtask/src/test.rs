@@ -183,8 +183,9 @@ fn install_judges(step: &mut Step<'_>) -> Result<()> {
         ("fsck.erofs", "erofs-utils"),
         ("docker-registry", "docker-registry"),
     ];
-    let missing =
-        || JUDGES.into_iter().filter(|(program, _)| !succeeds(Command::new(program).arg("--version")));
+    // Not by its version: `fsck.erofs` tells that with a status of 1.
+    let is_there = |program: &str| succeeds(command("sh").args(["-c", "command -v \"$0\"", program]));
+    let missing = || JUDGES.into_iter().filter(|(program, _)| !is_there(program));
     let packages: Vec<&str> = missing().map(|(_, package)| package).collect();
     if !packages.is_empty()
         && let Err(error) = install_packages(step, &packages)
