@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::component::target;
 use crate::judge::SKIPPED;
 
 /// The program that makes one call of the SDK on a home.
@@ -49,10 +50,7 @@ impl PeerReport {
 impl Peer {
     /// The program, where it was built.
     pub fn built() -> Option<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let target =
-            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |set| root.join(set));
-        let program = target.join("peer/release/larder-peer");
+        let program = target().join("peer/release/larder-peer");
         program.exists().then_some(Self { program })
     }
 

@@ -2,9 +2,7 @@
 
 use std::io;
 
-use rustix::fs::{AtFlags, unlinkat};
-use rustix::io::Errno;
-
+use super::plain::unlink_at;
 use super::{Entry, FileIdentity, Rooms, stat_at};
 use crate::failpoint::failpoint;
 
@@ -17,19 +15,11 @@ pub(crate) fn unlink(rooms: &Rooms, entry: &Entry, seen: &FileIdentity) -> io::R
     if stat.identity != *seen {
         return Ok(0);
     }
-    match unlinkat(&room.directory, &entry.name, AtFlags::empty()) {
-        Ok(()) => Ok(if stat.links == 1 { stat.allocated } else { 0 }),
-        Err(Errno::NOENT) => Ok(0),
-        Err(error) => Err(error.into()),
-    }
+    let was_there = unlink_at(&room.directory, entry.name.as_ref())?;
+    Ok(if was_there && stat.links == 1 { stat.allocated } else { 0 })
 }
 
-/// Deletes a file that has no record. Says whether there was one.
+/// Deletes a file that has no record. Returns whether there was one.
 pub(crate) fn unlink_now(rooms: &Rooms, entry: &Entry) -> io::Result<bool> {
-    let Some(room) = rooms.get(entry.room) else { return Ok(false) };
-    match unlinkat(&room.directory, &entry.name, AtFlags::empty()) {
-        Ok(()) => Ok(true),
-        Err(Errno::NOENT) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+    rooms.get(entry.room).map_or(Ok(false), |room| unlink_at(&room.directory, entry.name.as_ref()))
 }
