@@ -1,7 +1,7 @@
 //! Lists the files that the kit carries along: scaffolds, the contract, the SDK, and what Go builds on.
 //!
 //! A list that is made when the kit is built is complete: a macro that embeds a directory does not see a file that was
-//! added to it.
+//! added to it. The module that Go's modules are put on is assembled here too, so that the program carries no assembler.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,10 @@ fn main() -> io::Result<()> {
         code.push_str("];\n");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("Cargo sets it"));
-    fs::write(out.join("files.rs"), code)
+    fs::write(out.join("files.rs"), code)?;
+    let adapter = here.join("support/wasi.wat");
+    println!("cargo::rerun-if-changed={}", adapter.display());
+    fs::write(out.join("wasi.wasm"), wat::parse_file(adapter).map_err(io::Error::other)?)
 }
 
 /// Every file below a directory: its path there, with slashes, and where it is.
