@@ -2,11 +2,14 @@
 
 use std::fs;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::guests::{self, Along, BUILTIN, EMBED};
 use crate::shell::{cargo, target};
 use crate::steps::{Announcement, Steps};
+
+/// The largest that a release may be.
+const MAX_BYTES: u64 = 25_000_000;
 
 /// Builds the policies, then the program with them.
 pub(crate) fn run_build() -> Result<()> {
@@ -16,7 +19,7 @@ pub(crate) fn run_build() -> Result<()> {
     let announcement = Announcement {
         name: "program",
         does: "compiles target/release/larder, optimised, with the policies inside",
-        usually: "8 to 10 min",
+        usually: "10 to 13 min",
     };
     steps.run(announcement, |step| {
         let mut build = cargo();
@@ -26,6 +29,7 @@ pub(crate) fn run_build() -> Result<()> {
         let bytes =
             fs::metadata(&program).with_context(|| format!("could not read `{}`", program.display()))?.len();
         step.note(format!("{}: {:.1} MB", program.display(), bytes as f64 / 1e6));
+        ensure!(bytes <= MAX_BYTES, "the program is larger than {} MB", MAX_BYTES / 1_000_000);
         Ok(())
     })?;
     steps.finish();
