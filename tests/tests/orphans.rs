@@ -272,3 +272,24 @@ fn odd_names_stop_nothing() {
     plan.to_json().expect("a document");
     prune(&home);
 }
+
+/// An orphan with several names frees its blocks when the last of them goes: what a plan says it frees is what is freed.
+#[test]
+fn hard_linked_orphans_count_once() {
+    let home = Home::fixture();
+    run(async { Image::prune_local(&home.open().await).await }).expect("a report");
+    let layers = home.cache().join("layers");
+    put(&layers.join(orphan(1)), &"x".repeat(1 << 20), 90);
+    put(&layers.join(orphan(3)), &"x".repeat(1 << 20), 90);
+    fs::hard_link(layers.join(orphan(1)), layers.join(orphan(2))).expect("another name");
+    fs::hard_link(layers.join(orphan(3)), home.path().join("elsewhere")).expect("a name elsewhere");
+    let (planned, report) = run(async {
+        let local = home.open().await;
+        let planned: u64 =
+            local.plan_prune().await.expect("a plan").collect.iter().map(|file| file.bytes).sum();
+        (planned, Image::prune_local(&local).await.expect("a report"))
+    });
+    assert_eq!(report.bytes_reclaimed, Some(1 << 20));
+    assert_eq!(planned, 1 << 20);
+    assert!(home.files("layers").iter().all(|name| !name.contains("_f000")));
+}

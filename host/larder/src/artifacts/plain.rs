@@ -1,17 +1,19 @@
 //! Files and directories opened as what they are: no symbolic link is followed, nothing blocks, and what is read has a
 //! bound. Everything is named relative to an open directory, so a directory that is replaced meanwhile changes nothing.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 
-use super::stat_at;
+use super::{FileStat, stat_at};
 
 /// The longest metadata file or record that is read, in bytes.
 pub(crate) const MAX_METADATA: u64 = 8 << 20;
@@ -79,34 +81,72 @@ pub(crate) fn names_in(directory: impl AsFd) -> io::Result<Vec<OsString>> {
 /// The size and age of a file, or of a directory with everything in it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measured {
-    /// Allocated bytes, those of hard-linked files aside.
+    /// Allocated bytes that deleting it frees: those of files that have a name elsewhere do not count.
     pub(crate) bytes: u64,
     /// When the last of it was modified.
     pub(crate) modified: DateTime<Utc>,
     pub(crate) is_file: bool,
     pub(crate) is_dir: bool,
+    /// A file that has further names.
+    pub(crate) linked: Option<FileStat>,
+}
+
+/// Files with several names. One is freed when the last of them goes.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    seen: HashMap<(u64, u64), u64>,
+}
+
+impl Links {
+    /// Counts a name of a file. Returns the allocated bytes that are freed if every name counted so far goes.
+    pub(crate) fn count(&mut self, stat: &FileStat) -> u64 {
+        let seen = self.seen.entry((stat.device, stat.identity.inode)).or_default();
+        *seen += 1;
+        if *seen == stat.links { stat.allocated } else { 0 }
+    }
 }
 
 /// Measures a file or directory. Absent where there is none.
 pub(crate) fn measure_at(directory: impl AsFd, name: &OsStr) -> io::Result<Option<Measured>> {
     let Some(stat) = stat_at(&directory, name)? else { return Ok(None) };
-    let counts = stat.is_dir || stat.links == 1;
+    let mut links = Links::default();
     let mut measured = Measured {
-        bytes: if counts { stat.allocated } else { 0 },
+        bytes: if stat.is_dir { stat.allocated } else { links.count(&stat) },
         modified: DateTime::from_timestamp_nanos(stat.identity.modified_ns),
         is_file: stat.is_file,
         is_dir: stat.is_dir,
+        linked: (!stat.is_dir && stat.links > 1).then_some(stat),
     };
-    if stat.is_dir
-        && let Some(inner) = open_dir_at(&directory, name)?
-    {
+    let mut pending = if stat.is_dir { vec![PathBuf::from(name)] } else { Vec::new() };
+    while let Some(path) = pending.pop() {
+        let Some(inner) = open_below(&directory, &path)? else { continue };
         for name in names_in(&inner)? {
-            let Some(part) = measure_at(&inner, &name)? else { continue };
-            measured.bytes = measured.bytes.saturating_add(part.bytes);
-            measured.modified = measured.modified.max(part.modified);
+            let Some(stat) = stat_at(&inner, name.as_os_str())? else { continue };
+            let bytes = if stat.is_dir { stat.allocated } else { links.count(&stat) };
+            measured.bytes = measured.bytes.saturating_add(bytes);
+            let modified = DateTime::from_timestamp_nanos(stat.identity.modified_ns);
+            measured.modified = measured.modified.max(modified);
+            if stat.is_dir {
+                pending.push(path.join(name));
+            }
         }
     }
     Ok(Some(measured))
+}
+
+/// Opens a directory further down, each part of the path as [`open_dir_at`] does. However deep it lies, one descriptor
+/// is held at a time.
+fn open_below(directory: impl AsFd, path: &Path) -> io::Result<Option<OwnedFd>> {
+    let mut opened: Option<OwnedFd> = None;
+    for part in path {
+        let next = match &opened {
+            Some(parent) => open_dir_at(parent, part)?,
+            None => open_dir_at(&directory, part)?,
+        };
+        let Some(next) = next else { return Ok(None) };
+        opened = Some(next);
+    }
+    Ok(opened)
 }
 
 /// Deletes a file, or a symbolic link itself. Returns whether there was one.
@@ -116,15 +156,36 @@ pub(crate) fn unlink_at(directory: impl AsFd, name: &OsStr) -> io::Result<bool> 
 
 /// Deletes a directory with everything in it, symbolic links in it as links. Returns whether there was one.
 pub(crate) fn remove_dir_at(directory: impl AsFd, name: &OsStr) -> io::Result<bool> {
-    let Some(inner) = open_dir_at(&directory, name)? else { return Ok(false) };
-    for name in names_in(&inner)? {
-        if stat_at(&inner, name.as_os_str())?.is_some_and(|stat| stat.is_dir) {
-            remove_dir_at(&inner, &name)?;
-        } else {
-            unlink_at(&inner, &name)?;
+    /// A directory, before and after what is in it.
+    enum Step {
+        Empty(PathBuf),
+        Remove(PathBuf),
+    }
+    let mut was_there = false;
+    let mut steps = vec![Step::Empty(PathBuf::from(name))];
+    while let Some(step) = steps.pop() {
+        match step {
+            Step::Empty(path) => {
+                let Some(inner) = open_below(&directory, &path)? else { continue };
+                steps.push(Step::Remove(path.clone()));
+                for name in names_in(&inner)? {
+                    if stat_at(&inner, name.as_os_str())?.is_some_and(|stat| stat.is_dir) {
+                        steps.push(Step::Empty(path.join(name)));
+                    } else {
+                        unlink_at(&inner, &name)?;
+                    }
+                }
+            }
+            Step::Remove(path) => {
+                let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
+                was_there = match open_below(&directory, parent)? {
+                    Some(parent) => gone(unlinkat(parent, name, AtFlags::REMOVEDIR))?,
+                    None => gone(unlinkat(&directory, name, AtFlags::REMOVEDIR))?,
+                };
+            }
         }
     }
-    gone(unlinkat(directory, name, AtFlags::REMOVEDIR))
+    Ok(was_there)
 }
 
 fn gone(result: Result<(), Errno>) -> io::Result<bool> {
@@ -162,5 +223,32 @@ mod tests {
         assert_eq!(linked.unwrap_err(), io::ErrorKind::NotADirectory);
         assert!(remove_dir_at(&opened, "work".as_ref()).unwrap());
         assert!(!path.join("work").exists() && path.join("file").exists());
+    }
+
+    /// A deep directory is measured and deleted with everything in it. A file with several names in it counts once, and
+    /// one with a name elsewhere not at all.
+    #[test]
+    fn a_deep_directory_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let opened = super::super::open_dir(directory.path()).unwrap().unwrap();
+        let mut inner = opened.try_clone().unwrap();
+        for _ in 0..200 {
+            rustix::fs::mkdirat(&inner, "d", Mode::RWXU).unwrap();
+            inner = open_dir_at(&inner, "d".as_ref()).unwrap().unwrap();
+        }
+        let empty = measure_at(&opened, "d".as_ref()).unwrap().unwrap().bytes;
+        std::fs::write(directory.path().join("elsewhere"), [1; 9000]).unwrap();
+        std::fs::write(directory.path().join("d/file"), [1; 9000]).unwrap();
+        let link = |from: &str, to: &str| {
+            std::fs::hard_link(directory.path().join(from), directory.path().join(to)).unwrap();
+        };
+        link("elsewhere", "d/other");
+        link("d/file", "d/d/again");
+        let allocated = stat_at(&opened, "elsewhere").unwrap().unwrap().allocated;
+        assert!(allocated > 0);
+        assert_eq!(measure_at(&opened, "d".as_ref()).unwrap().unwrap().bytes, empty + allocated);
+        assert!(remove_dir_at(&opened, "d".as_ref()).unwrap());
+        assert!(!remove_dir_at(&opened, "d".as_ref()).unwrap());
+        assert_eq!(names_in(&opened).unwrap(), ["elsewhere"]);
     }
 }

@@ -6,17 +6,25 @@ use super::plain::unlink_at;
 use super::{Entry, FileIdentity, Rooms, stat_at};
 use crate::failpoint::failpoint;
 
-/// Deletes a file, if it still is the one that was seen. Gives the allocated bytes that this freed: none while the
-/// file has another name, and none where it was gone already.
-pub(crate) fn unlink(rooms: &Rooms, entry: &Entry, seen: &FileIdentity) -> io::Result<u64> {
+/// What became of a file that was to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unlinked {
+    /// It is gone, which freed so many allocated bytes: none while it has another name.
+    Freed(u64),
+    /// It was gone already, or another file has its name.
+    NotThere,
+}
+
+/// Deletes a file, if it still is the one that was seen.
+pub(crate) fn unlink(rooms: &Rooms, entry: &Entry, seen: &FileIdentity) -> io::Result<Unlinked> {
     failpoint!("removal.unlinking");
-    let Some(room) = rooms.get(entry.room) else { return Ok(0) };
-    let Some(stat) = stat_at(&room.directory, &entry.name)? else { return Ok(0) };
-    if stat.identity != *seen {
-        return Ok(0);
+    let Some(room) = rooms.get(entry.room) else { return Ok(Unlinked::NotThere) };
+    let stat = stat_at(&room.directory, &entry.name)?.filter(|stat| stat.identity == *seen);
+    let Some(stat) = stat else { return Ok(Unlinked::NotThere) };
+    if !unlink_at(&room.directory, entry.name.as_ref())? {
+        return Ok(Unlinked::NotThere);
     }
-    let was_there = unlink_at(&room.directory, entry.name.as_ref())?;
-    Ok(if was_there && stat.links == 1 { stat.allocated } else { 0 })
+    Ok(Unlinked::Freed(if stat.links == 1 { stat.allocated } else { 0 }))
 }
 
 /// Deletes a file that has no record. Returns whether there was one.

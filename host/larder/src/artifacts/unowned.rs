@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::plain::{MAX_METADATA, Measured, measure_at, names_in, read_at};
+use super::plain::{Links, MAX_METADATA, Measured, measure_at, names_in, read_at};
 use super::{CacheDir, Entry, Room, work};
 use crate::reference::Digest;
 
@@ -73,7 +73,7 @@ pub(crate) fn find_unowned(
     going: &HashSet<Digest>,
     now: DateTime<Utc>,
 ) -> Unowned {
-    let mut search = Search { cache, owned, going, now, found: Unowned::default() };
+    let mut search = Search { cache, owned, going, now, links: Links::default(), found: Unowned::default() };
     for room in Room::ALL {
         search.room(room);
     }
@@ -90,6 +90,7 @@ struct Search<'a> {
     owned: &'a HashSet<Entry>,
     going: &'a HashSet<Digest>,
     now: DateTime<Utc>,
+    links: Links,
     found: Unowned,
 }
 
@@ -188,9 +189,15 @@ impl Search<'_> {
         match measure_at(&listing.directory, name) {
             Ok(Some(measured)) => {
                 let kind = if has_shape(kind, name, &measured) { kind } else { UnownedKind::Foreign };
-                let file = UnownedFile { path, kind, bytes: measured.bytes };
-                let deletable = is_old(kind, &measured, self.now) && kind != UnownedKind::Foreign;
-                if deletable { self.found.old.push(file) } else { self.found.left.push(file) }
+                let mut file = UnownedFile { path, kind, bytes: measured.bytes };
+                if !is_old(kind, &measured, self.now) || kind == UnownedKind::Foreign {
+                    self.found.left.push(file);
+                    return;
+                }
+                if let Some(stat) = measured.linked {
+                    file.bytes = self.links.count(&stat);
+                }
+                self.found.old.push(file);
             }
             // Gone meanwhile: somebody else's work.
             Ok(None) => {}

@@ -121,20 +121,19 @@ impl RemovalSet {
     }
 
     /// Leaves the layers out whose file is not among `claimed`.
-    pub(crate) fn keep_layers(&mut self, claimed: impl Fn(&Entry) -> bool) {
-        let unclaimed: HashSet<i64> = self
-            .files
-            .iter()
-            .filter_map(|file| match file.row {
-                SetRow::Layer(id) if !claimed(&file.entry) => Some(id),
-                _ => None,
-            })
-            .collect();
-        if unclaimed.is_empty() {
-            return;
-        }
+    pub(crate) fn keep_layers(&mut self, claimed: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        let mut kept = Vec::new();
+        let mut unclaimed: HashSet<i64> = HashSet::new();
+        self.files.retain(|file| match file.row {
+            SetRow::Layer(id) if !claimed(&file.entry) => {
+                unclaimed.insert(id);
+                kept.push(file.entry.clone());
+                false
+            }
+            _ => true,
+        });
         self.layers.retain(|id| !unclaimed.contains(id));
-        self.files.retain(|file| !matches!(file.row, SetRow::Layer(id) if unclaimed.contains(&id)));
+        kept
     }
 }
 

@@ -72,22 +72,13 @@ pub(crate) fn delete_unowned(
 }
 
 enum Deleted {
-    Yes,
+    /// It is gone, which freed so many allocated bytes.
+    Yes(u64),
     /// It has an owner by now, is young again, or is gone.
     No,
     /// Somebody holds it.
     Busy,
     Failed(io::Error),
-}
-
-impl From<io::Result<bool>> for Deleted {
-    fn from(result: io::Result<bool>) -> Self {
-        match result {
-            Ok(true) => Self::Yes,
-            Ok(false) => Self::No,
-            Err(error) => Self::Failed(error),
-        }
-    }
 }
 
 struct Collector<'a> {
@@ -102,7 +93,7 @@ struct Collector<'a> {
 impl Collector<'_> {
     fn note(&mut self, file: UnownedFile, deleted: Deleted) {
         match deleted {
-            Deleted::Yes => self.collected.removed.push(file),
+            Deleted::Yes(bytes) => self.collected.removed.push(UnownedFile { bytes, ..file }),
             Deleted::Busy => self.collected.busy.push(file),
             Deleted::No => {}
             Deleted::Failed(error) => {
@@ -290,10 +281,15 @@ impl Collector<'_> {
         match measure_at(directory, name) {
             Ok(Some(measured)) if is_old(file.kind, &measured, self.now) => {
                 let is_work = file.kind == UnownedKind::Temporary;
-                match (measured.is_file, measured.is_dir && is_work) {
-                    (true, _) => unlink_at(directory, name).into(),
-                    (_, true) => remove_dir_at(directory, name).into(),
-                    _ => Deleted::No,
+                let was_there = match (measured.is_file, measured.is_dir && is_work) {
+                    (true, _) => unlink_at(directory, name),
+                    (_, true) => remove_dir_at(directory, name),
+                    _ => Ok(false),
+                };
+                match was_there {
+                    Ok(true) => Deleted::Yes(measured.bytes),
+                    Ok(false) => Deleted::No,
+                    Err(error) => Deleted::Failed(error),
                 }
             }
             Ok(_) => Deleted::No,

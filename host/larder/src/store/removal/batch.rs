@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::{Outcome, RemoveMode, RemovedImage, SpareReason, SparedImage, Target};
 use crate::artifacts::lease::{Claim, Claims};
-use crate::artifacts::unlink::unlink;
+use crate::artifacts::unlink::{Unlinked, unlink};
 use crate::artifacts::unowned::manifest_named_by;
 use crate::artifacts::{CacheDir, Entry, FileStat, Room, Rooms};
 use crate::catalog::graph::DigestRow;
@@ -128,7 +128,8 @@ impl Batch {
         let mut freed = vec![0; self.targets.len()];
         for file in &files {
             match unlink(&rooms, &file.entry, &file.stat.identity) {
-                Ok(bytes) => {
+                Ok(Unlinked::NotThere) => writer.gone.push(file.record),
+                Ok(Unlinked::Freed(bytes)) => {
                     writer.gone.push(file.record);
                     if let Some(target) = file.target {
                         freed[target] += bytes;
@@ -206,7 +207,8 @@ impl Batch {
                 }
             }
             if busy.is_empty() {
-                set.keep_layers(|entry| claims.holds(entry));
+                let kept = set.keep_layers(|entry| claims.holds(entry));
+                kept.iter().for_each(|entry| outcome.skip("the layer", &cache.path_of(entry).display()));
                 return Ok(set);
             }
             // What is busy by itself first: without it, a layer that it has may not go at all.
@@ -252,8 +254,20 @@ impl Batch {
             }
             !is_busy
         });
-        self.manifests.retain(|row| !busy.manifests.contains(&row.id));
-        self.layers.retain(|row| !busy.layers.contains_key(&row.id));
+        self.manifests.retain(|row| {
+            let is_busy = busy.manifests.contains(&row.id);
+            if is_busy {
+                outcome.skip("the manifest", &row.digest.as_str());
+            }
+            !is_busy
+        });
+        self.layers.retain(|row| {
+            let is_busy = busy.layers.contains_key(&row.id);
+            if is_busy {
+                outcome.skip("the layer", &row.digest.as_str());
+            }
+            !is_busy
+        });
     }
 
     /// Step 3: gives up the rows that nothing needs any longer, and records their files.
@@ -435,6 +449,12 @@ impl Busy {
 }
 
 impl Outcome {
+    /// Counts and names something that goes with no image and that somebody holds.
+    pub(super) fn skip(&mut self, what: &str, which: &dyn std::fmt::Display) {
+        self.report.skipped_in_use += 1;
+        self.problems.push(format!("{what} `{which}` is held by a live operation: left for the next prune"));
+    }
+
     fn spare(&mut self, target: &Target, reason: SpareReason) {
         // microsandbox counts here what a live operation held, and not what is in use by its rows.
         self.report.skipped_in_use += u32::from(reason == SpareReason::Leased);

@@ -21,7 +21,7 @@
 mod batch;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -29,7 +29,8 @@ use serde::Serialize;
 use batch::Batch;
 
 use super::{Store, gc};
-use crate::artifacts::lease;
+use crate::artifacts::unowned::UnownedKind;
+use crate::artifacts::{Room, lease};
 use crate::catalog::remove::{self, ExpectedRef, RefRow};
 use crate::catalog::roots;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
@@ -230,8 +231,22 @@ impl<'a> Remover<'a> {
                 gc::delete_unowned(writer.connection(), cache, now, &files)
             })
             .await?;
-        let bytes: u64 = collected.removed.iter().map(|file| file.bytes).sum();
-        self.outcome.add_bytes((!collected.removed.is_empty()).then_some(bytes));
+        for file in &collected.removed {
+            self.outcome.add_bytes(Some(file.bytes));
+            match file.path.parent().and_then(Path::to_str).and_then(Room::from_name) {
+                Some(Room::Fsmeta) if file.kind == UnownedKind::Artifact => {
+                    self.outcome.report.fsmeta_removed += 1
+                }
+                Some(Room::Vmdk) if file.kind == UnownedKind::Artifact => {
+                    self.outcome.report.vmdk_removed += 1
+                }
+                _ => {}
+            }
+        }
+        let root = self.store.cache().root();
+        for file in &collected.busy {
+            self.outcome.skip("the file", &root.join(&file.path).display());
+        }
         self.outcome.problems.extend(collected.problems);
         Ok(())
     }
