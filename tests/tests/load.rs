@@ -201,6 +201,30 @@ fn spellings() {
     assert_eq!(names, ["acme/app:1", "docker.io/acme/app:1"].map(str::to_owned).into());
 }
 
+/// Metadata is not replaced while somebody reads it in order to hold what it names.
+#[test]
+fn whoever_reads_metadata_is_waited_for() {
+    let test = LoadTest::new();
+    test.load(&test.archive(&docker_files(&[TestImage::small(&["acme/app:1"])])), &[]).expect("loaded");
+    let name = test.home.files("manifests").into_iter().next().expect("metadata");
+    let content = || fs::read(test.home.cache().join("manifests").join(&name)).expect("metadata");
+    let before = content();
+    let mut other = TestImage::small(&["acme/app:1"]);
+    other.layers.pop();
+    let archive = test.archive(&docker_files(&[other]));
+    let key = name.strip_suffix(".json").expect("its name");
+    let reading = test.home.lease("manifests", &format!("{key}.publication"));
+    run(async {
+        let local = test.home.open().await;
+        let load = larder::Image::load_local(&local, &archive, Vec::new());
+        tokio::time::timeout(std::time::Duration::from_millis(500), load).await.expect_err("it waits");
+    });
+    assert_eq!(content(), before);
+    drop(reading);
+    test.load(&archive, &[]).expect("loaded");
+    assert_ne!(content(), before);
+}
+
 /// Of an index the image for this machine is taken; where there is none, the refusal says what there is.
 #[test]
 fn platforms() {

@@ -156,6 +156,74 @@ fn spellings_share_their_metadata() {
     assert!(!home.files("manifests").contains(&metadata_of(UNUSED)));
 }
 
+/// What is noted of a reference stays as long as one of its spellings does: its pin, also when another one goes with force,
+/// and where it came from.
+#[test]
+fn notes_belong_to_every_spelling() {
+    let home = Home::fixture();
+    home.execute(
+        "INSERT INTO image_ref (reference, manifest_id, created_at)
+         SELECT 'acme/app00004:v7', manifest_id, created_at FROM image_ref WHERE reference = 'docker.io/acme/app00004:v7'",
+    );
+    run(async { home.open().await.pin(UNUSED).await }).expect("pinned");
+    home.execute(&format!("INSERT INTO larder_origin VALUES ('{UNUSED}', 'archive', '2026-11-01 00:00:00')"));
+    let notes = "SELECT (SELECT count(*) FROM larder_pin) * 10 + (SELECT count(*) FROM larder_origin)";
+    remove(&home, "acme/app00004:v7", true).expect("removed");
+    assert_eq!(home.count(notes), 11);
+    remove(&home, UNUSED, true).expect("removed");
+    assert_eq!(home.count(notes), 0);
+}
+
+/// A sandbox without a manifest protects what the config names that it runs with, as well as what it was made with.
+#[test]
+fn the_config_of_a_running_sandbox_protects() {
+    let home = Home::fixture();
+    home.execute(&format!(
+        r#"INSERT INTO sandbox (name, config, active_config, status)
+           VALUES ('runs', '{{}}', '{{"image":{{"reference":"{UNUSED}"}}}}', 'running')"#
+    ));
+    match remove(&home, UNUSED, false) {
+        Err(MicrosandboxError::ImageInUse(message)) => assert!(message.contains("runs"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    let report = run(async { Image::prune_local(&home.open().await).await }).expect("a report");
+    assert_eq!(report.image_refs_removed, 37);
+}
+
+/// Manifests without a reference, layers and files without a row that somebody holds are counted and left.
+#[test]
+fn what_is_held_is_counted() {
+    let home = Home::fixture();
+    home.execute(&format!("DELETE FROM image_ref WHERE reference = '{UNUSED}'"));
+    let digest = "sha256_a000000000000000000000000000000000000000000000000000000000000027";
+    let orphan = format!("sha256_{}.vmdk", "f".repeat(64));
+    fs::write(home.cache().join("vmdk").join(&orphan), "nothing's").expect("an orphan");
+    let old = std::time::SystemTime::UNIX_EPOCH;
+    let file =
+        fs::File::options().write(true).open(home.cache().join("vmdk").join(&orphan)).expect("the orphan");
+    file.set_modified(old).expect("an old orphan");
+    let leases = [home.lease("fsmeta", &format!("{digest}.erofs")), home.lease("vmdk", &orphan)];
+    let prune = || run(async { Image::prune_local(&home.open().await).await }).expect("a report");
+    let report = prune();
+    assert_eq!((report.image_refs_removed, report.manifests_removed, report.skipped_in_use), (37, 36, 2));
+    drop(leases);
+    let report = prune();
+    assert_eq!((report.manifests_removed, report.vmdk_removed, report.skipped_in_use), (1, 2, 0));
+}
+
+/// A file that was lost before is not counted as removed.
+#[test]
+fn what_is_not_there_is_not_counted() {
+    let home = Home::fixture();
+    for room in ["fsmeta", "vmdk"] {
+        let name = home.files(room).into_iter().next().expect("a file");
+        fs::remove_file(home.cache().join(room).join(name)).expect("lost");
+    }
+    home.execute("DELETE FROM sandbox_rootfs; DELETE FROM snapshot_index; DELETE FROM sandbox;");
+    let report = run(async { Image::prune_local(&home.open().await).await }).expect("a report");
+    assert_eq!((report.manifests_removed, report.fsmeta_removed, report.vmdk_removed), (40, 39, 39));
+}
+
 /// Metadata stays as long as a snapshot uses the manifest that it names, also when its reference goes and the reference's row
 /// names another manifest.
 #[test]
@@ -316,7 +384,7 @@ fn what_is_shared_spares_nobody() {
     let home = fixture();
     let lease = home.lease("layers", &shared);
     let report = prune(&home);
-    assert_eq!((report.image_refs_removed, report.skipped_in_use), (41, 0));
+    assert_eq!((report.image_refs_removed, report.skipped_in_use), (41, 1));
     assert!(home.cache().join("layers").join(&shared).exists());
     assert_eq!(home.count("SELECT count(*) FROM layer"), 1);
     drop(lease);

@@ -189,6 +189,29 @@ pub(crate) fn hold(room: &OwnedFd, name: &str, cancelled: &AtomicBool) -> io::Re
     Ok(held)
 }
 
+/// Holds the right to give a reference other metadata, while whoever reads its metadata in order to hold what that names
+/// is waited for. microsandbox's readers hold it shared for that long.
+///
+/// # Errors
+/// [`io::ErrorKind::Interrupted`] when `cancelled` is set while it waits.
+pub(crate) fn hold_publication(
+    manifests: &OwnedFd,
+    metadata: &str,
+    cancelled: &AtomicBool,
+) -> io::Result<Held> {
+    let leases = open_leases(manifests)?;
+    let name = lock_name(&format!("{}.publication", metadata.trim_end_matches(".json")));
+    loop {
+        if let Some(held) = try_lock_beside(&leases, &name)? {
+            return Ok(held);
+        }
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        thread::sleep(POLL);
+    }
+}
+
 /// Takes a lock beside the entries of a room for oneself, unless somebody has it: two do not make the same entry at
 /// once.
 pub(crate) fn try_lock_beside(room: &OwnedFd, lock_name: impl rustix::path::Arg) -> io::Result<Option<Held>> {

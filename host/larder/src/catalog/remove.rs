@@ -236,19 +236,31 @@ fn pinned_among<'a>(
     statement.query_map([keys], |row| row.get(0))?.collect()
 }
 
-/// Forgets what Larder noted about references that are gone: their origin, and the pins of those that were forced.
+/// Forgets what Larder noted about references that are gone in every spelling: their origin, and the pins of those that
+/// were forced. Called after their rows are deleted.
 pub(crate) fn forget_notes(
     connection: &Connection,
     rows: &[&RefRow],
     forced: &[&str],
 ) -> rusqlite::Result<()> {
+    let mut still_there = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM image_ref WHERE reference IN (SELECT value FROM json_each(?1)))",
+    )?;
+    let mut gone: HashSet<&str> = HashSet::new();
+    for key in rows.iter().map(|row| row.key()) {
+        let parsed = key.parse::<Reference>();
+        let spellings = parsed.map_or_else(|_| vec![key.to_owned()], |reference| reference.spellings());
+        if !still_there.query_row([serde_json::Value::from(spellings).to_string()], |row| row.get(0))? {
+            gone.insert(key);
+        }
+    }
     let json = |keys: Vec<&str>| serde_json::Value::from(keys).to_string();
     connection
         .prepare_cached("DELETE FROM larder_origin WHERE reference IN (SELECT value FROM json_each(?1))")?
-        .execute([json(rows.iter().map(|row| row.key()).collect())])?;
+        .execute([json(gone.iter().copied().collect())])?;
     connection
         .prepare_cached("DELETE FROM larder_pin WHERE reference IN (SELECT value FROM json_each(?1))")?
-        .execute([json(forced.to_vec())])?;
+        .execute([json(forced.iter().copied().filter(|key| gone.contains(key)).collect())])?;
     Ok(())
 }
 

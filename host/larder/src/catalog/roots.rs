@@ -38,7 +38,19 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
            FROM snapshot_index AS snapshot JOIN main.manifest ON manifest.digest = snapshot.image_manifest_digest
           UNION ALL
          SELECT manifest_id, 'sandbox', name FROM named_user;",
-    )
+    )?;
+    // What a running sandbox was started with, where this microsandbox records it.
+    let has_active: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM pragma_table_info('sandbox', 'main') WHERE name = 'active_config')",
+        [],
+        |row| row.get(0),
+    )?;
+    let active = "UNION ALL SELECT id, name, active_config FROM sandbox WHERE active_config IS NOT NULL";
+    connection.execute_batch(&format!(
+        "CREATE TEMP VIEW sandbox_config (sandbox_id, name, config) AS
+         SELECT id, name, config FROM sandbox {};",
+        if has_active { active } else { "" }
+    ))
 }
 
 /// Fills `named_user` from the sandboxes whose row names no manifest, unless no other connection has changed the index
@@ -77,8 +89,8 @@ struct Nameless {
 
 fn fill(connection: &Connection) -> rusqlite::Result<()> {
     let mut nameless = connection.prepare_cached(
-        "SELECT sandbox.id, sandbox.name, sandbox.config
-           FROM sandbox LEFT JOIN sandbox_rootfs AS rootfs ON rootfs.sandbox_id = sandbox.id
+        "SELECT sandbox.sandbox_id, sandbox.name, sandbox.config
+           FROM sandbox_config AS sandbox LEFT JOIN sandbox_rootfs AS rootfs USING (sandbox_id)
           WHERE rootfs.manifest_id IS NULL",
     )?;
     let sandboxes: Vec<Nameless> = nameless

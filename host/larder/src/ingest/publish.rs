@@ -5,7 +5,8 @@
 //! the rows are in the index, which happens with one transaction when all entries of a call are there.
 //!
 //! An artifact that is there and sound is used, whoever made it, and synced before rows rest on it. One that is damaged
-//! is replaced under its exclusive lease; while another program holds it, it is not.
+//! is replaced under its exclusive lease; while another program holds it, it is not. The metadata of a reference is
+//! replaced under its publication lease, so that whoever reads it holds what it names.
 //!
 //! A call that ends before that, whether it failed or was dropped, takes back what it published: each entry under its
 //! exclusive lease, and only if no row owns it. **After a crash** there are no rows; entries that were complete are
@@ -169,6 +170,12 @@ impl Publication {
         failpoint!("ingest.synced");
         let path = self.cache().path_of(entry);
         let is_new = !path.try_exists()?;
+        let _publication = match self.rooms.get(Room::Manifests) {
+            Some(manifests) if !is_new && entry.room == Room::Manifests => {
+                Some(lease::hold_publication(&manifests.directory, &entry.name, &self.cancelled)?)
+            }
+            _ => None,
+        };
         let held = self.state().held.get(entry).cloned();
         match held.filter(|_| !is_new && entry.room != Room::Manifests) {
             None => drop(file.persist(&path).map_err(|error| error.error)?),
