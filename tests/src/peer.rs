@@ -3,8 +3,8 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -72,14 +72,46 @@ impl Peer {
         home: &Path,
         call: impl IntoIterator<Item = S>,
     ) -> Result<PeerReport, String> {
-        let mut command = Command::new(&self.program);
-        // Nothing of whoever runs the test: neither settings nor another home.
-        command.env_clear().env("HOME", home).arg(home).args(call);
+        let mut command = self.command(home, call);
         let output = command.output().expect("the program ran");
         if !output.status.success() {
             return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()));
         }
         Ok(serde_json::from_slice(&output.stdout).expect("a report"))
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, home: &Path, call: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(&self.program);
+        // Nothing of whoever runs the test: neither settings nor another home.
+        command.env_clear().env("HOME", home).arg(home).args(call);
+        command
+    }
+
+    /// Makes a call, and ends it when it takes longer than `limit`. Absent then.
+    ///
+    /// # Panics
+    /// Where the SDK refuses.
+    pub fn call_within<S: AsRef<OsStr>>(
+        &self,
+        home: &Path,
+        call: impl IntoIterator<Item = S>,
+        limit: Duration,
+    ) -> Option<PeerReport> {
+        let mut command = self.command(home, call);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program ran");
+        let clock = Instant::now();
+        // A report fits into a pipe: it does not wait for somebody who reads.
+        while child.try_wait().expect("its state").is_none() {
+            if clock.elapsed() > limit {
+                child.kill().expect("ended");
+                child.wait().expect("its state");
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let output = child.wait_with_output().expect("what it said");
+        assert!(output.status.success(), "{command:?}: {}", output.status);
+        Some(serde_json::from_slice(&output.stdout).expect("a report"))
     }
 
     /// The answer to a [`call`](Self::call).
