@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -183,16 +182,15 @@ impl Work<'_> {
         let root = self.publication.cache().root();
         // Descriptors hold absolute paths.
         let root = root.canonicalize().map_err(MicrosandboxError::io("find", root))?;
-        let paths: Vec<PathBuf> =
-            layers.iter().map(|layer| root.join(Entry::named(Room::Layers, layer).path())).collect();
+        let parts: Vec<Entry> = layers.iter().map(|layer| Entry::named(Room::Layers, layer)).collect();
         let fsmeta = Entry::named(Room::Fsmeta, manifest);
         let _turn = self.publication.hold(&fsmeta, || {})?;
-        let path = root.join(fsmeta.path());
-        if anew || !fits(self.publication, &fsmeta, &paths) {
+        if anew || !fits(self.publication, &fsmeta, &parts) {
             let file = self.publication.begin(&fsmeta)?;
             let image =
                 file.as_file().try_clone().map_err(|error| self.fail(IngestProblem::writing(error)))?;
-            merge(image, manifest, layers, &paths, self.limits).map_err(|problem| self.fail(problem))?;
+            merge(image, manifest, layers, self.publication, self.limits)
+                .map_err(|problem| self.fail(problem))?;
             self.publication
                 .publish(&fsmeta, file)
                 .map_err(|error| self.fail(IngestProblem::writing(error)))?;
@@ -201,11 +199,14 @@ impl Work<'_> {
         }
         let vmdk = Entry::named(Room::Vmdk, manifest);
         let _turn = self.publication.hold(&vmdk, || {})?;
-        let mut disk = Vec::new();
-        for path in std::iter::once(&path).chain(&paths) {
-            let length = path.metadata().map_err(MicrosandboxError::io("read", path))?.len();
-            disk.push(Extent { path, length });
+        let mut lengths = Vec::new();
+        for entry in std::iter::once(&fsmeta).chain(&parts) {
+            let path = root.join(entry.path());
+            let length = self.publication.open(entry).and_then(|file| Ok(file.metadata()?.len()));
+            lengths.push((length.map_err(MicrosandboxError::io("read", &path))?, path));
         }
+        let disk: Vec<Extent<'_>> =
+            lengths.iter().map(|(length, path)| Extent { path, length: *length }).collect();
         let text = descriptor(&disk).map_err(|error| self.fail(IngestProblem::Join(error.to_string())))?;
         if self.publication.read_small(&vmdk).is_ok_and(|before| before == text.as_bytes()) {
             return self.reuse(&vmdk);
@@ -241,15 +242,15 @@ impl Work<'_> {
 }
 
 /// Whether an fsmeta image is there that refers to layers as long as these are.
-fn fits(publication: &Publication, fsmeta: &Entry, layers: &[PathBuf]) -> bool {
+fn fits(publication: &Publication, fsmeta: &Entry, layers: &[Entry]) -> bool {
     if publication.sound_image(fsmeta).is_none() {
         return false;
     }
-    let opened = File::open(publication.cache().path_of(fsmeta));
-    let Ok(image) = opened.map_err(drop).and_then(|file| Image::open(file).map_err(drop)) else {
+    let opened = publication.open(fsmeta).map_err(drop);
+    let Ok(image) = opened.and_then(|file| Image::open(file).map_err(drop)) else {
         return false;
     };
-    let length = |path: &PathBuf| path.metadata().map(|metadata| metadata.len()).ok();
+    let length = |layer: &Entry| publication.open(layer).and_then(|file| Ok(file.metadata()?.len())).ok();
     image.devices().len() == layers.len()
         && image
             .devices()
@@ -262,13 +263,14 @@ fn merge(
     sink: File,
     manifest: &Digest,
     layers: &[Digest],
-    paths: &[PathBuf],
+    publication: &Publication,
     limits: &IngestLimits,
 ) -> Result<(), IngestProblem> {
     let mut merger = Merger::new();
-    for (layer, path) in layers.iter().zip(paths) {
+    for layer in layers {
         let join = |why: String| IngestProblem::Join(format!("layer `{layer}`: {why}"));
-        let file = File::open(path).map_err(|error| join(error.to_string()))?;
+        let file = publication.open(&Entry::named(Room::Layers, layer));
+        let file = file.map_err(|error| join(error.to_string()))?;
         let image = Image::open(file).map_err(|error| join(error.to_string()))?;
         let tag = DeviceTag::parse(layer.hex()).map_err(|error| join(error.to_string()))?;
         merger.add(&image, tag).map_err(|error| join(chain(&error)))?;

@@ -13,7 +13,7 @@
 //! orphans, which the next prune collects, and what was being written lies in `tmp/` under a name of its own.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -198,9 +198,8 @@ impl Publication {
 
     /// Writes an artifact to disk that is used as it is: whoever made it may not have done that.
     pub(crate) fn reuse(&self, entry: &Entry) -> io::Result<()> {
-        let Some(room) = self.rooms.get(entry.room) else { return Err(io::ErrorKind::NotFound.into()) };
-        open_file_at(&room.directory, entry.name.as_ref())?.sync_all()?;
-        room.sync()
+        self.open(entry)?.sync_all()?;
+        self.rooms.get(entry.room).map_or(Ok(()), RoomDir::sync)
     }
 
     /// Reads a small entry.
@@ -209,10 +208,16 @@ impl Publication {
         read_at(&room.directory, entry.name.as_ref(), MAX_METADATA)
     }
 
+    /// Opens an artifact, which is a regular file of its room and nothing that a link leads to.
+    pub(crate) fn open(&self, entry: &Entry) -> io::Result<File> {
+        let Some(room) = self.rooms.get(entry.room) else { return Err(io::ErrorKind::NotFound.into()) };
+        open_file_at(&room.directory, entry.name.as_ref())
+    }
+
     /// Returns the length of an EROFS image that reads well and has no byte too many. Absent where there is no such
     /// image.
     pub(crate) fn sound_image(&self, entry: &Entry) -> Option<u64> {
-        let file = open_file_at(&self.rooms.get(entry.room)?.directory, entry.name.as_ref()).ok()?;
+        let file = self.open(entry).ok()?;
         let length = file.metadata().ok()?.len();
         let superblock = probe(file).ok()?;
         (u64::from(superblock.blocks) * larder_erofs::format::BLOCK_SIZE as u64 == length).then_some(length)

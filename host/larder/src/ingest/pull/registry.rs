@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::blob::{BlobReader, Transfer};
 use super::credentials::Credentials;
 use super::fault::{Fault, Remedy};
+use crate::artifacts::plain::{MAX_METADATA, read_at};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::ingest::convert::Blobs;
 use crate::ingest::document::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
@@ -227,7 +228,8 @@ impl Documents for Registry {
 
     fn config(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, IngestError> {
         use std::io::Read as _;
-        let kept = std::fs::read(&self.metadata).ok().and_then(|text| KeptMetadata::parse(&text));
+        let kept = read_at(rustix::fs::CWD, self.metadata.as_os_str(), MAX_METADATA).ok();
+        let kept = kept.and_then(|text| KeptMetadata::parse(&text));
         if let Some(text) = kept.as_ref().and_then(|kept| kept.config_of(digest)) {
             return Ok(text.as_bytes().to_owned());
         }
