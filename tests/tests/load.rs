@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use larder::ingest::{ImageLoad, LayerOutcome, Progress, ProgressEvent};
 use larder::maintenance::{Repair, VerifyDepth};
+use larder::snapshot::Origin;
 use larder::{Image, ImageHandle, MicrosandboxError};
 use larder_erofs::EntryPath;
 use larder_tests::archive::{
@@ -101,6 +102,25 @@ fn rows() {
     assert_eq!(metadata["raw_config_json"], image.config().to_string());
     assert_eq!(metadata["layers"][1]["diff_id"], image.diff_ids()[1]);
     assert_eq!(metadata["config"]["cmd"], json!(["sh"]));
+}
+
+/// Where an image came from is known of what came from there: what microsandbox pulls under the same name later is not an
+/// archive's. A home whose record is older says it of the name.
+#[test]
+fn an_origin_belongs_to_a_manifest() {
+    let test = LoadTest::new();
+    test.load(&test.archive(&docker_files(&[TestImage::small(&["acme/app:1"])])), &[]).expect("loaded");
+    let origin = || {
+        run(async {
+            let mut snapshot = test.home.open().await.snapshot().await.expect("a snapshot");
+            snapshot.images().expect("the images")[0].origin
+        })
+    };
+    assert_eq!(origin(), Origin::Archive);
+    test.home.execute("UPDATE manifest SET digest = 'sha256:' || printf('%064d', 1)");
+    assert_eq!(origin(), Origin::Unknown);
+    test.home.execute("ALTER TABLE larder_origin DROP COLUMN manifest_digest");
+    assert_eq!(origin(), Origin::Archive);
 }
 
 /// What is loaded goes again with everything that it brought.

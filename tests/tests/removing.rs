@@ -166,7 +166,10 @@ fn notes_belong_to_every_spelling() {
          SELECT 'acme/app00004:v7', manifest_id, created_at FROM image_ref WHERE reference = 'docker.io/acme/app00004:v7'",
     );
     run(async { home.open().await.pin(UNUSED).await }).expect("pinned");
-    home.execute(&format!("INSERT INTO larder_origin VALUES ('{UNUSED}', 'archive', '2026-11-01 00:00:00')"));
+    home.execute(&format!(
+        "INSERT INTO larder_origin (reference, origin, recorded_at)
+         VALUES ('{UNUSED}', 'archive', '2026-11-01 00:00:00')"
+    ));
     let notes = "SELECT (SELECT count(*) FROM larder_pin) * 10 + (SELECT count(*) FROM larder_origin)";
     remove(&home, "acme/app00004:v7", true).expect("removed");
     assert_eq!(home.count(notes), 11);

@@ -78,16 +78,36 @@ pub(crate) fn links(connection: &Connection) -> rusqlite::Result<Vec<Link>> {
     statement.query_map([], link)?.filter_map(Result::transpose).collect()
 }
 
+/// Where an image came from.
+#[derive(Debug)]
+pub(crate) struct RecordedOrigin {
+    origin: Origin,
+    /// The manifest that came from there.
+    manifest: Option<String>,
+}
+
+impl RecordedOrigin {
+    /// The origin of an image with this manifest, under the name that this was recorded for.
+    pub(crate) fn of(&self, manifest: Option<&str>) -> Origin {
+        let is_it = self.manifest.is_none() || self.manifest.as_deref() == manifest;
+        if is_it { self.origin } else { Origin::Unknown }
+    }
+}
+
 /// Where images came from, as far as that is recorded, by the key of their reference ([`super::pins::key`]).
-pub(crate) fn origins(connection: &Connection) -> rusqlite::Result<HashMap<String, Origin>> {
-    let mut statement = connection.prepare_cached("SELECT reference, origin FROM larder_origin")?;
+pub(crate) fn origins(connection: &Connection) -> rusqlite::Result<HashMap<String, RecordedOrigin>> {
+    // A home that an earlier Larder wrote last is read as it is.
+    let has_manifest = connection.prepare("SELECT manifest_digest FROM larder_origin LIMIT 0").is_ok();
+    let manifest = if has_manifest { "manifest_digest" } else { "NULL" };
+    let query = format!("SELECT reference, origin, {manifest} FROM larder_origin");
+    let mut statement = connection.prepare_cached(&query)?;
     let rows = statement.query_map([], |row| {
         let origin = match text(row, 1)?.as_deref() {
             Some("registry") => Origin::Registry,
             Some("archive") => Origin::Archive,
             _ => Origin::Unknown,
         };
-        Ok((any_text(row, 0)?, origin))
+        Ok((any_text(row, 0)?, RecordedOrigin { origin, manifest: text(row, 2)? }))
     })?;
     rows.collect()
 }

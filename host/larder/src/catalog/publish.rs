@@ -127,7 +127,8 @@ pub(crate) fn insert(
         replace_config(connection, manifest, image, &now)?;
         replace_layers(connection, manifest, image, &now)?;
         for reference in &image.references {
-            upsert_reference(connection, manifest, reference, origin, &now)?;
+            upsert_reference(connection, manifest, reference, &now)?;
+            record_origin(connection, &image.manifest, reference, origin, &now)?;
             handles.extend(read::handle_of(connection, reference.as_str())?);
         }
     }
@@ -238,7 +239,6 @@ fn upsert_reference(
     connection: &Connection,
     manifest: i64,
     reference: &Reference,
-    origin: NewOrigin,
     now: &str,
 ) -> rusqlite::Result<()> {
     let spellings = json!(reference.spellings()).to_string();
@@ -260,12 +260,23 @@ fn upsert_reference(
             "INSERT INTO image_ref (reference, manifest_id, created_at, updated_at) VALUES (?1, ?2, ?3, ?3)
              ON CONFLICT (reference) DO NOTHING",
         )?
-        .execute(params![reference.as_str(), manifest, now])?;
+        .execute(params![reference.as_str(), manifest, now])
+        .map(drop)
+}
+
+fn record_origin(
+    connection: &Connection,
+    manifest: &Digest,
+    reference: &Reference,
+    origin: NewOrigin,
+    now: &str,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO larder_origin (reference, origin, recorded_at) VALUES (?1, ?2, ?3)
-             ON CONFLICT (reference) DO UPDATE SET origin = excluded.origin, recorded_at = excluded.recorded_at",
+            "INSERT INTO larder_origin (reference, origin, recorded_at, manifest_digest) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (reference) DO UPDATE SET origin = excluded.origin, recorded_at = excluded.recorded_at,
+                                                   manifest_digest = excluded.manifest_digest",
         )?
-        .execute(params![reference.as_str(), origin.as_str(), now])?;
-    Ok(())
+        .execute(params![reference.as_str(), origin.as_str(), now, manifest.as_str()])
+        .map(drop)
 }

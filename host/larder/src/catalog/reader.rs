@@ -31,7 +31,7 @@ const STAND_INS: [(&str, &str); 9] = [
     ("sandbox_rootfs", "sandbox_id, manifest_id"),
     ("snapshot_index", "digest, name, image_manifest_digest"),
     ("larder_pin", "reference, created_at"),
-    ("larder_origin", "reference, origin, recorded_at"),
+    ("larder_origin", "reference, origin, recorded_at, manifest_digest"),
     ("larder_hold", "sandbox_id, manifest_digest"),
     ("larder_deletion", "id, cache, room, name, inode, size, modified_ns, born_ns"),
     ("larder_run", "id, started_at, policy_name, policy_version, policy_hash, problem, report, duration_ms"),

@@ -14,7 +14,7 @@ const SCHEMA_0_7_13: &str = include_str!("msb-0.7.13.schema.sql");
 const MIGRATIONS_0_7_13: &str = include_str!("msb-0.7.13.migrations.txt");
 
 /// Larder's own migrations: the position in this list, counted from 1, is the version that they lead to.
-const LARDER_MIGRATIONS: [&str; 2] = [
+const LARDER_MIGRATIONS: [&str; 3] = [
     "
     CREATE INDEX larder_image_ref_manifest ON image_ref (manifest_id);
     CREATE INDEX larder_manifest_layer_layer ON manifest_layer (layer_id);
@@ -83,6 +83,11 @@ const LARDER_MIGRATIONS: [&str; 2] = [
     );
     INSERT INTO larder_deletion SELECT id, '', room, name, inode, size, modified_ns, born_ns FROM larder_deletion_1;
     DROP TABLE larder_deletion_1;
+",
+    "
+    -- Where an image came from is known of one manifest: what is pulled under its name later comes from elsewhere. Absent
+    -- where it was recorded before.
+    ALTER TABLE larder_origin ADD COLUMN manifest_digest TEXT;
 ",
 ];
 

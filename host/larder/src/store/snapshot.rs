@@ -19,6 +19,7 @@ use crate::records::{ImageDetail, UnreachedKind};
 use crate::reference::{Reference, RowDigest};
 use crate::snapshot::{
     CacheSnapshot, CostGraph, CostGraphBuilder, DiskStatus, FileCost, HardLinks, ImageRecord, ManifestId,
+    Origin,
 };
 
 /// One state of a home.
@@ -102,7 +103,9 @@ impl CacheSnapshot for HomeSnapshot {
                 ImageRecord {
                     users: users.unwrap_or_default(),
                     pinned: pins.contains(&key),
-                    origin: origins.get(&key).copied().unwrap_or_default(),
+                    origin: origins
+                        .get(&key)
+                        .map_or(Origin::Unknown, |origin| origin.of(handle.manifest_digest())),
                     handle,
                 }
             });
