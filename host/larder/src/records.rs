@@ -120,13 +120,13 @@ pub struct ImagePruneReport {
     pub manifests_removed: u32,
     /// Layers removed from the index.
     pub layers_removed: u32,
-    /// Merged fsmeta images removed from disk.
+    /// Merged fsmeta images removed from disk, those that nothing owned among them.
     pub fsmeta_removed: u32,
-    /// VMDK descriptors removed from disk.
+    /// VMDK descriptors removed from disk, those that nothing owned among them.
     pub vmdk_removed: u32,
     /// Allocated bytes of the files that are gone, hard links counted once; absent where no file went.
     pub bytes_reclaimed: Option<u64>,
-    /// Images left alone because a live operation held them.
+    /// References, manifests, layers and files that nothing owns, left because a live operation held them.
     pub skipped_in_use: u32,
 }
 

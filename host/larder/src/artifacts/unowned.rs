@@ -54,6 +54,14 @@ pub struct UnownedFile {
     pub path: PathBuf,
 }
 
+impl UnownedFile {
+    /// The room that it is an artifact of.
+    pub(crate) fn room(&self) -> Option<Room> {
+        let directory = self.path.parent().filter(|_| self.kind == UnownedKind::Artifact)?;
+        directory.to_str().and_then(Room::from_name)
+    }
+}
+
 /// What was found.
 #[derive(Debug, Default)]
 pub(crate) struct Unowned {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::count;
 use super::document::{Decision, Plan, PlanEntry, UnreachedRow};
+use crate::artifacts::Room;
 use crate::artifacts::unowned::find_unowned;
 use crate::backend::LocalBackend;
 use crate::catalog::{blocking, owners};
@@ -61,13 +62,14 @@ fn plan(store: &Arc<Store>) -> MicrosandboxResult<Plan> {
     let collect = find_unowned(store.cache(), &owned, &going, now).old;
 
     let freed = removal.freed();
+    let orphans = |room| collect.iter().filter(|file| file.room() == Some(room)).count();
     let removed = entries.iter().filter(|entry| entry.decision == Decision::Remove).count();
     let report = ImagePruneReport {
         image_refs_removed: count(removed),
         manifests_removed: freed.manifests,
         layers_removed: freed.layers,
-        fsmeta_removed: freed.fsmeta,
-        vmdk_removed: freed.vmdk,
+        fsmeta_removed: freed.fsmeta + count(orphans(Room::Fsmeta)),
+        vmdk_removed: freed.vmdk + count(orphans(Room::Vmdk)),
         ..ImagePruneReport::default()
     };
     Ok(Plan::new(now, entries, collect, report).with_unreached(unreached))

@@ -21,7 +21,7 @@
 mod batch;
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -29,7 +29,6 @@ use serde::Serialize;
 use batch::Batch;
 
 use super::{Store, gc};
-use crate::artifacts::unowned::UnownedKind;
 use crate::artifacts::{Room, lease};
 use crate::catalog::remove::{self, ExpectedRef, RefRow};
 use crate::catalog::roots;
@@ -233,14 +232,11 @@ impl<'a> Remover<'a> {
             .await?;
         for file in &collected.removed {
             self.outcome.add_bytes(Some(file.bytes));
-            match file.path.parent().and_then(Path::to_str).and_then(Room::from_name) {
-                Some(Room::Fsmeta) if file.kind == UnownedKind::Artifact => {
-                    self.outcome.report.fsmeta_removed += 1
-                }
-                Some(Room::Vmdk) if file.kind == UnownedKind::Artifact => {
-                    self.outcome.report.vmdk_removed += 1
-                }
-                _ => {}
+            let report = &mut self.outcome.report;
+            match file.room() {
+                Some(Room::Fsmeta) => report.fsmeta_removed += 1,
+                Some(Room::Vmdk) => report.vmdk_removed += 1,
+                Some(Room::Layers | Room::Manifests) | None => {}
             }
         }
         let root = self.store.cache().root();
