@@ -361,6 +361,8 @@ struct Seen {
     stats: HashMap<Entry, FileStat>,
     /// The manifests that metadata files name.
     named: HashMap<Entry, Digest>,
+    /// Metadata files that may name any manifest.
+    unreadable: HashSet<Entry>,
 }
 
 impl Seen {
@@ -379,11 +381,21 @@ impl Seen {
                                 path.display()
                             ));
                         }
-                    } else if file.entry.room == Room::Manifests
-                        && let Some(room) = rooms.get(Room::Manifests)
-                        && let Some(digest) = manifest_named_by(&room.directory, file.entry.name.as_ref())
+                    } else if let Some(room) = rooms.get(Room::Manifests)
+                        && file.entry.room == Room::Manifests
+                        && is_new
                     {
-                        seen.named.insert(file.entry.clone(), digest);
+                        match manifest_named_by(&room.directory, file.entry.name.as_ref()) {
+                            Ok(digest) => {
+                                seen.named.extend(digest.map(|digest| (file.entry.clone(), digest)));
+                            }
+                            Err(error) => {
+                                outcome
+                                    .problems
+                                    .push(format!("could not read `{}`: {error}", path.display()));
+                                seen.unreadable.insert(file.entry.clone());
+                            }
+                        }
                     }
                 }
                 Ok(None) => {}
@@ -396,8 +408,11 @@ impl Seen {
     }
 
     /// Returns whether metadata is needed although its reference goes: a sandbox or snapshot uses the manifest that it
-    /// names, which need not be that of the reference.
+    /// names, which need not be that of the reference. What could not be read may be; it is left for a later prune.
     fn is_needed(&self, connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
+        if self.unreadable.contains(entry) {
+            return Ok(true);
+        }
         self.named.get(entry).map_or(Ok(false), |digest| roots::is_used(connection, digest))
     }
 }
