@@ -51,8 +51,14 @@ pub(super) fn forget(writer: &mut Writer, rooms: &Rooms) -> MicrosandboxResult<(
 ///
 /// A record whose entry is held is left: its removal is still under way, or the entry is being published again. So is
 /// one whose directory is not there, and one whose file cannot be deleted.
-pub(super) fn recover(writer: &mut Writer, cache: &CacheDir) -> MicrosandboxResult<()> {
+pub(super) fn recover(
+    writer: &mut Writer,
+    cache: &CacheDir,
+    recovered: &mut Vec<Recovered>,
+) -> MicrosandboxResult<()> {
     let db = MicrosandboxError::db;
+    let Writer { gone, synced, .. } = &mut *writer;
+    gone.append(synced);
     let records =
         deletions::pending(writer.connection(), &name_of(cache)).map_err(db("read the files to delete"))?;
     if records.is_empty() {

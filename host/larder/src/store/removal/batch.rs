@@ -120,8 +120,10 @@ impl Batch {
         let set = self.claim(writer.connection(), cache, &rooms, &mut claims, &mut outcome)?;
         failpoint!("removal.claimed");
         let seen = Seen::look(&set, cache, &rooms, &mut outcome);
-        if writer.gone.len() >= FORGET_AFTER {
-            recovery::sync(&rooms)?;
+        // Directories that cannot be synced keep their records, and stop nothing.
+        if writer.gone.len() >= FORGET_AFTER && recovery::sync(&rooms).is_ok() {
+            let Writer { gone, synced, .. } = writer;
+            synced.append(gone);
         }
         let files = self.commit(writer, cache, run, &seen, &claims, &mut outcome)?;
         failpoint!("removal.committed");
@@ -268,7 +270,7 @@ impl Batch {
     ) -> MicrosandboxResult<Vec<GivenUp>> {
         let db = MicrosandboxError::db;
         let cache = recovery::name_of(cache);
-        let forgotten = if writer.gone.len() >= FORGET_AFTER { writer.gone.clone() } else { Vec::new() };
+        let forgotten = writer.synced.clone();
         let transaction = writer.begin()?;
         deletions::forget(&transaction, &forgotten).map_err(db("forget deleted files"))?;
         roots::refresh(&transaction).map_err(db("find out what is in use"))?;
@@ -302,9 +304,7 @@ impl Batch {
         }
         failpoint!("removal.recorded");
         transaction.commit().map_err(db("commit the removal"))?;
-        if !forgotten.is_empty() {
-            writer.gone.clear();
-        }
+        writer.synced.clear();
         outcome.report.image_refs_removed += gone.refs as u32;
         outcome.report.manifests_removed += gone.manifests as u32;
         outcome.report.layers_removed += gone.layers as u32;
