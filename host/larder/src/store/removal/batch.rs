@@ -7,7 +7,7 @@ use std::io;
 use rusqlite::Connection;
 use rustix::io::Errno;
 
-use super::{Outcome, RemoveMode, RemovedImage, SpareReason, SparedImage, Target};
+use super::{Outcome, RemoveMode, RemovedImage, SpareReason, SparedImage, Target, Undeleted};
 use crate::artifacts::lease::{Claim, Claims};
 use crate::artifacts::unlink::unlink;
 use crate::artifacts::unowned::manifest_named_by;
@@ -135,17 +135,14 @@ impl Batch {
                     if let Some(target) = file.target {
                         freed[target] += bytes;
                     }
-                    *outcome.report.bytes_reclaimed.get_or_insert(0) += bytes;
-                    match file.entry.room {
-                        Room::Fsmeta => outcome.report.fsmeta_removed += 1,
-                        Room::Vmdk => outcome.report.vmdk_removed += 1,
-                        Room::Layers | Room::Manifests => {}
-                    }
+                    outcome.count_file(file.entry.room, bytes);
                 }
-                Err(error) => outcome.problems.push(format!(
-                    "could not delete `{}`: {error}; the next change of this home tries again",
-                    cache.path_of(&file.entry).display()
-                )),
+                Err(error) => outcome.undeleted.push(Undeleted {
+                    record: file.record,
+                    room: file.entry.room,
+                    reference: file.target.map(|target| self.targets[target].row.handle.reference.clone()),
+                    problem: format!("could not delete `{}`: {error}", cache.path_of(&file.entry).display()),
+                }),
             }
             failpoint!("removal.unlinked");
         }
