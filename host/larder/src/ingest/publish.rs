@@ -299,21 +299,29 @@ impl Drop for Publication {
 }
 
 impl Publication {
+    /// Deletes what this call published, unless somebody uses or owns it by now. What cannot be deleted stops no other.
     fn take_back(&self, fresh: &[Entry]) -> MicrosandboxResult<()> {
         let reader = self.reader()?;
         let mut owners = LiveOwners::new(&reader);
-        let mut claims = Claims::default();
         for entry in fresh {
-            let path = self.cache().path_of(entry);
-            let failed = || MicrosandboxError::io("delete", &path);
-            // Somebody else uses it, and answers for it.
-            if claims.claim(&self.rooms, entry).map_err(failed())? == Claim::Busy {
-                continue;
+            if let Err(error) = self.take_back_one(entry, &mut owners) {
+                tracing::warn!("a file that nothing owns is left for the next prune: {error}");
             }
-            let owned = owners.own(entry);
-            if !owned.map_err(MicrosandboxError::db("find out what owns a file"))? {
-                unlink_now(&self.rooms, entry).map_err(failed())?;
-            }
+        }
+        Ok(())
+    }
+
+    fn take_back_one(&self, entry: &Entry, owners: &mut LiveOwners<'_>) -> MicrosandboxResult<()> {
+        let path = self.cache().path_of(entry);
+        let failed = || MicrosandboxError::io("delete", &path);
+        let mut claims = Claims::default();
+        // Somebody else uses it, and answers for it.
+        if claims.claim(&self.rooms, entry).map_err(failed())? == Claim::Busy {
+            return Ok(());
+        }
+        let owned = owners.own(entry);
+        if !owned.map_err(MicrosandboxError::db("find out what owns a file"))? {
+            unlink_now(&self.rooms, entry).map_err(failed())?;
         }
         Ok(())
     }
