@@ -204,11 +204,22 @@ impl Publication {
 
     /// Returns the length of an EROFS image that reads well and has no byte too many. Absent where there is no such
     /// image.
-    pub(crate) fn sound_image(&self, entry: &Entry) -> Option<u64> {
-        let file = open_file_at(&self.rooms.get(entry.room)?.directory, entry.name.as_ref()).ok()?;
-        let length = file.metadata().ok()?.len();
-        let superblock = probe(file).ok()?;
-        (u64::from(superblock.blocks) * larder_erofs::format::BLOCK_SIZE as u64 == length).then_some(length)
+    ///
+    /// # Errors
+    /// Where it cannot be opened: it may be sound, and must not be replaced.
+    pub(crate) fn sound_image(&self, entry: &Entry) -> io::Result<Option<u64>> {
+        let Some(room) = self.rooms.get(entry.room) else { return Ok(None) };
+        let file = match open_file_at(&room.directory, entry.name.as_ref()) {
+            Ok(file) => file,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let length = file.metadata()?.len();
+        let Ok(superblock) = probe(file) else { return Ok(None) };
+        let whole = u64::from(superblock.blocks) * larder_erofs::format::BLOCK_SIZE as u64 == length;
+        Ok(whole.then_some(length))
     }
 
     /// Writes the metadata of every reference of these images, each under its lock, which is given.
