@@ -12,10 +12,10 @@
 //! orphans, which the next prune collects, and what was being written lies in `tmp/` under a name of its own.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -172,6 +172,8 @@ impl Publication {
         let held = self.state().held.get(entry).cloned();
         match held.filter(|_| !is_new && entry.room != Room::Manifests) {
             None => drop(file.persist(&path).map_err(|error| error.error)?),
+            // Another program has made it meanwhile, of the same.
+            Some(_) if has_same_content(file.as_file(), &path)? => return self.reuse(entry),
             Some(held) => {
                 if !held.try_exclusive(&self.cancelled)? {
                     let message = format!("`{}` is damaged, and another program holds it", path.display());
@@ -282,6 +284,27 @@ impl Publication {
         failpoint!("ingest.committed");
         self.state().committed = true;
         Ok(handles)
+    }
+}
+
+/// Returns whether a file that was written has the content of the one at a path.
+fn has_same_content(written: &File, path: &Path) -> io::Result<bool> {
+    let there = File::open(path)?;
+    if there.metadata()?.len() != written.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut ours, mut theirs) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let mut offset = 0;
+    loop {
+        let count = written.read_at(&mut ours, offset)?;
+        if count == 0 {
+            return Ok(true);
+        }
+        // What cannot be read is not the same.
+        if there.read_exact_at(&mut theirs[..count], offset).is_err() || ours[..count] != theirs[..count] {
+            return Ok(false);
+        }
+        offset += count as u64;
     }
 }
 
