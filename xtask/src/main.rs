@@ -6,6 +6,7 @@
 mod bench;
 mod build;
 mod demo;
+mod faults;
 mod fuzz;
 mod guests;
 mod peer;
@@ -42,6 +43,9 @@ enum Task {
     Ci,
     /// Shows the main job on a disk that is nearly full: what takes the space, what a policy removes, and why.
     Demo,
+    /// Fails and kills at every call that the program makes on a home, prints the table of these faults, and lets two and
+    /// eight programs share a home for a minute each.
+    Faults,
     /// Looks for bytes that make taking images in panic, hang or take too much memory.
     Fuzz {
         /// Which targets; all of them where none is given.
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         Task::Build => build::run_build(),
         Task::Ci => test::run_ci(),
         Task::Demo => demo::run_demo(),
+        Task::Faults => faults::run_faults(),
         Task::Fuzz { targets, seconds } => {
             fuzz::run_fuzz(&targets, Duration::from_secs(seconds), fuzz::Start::Random)
         }

@@ -137,10 +137,17 @@ impl Search<'_> {
         }
     }
 
-    fn names_owned_manifest(&self, listing: &Listing, name: &OsStr) -> bool {
-        manifest_named_by(&listing.directory, name).is_some_and(|digest| {
-            !self.going.contains(&digest) && self.owned.contains(&Entry::named(Room::Fsmeta, &digest))
-        })
+    /// Returns whether metadata names a manifest that stays. What cannot be read may name one.
+    fn names_owned_manifest(&mut self, listing: &Listing, name: &OsStr) -> bool {
+        match manifest_named_by(&listing.directory, name) {
+            Ok(digest) => digest.is_some_and(|digest| {
+                !self.going.contains(&digest) && self.owned.contains(&Entry::named(Room::Fsmeta, &digest))
+            }),
+            Err(error) => {
+                self.problem("read", &listing.path.join(name), &error);
+                true
+            }
+        }
     }
 
     fn flat(&mut self) {
@@ -270,14 +277,29 @@ fn digits(text: &str) -> Option<&str> {
     (text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))).then_some(text)
 }
 
-/// Reads the digest of the manifest that a metadata file names.
-pub(crate) fn manifest_named_by(directory: impl AsFd, name: &OsStr) -> Option<Digest> {
+/// Reads the digest of the manifest that a metadata file names. Absent where there is no such file, or none that can be
+/// metadata.
+///
+/// # Errors
+/// Where the file cannot be read: it may name any manifest.
+pub(crate) fn manifest_named_by(directory: impl AsFd, name: &OsStr) -> io::Result<Option<Digest>> {
     #[derive(Deserialize)]
     struct Metadata {
         manifest_digest: String,
     }
-    let text = read_at(directory, name, MAX_METADATA).ok()?;
-    serde_json::from_slice::<Metadata>(&text).ok()?.manifest_digest.parse().ok()
+    let text = match read_at(directory, name, MAX_METADATA) {
+        Ok(text) => text,
+        Err(error) => {
+            return match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge => {
+                    Ok(None)
+                }
+                _ => Err(error),
+            };
+        }
+    };
+    let metadata = serde_json::from_slice::<Metadata>(&text).ok();
+    Ok(metadata.and_then(|metadata| metadata.manifest_digest.parse().ok()))
 }
 
 /// Returns every word of 64 hex digits in a text.

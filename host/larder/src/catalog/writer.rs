@@ -26,6 +26,8 @@ pub(crate) struct Writer {
     file: IndexFile,
     /// The numbers of records of files that are gone: they are forgotten with a later change.
     pub(crate) gone: Vec<i64>,
+    /// The numbers of those whose directories are on disk as well: they are forgotten with the next change.
+    pub(crate) synced: Vec<i64>,
 }
 
 impl Writer {
@@ -36,7 +38,8 @@ impl Writer {
         opening::check_owner(paths)?;
         let _lock = MigrationLock::take(paths)?;
         let (connection, file) = paths.open_index(|| open_locked(paths, clock()))?;
-        Ok(Self { connection, paths: paths.clone(), clock: Clock::clone(clock), file, gone: Vec::new() })
+        let (paths, clock) = (paths.clone(), Clock::clone(clock));
+        Ok(Self { connection, paths, clock, file, gone: Vec::new(), synced: Vec::new() })
     }
 
     /// Returns whether the index is still the file that was opened.

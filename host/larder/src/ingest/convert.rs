@@ -143,7 +143,7 @@ impl Work<'_> {
         let entry = Entry::named(Room::Layers, &layer.diff_id);
         let name = layer.diff_id.as_str();
         let _turn = self.publication.hold(&entry, || self.tell(ProgressEvent::Waiting { layer: name }))?;
-        if let Some(length) = self.publication.sound_image(&entry) {
+        if let Some(length) = sound(self.publication, &entry)? {
             self.reuse(&entry)?;
             let outcome = LayerOutcome::Cached;
             self.tell(ProgressEvent::LayerDone { layer: name, outcome, bytes: layer.size });
@@ -185,7 +185,7 @@ impl Work<'_> {
         let parts: Vec<Entry> = layers.iter().map(|layer| Entry::named(Room::Layers, layer)).collect();
         let fsmeta = Entry::named(Room::Fsmeta, manifest);
         let _turn = self.publication.hold(&fsmeta, || {})?;
-        if anew || !fits(self.publication, &fsmeta, &parts) {
+        if anew || !fits(self.publication, &fsmeta, &parts)? {
             let file = self.publication.begin(&fsmeta)?;
             let image =
                 file.as_file().try_clone().map_err(|error| self.fail(IngestProblem::writing(error)))?;
@@ -229,10 +229,12 @@ impl Work<'_> {
                 if !joined.insert(manifest.clone()) {
                     continue;
                 }
-                let there =
-                    |layer| self.publication.sound_image(&Entry::named(Room::Layers, layer)).is_some();
+                let mut all_there = true;
+                for layer in &layers {
+                    all_there &= sound(self.publication, &Entry::named(Room::Layers, layer))?.is_some();
+                }
                 // Without all of its layers an image is damaged anyway: `verify` names what is missing.
-                if layers.iter().all(there) {
+                if all_there {
                     self.join(&manifest, &layers, true)?;
                 }
             }
@@ -241,22 +243,27 @@ impl Work<'_> {
     }
 }
 
-/// Whether an fsmeta image is there that refers to layers as long as these are.
-fn fits(publication: &Publication, fsmeta: &Entry, layers: &[Entry]) -> bool {
-    if publication.sound_image(fsmeta).is_none() {
-        return false;
+/// Returns the length of an image that reads well, as [`Publication::sound_image`] does.
+fn sound(publication: &Publication, entry: &Entry) -> MicrosandboxResult<Option<u64>> {
+    let path = publication.cache().path_of(entry);
+    publication.sound_image(entry).map_err(MicrosandboxError::io("open", &path))
+}
+
+/// Returns whether an fsmeta image is there that refers to layers as long as these are.
+fn fits(publication: &Publication, fsmeta: &Entry, layers: &[Entry]) -> MicrosandboxResult<bool> {
+    if sound(publication, fsmeta)?.is_none() {
+        return Ok(false);
     }
-    let opened = publication.open(fsmeta).map_err(drop);
-    let Ok(image) = opened.and_then(|file| Image::open(file).map_err(drop)) else {
-        return false;
-    };
+    let path = publication.cache().path_of(fsmeta);
+    let file = publication.open(fsmeta).map_err(MicrosandboxError::io("open", &path))?;
+    let Ok(image) = Image::open(file) else { return Ok(false) };
     let length = |layer: &Entry| publication.open(layer).and_then(|file| Ok(file.metadata()?.len())).ok();
-    image.devices().len() == layers.len()
+    Ok(image.devices().len() == layers.len()
         && image
             .devices()
             .iter()
             .zip(layers)
-            .all(|(device, layer)| length(layer) == Some(u64::from(device.blocks) * BLOCK_SIZE as u64))
+            .all(|(device, layer)| length(layer) == Some(u64::from(device.blocks) * BLOCK_SIZE as u64)))
 }
 
 fn merge(

@@ -15,8 +15,8 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -179,6 +179,8 @@ impl Publication {
         let held = self.state().held.get(entry).cloned();
         match held.filter(|_| !is_new && entry.room != Room::Manifests) {
             None => drop(file.persist(&path).map_err(|error| error.error)?),
+            // Another program has made it meanwhile, of the same.
+            Some(_) if has_same_content(file.as_file(), &path)? => return self.reuse(entry),
             Some(held) => {
                 if !held.try_exclusive(&self.cancelled)? {
                     let message = format!("`{}` is damaged, and another program holds it", path.display());
@@ -216,11 +218,21 @@ impl Publication {
 
     /// Returns the length of an EROFS image that reads well and has no byte too many. Absent where there is no such
     /// image.
-    pub(crate) fn sound_image(&self, entry: &Entry) -> Option<u64> {
-        let file = self.open(entry).ok()?;
-        let length = file.metadata().ok()?.len();
-        let superblock = probe(file).ok()?;
-        (u64::from(superblock.blocks) * larder_erofs::format::BLOCK_SIZE as u64 == length).then_some(length)
+    ///
+    /// # Errors
+    /// Where it cannot be opened: it may be sound, and must not be replaced.
+    pub(crate) fn sound_image(&self, entry: &Entry) -> io::Result<Option<u64>> {
+        let file = match self.open(entry) {
+            Ok(file) => file,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let length = file.metadata()?.len();
+        let Ok(superblock) = probe(file) else { return Ok(None) };
+        let whole = u64::from(superblock.blocks) * larder_erofs::format::BLOCK_SIZE as u64 == length;
+        Ok(whole.then_some(length))
     }
 
     /// Writes the metadata of every reference of these images, each under its lock, which is given.
@@ -286,6 +298,27 @@ impl Publication {
     }
 }
 
+/// Returns whether a file that was written has the content of the one at a path.
+fn has_same_content(written: &File, path: &Path) -> io::Result<bool> {
+    let there = File::open(path)?;
+    if there.metadata()?.len() != written.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut ours, mut theirs) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let mut offset = 0;
+    loop {
+        let count = written.read_at(&mut ours, offset)?;
+        if count == 0 {
+            return Ok(true);
+        }
+        // What cannot be read is not the same.
+        if there.read_exact_at(&mut theirs[..count], offset).is_err() || ours[..count] != theirs[..count] {
+            return Ok(false);
+        }
+        offset += count as u64;
+    }
+}
+
 /// The directory of work in progress.
 const TEMPORARY: &str = "tmp";
 
@@ -311,21 +344,29 @@ impl Drop for Publication {
 }
 
 impl Publication {
+    /// Deletes what this call published, unless somebody uses or owns it by now. What cannot be deleted stops no other.
     fn take_back(&self, fresh: &[Entry]) -> MicrosandboxResult<()> {
         let reader = self.reader()?;
         let mut owners = LiveOwners::new(&reader);
-        let mut claims = Claims::default();
         for entry in fresh {
-            let path = self.cache().path_of(entry);
-            let failed = || MicrosandboxError::io("delete", &path);
-            // Somebody else uses it, and answers for it.
-            if claims.claim(&self.rooms, entry).map_err(failed())? == Claim::Busy {
-                continue;
+            if let Err(error) = self.take_back_one(entry, &mut owners) {
+                tracing::warn!("a file that nothing owns is left for the next prune: {error}");
             }
-            let owned = owners.own(entry);
-            if !owned.map_err(MicrosandboxError::db("find out what owns a file"))? {
-                unlink_now(&self.rooms, entry).map_err(failed())?;
-            }
+        }
+        Ok(())
+    }
+
+    fn take_back_one(&self, entry: &Entry, owners: &mut LiveOwners<'_>) -> MicrosandboxResult<()> {
+        let path = self.cache().path_of(entry);
+        let failed = || MicrosandboxError::io("delete", &path);
+        let mut claims = Claims::default();
+        // Somebody else uses it, and answers for it.
+        if claims.claim(&self.rooms, entry).map_err(failed())? == Claim::Busy {
+            return Ok(());
+        }
+        let owned = owners.own(entry);
+        if !owned.map_err(MicrosandboxError::db("find out what owns a file"))? {
+            unlink_now(&self.rooms, entry).map_err(failed())?;
         }
         Ok(())
     }

@@ -32,6 +32,7 @@ use crate::artifacts::work::{self, Work};
 use crate::artifacts::{CacheDir, Entry, Room, Rooms};
 use crate::catalog::owners::{self, LiveOwners};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::reference::Digest;
 
 /// The directory of the locks under which flat disks are made.
 const FLAT_LOCKS: &str = "flat/locks";
@@ -137,23 +138,29 @@ impl Collector<'_> {
             Ok(Claim::Busy) => return Ok(Deleted::Busy),
             Err(error) => return Ok(Deleted::Failed(error)),
         }
-        if self.is_needed(entry).map_err(MicrosandboxError::db("find out what owns a file"))? {
+        // Metadata outlives its reference while a sandbox needs the manifest that it names.
+        let named = match self.rooms.get(entry.room).filter(|_| entry.room == Room::Manifests) {
+            Some(room) => match manifest_named_by(&room.directory, entry.name.as_ref()) {
+                Ok(named) => named,
+                Err(error) => return Ok(Deleted::Failed(error)),
+            },
+            None => None,
+        };
+        if self
+            .is_needed(entry, named.as_ref())
+            .map_err(MicrosandboxError::db("find out what owns a file"))?
+        {
             return Ok(Deleted::No);
         }
         Ok(self.unlink_old(file))
     }
 
-    /// Returns whether a row owns an entry, or, for metadata, the manifest that it names: metadata outlives its
-    /// reference while a sandbox needs the manifest.
-    fn is_needed(&mut self, entry: &Entry) -> rusqlite::Result<bool> {
-        if entry.room == Room::Manifests
-            && let Some(room) = self.rooms.get(entry.room)
-            && let Some(digest) = manifest_named_by(&room.directory, entry.name.as_ref())
-            && self.live.own(&Entry::named(Room::Fsmeta, &digest))?
-        {
-            return Ok(true);
+    /// Returns whether a row owns an entry, or the manifest that it names.
+    fn is_needed(&mut self, entry: &Entry, named: Option<&Digest>) -> rusqlite::Result<bool> {
+        match named {
+            Some(digest) if self.live.own(&Entry::named(Room::Fsmeta, digest))? => Ok(true),
+            _ => self.live.own(entry),
         }
-        self.live.own(entry)
     }
 
     /// Deletes the record of a flat disk while nobody uses its manifest, not even one that the index does not have yet.

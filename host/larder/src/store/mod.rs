@@ -75,7 +75,7 @@ impl Store {
         F: FnOnce(&mut Writer, &CacheDir) -> MicrosandboxResult<T> + Send + 'static,
     {
         self.write_on(action, move |writer, cache| {
-            recovery::recover(writer, cache)?;
+            recovery::recover(writer, cache, &mut Vec::new())?;
             change(writer, cache)
         })
         .await

@@ -47,12 +47,27 @@ pub(super) fn forget(writer: &mut Writer, rooms: &Rooms) -> MicrosandboxResult<(
     Ok(())
 }
 
-/// Deletes the files that records name, of this process and of others, and forgets the records.
+/// A file that a recovery deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Recovered {
+    /// The number of its record.
+    pub(super) record: i64,
+    /// Allocated bytes that this freed.
+    pub(super) bytes: u64,
+}
+
+/// Deletes the files that records name, of this process and of others, and forgets the records. Notes what it deleted.
 ///
 /// A record whose entry is held is left: its removal is still under way, or the entry is being published again. So is
 /// one whose directory is not there, and one whose file cannot be deleted.
-pub(super) fn recover(writer: &mut Writer, cache: &CacheDir) -> MicrosandboxResult<()> {
+pub(super) fn recover(
+    writer: &mut Writer,
+    cache: &CacheDir,
+    recovered: &mut Vec<Recovered>,
+) -> MicrosandboxResult<()> {
     let db = MicrosandboxError::db;
+    let Writer { gone, synced, .. } = &mut *writer;
+    gone.append(synced);
     let records =
         deletions::pending(writer.connection(), &name_of(cache)).map_err(db("read the files to delete"))?;
     if records.is_empty() {
@@ -82,11 +97,14 @@ pub(super) fn recover(writer: &mut Writer, cache: &CacheDir) -> MicrosandboxResu
                 continue;
             }
         }
-        if !owners.own(entry).map_err(db("look for the owner of a file"))?
-            && let Err(error) = unlink(&rooms, entry, &record.file)
-        {
-            tracing::warn!("could not delete `{}`: {error}", cache.path_of(entry).display());
-            continue;
+        if !owners.own(entry).map_err(db("look for the owner of a file"))? {
+            match unlink(&rooms, entry, &record.file) {
+                Ok(bytes) => recovered.push(Recovered { record: record.id, bytes }),
+                Err(error) => {
+                    tracing::warn!("could not delete `{}`: {error}", cache.path_of(entry).display());
+                    continue;
+                }
+            }
         }
         done.push(record.id);
     }

@@ -7,7 +7,7 @@ use std::io;
 use rusqlite::Connection;
 use rustix::io::Errno;
 
-use super::{Outcome, RemoveMode, RemovedImage, SpareReason, SparedImage, Target};
+use super::{Outcome, RemoveMode, RemovedImage, SpareReason, SparedImage, Target, Undeleted};
 use crate::artifacts::lease::{Claim, Claims};
 use crate::artifacts::unlink::{Unlinked, unlink};
 use crate::artifacts::unowned::manifest_named_by;
@@ -120,8 +120,10 @@ impl Batch {
         let set = self.claim(writer.connection(), cache, &rooms, &mut claims, &mut outcome)?;
         failpoint!("removal.claimed");
         let seen = Seen::look(&set, cache, &rooms, &mut outcome);
-        if writer.gone.len() >= FORGET_AFTER {
-            recovery::sync(&rooms)?;
+        // Directories that cannot be synced keep their records, and stop nothing.
+        if writer.gone.len() >= FORGET_AFTER && recovery::sync(&rooms).is_ok() {
+            let Writer { gone, synced, .. } = writer;
+            synced.append(gone);
         }
         let files = self.commit(writer, cache, run, &seen, &claims, &mut outcome)?;
         failpoint!("removal.committed");
@@ -134,17 +136,14 @@ impl Batch {
                     if let Some(target) = file.target {
                         freed[target] += bytes;
                     }
-                    *outcome.report.bytes_reclaimed.get_or_insert(0) += bytes;
-                    match file.entry.room {
-                        Room::Fsmeta => outcome.report.fsmeta_removed += 1,
-                        Room::Vmdk => outcome.report.vmdk_removed += 1,
-                        Room::Layers | Room::Manifests => {}
-                    }
+                    outcome.count_file(file.entry.room, bytes);
                 }
-                Err(error) => outcome.problems.push(format!(
-                    "could not delete `{}`: {error}; the next change of this home tries again",
-                    cache.path_of(&file.entry).display()
-                )),
+                Err(error) => outcome.undeleted.push(Undeleted {
+                    record: file.record,
+                    room: file.entry.room,
+                    reference: file.target.map(|target| self.targets[target].row.handle.reference.clone()),
+                    problem: format!("could not delete `{}`: {error}", cache.path_of(&file.entry).display()),
+                }),
             }
             failpoint!("removal.unlinked");
         }
@@ -282,7 +281,7 @@ impl Batch {
     ) -> MicrosandboxResult<Vec<GivenUp>> {
         let db = MicrosandboxError::db;
         let cache = recovery::name_of(cache);
-        let forgotten = if writer.gone.len() >= FORGET_AFTER { writer.gone.clone() } else { Vec::new() };
+        let forgotten = writer.synced.clone();
         let transaction = writer.begin()?;
         deletions::forget(&transaction, &forgotten).map_err(db("forget deleted files"))?;
         roots::refresh(&transaction).map_err(db("find out what is in use"))?;
@@ -316,9 +315,7 @@ impl Batch {
         }
         failpoint!("removal.recorded");
         transaction.commit().map_err(db("commit the removal"))?;
-        if !forgotten.is_empty() {
-            writer.gone.clear();
-        }
+        writer.synced.clear();
         outcome.report.image_refs_removed += gone.refs as u32;
         outcome.report.manifests_removed += gone.manifests as u32;
         outcome.report.layers_removed += gone.layers as u32;
@@ -375,6 +372,8 @@ struct Seen {
     stats: HashMap<Entry, FileStat>,
     /// The manifests that metadata files name.
     named: HashMap<Entry, Digest>,
+    /// Metadata files that may name any manifest.
+    unreadable: HashSet<Entry>,
 }
 
 impl Seen {
@@ -393,11 +392,21 @@ impl Seen {
                                 path.display()
                             ));
                         }
-                    } else if file.entry.room == Room::Manifests
-                        && let Some(room) = rooms.get(Room::Manifests)
-                        && let Some(digest) = manifest_named_by(&room.directory, file.entry.name.as_ref())
+                    } else if let Some(room) = rooms.get(Room::Manifests)
+                        && file.entry.room == Room::Manifests
+                        && is_new
                     {
-                        seen.named.insert(file.entry.clone(), digest);
+                        match manifest_named_by(&room.directory, file.entry.name.as_ref()) {
+                            Ok(digest) => {
+                                seen.named.extend(digest.map(|digest| (file.entry.clone(), digest)));
+                            }
+                            Err(error) => {
+                                outcome
+                                    .problems
+                                    .push(format!("could not read `{}`: {error}", path.display()));
+                                seen.unreadable.insert(file.entry.clone());
+                            }
+                        }
                     }
                 }
                 Ok(None) => {}
@@ -410,8 +419,11 @@ impl Seen {
     }
 
     /// Returns whether metadata is needed although its reference goes: a sandbox or snapshot uses the manifest that it
-    /// names, which need not be that of the reference.
+    /// names, which need not be that of the reference. What could not be read may be; it is left for a later prune.
     fn is_needed(&self, connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
+        if self.unreadable.contains(entry) {
+            return Ok(true);
+        }
         self.named.get(entry).map_or(Ok(false), |digest| roots::is_used(connection, digest))
     }
 }

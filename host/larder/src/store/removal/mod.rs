@@ -28,8 +28,10 @@ use serde::Serialize;
 
 use batch::Batch;
 
+use super::recovery::{self, Recovered};
 use super::{Store, gc};
-use crate::artifacts::{Room, lease};
+use crate::artifacts::{CacheDir, Room, lease};
+use crate::catalog::Writer;
 use crate::catalog::remove::{self, ExpectedRef, RefRow};
 use crate::catalog::roots;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
@@ -123,13 +125,53 @@ pub(crate) struct Outcome {
     pub(crate) report: ImagePruneReport,
     /// What stood in the way without stopping the rest: one sentence each, with a path.
     pub(crate) problems: Vec<String>,
+    undeleted: Vec<Undeleted>,
+}
+
+/// A file that could not be deleted when its batch gave it up. It is tried again at the end of the removal.
+#[derive(Debug)]
+struct Undeleted {
+    /// The number of its record.
+    record: i64,
+    room: Room,
+    /// The image that it is counted for.
+    reference: Option<String>,
+    /// One sentence, with the path.
+    problem: String,
 }
 
 impl Outcome {
+    /// Counts a file that is gone.
+    fn count_file(&mut self, room: Room, bytes: u64) {
+        self.add_bytes(Some(bytes));
+        match room {
+            Room::Fsmeta => self.report.fsmeta_removed += 1,
+            Room::Vmdk => self.report.vmdk_removed += 1,
+            Room::Layers | Room::Manifests => {}
+        }
+    }
+
+    /// Counts the files that could be deleted after all, and names the others among the problems.
+    fn settle(&mut self, recovered: &[Recovered]) {
+        for file in std::mem::take(&mut self.undeleted) {
+            let Some(gone) = recovered.iter().find(|gone| gone.record == file.record) else {
+                self.problems.push(format!("{}; the next change of this home tries again", file.problem));
+                continue;
+            };
+            self.count_file(file.room, gone.bytes);
+            let image =
+                self.removed.iter_mut().find(|image| Some(&image.reference) == file.reference.as_ref());
+            if let Some(image) = image {
+                image.bytes += gone.bytes;
+            }
+        }
+    }
+
     fn add(&mut self, other: Self) {
         self.removed.extend(other.removed);
         self.spared.extend(other.spared);
         self.problems.extend(other.problems);
+        self.undeleted.extend(other.undeleted);
         let (total, more) = (&mut self.report, other.report);
         total.image_refs_removed += more.image_refs_removed;
         total.manifests_removed += more.manifests_removed;
@@ -247,9 +289,19 @@ impl<'a> Remover<'a> {
         Ok(())
     }
 
-    /// Returns what became of it, and whether the records of the deleted files could be forgotten.
-    pub(crate) async fn finish(self) -> (Outcome, MicrosandboxResult<()>) {
-        let forgotten = self.store.write("forget deleted files", |_, _| Ok(())).await;
+    /// Tries once more what could not be deleted. Returns what became of it all, and whether the records of the deleted
+    /// files could be forgotten.
+    pub(crate) async fn finish(mut self) -> (Outcome, MicrosandboxResult<()>) {
+        let forget = |writer: &mut Writer, cache: &CacheDir| {
+            let mut recovered = Vec::new();
+            let forgotten = recovery::recover(writer, cache, &mut recovered);
+            Ok((recovered, forgotten))
+        };
+        let (recovered, forgotten) = match self.store.write_on("forget deleted files", forget).await {
+            Ok(finished) => finished,
+            Err(error) => (Vec::new(), Err(error)),
+        };
+        self.outcome.settle(&recovered);
         (self.outcome, forgotten)
     }
 
@@ -258,7 +310,7 @@ impl<'a> Remover<'a> {
         action: &'static str,
         question: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> MicrosandboxResult<T> {
-        let ask = move |writer: &mut crate::catalog::Writer, _: &_| {
+        let ask = move |writer: &mut Writer, _: &_| {
             question(writer.connection()).map_err(MicrosandboxError::db(action))
         };
         self.store.write_on(action, ask).await

@@ -1,0 +1,48 @@
+//! `cargo xtask faults`: every fault at the system's edge, and many processes on one home for a minute each.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+
+use crate::guests::{self, BUILTIN, EMBED};
+use crate::shell::{cargo, command, install_packages, succeeds, target};
+use crate::steps::{Announcement, Steps};
+
+/// The variable by which the tests run everything, where they draw a sample without it.
+const SWITCH: &str = "LARDER_FAULTS";
+/// The variable that says where the table goes.
+const TABLE: &str = "LARDER_FAULTS_TABLE";
+
+/// Runs all faults, prints their table, and lets processes share a home. Stops at the first step that fails.
+pub(crate) fn run_faults() -> Result<()> {
+    let mut steps = Steps::begin("faults");
+    let policies = guests::build_builtin(&mut steps, &BUILTIN)?;
+    let announcement = Announcement {
+        name: "faults",
+        does: "fails and kills at every call of the program on a home, and checks what is left",
+        usually: "40 min",
+    };
+    let table = steps.run(announcement, |step| {
+        if !succeeds(command("strace").arg("--version")) {
+            install_packages(step, &["strace"])?;
+        }
+        let table = target().join("xtask/faults/table");
+        let mut test = cargo();
+        test.args(["test", "--workspace", "--exclude", "xtask", "--test", "faults", "--", "--nocapture"]);
+        step.run(test.env(EMBED, &policies).env(SWITCH, "all").env(TABLE, &table))?;
+        fs::read_to_string(&table).with_context(|| format!("could not read `{}`", table.display()))
+    })?;
+    eprint!("{table}");
+    let announcement = Announcement {
+        name: "processes",
+        does: "runs two and eight programs on one home, for a minute each",
+        usually: "3 min",
+    };
+    steps.run(announcement, |step| {
+        let mut test = cargo();
+        test.args(["test", "--workspace", "--exclude", "xtask", "--test", "processes", "--", "--nocapture"]);
+        step.run(test.env(EMBED, &policies).env(SWITCH, "all"))
+    })?;
+    steps.finish();
+    Ok(())
+}
