@@ -131,10 +131,11 @@ mod tests {
     #[test]
     fn the_adapter_is_a_module() {
         wasmparser::validate(ADAPTER).unwrap();
-        let imports = wasmparser::Parser::new(0).parse_all(ADAPTER).filter_map(|payload| match payload.unwrap() {
-            wasmparser::Payload::ImportSection(imports) => Some(imports.into_imports().count()),
-            _ => None,
-        });
+        let imports =
+            wasmparser::Parser::new(0).parse_all(ADAPTER).filter_map(|payload| match payload.unwrap() {
+                wasmparser::Payload::ImportSection(imports) => Some(imports.into_imports().count()),
+                _ => None,
+            });
         assert_eq!(imports.sum::<usize>(), 1);
     }
 }

@@ -28,6 +28,8 @@ use serde::Serialize;
 
 use batch::Batch;
 
+use super::full_disk::{self, FullDisk, Tried};
+use super::gc::Collected;
 use super::{Store, gc};
 use crate::artifacts::lease;
 use crate::catalog::remove::{self, ExpectedRef, RefRow};
@@ -140,6 +142,12 @@ impl Outcome {
         self.add_bytes(more.bytes_reclaimed);
     }
 
+    fn add_collected(&mut self, collected: Collected) {
+        let bytes: u64 = collected.removed.iter().map(|file| file.bytes).sum();
+        self.add_bytes((!collected.removed.is_empty()).then_some(bytes));
+        self.problems.extend(collected.problems);
+    }
+
     fn add_bytes(&mut self, bytes: Option<u64>) {
         if let Some(bytes) = bytes {
             *self.report.bytes_reclaimed.get_or_insert(0) += bytes;
@@ -159,13 +167,19 @@ pub(crate) struct Remover<'a> {
     store: &'a Arc<Store>,
     /// The number of the run whose record has the decisions.
     run: i64,
+    disk: FullDisk,
     outcome: Outcome,
 }
 
 impl<'a> Remover<'a> {
-    /// A removal that is part of a run on record.
-    pub(crate) fn new(store: &'a Arc<Store>, run: i64) -> Self {
-        Self { store, run, outcome: Outcome::default() }
+    /// A removal that is part of a run on record, and what it may give up where the disk is full.
+    pub(crate) fn new(store: &'a Arc<Store>, run: i64, disk: FullDisk) -> Self {
+        Self { store, run, disk, outcome: Outcome::default() }
+    }
+
+    /// Returns whether the disk was found full.
+    pub(crate) fn found_full_disk(&self) -> bool {
+        self.disk.was_full()
     }
 
     /// Removes references, as many at a time as leases can be held.
@@ -223,22 +237,23 @@ impl<'a> Remover<'a> {
         if files.is_empty() {
             return Ok(());
         }
-        let now = self.store.now();
-        let collected = self
-            .store
-            .write_on("collect files that nothing owns", move |writer, cache| {
+        let (store, now, files) = (self.store, self.store.now(), Arc::new(files));
+        let collect = || {
+            let files = Arc::clone(&files);
+            store.write_on("collect files that nothing owns", move |writer, cache| {
                 gc::delete_unowned(writer.connection(), cache, now, &files)
             })
-            .await?;
-        let bytes: u64 = collected.removed.iter().map(|file| file.bytes).sum();
-        self.outcome.add_bytes((!collected.removed.is_empty()).then_some(bytes));
-        self.outcome.problems.extend(collected.problems);
+        };
+        let collected = self.disk.run(collect).await?;
+        self.outcome.add_collected(collected);
         Ok(())
     }
 
     /// Returns what became of it, and whether the records of the deleted files could be forgotten.
-    pub(crate) async fn finish(self) -> (Outcome, MicrosandboxResult<()>) {
-        let forgotten = self.store.write("forget deleted files", |_, _| Ok(())).await;
+    pub(crate) async fn finish(mut self) -> (Outcome, MicrosandboxResult<()>) {
+        let store = self.store;
+        let forgotten = self.disk.run(|| store.write("forget deleted files", |_, _| Ok(()))).await;
+        self.outcome.add_collected(self.disk.collected);
         (self.outcome, forgotten)
     }
 
@@ -253,9 +268,10 @@ impl<'a> Remover<'a> {
         self.store.write_on(action, ask).await
     }
 
-    /// Runs a batch. Where file descriptors do not suffice for it, it is run in smaller ones.
+    /// Runs a batch. Where file descriptors do not suffice for it, or a full disk, it is run in smaller ones.
     async fn run(&mut self, batch: Batch) -> MicrosandboxResult<()> {
         let mut batches = vec![batch];
+        let mut tried = Tried::default();
         let run = self.run;
         while let Some(batch) = batches.pop() {
             if batch.is_empty() {
@@ -268,6 +284,17 @@ impl<'a> Remover<'a> {
                 Err(error) if batch::is_out_of_descriptors(&error) => {
                     let Some([first, second]) = again.halves() else { return Err(error) };
                     batches.extend([second, first]);
+                }
+                Err(error) if full_disk::is_full(&error) => {
+                    if self.disk.make_room(&mut tried).await? {
+                        batches.push(again);
+                    } else if again.needs_every_lock() {
+                        batches.push(again.sparing_what_has_no_lock());
+                    } else {
+                        let Some([first, second]) = again.halves() else { return Err(error) };
+                        batches.extend([second, first]);
+                        tried = Tried::default();
+                    }
                 }
                 outcome => self.outcome.add(outcome?),
             }
