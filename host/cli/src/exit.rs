@@ -220,6 +220,11 @@ fn classify(error: &MicrosandboxError) -> Class {
             "invalid-plan",
             Some("make a plan with `larder prune --plan FILE`, and apply it as it was written"),
         ),
+        E::PlanForAnotherHome { .. } => (
+            Status::Failed,
+            "other-home",
+            Some("name the home that it is for with `--home`, or make a plan for this one"),
+        ),
         E::Ingest(error) => classify_ingest(error.problem()),
         E::Save(error) if error.is_damage() => (
             Status::Failed,
@@ -242,7 +247,7 @@ fn home_kind(problem: &HomeProblem) -> &'static str {
         P::NotADirectory | P::NoIndex => "home-invalid",
         P::Unreadable(_) => "home-unreadable",
         P::ReadOnly => "home-read-only",
-        P::Full => "home-full",
+        P::Full { .. } => "home-full",
         P::Locked => "home-locked",
         P::NotOurs { .. } => "home-not-ours",
         P::Corrupt(_) => "home-corrupt",

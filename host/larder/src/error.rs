@@ -72,6 +72,15 @@ pub enum MicrosandboxError {
     #[error("the plan cannot be used: {0}")]
     InvalidPlan(String),
 
+    /// A plan was made for another home.
+    #[error("the plan is for another home, that at `{planned}`, and not for `{home}`")]
+    PlanForAnotherHome {
+        /// Where that home was.
+        planned: String,
+        /// The home that it was to be applied to.
+        home: String,
+    },
+
     /// Something ended a removal before it was complete.
     #[error("the removal ended early, with {} of its images removed", report.removed.len())]
     Incomplete {

@@ -25,6 +25,11 @@ pub(crate) struct Verify {
     /// Delete files that nothing owns, unless somebody holds them or they are younger than an hour
     #[arg(long)]
     repair: bool,
+    /// Say that no other home uses the cache: what nothing of this home owns can be deleted from now on
+    ///
+    /// Needed where the cache lies outside of the home, or was another home's.
+    #[arg(long)]
+    claim_cache: bool,
     #[command(flatten)]
     consent: Consent,
 }
@@ -35,6 +40,10 @@ impl Verify {
             self.consent.require(context)?;
         }
         let local = context.open().await?;
+        if self.claim_cache {
+            local.claim_cache().await?;
+            context.console.note(&format!("`{}` is this home's cache now", local.cache_dir().display()));
+        }
         let step = context.console.step("looking at every file");
         let depth = if self.deep { VerifyDepth::Deep } else { VerifyDepth::Shallow };
         let mut report = local.verify(depth, Repair::ReportOnly).await?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use larder::maintenance::UnownedKind;
-use larder::plan::{Decision, Denial, LogLevel, Plan, PlanEntry, UnreachedKind};
+use larder::plan::{Decision, Denial, LogLevel, Plan, PlanEntry, Uncollected, UnreachedKind};
 
 use super::size::size;
 use super::table::{Align, Table};
@@ -122,6 +122,15 @@ pub(crate) fn remarks(plan: &Plan, console: &Console) {
             LogLevel::Info => console.detail(&text),
             LogLevel::Warn | LogLevel::Error => console.warn(&text),
         }
+    }
+    if let Some(Uncollected { bytes, files, reason }) = &plan.uncollected {
+        let files = count(usize::try_from(*files).unwrap_or(usize::MAX), "file");
+        console.warn(&format!(
+            "left {files} of {} that nothing of this home owns: {}",
+            size(*bytes),
+            plain(reason)
+        ));
+        console.note("if no other home uses that cache, `larder verify --claim-cache` makes it this home's");
     }
     for Denial { message, allowed_by, .. } in plan.denials.iter().take(DENIALS_SHOWN) {
         console.warn(&format!("denied: {}; allowed by: {}", plain(message), plain(allowed_by)));

@@ -9,6 +9,7 @@
 //!   {each}/.msb-leases/<name hash>.lock who reads, publishes or deletes an entry (see [`lease`])
 //!   flat/{refs,blobs,locks}/            images as flat disks
 //!   tmp/                                work in progress
+//!   .larder-home                        whose cache it is (see [`marker`])
 //! ```
 //!
 //! The first four are *rooms*: their entries are named after a digest, owned by rows of the index, and deleted under
@@ -20,6 +21,7 @@
 //! ([`RoomDir::sync`]).
 
 pub(crate) mod lease;
+pub(crate) mod marker;
 pub(crate) mod plain;
 pub(crate) mod unlink;
 pub(crate) mod unowned;
@@ -38,6 +40,8 @@ use crate::reference::{Digest, Reference};
 #[derive(Debug, Clone)]
 pub(crate) struct CacheDir {
     root: PathBuf,
+    /// The home that uses it, in which it lies or not.
+    home: PathBuf,
 }
 
 /// A directory whose entries rows of the index own.
@@ -170,8 +174,8 @@ pub(crate) fn stat_at(directory: impl AsFd, name: impl rustix::path::Arg) -> io:
 }
 
 impl CacheDir {
-    pub(crate) fn new(root: PathBuf) -> Self {
-        Self { root }
+    pub(crate) fn new(root: PathBuf, home: PathBuf) -> Self {
+        Self { root, home }
     }
 
     pub(crate) fn root(&self) -> &Path {

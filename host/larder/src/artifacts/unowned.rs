@@ -40,6 +40,8 @@ pub enum UnownedKind {
     Temporary,
     /// Something that no cache makes: reported, never deleted.
     Foreign,
+    /// Something in a cache that may be another home's as well: reported, never deleted.
+    NotOurs,
 }
 
 /// A file that nothing owns.

@@ -9,9 +9,9 @@ use chrono::{DateTime, Utc};
 
 use super::{Backend, BackendKind};
 use crate::artifacts::CacheDir;
-use crate::catalog::Clock;
+use crate::catalog::{Clock, Writer};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::home::{HomePaths, MissingHome, config};
+use crate::home::{HomeIdentity, HomePaths, MissingHome, config};
 use crate::store::Store;
 
 /// The image cache of a home. Cheap to clone; clones share their connections.
@@ -53,6 +53,31 @@ impl LocalBackend {
     /// Where the artifacts lie: `cache` in the home, unless that was set elsewhere, here or in its `config.json`.
     pub fn cache_dir(&self) -> &Path {
         self.store.cache().root()
+    }
+
+    /// Which home this is. Writes nothing: a home that Larder has never changed has no id yet.
+    ///
+    /// # Errors
+    /// Where the home cannot be read.
+    pub async fn identity(&self) -> MicrosandboxResult<HomeIdentity> {
+        let store = Arc::clone(&self.store);
+        self.store.read("read which home it is", move |index| Ok(store.keeper(index)?.home().clone())).await
+    }
+
+    /// Says that the cache is this home's alone, for an operator who knows that: from now on a prune deletes what no row
+    /// of this home owns, also where the cache lies outside of the home or was marked as another's.
+    ///
+    /// What another home keeps in the cache is deleted with that. An hour is all that protects it.
+    ///
+    /// # Errors
+    /// Where the home or the cache cannot be written.
+    pub async fn claim_cache(&self) -> MicrosandboxResult<()> {
+        let store = Arc::clone(&self.store);
+        let claim = move |writer: &mut Writer, cache: &CacheDir| {
+            let claimed = store.keeper(writer.connection())?.claim();
+            claimed.map_err(MicrosandboxError::io("mark", cache.root()))
+        };
+        self.store.write("claim the cache", claim).await
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {
@@ -153,7 +178,7 @@ impl LocalBackendBuilder {
             Some(cache) => absolute("cache directory", cache)?,
             None => config::cache_dir(&paths)?.unwrap_or_else(|| paths.home.join("cache")),
         };
-        let cache = CacheDir::new(cache);
+        let cache = CacheDir::new(cache, paths.home.clone());
         let clock = self.clock.unwrap_or_else(|| Arc::new(Utc::now));
         let store = Store::new(paths, cache, self.missing, clock);
         Ok(LocalBackend { store: Arc::new(store) })

@@ -24,6 +24,7 @@ mod create;
 pub(crate) mod deletions;
 pub(crate) mod graph;
 pub(crate) mod history;
+pub(crate) mod identity;
 mod lenient;
 #[cfg(test)]
 mod linear;
@@ -72,6 +73,13 @@ pub(crate) struct PooledReader {
     catalog: Arc<Catalog>,
     /// Lets the next one read. A reader that is lent for long has none: it must not keep others from reading.
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl PooledReader {
+    /// Returns whether it sees what others change from now on, outside of a transaction.
+    pub(crate) fn sees_changes(&self) -> bool {
+        self.reader.as_ref().is_some_and(Reader::is_reusable)
+    }
 }
 
 impl std::ops::Deref for PooledReader {
@@ -134,6 +142,12 @@ impl Catalog {
     /// Lends a reader to a task that runs where it may block, for as long as it wants to see one state of the index.
     pub(crate) fn reader(self: &Arc<Self>) -> MicrosandboxResult<PooledReader> {
         self.lend(None)
+    }
+
+    /// Refuses a home that must not be changed, as every change does, where something is to be changed without the
+    /// writer.
+    pub(crate) fn check_fit(&self, connection: &Connection) -> MicrosandboxResult<()> {
+        writer::check_fit(connection, &self.paths, (self.clock)())
     }
 
     fn lend(self: &Arc<Self>, permit: Option<OwnedSemaphorePermit>) -> MicrosandboxResult<PooledReader> {

@@ -1,7 +1,7 @@
 //! Connections that read.
 //!
 //! A reader opens the database read-only. Where that cannot be shared in the usual way, since SQLite cannot make the
-//! files by which it coordinates, the database is opened as immutable if it has no write-ahead log, and otherwise read
+//! files by which it coordinates (the directory is not to be written to, or the disk is full), the database is opened as immutable if it has no write-ahead log, and otherwise read
 //! from a private copy of database and log. A home that is read-only here may be changed from elsewhere, through another
 //! mount or by its owner: what is opened or copied is taken again where it changed meanwhile, and such a reader sees
 //! that one state and is not used again.
@@ -10,6 +10,7 @@
 //! ones, so that every query is written once. A reader with such stand-ins is not used again after the schema changed.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -20,16 +21,20 @@ use super::time::Clock;
 use super::{create, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home::opening::{self, HomeState};
-use crate::home::{BUSY_TIMEOUT, HomePaths, HomeProblem, IndexFile, MissingHome};
+use crate::home::{BUSY_TIMEOUT, HomePaths, HomeProblem, IndexFile, MissingHome, is_full};
 
 /// How often a database is taken again that changes while it is opened or copied.
 const ATTEMPTS: usize = 5;
 
+/// A file system in memory, on Linux.
+const MEMORY: &str = "/dev/shm";
+
 /// Tables that queries name and a home may lack, with the columns that they name.
-const STAND_INS: [(&str, &str); 9] = [
+const STAND_INS: [(&str, &str); 10] = [
     ("sandbox", "id, name, config"),
     ("sandbox_rootfs", "sandbox_id, manifest_id"),
     ("snapshot_index", "digest, name, image_manifest_digest"),
+    ("larder_home", "id"),
     ("larder_pin", "reference, created_at"),
     ("larder_origin", "reference, origin, recorded_at, manifest_digest"),
     ("larder_hold", "sandbox_id, manifest_digest"),
@@ -107,14 +112,15 @@ fn connect(paths: &HomePaths) -> MicrosandboxResult<Opened> {
         Ok(connection) => return Ok(Opened { connection, access: Access::Shared }),
         Err(error) => error,
     };
-    let cannot_share = matches!(
-        error.sqlite_error_code(),
-        Some(
-            rusqlite::ErrorCode::CannotOpen
-                | rusqlite::ErrorCode::ReadOnly
-                | rusqlite::ErrorCode::PermissionDenied
-        )
-    );
+    let cannot_share = is_full(&error)
+        || matches!(
+            error.sqlite_error_code(),
+            Some(
+                rusqlite::ErrorCode::CannotOpen
+                    | rusqlite::ErrorCode::ReadOnly
+                    | rusqlite::ErrorCode::PermissionDenied
+            )
+        );
     if !cannot_share {
         return Err(paths.db("open the index")(error));
     }
@@ -181,15 +187,23 @@ fn database_uri(path: &Path) -> String {
     })
 }
 
-/// Opens a copy of database and log.
+/// Opens a copy of database and log: among the temporary files, or in memory where those have no room.
 fn open_copy(paths: &HomePaths, log: &Path) -> MicrosandboxResult<Opened> {
-    let copy =
-        tempfile::tempdir().map_err(MicrosandboxError::io("make a directory in", &std::env::temp_dir()))?;
-    for (from, name) in [(paths.database.as_path(), "msb.db"), (log, "msb.db-wal")] {
-        fs::copy(from, copy.path().join(name)).map_err(MicrosandboxError::io("copy", from))?;
-    }
+    let files = [(paths.database.as_path(), "msb.db"), (log, "msb.db-wal")];
+    let copied = copy_to(&std::env::temp_dir(), files);
+    let copy = copied.or_else(|error| copy_to(Path::new(MEMORY), files).map_err(|_| error));
+    let copy = copy.map_err(MicrosandboxError::io("copy", &paths.database))?;
     let connection = open_database(&copy.path().join("msb.db"), "").map_err(paths.db("open the index"))?;
     Ok(Opened { connection, access: Access::Copy { _directory: copy } })
+}
+
+/// Copies files to a new directory in `place`.
+fn copy_to(place: &Path, files: [(&Path, &str); 2]) -> io::Result<TempDir> {
+    let copy = tempfile::tempdir_in(place)?;
+    for (from, name) in files {
+        fs::copy(from, copy.path().join(name))?;
+    }
+    Ok(copy)
 }
 
 /// Makes the stand-ins and views. Gives the schema's version where there are stand-ins.

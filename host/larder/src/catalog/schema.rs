@@ -14,7 +14,7 @@ const SCHEMA_0_7_13: &str = include_str!("msb-0.7.13.schema.sql");
 const MIGRATIONS_0_7_13: &str = include_str!("msb-0.7.13.migrations.txt");
 
 /// Larder's own migrations: the position in this list, counted from 1, is the version that they lead to.
-const LARDER_MIGRATIONS: [&str; 3] = [
+const LARDER_MIGRATIONS: [&str; 4] = [
     "
     CREATE INDEX larder_image_ref_manifest ON image_ref (manifest_id);
     CREATE INDEX larder_manifest_layer_layer ON manifest_layer (layer_id);
@@ -88,6 +88,11 @@ const LARDER_MIGRATIONS: [&str; 3] = [
     -- Where an image came from is known of one manifest: what is pulled under its name later comes from elsewhere. Absent
     -- where it was recorded before.
     ALTER TABLE larder_origin ADD COLUMN manifest_digest TEXT;
+",
+    "
+    -- One row: which home this is.
+    CREATE TABLE larder_home (id TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID;
+    INSERT INTO larder_home (id) VALUES (lower(hex(randomblob(16))));
 ",
 ];
 
@@ -271,6 +276,19 @@ mod tests {
             .query_row("SELECT id, cache FROM larder_deletion", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .expect("the record");
         assert_eq!(record, (7, String::new()));
+    }
+
+    /// A home gets an id of its own with its first change, and keeps it.
+    #[test]
+    fn ids() {
+        let id = |connection: &Connection| super::super::identity::home_id(connection).expect("a query");
+        let (mut one, mut other) = (created(), created());
+        migrate_larder(&mut one).expect("migrated");
+        migrate_larder(&mut other).expect("migrated");
+        let first = id(&one);
+        assert!(first.is_some() && first != id(&other));
+        migrate_larder(&mut one).expect("migrated again");
+        assert_eq!(id(&one), first);
     }
 
     /// Each kind of migration history is told from the others.

@@ -14,8 +14,9 @@ use super::create::{make_home, open_database};
 use super::time::Clock;
 use super::{roots, schema, time};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::home::ballast;
 use crate::home::opening::{self, HomeState, MigrationLock};
-use crate::home::{BUSY_TIMEOUT, HomeError, HomePaths, HomeProblem, IndexFile, MissingHome};
+use crate::home::{BUSY_TIMEOUT, HomeError, HomePaths, HomeProblem, IndexFile, MissingHome, is_full};
 
 /// The connection that writes. A catalog has one.
 pub(crate) struct Writer {
@@ -38,6 +39,9 @@ impl Writer {
         opening::check_owner(paths)?;
         let _lock = MigrationLock::take(paths)?;
         let (connection, file) = paths.open_index(|| open_locked(paths, clock()))?;
+        if let Err(error) = ballast::keep(paths) {
+            tracing::warn!("could not make the ballast of `{}`: {error}", paths.home.display());
+        }
         let (paths, clock) = (paths.clone(), Clock::clone(clock));
         Ok(Self { connection, paths, clock, file, gone: Vec::new(), synced: Vec::new() })
     }
@@ -94,13 +98,24 @@ fn open_locked(paths: &HomePaths, now: DateTime<Utc>) -> MicrosandboxResult<Conn
     opening::check_downgrades(paths)?;
     let mut connection = open_database(&paths.database).map_err(paths.db("open the index for writing"))?;
     check_fit(&connection, paths, now)?;
-    schema::migrate_larder(&mut connection).map_err(paths.db("add Larder's tables"))?;
+    schema::migrate_larder(&mut connection).map_err(|error| {
+        if is_full(&error) {
+            // Indexes over tables that may be all of the database.
+            let database = std::fs::metadata(&paths.database).map_or(0, |file| file.len());
+            return paths.problem(paths.full(ballast::BYTES + database));
+        }
+        paths.db("add Larder's tables")(error)
+    })?;
     roots::prepare(&connection).map_err(paths.db("open the index for writing"))?;
     Ok(connection)
 }
 
 /// Refuses a home that must not be changed, by its files and by what its index says about itself.
-fn check_fit(connection: &Connection, paths: &HomePaths, now: DateTime<Utc>) -> MicrosandboxResult<()> {
+pub(super) fn check_fit(
+    connection: &Connection,
+    paths: &HomePaths,
+    now: DateTime<Utc>,
+) -> MicrosandboxResult<()> {
     opening::check_owner(paths)?;
     opening::check_downgrades(paths)?;
     check_history(connection, paths)?;

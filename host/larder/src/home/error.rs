@@ -33,8 +33,16 @@ pub enum HomeProblem {
     #[error("is read-only: listing and dry runs work, changes do not")]
     ReadOnly,
     /// The file system that holds it has no space left.
-    #[error("is on a full disk: free some space and try again")]
-    Full,
+    #[error(
+        "is on a full disk: a change needs {needed} bytes on the file system at `{}`, and there is nothing left to give up for it; make that room and try again",
+        .place.display()
+    )]
+    Full {
+        /// What a change needs, in bytes, about.
+        needed: u64,
+        /// Where the file system is mounted.
+        place: PathBuf,
+    },
     /// Another program kept the index to itself for too long.
     #[error("is busy: another program has been changing its index for five seconds; try again")]
     Locked,

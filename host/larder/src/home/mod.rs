@@ -6,6 +6,7 @@
 //!   db/msb.db.migration.lock     held by whoever opens the home for writing
 //!   db/self-downgrade/*/         journals of microsandbox downgrades
 //!   config.json                  the user's settings, which may say where the artifacts lie
+//!   .larder-ballast              bytes that are given up where the disk is full ([`ballast`])
 //!   cache/                       the artifacts, unless they were set to lie elsewhere
 //! ```
 //!
@@ -16,18 +17,21 @@
 //! # What survives a crash
 //! The migration lock is a `flock`: it goes with the process. Nothing else is kept.
 
+pub(crate) mod ballast;
 pub(crate) mod config;
 mod error;
+mod identity;
 pub(crate) mod opening;
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
 pub use error::{HomeError, HomeProblem};
+pub use identity::{HomeId, HomeIdError, HomeIdentity};
 
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 
@@ -64,6 +68,7 @@ pub(crate) struct HomePaths {
     pub(crate) database: PathBuf,
     pub(crate) migration_lock: PathBuf,
     pub(crate) downgrades: PathBuf,
+    pub(crate) ballast: PathBuf,
 }
 
 impl HomePaths {
@@ -73,6 +78,7 @@ impl HomePaths {
             database: db_dir.join("msb.db"),
             migration_lock: db_dir.join("msb.db.migration.lock"),
             downgrades: db_dir.join("self-downgrade"),
+            ballast: home.join(".larder-ballast"),
             db_dir,
             home,
         }
@@ -105,14 +111,21 @@ impl HomePaths {
         problem.at(&self.home).into()
     }
 
+    /// The problem of a full disk, on which a change needs so many bytes.
+    pub(crate) fn full(&self, needed: u64) -> HomeProblem {
+        HomeProblem::Full { needed, place: mount_of(&self.db_dir) }
+    }
+
     /// What an SQLite error says about this home, where it says something about it.
     fn sqlite_problem(&self, error: &rusqlite::Error) -> Option<HomeProblem> {
+        if is_full(error) {
+            return Some(self.full(ballast::BYTES));
+        }
         match error.sqlite_error_code()? {
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
                 Some(HomeProblem::Corrupt(error.to_string()))
             }
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Some(HomeProblem::Locked),
-            ErrorCode::DiskFull => Some(HomeProblem::Full),
             ErrorCode::ReadOnly => Some(HomeProblem::ReadOnly),
             ErrorCode::PermissionDenied | ErrorCode::CannotOpen => {
                 Some(HomeProblem::Unreadable(io::Error::other(error.to_string())))
@@ -136,4 +149,20 @@ impl HomePaths {
             _ => error,
         }
     }
+}
+
+/// Returns whether SQLite found no room on the disk, be it for the index, its log, or the memory that is shared about
+/// both.
+pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
+    let extended = error.sqlite_error().map(|error| error.extended_code);
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        || extended == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
+}
+
+/// The directory at which the file system begins that a path lies on.
+fn mount_of(path: &Path) -> PathBuf {
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    let own = device(path);
+    let inside = path.ancestors().take_while(|above| device(above) == own);
+    inside.last().unwrap_or(path).to_owned()
 }

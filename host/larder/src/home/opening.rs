@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use serde::Deserialize;
 
-use super::{BUSY_TIMEOUT, HomePaths, HomeProblem, MissingHome};
+use super::{BUSY_TIMEOUT, HomePaths, HomeProblem, MissingHome, ballast};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 
 /// What there is of a home that can be read, or made and then read.
@@ -112,7 +112,7 @@ pub(crate) fn make_directories(paths: &HomePaths) -> MicrosandboxResult<()> {
 pub(crate) fn cannot_write(paths: &HomePaths, error: io::Error) -> MicrosandboxError {
     paths.problem(match error.kind() {
         io::ErrorKind::ReadOnlyFilesystem => HomeProblem::ReadOnly,
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => HomeProblem::Full,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => paths.full(ballast::BYTES),
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => HomeProblem::NotADirectory,
         _ => HomeProblem::Unreadable(error),
     })

@@ -9,11 +9,13 @@ use super::limits::IngestLimits;
 use super::progress::Progress;
 use super::publish::Publication;
 use super::source::NamedImage;
+use crate::artifacts::CacheDir;
 use crate::backend::LocalBackend;
-use crate::catalog::blocking;
 use crate::catalog::publish::NewOrigin;
-use crate::error::MicrosandboxResult;
+use crate::catalog::{Writer, blocking};
+use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::records::ImageHandle;
+use crate::store::keeper;
 
 /// How images are taken in.
 pub(super) struct Intake {
@@ -33,8 +35,12 @@ impl Intake {
         + 'static,
     ) -> MicrosandboxResult<Vec<ImageHandle>> {
         let store = Arc::clone(local.store());
-        // A home that cannot be written is known before the work.
-        store.write("open the index", |_, _| Ok(())).await?;
+        // A home that cannot be written is known before the work, and another home whose cache it is knows of it.
+        let enter = |writer: &mut Writer, cache: &CacheDir| {
+            let entered = keeper(writer.connection(), cache)?.enter();
+            entered.map_err(MicrosandboxError::io("mark", cache.root()))
+        };
+        store.write("open the index", enter).await?;
         let cancel = CancelOnDrop::default();
         let cancelled = Arc::clone(&cancel.0);
         let Self { origin, limits, progress } = self;

@@ -3,12 +3,12 @@
 //! A plan may be old, and others may have worked on the cache since. Of each image that is to go, under its lease
 //! and in the transaction that removes it: it names the manifest that it named, it was not used since, nothing has
 //! come to use it (unless the plan forces it), and nobody has pinned it (unless an operator forces it). One that is gone already needs nothing.
-//! Nothing is removed that is not in the plan.
+//! Nothing is removed that is not in the plan, and a plan for another home is refused.
 //!
 //! The run goes on record in the home before anything is removed, each removal with the rows that it removes, and the end of
 //! the run when all is done or when something ended it half-way ([`record`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,6 +23,7 @@ use crate::catalog::roots;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::records::{ImagePruneReport, UnreachedKind};
 use crate::reference::RowDigest;
+use crate::store::full_disk::FullDisk;
 use crate::store::removal::{RemoveMode, RemovedImage, Remover, SparedImage, Target, UnreachedRows};
 
 /// What became of a plan.
@@ -72,8 +73,9 @@ impl LocalBackend {
     /// Returns what of a plan is left to do. Writes nothing.
     ///
     /// # Errors
-    /// Where the home cannot be read.
+    /// [`PlanForAnotherHome`](MicrosandboxError::PlanForAnotherHome), or where the home cannot be read.
     pub async fn progress_of(&self, plan: &Plan) -> MicrosandboxResult<PlanProgress> {
+        plan.check_home(&self.identity().await?)?;
         let wanted: Vec<String> = plan.removals().map(|entry| entry.reference.clone()).collect();
         let rows = UnreachedRows::from(plan);
         let files: Vec<PathBuf> = plan.collect.iter().map(|file| self.cache_dir().join(&file.path)).collect();
@@ -88,21 +90,25 @@ impl LocalBackend {
     /// Does what a plan says, as far as it still holds, and puts on record what became of it.
     ///
     /// # Errors
-    /// [`InvalidPlan`](MicrosandboxError::InvalidPlan) for a [preview](Plan::check_allowed), or where the home cannot be
-    /// written. [`Incomplete`](MicrosandboxError::Incomplete) where something was removed before the error: that stays
+    /// [`InvalidPlan`](MicrosandboxError::InvalidPlan) for a [preview](Plan::check_allowed),
+    /// [`PlanForAnotherHome`](MicrosandboxError::PlanForAnotherHome), or where the home cannot be written. [`Incomplete`](MicrosandboxError::Incomplete) where something was removed before the error: that stays
     /// removed, is in the error's report, and is on record.
     pub async fn apply(&self, plan: &Plan) -> MicrosandboxResult<PlanReport> {
         plan.check_allowed()?;
+        plan.check_home(&self.identity().await?)?;
         let started_at = self.now();
         let clock = Instant::now();
-        let mut report = PlanReport::default();
-        let targets = self.targets(plan, &mut report).await?;
+        let mut disk = FullDisk::new(self.store(), plan.collect.clone());
+        let found = disk.run(|| self.targets(plan)).await;
+        let Targets { targets, gone } = found.map_err(|error| with_what_went(error, &disk))?;
+        let mut report = PlanReport { gone, ..PlanReport::default() };
         if targets.is_empty() && plan.unreached.is_empty() && plan.collect.is_empty() {
             return Ok(report);
         }
-        let run = record::begin(self.store(), plan, started_at).await?;
+        let begun = disk.run(|| record::begin(self.store(), plan, started_at)).await;
+        let run = begun.map_err(|error| with_what_went(error, &disk))?;
         report.run = Some(run);
-        let mut remover = Remover::new(self.store(), run);
+        let mut remover = Remover::new(self.store(), run, disk);
         let result = remove_all(&mut remover, plan, targets).await;
         let (outcome, finished) = remover.finish().await;
         let ended = result.and(finished).err();
@@ -120,6 +126,7 @@ impl LocalBackend {
         let report = Arc::new(report);
         let problem = ended.as_ref().map(ToString::to_string);
         let recorded = record::end(self.store(), run, Arc::clone(&report), problem).await;
+        self.store().keep_ballast().await;
         let report = Arc::unwrap_or_clone(report);
         match ended.or(recorded.err()) {
             None => Ok(report),
@@ -131,7 +138,7 @@ impl LocalBackend {
     }
 
     /// What of the plan is there to be removed.
-    async fn targets(&self, plan: &Plan, report: &mut PlanReport) -> MicrosandboxResult<Vec<Target>> {
+    async fn targets(&self, plan: &Plan) -> MicrosandboxResult<Targets> {
         let wanted: Vec<String> = plan.removals().map(|entry| entry.reference.clone()).collect();
         let mut rows = self
             .store()
@@ -140,10 +147,10 @@ impl LocalBackend {
                     .map_err(MicrosandboxError::db("look up what a plan removes"))
             })
             .await?;
-        let mut targets = Vec::with_capacity(rows.len());
+        let (mut targets, mut gone) = (Vec::with_capacity(rows.len()), Vec::new());
         for entry in plan.removals() {
             let Some(row) = rows.remove(&entry.reference) else {
-                report.gone.push(entry.reference.clone());
+                gone.push(entry.reference.clone());
                 continue;
             };
             // A policy that may force is stopped by a pin; an operator who forces has made up their mind.
@@ -156,14 +163,37 @@ impl LocalBackend {
             let expected = ExpectedRef { manifest_digest, last_used_at: entry.last_used_at };
             targets.push(Target { row, mode, expected, reason: entry.reason.clone(), bytes: entry.bytes });
         }
-        Ok(targets)
+        Ok(Targets { targets, gone })
     }
 }
 
+/// What of a plan is there to be removed, and what is gone already.
+struct Targets {
+    targets: Vec<Target>,
+    gone: Vec<String>,
+}
+
+/// An error before the run is on record, with what was deleted until then to make room for the record.
+fn with_what_went(error: MicrosandboxError, disk: &FullDisk) -> MicrosandboxError {
+    if disk.collected.removed.is_empty() {
+        return error;
+    }
+    let bytes = disk.collected.removed.iter().map(|file| file.bytes).sum();
+    let report = ImagePruneReport { bytes_reclaimed: Some(bytes), ..ImagePruneReport::default() };
+    let problems = disk.collected.problems.clone();
+    let report = PlanReport { report, problems, ..PlanReport::default() };
+    MicrosandboxError::Incomplete { report: Box::new(report), source: Box::new(error) }
+}
+
 async fn remove_all(remover: &mut Remover<'_>, plan: &Plan, targets: Vec<Target>) -> MicrosandboxResult<()> {
+    let files: HashSet<PathBuf> = plan.collect.iter().map(|file| file.path.clone()).collect();
+    // Files that no row owns need less room to go than rows do.
+    if remover.found_full_disk() {
+        remover.collect(files.clone()).await?;
+    }
     remover.remove(targets).await?;
     remover.remove_unreached(UnreachedRows::from(plan)).await?;
-    remover.collect(plan.collect.iter().map(|file| file.path.clone()).collect()).await
+    remover.collect(files).await
 }
 
 impl From<&Plan> for UnreachedRows {

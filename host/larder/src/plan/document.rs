@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifacts::unowned::UnownedFile;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::home::HomeIdentity;
 use crate::policy::GrantDocument;
 use crate::records::{ImageHandle, ImagePruneReport, PlanPolicy, UnreachedKind};
 use crate::reference::{Digest, RowDigest};
@@ -40,6 +41,9 @@ pub struct Plan {
     pub version: u32,
     /// The instant that the decision counts as now.
     pub created_at: DateTime<Utc>,
+    /// The home that it is for, and no other; absent where it was made from a cache in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<HomeIdentity>,
     /// What decided; absent for a plain prune or removal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PlanPolicy>,
@@ -61,6 +65,9 @@ pub struct Plan {
     /// Files that nothing owns and that go as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub collect: Vec<UnownedFile>,
+    /// Files that nothing of this home owns and that stay, since the cache may be another home's as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncollected: Option<Uncollected>,
     /// What the policy tried and was not allowed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denials: Vec<Denial>,
@@ -102,6 +109,18 @@ pub struct UnreachedRow {
     pub digest: RowDigest,
     /// What removing it frees in allocated bytes, on top of the images and what stands before it.
     pub bytes: u64,
+}
+
+/// Files that nothing of this home owns, in a cache that may be another home's as well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Uncollected {
+    /// Allocated bytes.
+    pub bytes: u64,
+    /// How many they are.
+    pub files: u64,
+    /// Why they stay, in one sentence.
+    pub reason: String,
 }
 
 /// What is to become of an image.
@@ -206,6 +225,7 @@ impl Plan {
         let mut plan = Self {
             version: VERSION,
             created_at,
+            home: None,
             policy: None,
             config: None,
             grant: None,
@@ -214,6 +234,7 @@ impl Plan {
             entries,
             unreached: Vec::new(),
             collect,
+            uncollected: None,
             denials: Vec::new(),
             log: Vec::new(),
         };
@@ -226,6 +247,13 @@ impl Plan {
     pub fn with_unreached(mut self, rows: Vec<UnreachedRow>) -> Self {
         self.unreached = rows;
         self.sum_up();
+        self
+    }
+
+    /// The same plan for a home: as it stands, it is for none, and can be applied to none.
+    #[must_use]
+    pub fn for_home(mut self, home: HomeIdentity) -> Self {
+        self.home = Some(home);
         self
     }
 
@@ -263,6 +291,21 @@ impl Plan {
         let problem =
             "its policy ran without a grant: it shows what would be removed, and nobody allowed that";
         Err(invalid(problem.to_owned()))
+    }
+
+    /// Checks that it is for a home.
+    ///
+    /// # Errors
+    /// [`MicrosandboxError::PlanForAnotherHome`], and [`MicrosandboxError::InvalidPlan`] where it says no home.
+    pub fn check_home(&self, home: &HomeIdentity) -> MicrosandboxResult<()> {
+        match &self.home {
+            Some(planned) if planned.names(home) => Ok(()),
+            Some(planned) => Err(MicrosandboxError::PlanForAnotherHome {
+                planned: planned.path.clone(),
+                home: home.path.clone(),
+            }),
+            None => Err(invalid("it does not say which home it is for".to_owned())),
+        }
     }
 
     /// The document, for people and machines: JSON, indented, with a newline at its end.

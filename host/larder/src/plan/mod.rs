@@ -30,7 +30,8 @@ mod usage;
 
 pub use apply::{ImageVerdict, PlanProgress, PlanReport};
 pub use document::{
-    Decision, Denial, LogLevel, LogLine, Plan, PlanEntry, Right, UnreachedRow, VERSION as PLAN_VERSION,
+    Decision, Denial, LogLevel, LogLine, Plan, PlanEntry, Right, Uncollected, UnreachedRow,
+    VERSION as PLAN_VERSION,
 };
 pub use history::Explanation;
 pub use remove::PlannedRemoval;

@@ -7,9 +7,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::count;
-use super::document::{Decision, Plan, PlanEntry, UnreachedRow};
+use super::document::{Decision, Plan, PlanEntry, Uncollected, UnreachedRow};
 use crate::artifacts::Room;
-use crate::artifacts::unowned::find_unowned;
+use crate::artifacts::marker::Custody;
+use crate::artifacts::unowned::{Unowned, UnownedKind, find_unowned};
 use crate::backend::LocalBackend;
 use crate::catalog::{blocking, owners};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
@@ -59,10 +60,12 @@ fn plan(store: &Arc<Store>) -> MicrosandboxResult<Plan> {
         .filter(|row| removal.took(row.node))
         .filter_map(|row| row.digest.known().cloned())
         .collect();
-    let collect = find_unowned(store.cache(), &owned, &going, now).old;
+    let keeper = store.keeper(snapshot.connection())?;
+    let unowned = keeper.judge(find_unowned(store.cache(), &owned, &going, now));
+    let uncollected = uncollected(&unowned, keeper.custody());
 
     let freed = removal.freed();
-    let orphans = |room| collect.iter().filter(|file| file.room() == Some(room)).count();
+    let orphans = |room| unowned.old.iter().filter(|file| file.room() == Some(room)).count();
     let removed = entries.iter().filter(|entry| entry.decision == Decision::Remove).count();
     let report = ImagePruneReport {
         image_refs_removed: count(removed),
@@ -72,7 +75,18 @@ fn plan(store: &Arc<Store>) -> MicrosandboxResult<Plan> {
         vmdk_removed: freed.vmdk + count(orphans(Room::Vmdk)),
         ..ImagePruneReport::default()
     };
-    Ok(Plan::new(now, entries, collect, report).with_unreached(unreached))
+    let mut plan = Plan::new(now, entries, unowned.old, report).with_unreached(unreached);
+    plan.uncollected = uncollected;
+    Ok(plan.for_home(keeper.home().clone()))
+}
+
+/// What is left of what nothing owns, since the cache may be another home's as well.
+fn uncollected(found: &Unowned, custody: Custody) -> Option<Uncollected> {
+    let Custody::NotOurs(reason) = custody else { return None };
+    let left = || found.left.iter().filter(|file| file.kind == UnownedKind::NotOurs);
+    let bytes = left().map(|file| file.bytes).fold(0, u64::saturating_add);
+    let files = u64::try_from(left().count()).unwrap_or(u64::MAX);
+    (files > 0).then_some(Uncollected { bytes, files, reason })
 }
 
 fn reason_to_keep(image: &ImageRecord) -> Option<String> {

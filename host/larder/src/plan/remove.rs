@@ -97,7 +97,9 @@ fn plan(store: &Arc<Store>, references: &[String], force: bool) -> MicrosandboxR
         vmdk_removed: freed.vmdk,
         ..ImagePruneReport::default()
     };
-    Ok(PlannedRemoval { plan: Plan::new(store.now(), entries, Vec::new(), report), refused })
+    let home = store.keeper(connection)?.home().clone();
+    let plan = Plan::new(store.now(), entries, Vec::new(), report).for_home(home);
+    Ok(PlannedRemoval { plan, refused })
 }
 
 /// An image that is to go.

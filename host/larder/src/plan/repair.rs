@@ -48,7 +48,9 @@ fn plan(store: &Arc<Store>, orphans: &HashSet<PathBuf>) -> MicrosandboxResult<Pl
     let now = store.now();
     let reader = store.catalog().reader()?;
     let owned = owners::entries(&reader).map_err(MicrosandboxError::db("find out what owns files"))?;
-    let mut collect = find_unowned(store.cache(), &owned, &HashSet::new(), now).old;
+    let keeper = store.keeper(&reader)?;
+    let mut collect = keeper.judge(find_unowned(store.cache(), &owned, &HashSet::new(), now)).old;
     collect.retain(|file| orphans.contains(&file.path));
-    Ok(Plan::new(now, Vec::new(), collect, ImagePruneReport::default()))
+    let plan = Plan::new(now, Vec::new(), collect, ImagePruneReport::default());
+    Ok(plan.for_home(keeper.home().clone()))
 }

@@ -12,8 +12,14 @@ impl LocalBackend {
     /// [`MicrosandboxError::Policy`](crate::MicrosandboxError::Policy) where the run ended without a plan, or where the
     /// home cannot be read.
     pub async fn plan_policy(&self, policy: &Policy, run: &PolicyRun) -> MicrosandboxResult<Evaluation> {
-        let snapshot = self.snapshot().await?;
+        let mut snapshot = self.snapshot().await?;
         let (policy, run) = (policy.clone(), run.clone());
-        blocking("run a policy", move || Ok(policy.evaluate(snapshot, &run)?)).await
+        blocking("run a policy", move || {
+            let home = snapshot.home()?;
+            let mut evaluation = policy.evaluate(snapshot, &run)?;
+            evaluation.plan.home = home;
+            Ok(evaluation)
+        })
+        .await
     }
 }

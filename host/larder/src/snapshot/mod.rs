@@ -17,6 +17,7 @@ pub use memory::{MemoryCache, MemoryImage};
 pub use crate::records::{ImageUsers, Origin};
 
 use crate::error::MicrosandboxResult;
+use crate::home::HomeIdentity;
 use crate::records::{ImageDetail, ImageHandle};
 
 /// An image of a snapshot.
@@ -68,4 +69,12 @@ pub trait CacheSnapshot: Send {
     /// # Errors
     /// Where the file system does not answer.
     fn disk(&mut self) -> MicrosandboxResult<DiskStatus>;
+
+    /// The home that it is a state of; none for a cache in memory.
+    ///
+    /// # Errors
+    /// Where the index cannot be read.
+    fn home(&mut self) -> MicrosandboxResult<Option<HomeIdentity>> {
+        Ok(None)
+    }
 }

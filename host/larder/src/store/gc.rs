@@ -8,6 +8,8 @@
 //! - the record of a flat disk: the exclusive leases of its manifest's files, and the index once more
 //! - a flat disk: every lock of `flat/locks`, and every record once more
 //!
+//! Nothing is deleted in a cache that may be another home's as well ([`marker`](crate::artifacts::marker)).
+//!
 //! What is held is left. A lock that cannot be had counts as held, and is named in the report.
 
 use std::collections::{HashMap, HashSet};
@@ -21,12 +23,13 @@ use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 
 use crate::artifacts::lease::{Claim, Claims, Held, try_lock_beside, try_lock_file};
+use crate::artifacts::marker::{Custody, Keeper};
 use crate::artifacts::plain::{
     MAX_METADATA, measure_at, names_in, open_dir_at, open_file_at, read_at, remove_dir_at, unlink_at,
 };
 use crate::artifacts::unowned::{
-    FLAT_BLOBS, FLAT_REFS, UnownedFile, UnownedKind, find_unowned, flat_blob, flat_ref, hex_words, is_old,
-    manifest_named_by,
+    FLAT_BLOBS, FLAT_REFS, TEMPORARY, UnownedFile, UnownedKind, find_unowned, flat_blob, flat_ref, hex_words,
+    is_old, manifest_named_by,
 };
 use crate::artifacts::work::{self, Work};
 use crate::artifacts::{CacheDir, Entry, Room, Rooms};
@@ -55,12 +58,13 @@ pub(crate) fn delete_unowned(
 ) -> MicrosandboxResult<Collected> {
     let owned = owners::entries(connection).map_err(MicrosandboxError::db("find out what owns files"))?;
     let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
-    let found = find_unowned(cache, &owned, &HashSet::new(), now);
+    let keeper = super::keeper(connection, cache)?;
+    let found = keeper.judge(find_unowned(cache, &owned, &HashSet::new(), now));
     let wanted = found.old.into_iter().filter(|file| only.contains(&file.path));
     let (disks, others): (Vec<_>, Vec<_>) = wanted.partition(|file| file.kind == UnownedKind::FlatBlob);
     let collected = Collected { problems: found.problems, ..Collected::default() };
     let live = LiveOwners::new(connection);
-    let mut collector = Collector { cache, rooms, live, now, directories: HashMap::new(), collected };
+    let mut collector = Collector { cache, keeper, rooms, live, now, directories: HashMap::new(), collected };
     for file in others {
         let deleted = collector.delete(&file)?;
         collector.note(file, deleted);
@@ -70,6 +74,32 @@ pub(crate) fn delete_unowned(
         collector.disks(disks);
     }
     Ok(collector.collected)
+}
+
+/// Deletes unfinished work of these files, which needs no answer of the index that is newer than `connection`: nothing but
+/// the locks that belong to its name say whose it is.
+pub(crate) fn delete_work(
+    connection: &Connection,
+    cache: &CacheDir,
+    now: DateTime<Utc>,
+    files: Vec<UnownedFile>,
+) -> MicrosandboxResult<Collected> {
+    let keeper = super::keeper(connection, cache)?;
+    let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
+    let (live, collected) = (LiveOwners::new(connection), Collected::default());
+    let mut collector = Collector { cache, keeper, rooms, live, now, directories: HashMap::new(), collected };
+    for file in files.into_iter().filter(is_work) {
+        let deleted = collector.delete(&file)?;
+        collector.note(file, deleted);
+    }
+    Ok(collector.collected)
+}
+
+/// Returns whether a file is unfinished work, in a directory where that lies.
+fn is_work(file: &UnownedFile) -> bool {
+    let directory = file.path.parent().and_then(Path::to_str);
+    let is_there = directory.is_some_and(|name| name == TEMPORARY || Room::from_name(name).is_some());
+    is_there && matches!(file.kind, UnownedKind::Temporary | UnownedKind::Blob)
 }
 
 enum Deleted {
@@ -84,6 +114,7 @@ enum Deleted {
 
 struct Collector<'a> {
     cache: &'a CacheDir,
+    keeper: Keeper,
     rooms: Rooms,
     live: LiveOwners<'a>,
     now: DateTime<Utc>,
@@ -126,7 +157,7 @@ impl Collector<'_> {
                 };
                 Ok(work.map_or(Deleted::No, |work| self.work(file, &work)))
             }
-            UnownedKind::FlatBlob | UnownedKind::Foreign => Ok(Deleted::No),
+            UnownedKind::FlatBlob | UnownedKind::Foreign | UnownedKind::NotOurs => Ok(Deleted::No),
         }
     }
 
@@ -283,7 +314,12 @@ impl Collector<'_> {
     }
 
     /// Deletes a file or directory, if it is old enough still. The caller holds its locks.
+    ///
+    /// Another home that has come to use it has marked the cache before it held a lease: under the lease, that is seen.
     fn unlink_old(&self, file: &UnownedFile) -> Deleted {
+        if self.keeper.custody() != Custody::Ours {
+            return Deleted::No;
+        }
         let Some((directory, name)) = self.place(file) else { return Deleted::No };
         match measure_at(directory, name) {
             Ok(Some(measured)) if is_old(file.kind, &measured, self.now) => {

@@ -3,6 +3,7 @@
 //! - [`removal`]: taking images out, index first, files second
 //! - [`recovery`]: finishing what an interrupted removal left
 //! - [`gc`]: deleting files that nothing owns
+//! - [`full_disk`]: making room for a change on a full disk
 //! - [`verify`]: comparing the index with the files
 //! - [`snapshot`]: one state of a home to decide on
 //!
@@ -15,6 +16,7 @@
 //! files. Every change of a store finishes what such records say before it does anything else, also what another process
 //! left since the last one.
 
+pub(crate) mod full_disk;
 pub(crate) mod gc;
 mod recovery;
 pub(crate) mod removal;
@@ -22,13 +24,15 @@ pub(crate) mod snapshot;
 pub(crate) mod verify;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 
 use crate::artifacts::CacheDir;
-use crate::catalog::{Catalog, Clock, Writer};
-use crate::error::MicrosandboxResult;
+use crate::artifacts::marker::Keeper;
+use crate::catalog::{Catalog, Clock, Writer, identity};
+use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home::{HomePaths, MissingHome};
 
 /// The index of one home, the cache directory that it describes, and the clock that ages are measured by.
@@ -36,13 +40,15 @@ pub(crate) struct Store {
     catalog: Arc<Catalog>,
     cache: CacheDir,
     clock: Clock,
+    /// Whether this process has looked whether the cache is to be marked.
+    is_marked: Arc<AtomicBool>,
 }
 
 impl Store {
     /// A store whose home is opened with its first use.
     pub(crate) fn new(paths: HomePaths, cache: CacheDir, missing: MissingHome, clock: Clock) -> Self {
         let catalog = Arc::new(Catalog::new(paths, missing, Arc::clone(&clock)));
-        Self { catalog, cache, clock }
+        Self { catalog, cache, clock, is_marked: Arc::default() }
     }
 
     pub(crate) fn catalog(&self) -> &Arc<Catalog> {
@@ -51,6 +57,11 @@ impl Store {
 
     pub(crate) fn cache(&self) -> &CacheDir {
         &self.cache
+    }
+
+    /// Tells whose the cache is, for the home of this index.
+    pub(crate) fn keeper(&self, connection: &Connection) -> MicrosandboxResult<Keeper> {
+        keeper(connection, &self.cache)
     }
 
     /// What counts as now.
@@ -87,7 +98,22 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Writer, &CacheDir) -> MicrosandboxResult<T> + Send + 'static,
     {
-        let cache = self.cache.clone();
-        self.catalog.write(action, move |writer| change(writer, &cache)).await
+        let (cache, is_marked) = (self.cache.clone(), Arc::clone(&self.is_marked));
+        self.catalog
+            .write(action, move |writer| {
+                if !is_marked.swap(true, Ordering::Relaxed)
+                    && let Err(error) = keeper(writer.connection(), &cache)?.claim_if_free()
+                {
+                    tracing::warn!("could not mark `{}`: {error}", cache.root().display());
+                }
+                change(writer, &cache)
+            })
+            .await
     }
+}
+
+/// Tells whose a cache is, for the home of this index.
+pub(crate) fn keeper(connection: &Connection, cache: &CacheDir) -> MicrosandboxResult<Keeper> {
+    let id = identity::home_id(connection).map_err(MicrosandboxError::db("read which home it is"))?;
+    Ok(cache.keeper(id))
 }

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use crate::artifacts::lease::{Claim, Claims};
-use crate::artifacts::unlink::unlink;
+use crate::artifacts::unlink::{Unlinked, unlink};
 use crate::artifacts::{CacheDir, Rooms};
 use crate::catalog::owners::LiveOwners;
 use crate::catalog::{Writer, deletions};
@@ -47,13 +47,12 @@ pub(super) fn forget(writer: &mut Writer, rooms: &Rooms) -> MicrosandboxResult<(
     Ok(())
 }
 
-/// A file that a recovery deleted.
+/// What became of a file that a record named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Recovered {
     /// The number of its record.
     pub(super) record: i64,
-    /// Allocated bytes that this freed.
-    pub(super) bytes: u64,
+    pub(super) file: Unlinked,
 }
 
 /// Deletes the files that records name, of this process and of others, and forgets the records. Notes what it deleted.
@@ -99,7 +98,7 @@ pub(super) fn recover(
         }
         if !owners.own(entry).map_err(db("look for the owner of a file"))? {
             match unlink(&rooms, entry, &record.file) {
-                Ok(bytes) => recovered.push(Recovered { record: record.id, bytes }),
+                Ok(file) => recovered.push(Recovered { record: record.id, file }),
                 Err(error) => {
                     tracing::warn!("could not delete `{}`: {error}", cache.path_of(entry).display());
                     continue;

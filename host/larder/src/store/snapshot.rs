@@ -15,6 +15,7 @@ use crate::artifacts::{self, Entry, FileStat, Rooms};
 use crate::catalog::owners::Owner;
 use crate::catalog::{PooledReader, graph, pins, read, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::home::HomeIdentity;
 use crate::records::{ImageDetail, UnreachedKind};
 use crate::reference::{Reference, RowDigest};
 use crate::snapshot::{
@@ -123,6 +124,10 @@ impl CacheSnapshot for HomeSnapshot {
 
     fn disk(&mut self) -> MicrosandboxResult<DiskStatus> {
         disk_status(self.store.cache().root())
+    }
+
+    fn home(&mut self) -> MicrosandboxResult<Option<HomeIdentity>> {
+        Ok(Some(self.store.keeper(self.connection())?.home().clone()))
     }
 }
 

@@ -150,7 +150,8 @@ pub(crate) fn verify(
             });
         }
     }
-    let unowned = find_unowned(cache, &owned, &HashSet::new(), now);
+    let keeper = super::keeper(connection, cache)?;
+    let unowned = keeper.judge(find_unowned(cache, &owned, &HashSet::new(), now));
     report.findings.extend(unowned.old.into_iter().chain(unowned.left).map(orphan));
     report.problems = unowned.problems;
     report.findings.sort_by(|a, b| a.path.cmp(&b.path));
@@ -164,6 +165,9 @@ fn orphan(file: UnownedFile) -> Finding {
         UnownedKind::FlatRef => (FindingKind::Orphan, "the record of a flat disk whose manifest is gone"),
         UnownedKind::FlatBlob => (FindingKind::Orphan, "a flat disk that no record names"),
         UnownedKind::Temporary => (FindingKind::Orphan, "work that was begun and not finished"),
+        UnownedKind::NotOurs => {
+            (FindingKind::Foreign, "no row of this home owns it, and the cache may be another home's as well")
+        }
         UnownedKind::Foreign => {
             (FindingKind::Foreign, "nothing that a cache makes: look at it, and delete it by hand")
         }

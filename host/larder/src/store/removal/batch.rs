@@ -20,6 +20,7 @@ use crate::catalog::{Writer, deletions, pins, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::failpoint::failpoint;
 use crate::reference::Digest;
+use crate::store::full_disk::is_storage_full;
 use crate::store::recovery;
 
 /// Rows to remove together.
@@ -29,6 +30,8 @@ pub(super) struct Batch {
     manifests: Vec<DigestRow>,
     layers: Vec<DigestRow>,
     entries: usize,
+    /// Whether a lock that has no room on the disk spares what it protects, instead of ending the batch.
+    spares_unlockable: bool,
 }
 
 /// After so many deleted files their records are forgotten: seldom enough that syncing directories costs little.
@@ -95,7 +98,19 @@ impl Batch {
         let targets = self.targets.split_off(self.targets.len() / 2);
         let manifests = self.manifests.split_off(self.manifests.len().div_ceil(2));
         let layers = self.layers.split_off(self.layers.len().div_ceil(2));
-        Some([Self { entries, ..self }, Self { targets, manifests, layers, entries }])
+        let spares_unlockable = self.spares_unlockable;
+        let second = Self { targets, manifests, layers, entries, spares_unlockable };
+        Some([Self { entries, ..self }, second])
+    }
+
+    /// Returns whether it ends where the disk has no room for a lock.
+    pub(super) fn needs_every_lock(&self) -> bool {
+        !self.spares_unlockable
+    }
+
+    /// The same batch, which spares what it cannot lock.
+    pub(super) fn sparing_what_has_no_lock(self) -> Self {
+        Self { spares_unlockable: true, ..self }
     }
 
     fn refs(&self) -> Vec<&RefRow> {
@@ -164,7 +179,8 @@ impl Batch {
     /// A lease that cannot be had is busy, and named among the problems.
     ///
     /// # Errors
-    /// One that [`is_out_of_descriptors`], while a smaller batch could do with fewer.
+    /// One that [`is_out_of_descriptors`], while a smaller batch could do with fewer, and one that says that the disk is
+    /// full, where room could be made.
     fn claim(
         &mut self,
         connection: &Connection,
@@ -190,7 +206,9 @@ impl Batch {
                     Ok(Claim::Busy) => {}
                     Err(source) => {
                         let path = cache.path_of(&file.entry);
-                        if lacks_descriptors(&source) && self.len() > 1 {
+                        let can_do_with_less = lacks_descriptors(&source) && self.len() > 1;
+                        let can_make_room = is_storage_full(&source) && !self.spares_unlockable;
+                        if can_do_with_less || can_make_room {
                             return Err(MicrosandboxError::Io { action: "lock the lease of", path, source });
                         }
                         if named.insert(file.entry.clone()) {

@@ -28,8 +28,11 @@ use serde::Serialize;
 
 use batch::Batch;
 
+use super::full_disk::{self, FullDisk, Tried};
+use super::gc::Collected;
 use super::recovery::{self, Recovered};
 use super::{Store, gc};
+use crate::artifacts::unlink::Unlinked;
 use crate::artifacts::{CacheDir, Room, lease};
 use crate::catalog::Writer;
 use crate::catalog::remove::{self, ExpectedRef, RefRow};
@@ -158,11 +161,12 @@ impl Outcome {
                 self.problems.push(format!("{}; the next change of this home tries again", file.problem));
                 continue;
             };
-            self.count_file(file.room, gone.bytes);
+            let Unlinked::Freed(bytes) = gone.file else { continue };
+            self.count_file(file.room, bytes);
             let image =
                 self.removed.iter_mut().find(|image| Some(&image.reference) == file.reference.as_ref());
             if let Some(image) = image {
-                image.bytes += gone.bytes;
+                image.bytes += bytes;
             }
         }
     }
@@ -180,6 +184,19 @@ impl Outcome {
         total.vmdk_removed += more.vmdk_removed;
         total.skipped_in_use += more.skipped_in_use;
         self.add_bytes(more.bytes_reclaimed);
+    }
+
+    fn add_collected(&mut self, collected: Collected, cache: &CacheDir) {
+        for file in &collected.removed {
+            match file.room() {
+                Some(room) => self.count_file(room, file.bytes),
+                None => self.add_bytes(Some(file.bytes)),
+            }
+        }
+        for file in &collected.busy {
+            self.skip("the file", &cache.root().join(&file.path).display());
+        }
+        self.problems.extend(collected.problems);
     }
 
     fn add_bytes(&mut self, bytes: Option<u64>) {
@@ -201,13 +218,19 @@ pub(crate) struct Remover<'a> {
     store: &'a Arc<Store>,
     /// The number of the run whose record has the decisions.
     run: i64,
+    disk: FullDisk,
     outcome: Outcome,
 }
 
 impl<'a> Remover<'a> {
-    /// A removal that is part of a run on record.
-    pub(crate) fn new(store: &'a Arc<Store>, run: i64) -> Self {
-        Self { store, run, outcome: Outcome::default() }
+    /// A removal that is part of a run on record, and what it may give up where the disk is full.
+    pub(crate) fn new(store: &'a Arc<Store>, run: i64, disk: FullDisk) -> Self {
+        Self { store, run, disk, outcome: Outcome::default() }
+    }
+
+    /// Returns whether the disk was found full.
+    pub(crate) fn found_full_disk(&self) -> bool {
+        self.disk.was_full()
     }
 
     /// Removes references, as many at a time as leases can be held.
@@ -265,43 +288,35 @@ impl<'a> Remover<'a> {
         if files.is_empty() {
             return Ok(());
         }
-        let now = self.store.now();
-        let collected = self
-            .store
-            .write_on("collect files that nothing owns", move |writer, cache| {
+        let (store, now, files) = (self.store, self.store.now(), Arc::new(files));
+        let collect = || {
+            let files = Arc::clone(&files);
+            store.write_on("collect files that nothing owns", move |writer, cache| {
                 gc::delete_unowned(writer.connection(), cache, now, &files)
             })
-            .await?;
-        for file in &collected.removed {
-            self.outcome.add_bytes(Some(file.bytes));
-            let report = &mut self.outcome.report;
-            match file.room() {
-                Some(Room::Fsmeta) => report.fsmeta_removed += 1,
-                Some(Room::Vmdk) => report.vmdk_removed += 1,
-                Some(Room::Layers | Room::Manifests) | None => {}
-            }
-        }
-        let root = self.store.cache().root();
-        for file in &collected.busy {
-            self.outcome.skip("the file", &root.join(&file.path).display());
-        }
-        self.outcome.problems.extend(collected.problems);
+        };
+        let collected = self.disk.run(collect).await?;
+        self.outcome.add_collected(collected, self.store.cache());
         Ok(())
     }
 
     /// Tries once more what could not be deleted. Returns what became of it all, and whether the records of the deleted
     /// files could be forgotten.
     pub(crate) async fn finish(mut self) -> (Outcome, MicrosandboxResult<()>) {
-        let forget = |writer: &mut Writer, cache: &CacheDir| {
-            let mut recovered = Vec::new();
-            let forgotten = recovery::recover(writer, cache, &mut recovered);
-            Ok((recovered, forgotten))
+        let store = self.store;
+        let forget = || {
+            store.write_on("forget deleted files", |writer: &mut Writer, cache: &CacheDir| {
+                let mut recovered = Vec::new();
+                let forgotten = recovery::recover(writer, cache, &mut recovered);
+                Ok((recovered, forgotten))
+            })
         };
-        let (recovered, forgotten) = match self.store.write_on("forget deleted files", forget).await {
+        let (recovered, forgotten) = match self.disk.run(forget).await {
             Ok(finished) => finished,
             Err(error) => (Vec::new(), Err(error)),
         };
         self.outcome.settle(&recovered);
+        self.outcome.add_collected(self.disk.collected, store.cache());
         (self.outcome, forgotten)
     }
 
@@ -316,9 +331,10 @@ impl<'a> Remover<'a> {
         self.store.write_on(action, ask).await
     }
 
-    /// Runs a batch. Where file descriptors do not suffice for it, it is run in smaller ones.
+    /// Runs a batch. Where file descriptors do not suffice for it, or a full disk, it is run in smaller ones.
     async fn run(&mut self, batch: Batch) -> MicrosandboxResult<()> {
         let mut batches = vec![batch];
+        let mut tried = Tried::default();
         let run = self.run;
         while let Some(batch) = batches.pop() {
             if batch.is_empty() {
@@ -331,6 +347,17 @@ impl<'a> Remover<'a> {
                 Err(error) if batch::is_out_of_descriptors(&error) => {
                     let Some([first, second]) = again.halves() else { return Err(error) };
                     batches.extend([second, first]);
+                }
+                Err(error) if full_disk::is_full(&error) => {
+                    if self.disk.make_room(&mut tried).await? {
+                        batches.push(again);
+                    } else if again.needs_every_lock() {
+                        batches.push(again.sparing_what_has_no_lock());
+                    } else {
+                        let Some([first, second]) = again.halves() else { return Err(error) };
+                        batches.extend([second, first]);
+                        tried = Tried::default();
+                    }
                 }
                 outcome => self.outcome.add(outcome?),
             }

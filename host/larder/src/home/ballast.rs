@@ -1,0 +1,92 @@
+//! The ballast of a home: bytes of its file system that are held while there is room, and given up when there is none.
+//!
+//! A clean-up has to write before it may delete: its log, its record, its locks. On a full disk it could not begin. So
+//! the first change of a home allocates a file of 1 MiB beside its parts, a clean-up that finds the disk full deletes
+//! it first, and the end of a clean-up makes it again where there is room.
+//!
+//! # What survives a crash
+//! The file, or a shorter one: it is made whole by the next change. Nothing is in it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use rustix::io::Errno;
+
+use super::HomePaths;
+
+/// The size of the ballast, in bytes: what a short change of an index needs, with much to spare.
+pub(crate) const BYTES: u64 = 1 << 20;
+
+/// The ballast is made where so many bytes are available: where there are fewer, it would itself fill the disk.
+const ROOM: u64 = 4 * BYTES;
+
+/// Makes the ballast, unless it is there or the disk has no room for it.
+///
+/// # Errors
+/// Where it could not be made; what was begun of it is taken away.
+pub(crate) fn keep(paths: &HomePaths) -> io::Result<()> {
+    match fs::symlink_metadata(&paths.ballast) {
+        Ok(metadata) if !metadata.is_file() || metadata.blocks().saturating_mul(512) >= BYTES => {
+            return Ok(());
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let disk = rustix::fs::statvfs(&paths.home)?;
+    if disk.f_frsize.saturating_mul(disk.f_bavail) < ROOM {
+        return Ok(());
+    }
+    let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).custom_flags(no_follow);
+    let file = file.open(&paths.ballast)?;
+    allocate(file).inspect_err(|_| drop(fs::remove_file(&paths.ballast)))
+}
+
+/// Allocates every block. On a file system that cannot be asked to, by writing.
+fn allocate(mut file: File) -> io::Result<()> {
+    match fallocate(&file, FallocateFlags::empty(), 0, BYTES) {
+        Ok(()) => {}
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+            let zeros = [0; 1 << 16];
+            for _ in 0..BYTES / zeros.len() as u64 {
+                file.write_all(&zeros)?;
+            }
+        }
+        Err(error) => return Err(error.into()),
+    }
+    file.sync_all()
+}
+
+/// Deletes the ballast, so that its bytes can be used at once. Returns whether there was one.
+pub(crate) fn give_up(paths: &HomePaths) -> io::Result<bool> {
+    match fs::remove_file(&paths.ballast) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    // A journaling file system uses blocks again when it is on disk that they are free.
+    File::open(&paths.home)?.sync_all()?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ballast takes up what it says, is made once, and is gone when it is given up.
+    #[test]
+    fn the_ballast_is_real() {
+        let home = tempfile::tempdir().expect("a directory");
+        let paths = HomePaths::new(home.path().to_owned());
+        assert!(!give_up(&paths).expect("nothing to give up"));
+        keep(&paths).expect("made");
+        keep(&paths).expect("there");
+        let metadata = fs::metadata(&paths.ballast).expect("the ballast");
+        assert!(metadata.blocks() * 512 >= BYTES, "{} blocks", metadata.blocks());
+        assert!(give_up(&paths).expect("given up") && !paths.ballast.exists());
+    }
+}
