@@ -141,6 +141,35 @@ fn waiting_changes_take_no_thread() {
     });
 }
 
+/// A prune whose future is dropped leaves no image half gone, and the next change of the same backend finishes it.
+#[test]
+fn a_dropped_prune() {
+    let home = Home::fixture();
+    run(async {
+        let local = home.open().await;
+        let prune = tokio::spawn({
+            let local = local.clone();
+            async move { Image::prune_local(&local).await }
+        });
+        while home.count("SELECT count(*) FROM image_ref") == 41 {
+            tokio::task::yield_now().await;
+        }
+        prune.abort();
+        let _ = prune.await;
+        local.pin("docker.io/acme/app00000:v0").await.expect("pinned");
+        assert_eq!(home.count("SELECT count(*) FROM larder_deletion"), 0);
+        let report = local.verify(VerifyDepth::Shallow, Repair::ReportOnly).await.expect("a report");
+        let wrong = report
+            .findings
+            .iter()
+            .filter(|finding| matches!(finding.kind, FindingKind::Missing | FindingKind::Orphan));
+        assert_eq!(wrong.count(), 0, "{:?}", report.findings);
+        let went = 41 - home.count("SELECT count(*) FROM image_ref");
+        let removed = home.count("SELECT count(*) FROM larder_decision WHERE decision = 'removed'");
+        assert_eq!(went, removed);
+    });
+}
+
 /// A home behind a read-only mount is read as it is, whatever changes it from elsewhere. Only root can mount here.
 #[test]
 fn changes_behind_a_read_only_mount() {

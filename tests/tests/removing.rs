@@ -5,7 +5,7 @@ use std::fs;
 use larder::maintenance::{FindingKind, PinChange, Repair, VerifyDepth};
 use larder::{Image, MicrosandboxError};
 use larder_tests::archive::{TestImage, docker_files};
-use larder_tests::{Home, LoadTest, run};
+use larder_tests::{FIXTURE_NOW, Home, ImageSpec, LoadTest, layer_digest, populate, run};
 use sha2::{Digest as _, Sha256};
 
 const UNUSED: &str = "docker.io/acme/app00004:v7";
@@ -394,4 +394,21 @@ fn what_is_shared_spares_nobody() {
     prune(&home);
     assert!(!home.cache().join("layers").join(&shared).exists());
     assert_eq!(home.count("SELECT count(*) FROM layer"), 0);
+}
+
+/// An image that has a layer twice is spared while that is held, as if it had it once.
+#[test]
+fn a_layer_that_is_there_twice() {
+    let home = Home::made();
+    let reference = "docker.io/acme/app:1".to_owned();
+    let image = ImageSpec { reference, layers: vec![0, 0], age_days: 100, ..ImageSpec::default() };
+    populate(&home.path(), FIXTURE_NOW.parse().expect("a time"), &[image]);
+    let lease = home.lease("layers", &(layer_digest(0).replace(':', "_") + ".erofs"));
+    run(async {
+        let local = home.open().await;
+        let report = Image::prune_local(&local).await.expect("a report");
+        assert_eq!((report.image_refs_removed, report.skipped_in_use), (0, 1));
+        drop(lease);
+        assert_eq!(Image::prune_local(&local).await.expect("a report").image_refs_removed, 1);
+    });
 }

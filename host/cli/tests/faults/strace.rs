@@ -8,9 +8,11 @@ use std::fmt;
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// The calls that are counted and fail, each with the errors that it fails with. All of them are ended by a kill, too.
 const CALLS: [(&str, &[&str]); 16] = [
@@ -231,4 +233,56 @@ pub(crate) fn path_of(arguments: &str) -> Option<&str> {
         });
     }
     rest.split_once(if open.ends_with('<') { '>' } else { '"' }).map(|(path, _)| path)
+}
+
+/// A program that was stopped at a call. It is killed when this is dropped.
+pub(crate) struct Stopped {
+    strace: Child,
+    thread: Pid,
+}
+
+/// Starts a program that stops at the first call with a path, which is relative to the home. Returns when it has.
+pub(crate) fn stopped(command: &Command, call: &str, path: &str, home: &Path, said: &Path) -> Stopped {
+    let trace = said.join("trace");
+    let inject = format!("inject={call}:signal=STOP:when=1");
+    let options = ["-e".to_owned(), inject, "-P".to_owned(), home.join(path).display().to_string()];
+    let mut strace = traced(command, &trace, &[call], &options);
+    let strace = strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let strace = strace.spawn().expect("the program started");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < deadline, "it does not stop");
+        let text = fs::read_to_string(&trace).unwrap_or_default();
+        // The call is in the trace a moment before the process stops at it.
+        let thread = text.lines().find(|line| line.contains(call)).and_then(|line| line.split_once(' '));
+        let thread = thread.and_then(|(thread, _)| thread.parse().ok()).and_then(Pid::from_raw);
+        if let Some(thread) = thread.filter(|thread| is_stopped(*thread)) {
+            return Stopped { strace, thread };
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn is_stopped(thread: Pid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", thread.as_raw_nonzero())).unwrap_or_default();
+    status.lines().any(|line| {
+        line.starts_with("State:") && (line.contains("T (stopped)") || line.contains("t (tracing"))
+    })
+}
+
+impl Stopped {
+    /// Lets it go on to its end.
+    pub(crate) fn go_on(&mut self) {
+        kill_process(self.thread, Signal::CONT).expect("a program that is stopped");
+        assert!(self.strace.wait().expect("its end").success());
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // It has ended already, unless the test has failed.
+        let _ = kill_process(self.thread, Signal::KILL);
+        let _ = self.strace.kill();
+        let _ = self.strace.wait();
+    }
 }

@@ -138,19 +138,55 @@ fn prune_for_people() {
 /// Where few files can be open at once, fewer than the limit promises, a prune takes smaller steps and removes as much.
 #[test]
 fn prune_with_few_descriptors() {
-    use std::process::Command;
-
     let test = TestEnvironment::fixture();
-    let script = r#"ulimit -n 64; for i in {1..26}; do exec {fd}</dev/null; done
-        exec "$0" --home "$1" --now 2026-11-24T12:00:00Z prune --yes --quiet"#;
-    let status = Command::new("bash")
-        .args(["-c", script])
+    prune_after(&test, "ulimit -n 64; for i in {1..26}; do exec {fd}</dev/null; done");
+    assert_eq!(test.home.count("SELECT count(*) FROM image_ref"), 3);
+    assert_eq!(test.home.files("fsmeta").len(), 3);
+}
+
+/// Manifests that no reference names, of more layers than files can be open at once, go like any other.
+#[test]
+fn prune_many_layers_with_few_descriptors() {
+    let test = TestEnvironment::fixture();
+    let numbers =
+        |end: u32| format!("WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {end})");
+    test.home.execute(&format!(
+        "{} INSERT INTO manifest (id, digest, layer_count)
+             SELECT 500 + i, printf('sha256:b%063x', i), NULL FROM n;
+         {} INSERT INTO layer (id, diff_id, blob_digest) SELECT 5000 + i, printf('sha256:c%063x', i), 'x' FROM n;
+         INSERT INTO manifest_layer (manifest_id, layer_id, position)
+             SELECT 500 + (id - 5000) / 60, id, (id - 5000) % 60 FROM layer WHERE id >= 5000;",
+        numbers(19),
+        numbers(1199),
+    ));
+    prune_after(&test, "ulimit -n 256");
+    assert_eq!(test.home.count("SELECT count(*) FROM manifest"), 3);
+    assert_eq!(test.home.count("SELECT count(*) FROM layer"), 18);
+}
+
+/// Prunes after a shell has run this.
+fn prune_after(test: &TestEnvironment, script: &str) {
+    let script = format!(r#"{script}; exec "$0" --home "$1" --now 2026-11-24T12:00:00Z prune --yes --quiet"#);
+    let status = std::process::Command::new("bash")
+        .args(["-c", &script])
         .arg(env!("CARGO_BIN_EXE_larder"))
         .arg(test.home.path())
         .env_clear()
         .status()
         .expect("the program started");
     assert!(status.success(), "{status}");
-    assert_eq!(test.home.count("SELECT count(*) FROM image_ref"), 3);
-    assert_eq!(test.home.files("fsmeta").len(), 3);
+}
+
+/// Rows whose files are lost are shown and removed like others, though that frees nothing.
+#[test]
+fn prune_lost_rows() {
+    let test = TestEnvironment::fixture();
+    assert_eq!(test.larder("prune --yes").status, 0);
+    let digest = format!("sha256:{}", "e".repeat(64));
+    test.home.execute(&format!("INSERT INTO layer (diff_id, blob_digest) VALUES ('{digest}', 'x')"));
+    let planned = test.larder("prune --dry-run --format json").json();
+    assert_eq!(planned["unreached"][0]["digest"], digest.as_str());
+    let pruned = test.larder("prune --yes --format json");
+    assert_eq!((pruned.status, &pruned.json()["report"]["layers_removed"]), (0, &1.into()));
+    assert_eq!(test.home.count("SELECT count(*) FROM layer WHERE blob_digest = 'x'"), 0);
 }

@@ -134,3 +134,26 @@ fn metadata_entries(connection: &Connection) -> rusqlite::Result<HashSet<Entry>>
     }
     Ok(entries)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::schema;
+
+    /// Metadata that got an owner after the owners were read, by another connection, is owned.
+    #[test]
+    fn owners_are_asked_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("index");
+        let mut other = Connection::open(&path).unwrap();
+        schema::create(&mut other, chrono::DateTime::UNIX_EPOCH).unwrap();
+        let connection = Connection::open(&path).unwrap();
+        let mut owners = LiveOwners::new(&connection);
+        let entry = Entry::metadata(&"docker.io/acme/app:1".parse().unwrap());
+        assert!(!owners.own(&entry).unwrap());
+        let insert = "INSERT INTO manifest (id, digest) VALUES (1, 'sha256:x');
+                      INSERT INTO image_ref (reference, manifest_id) VALUES ('acme/app:1', 1);";
+        other.execute_batch(insert).unwrap();
+        assert!(owners.own(&entry).unwrap());
+    }
+}

@@ -150,10 +150,10 @@ pub(crate) fn layer_counts(
     counts.collect()
 }
 
-/// The manifests that have a layer.
+/// The manifests that have a layer, each once, however often it has it.
 pub(crate) fn manifests_with(connection: &Connection, layer: i64) -> rusqlite::Result<Vec<i64>> {
     let mut statement =
-        connection.prepare_cached("SELECT manifest_id FROM manifest_layer WHERE layer_id = ?1")?;
+        connection.prepare_cached("SELECT DISTINCT manifest_id FROM manifest_layer WHERE layer_id = ?1")?;
     statement.query_map([layer], |row| row.get(0))?.collect()
 }
 

@@ -1,6 +1,8 @@
 //! Whatever is removed from whatever home, index and disk agree, nothing needed is lost, nothing unneeded is left,
 //! and what was promised to be freed is freed, to the byte.
 
+mod busy;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -11,7 +13,7 @@ use larder::maintenance::{FindingKind, Repair, VerifyDepth};
 use larder::policy::{Plan, PlanEntry};
 use larder::snapshot::Removal;
 use larder::{Image, ImagePruneReport, LocalBackend, MicrosandboxError};
-use larder_tests::{FIXTURE_NOW, Home, ImageSpec, Users, manifest_digest, populate, run};
+use larder_tests::{FIXTURE_NOW, Home, ImageSpec, Users, layer_digest, manifest_digest, populate, run};
 use proptest::prelude::*;
 
 /// Something that is done to a home.
@@ -101,6 +103,58 @@ proptest! {
             }
         });
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The plan of a prune says what its application does, and to the byte what that frees, files that nothing owns
+    /// included. Afterwards there is nothing left to plan.
+    #[test]
+    fn a_prune_does_what_its_plan_says(case in case(), orphans in 0..4_u32) {
+        let home = Home::made();
+        populate(&home.path(), FIXTURE_NOW.parse().expect("a time"), &case.images);
+        if let Some((first, second)) = case.linked {
+            link(&home, first, second);
+        }
+        for number in 0..orphans {
+            let room = ["layers", "fsmeta", "vmdk", "layers"][number as usize];
+            put_orphan(&home, room, 100 + number);
+        }
+        run(async {
+            let local = home.open().await;
+            let before = allocated(&home.cache());
+            let plan = local.plan_prune().await.expect("a plan");
+            let report = local.apply(&plan).await.expect("a report");
+            let freed = before - allocated(&home.cache());
+            assert_eq!((plan.bytes, report.report.bytes_reclaimed.unwrap_or(0)), (freed, freed));
+            assert_eq!(ImagePruneReport { bytes_reclaimed: plan.report.bytes_reclaimed, ..report.report }, plan.report);
+            let went: BTreeMap<&str, u64> =
+                report.removed.iter().map(|image| (image.reference.as_str(), image.bytes)).collect();
+            for entry in plan.removals() {
+                assert!(went.contains_key(entry.reference.as_str()), "{entry:?}");
+            }
+            assert_eq!(home.texts("SELECT reference FROM image_ref"), needed(&home));
+            let left = local.plan_prune().await.expect("a plan");
+            assert_eq!((left.is_empty(), left.bytes), (true, 0));
+        });
+    }
+}
+
+/// Puts in a file that nothing owns, as old as everything.
+fn put_orphan(home: &Home, room: &str, number: u32) {
+    let name = match room {
+        "vmdk" => manifest_digest(number) + ".vmdk",
+        _ => layer_digest(number) + ".erofs",
+    };
+    let path = home.cache().join(room).join(name.replace(':', "_"));
+    fs::write(&path, vec![1; 5000]).expect("a file");
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+    fs::File::options()
+        .write(true)
+        .open(path)
+        .and_then(|file| file.set_modified(long_ago))
+        .expect("its time");
 }
 
 /// Makes two layers one file with two names, where both exist.
