@@ -189,8 +189,8 @@ async fn apply(
         .map(|&index| PlanEntry::remove(&images[index].handle, "to see", removal.remove(index).bytes, force))
         .collect();
     let refs = ImagePruneReport { image_refs_removed: selected.len() as u32, ..ImagePruneReport::default() };
-    let home = local.identity().await.expect("the home");
-    let plan = Plan::new(FIXTURE_NOW.parse().expect("a time"), entries, Vec::new(), refs).for_home(home);
+    let identity = local.identity().await.expect("the home");
+    let plan = Plan::new(FIXTURE_NOW.parse().expect("a time"), entries, Vec::new(), refs).for_home(identity);
     assert_eq!(plan.bytes, together.bytes, "one by one and together");
     drop(snapshot);
 
