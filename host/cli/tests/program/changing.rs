@@ -102,7 +102,7 @@ fn prune() {
     let planned = test.larder("prune --dry-run --format json");
     assert_eq!((planned.status, planned.stderr.as_str()), (0, ""));
     let written = test.larder("prune --plan plan.json --format json");
-    let document = fs::read_to_string(test.directory().join("plan.json")).expect("the plan");
+    let document = test.read_as_said("plan.json");
     assert_eq!(planned.stdout, document);
     assert_eq!(written.stdout, document);
     assert_eq!(test.home.count("SELECT count(*) FROM image_ref"), 41);

@@ -53,6 +53,11 @@ impl TestEnvironment {
         fs::read_to_string(self.directory().join(name)).expect("the file")
     }
 
+    /// Reads a file beside the home as what the program says is read: without what differs from run to run.
+    pub(crate) fn read_as_said(&self, name: &str) -> String {
+        text(fs::read(self.directory().join(name)).expect("the file"), &self.directory())
+    }
+
     /// Puts a policy beside the home.
     pub(crate) fn policy(&self, name: &str) -> String {
         let file = format!("{name}.wasm");

@@ -6,6 +6,7 @@ mod harness;
 mod authoring;
 mod builtins;
 mod changing;
+mod full_disk;
 mod granting;
 mod interrupting;
 mod loading;

@@ -23,7 +23,7 @@ fn dry_runs() {
     let printed = test.larder(&format!("{PRUNE} --dry-run --format json"));
     assert_eq!((printed.status, printed.stderr.as_str()), (0, ""));
     test.larder(&format!("{PRUNE} --plan plan.json"));
-    assert_eq!(printed.stdout, fs::read_to_string(test.directory().join("plan.json")).expect("the plan"));
+    assert_eq!(printed.stdout, test.read_as_said("plan.json"));
     assert_eq!(test.home.count("SELECT count(*) FROM sqlite_master WHERE name LIKE 'larder_%'"), 0);
 }
 
