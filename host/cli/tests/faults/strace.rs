@@ -238,7 +238,8 @@ pub(crate) fn path_of(arguments: &str) -> Option<&str> {
 /// A program that was stopped at a call. It is killed when this is dropped.
 pub(crate) struct Stopped {
     strace: Child,
-    thread: Pid,
+    /// Its thread, once that has stopped.
+    thread: Option<Pid>,
 }
 
 /// Starts a program that stops at the first call with a path, which is relative to the home. Returns when it has.
@@ -248,7 +249,7 @@ pub(crate) fn stopped(command: &Command, call: &str, path: &str, home: &Path, sa
     let options = ["-e".to_owned(), inject, "-P".to_owned(), home.join(path).display().to_string()];
     let mut strace = traced(command, &trace, &[call], &options);
     let strace = strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let strace = strace.spawn().expect("the program started");
+    let mut stopped = Stopped { strace: strace.spawn().expect("the program started"), thread: None };
     let deadline = Instant::now() + PATIENCE;
     loop {
         assert!(Instant::now() < deadline, "it does not stop");
@@ -257,7 +258,8 @@ pub(crate) fn stopped(command: &Command, call: &str, path: &str, home: &Path, sa
         let thread = text.lines().find(|line| line.contains(call)).and_then(|line| line.split_once(' '));
         let thread = thread.and_then(|(thread, _)| thread.parse().ok()).and_then(Pid::from_raw);
         if let Some(thread) = thread.filter(|thread| is_stopped(*thread)) {
-            return Stopped { strace, thread };
+            stopped.thread = Some(thread);
+            return stopped;
         }
         thread::sleep(Duration::from_millis(1));
     }
@@ -273,7 +275,8 @@ fn is_stopped(thread: Pid) -> bool {
 impl Stopped {
     /// Lets it go on to its end.
     pub(crate) fn go_on(&mut self) {
-        kill_process(self.thread, Signal::CONT).expect("a program that is stopped");
+        let thread = self.thread.expect("a program that is stopped");
+        kill_process(thread, Signal::CONT).expect("a program that is stopped");
         assert!(self.strace.wait().expect("its end").success());
     }
 }
@@ -281,7 +284,7 @@ impl Stopped {
 impl Drop for Stopped {
     fn drop(&mut self) {
         // It has ended already, unless the test has failed.
-        let _ = kill_process(self.thread, Signal::KILL);
+        let _ = self.thread.map(|thread| kill_process(thread, Signal::KILL));
         let _ = self.strace.kill();
         let _ = self.strace.wait();
     }
