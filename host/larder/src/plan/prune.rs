@@ -26,13 +26,20 @@ impl LocalBackend {
     /// Where the home cannot be read.
     pub async fn plan_prune(&self) -> MicrosandboxResult<Plan> {
         let store = Arc::clone(self.store());
-        blocking("plan a prune", move || plan(&store)).await
+        let plan = move || plan(&mut HomeSnapshot::open(&store)?, &store).map(|planned| planned.plan);
+        blocking("plan a prune", plan).await
     }
 }
 
-fn plan(store: &Arc<Store>) -> MicrosandboxResult<Plan> {
+/// The plan of a prune, and what it was decided on.
+pub(super) struct PlannedPrune {
+    pub(super) plan: Plan,
+    pub(super) images: Vec<ImageRecord>,
+}
+
+/// Plans a prune of what a snapshot of this store shows.
+pub(super) fn plan(snapshot: &mut HomeSnapshot, store: &Store) -> MicrosandboxResult<PlannedPrune> {
     let now = store.now();
-    let mut snapshot = HomeSnapshot::open(store)?;
     let images = snapshot.images()?;
     let costs = snapshot.home_costs()?;
     let mut removal = Removal::new(Arc::new(costs.graph));
@@ -70,7 +77,8 @@ fn plan(store: &Arc<Store>) -> MicrosandboxResult<Plan> {
         vmdk_removed: freed.vmdk,
         ..ImagePruneReport::default()
     };
-    Ok(Plan::new(now, entries, collect, report).with_unreached(unreached))
+    let plan = Plan::new(now, entries, collect, report).with_unreached(unreached);
+    Ok(PlannedPrune { plan, images })
 }
 
 fn reason_to_keep(image: &ImageRecord) -> Option<String> {

@@ -1,11 +1,15 @@
 //! What a cache takes on disk, and what a prune would free.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
+use super::prune::{self, PlannedPrune};
 use crate::backend::LocalBackend;
 use crate::catalog::blocking;
 use crate::error::MicrosandboxResult;
-use crate::snapshot::ImageRecord;
+use crate::snapshot::{CacheSnapshot as _, ImageRecord};
+use crate::store::snapshot::HomeSnapshot;
 
 /// What a cache takes on disk. Keys in alphabetical order, sizes in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -40,10 +44,12 @@ impl LocalBackend {
     /// # Errors
     /// Where the home or its file system cannot be read.
     pub async fn usage(&self) -> MicrosandboxResult<Usage> {
-        let mut snapshot = self.snapshot().await?;
-        let (images, disk) =
-            blocking("measure the cache", move || Ok((snapshot.images()?, snapshot.disk()?))).await?;
-        let plan = self.plan_prune().await?;
+        let store = Arc::clone(self.store());
+        let measured = blocking("measure the cache", move || {
+            let mut snapshot = HomeSnapshot::open(&store)?;
+            Ok((prune::plan(&mut snapshot, &store)?, snapshot.disk()?))
+        });
+        let (PlannedPrune { plan, images }, disk) = measured.await?;
         let count = |is: fn(&ImageRecord) -> bool| images.iter().filter(|image| is(image)).count();
         let unreached: u64 = plan.unreached.iter().map(|row| row.bytes).sum();
         let unowned = unreached + plan.collect.iter().map(|file| file.bytes).sum::<u64>();
