@@ -99,6 +99,23 @@ impl Drop for PooledReader {
     }
 }
 
+impl Drop for Catalog {
+    /// Closing the last connection writes the log into the database and waits for the disk: within a runtime that is
+    /// left to a thread that may block.
+    fn drop(&mut self) {
+        let readers = std::mem::take(self.readers.get_mut().unwrap_or_else(PoisonError::into_inner));
+        // Whoever has it closes it.
+        let writer = self.writer.try_lock().ok().and_then(|mut writer| writer.take());
+        if readers.is_empty() && writer.is_none() {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            // The writer last: only it can write the log into the database.
+            runtime.spawn_blocking(move || drop((readers, writer)));
+        }
+    }
+}
+
 impl Catalog {
     pub(crate) fn new(paths: HomePaths, missing: MissingHome, clock: Clock) -> Self {
         Self {
