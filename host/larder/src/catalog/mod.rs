@@ -3,7 +3,7 @@
 //! # Connections
 //! A few readers, each opened read-only with its first use, and one writer, opened with the first change. Each is
 //! used by one blocking task at a time, never on the async runtime's own threads; who waits for a connection takes no
-//! thread at all. Statements are prepared once per connection.
+//! thread at all. Statements are compiled once per connection.
 //!
 //! `db/msb.db` may be replaced while it is open, by whoever restores it from a backup or makes the home again. Each use
 //! of a connection compares the file of that name with the one that is open, and opens it again where it is another.
@@ -42,6 +42,7 @@ mod writer;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use reader::Reader;
@@ -192,6 +193,14 @@ impl Catalog {
         })
         .await
     }
+}
+
+/// Makes a connection keep its prepared statements as they are. SQLite would otherwise compile a statement again whenever
+/// another value is bound to it that an index is searched for, which takes longer than the search.
+fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
 }
 
 /// Runs work that blocks, off the async runtime.
