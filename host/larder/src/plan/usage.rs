@@ -8,8 +8,8 @@ use super::prune::{self, PlannedPrune};
 use crate::backend::LocalBackend;
 use crate::catalog::blocking;
 use crate::error::MicrosandboxResult;
-use crate::snapshot::{CacheSnapshot as _, ImageRecord};
-use crate::store::snapshot::HomeSnapshot;
+use crate::snapshot::ImageRecord;
+use crate::store::snapshot::{HomeSnapshot, disk_status};
 
 /// What a cache takes on disk. Keys in alphabetical order, sizes in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,8 +46,14 @@ impl LocalBackend {
     pub async fn usage(&self) -> MicrosandboxResult<Usage> {
         let store = Arc::clone(self.store());
         let measured = blocking("measure the cache", move || {
-            let mut snapshot = HomeSnapshot::open(&store)?;
-            Ok((prune::plan(&mut snapshot, &store)?, snapshot.disk()?))
+            // Each looks at every file: at the same time it takes half as long.
+            std::thread::scope(|scope| {
+                let disk = scope.spawn(|| disk_status(store.cache().root()));
+                let planned =
+                    HomeSnapshot::open(&store).and_then(|mut snapshot| prune::plan(&mut snapshot, &store));
+                let disk = disk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                Ok((planned?, disk?))
+            })
         });
         let (PlannedPrune { plan, images }, disk) = measured.await?;
         let count = |is: fn(&ImageRecord) -> bool| images.iter().filter(|image| is(image)).count();
