@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
-use larder::maintenance::{FindingKind, Repair, VerifyDepth};
+use larder::maintenance::{FindingKind, VerifyDepth};
 use larder_tests::{Home, run};
 
 const MANIFEST: &str = "sha256_a000000000000000000000000000000000000000000000000000000000000027";
@@ -71,7 +71,7 @@ fn programs_share_a_home() {
         let report = run(async {
             let local = home.open().await;
             larder::Image::prune_local(&local).await.expect("a last prune");
-            local.verify(VerifyDepth::Shallow, Repair::ReportOnly).await.expect("a report")
+            local.verify(VerifyDepth::Shallow).await.expect("a report")
         });
         assert_eq!(home.count("SELECT count(*) FROM image_ref"), 3);
         assert_eq!(home.files("layers").len(), 18);

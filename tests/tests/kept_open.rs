@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use larder::maintenance::{FindingKind, Repair, VerifyDepth};
+use larder::maintenance::{FindingKind, VerifyDepth};
 use larder::{Image, LocalBackend};
 use larder_tests::{Home, run};
 
@@ -54,7 +54,7 @@ fn a_replaced_index() {
         Image::prune_local(&local).await.expect("pruned");
     });
     assert_eq!(home.count("SELECT count(*) FROM image_ref"), 3);
-    let report = run(async { home.open().await.verify(VerifyDepth::Shallow, Repair::ReportOnly).await });
+    let report = run(async { home.open().await.verify(VerifyDepth::Shallow).await });
     let report = report.expect("a report");
     let lost: Vec<_> =
         report.findings.iter().filter(|finding| finding.kind == FindingKind::Missing).collect();
@@ -220,4 +220,26 @@ impl Drop for Mount {
         // Left mounted, the directory could not be removed, which the test's end would show.
         let _ = Command::new("umount").arg(self.0.path()).status();
     }
+}
+
+/// Dropping the last clone of a backend within a runtime leaves it to a thread that may block to close the home, which is
+/// closed when the runtime ends.
+#[test]
+fn closing_blocks_no_runtime() {
+    let home = Home::fixture();
+    let log = home.path().join("db/msb.db-wal");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().expect("a runtime");
+    let (finish, finished) = std::sync::mpsc::channel();
+    runtime.block_on(async {
+        let local = home.open().await;
+        local.pin(IMAGE).await.expect("pinned");
+        // The only thread that may block is busy.
+        tokio::task::spawn_blocking(move || finished.recv());
+        drop(local);
+    });
+    assert!(log.exists(), "the log was not written into the database yet");
+    finish.send(()).expect("it waits");
+    drop(runtime);
+    assert!(!log.exists(), "it was");
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex};
 
 use larder::ingest::{ImageLoad, LayerOutcome, Progress, ProgressEvent};
-use larder::maintenance::{Repair, VerifyDepth};
+use larder::maintenance::VerifyDepth;
 use larder::snapshot::Origin;
 use larder::{Image, ImageHandle, MicrosandboxError};
 use larder_erofs::EntryPath;
@@ -71,7 +71,7 @@ fn rows() {
     let (detail, report) = run(async {
         let local = test.home.open().await;
         let detail = Image::inspect_local(&local, "acme/app:1").await.expect("the image");
-        (detail, local.verify(VerifyDepth::Deep, Repair::ReportOnly).await.expect("a report"))
+        (detail, local.verify(VerifyDepth::Deep).await.expect("a report"))
     });
     assert!(report.findings.is_empty(), "{:?}", report.findings);
     let config = detail.config.expect("a config");

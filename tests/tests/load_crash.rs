@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use larder::Image;
-use larder::maintenance::{Repair, VerifyDepth};
+use larder::maintenance::VerifyDepth;
 use larder_erofs::reader;
 use larder_tests::archive::{Item, TestImage, docker_files, layer, tar_of};
 use larder_tests::{Home, run};
@@ -70,8 +70,7 @@ fn every_step_can_be_the_last() {
             let expected = if failpoint == "ingest.committed" { 2 } else { 0 };
             assert_eq!(references, expected, "{when}");
             let verify = || {
-                let report =
-                    run(async { home.open().await.verify(VerifyDepth::Deep, Repair::ReportOnly).await });
+                let report = run(async { home.open().await.verify(VerifyDepth::Deep).await });
                 report.expect("a report").findings.into_iter().filter(|finding| finding.is_damage()).count()
             };
             assert_eq!(verify(), 0, "{when}");

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use larder::Image;
-use larder::maintenance::{FindingKind, Repair, RepairOutcome, VerifyDepth, VerifyReport};
+use larder::maintenance::{FindingKind, RepairOutcome, VerifyDepth, VerifyReport};
 use larder_tests::{FIXTURE_NOW, Home, run};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, Timespec, Timestamps, flock, mkfifoat, utimensat};
 
@@ -23,8 +23,18 @@ fn orphan(number: u32) -> String {
     format!("sha256_f{number:063x}.erofs")
 }
 
-fn verify(home: &Home, repair: Repair) -> VerifyReport {
-    run(async { home.open().await.verify(VerifyDepth::Shallow, repair).await }).expect("a report")
+fn verify(home: &Home) -> VerifyReport {
+    run(async { home.open().await.verify(VerifyDepth::Shallow).await }).expect("a report")
+}
+
+/// Verifies, deletes the orphans, and says which of them are gone.
+fn repair(home: &Home) -> VerifyReport {
+    run(async {
+        let local = home.open().await;
+        let report = local.verify(VerifyDepth::Shallow).await.expect("a report");
+        local.apply(&local.plan_repair(&report).await.expect("a plan")).await.expect("applied");
+        local.note_repairs(report).await.expect("a report")
+    })
 }
 
 /// Verification names what is missing, damaged, and unowned; repair deletes the old and free of the last, and says so.
@@ -53,7 +63,7 @@ fn verify_and_repair() {
             .map(|finding| finding.path.file_name().expect("a name").to_string_lossy().into_owned())
             .collect()
     };
-    let report = verify(&home, Repair::ReportOnly);
+    let report = verify(&home);
     assert_eq!(found(&report, FindingKind::Orphan), [orphan(1), orphan(2), orphan(3)]);
     assert_eq!(found(&report, FindingKind::Foreign), ["notes.txt"]);
     assert_eq!(
@@ -65,7 +75,7 @@ fn verify_and_repair() {
     ));
     assert!(report.findings.iter().all(|finding| finding.repair.is_none()));
 
-    let report = verify(&home, Repair::RemoveOrphans);
+    let report = repair(&home);
     let outcome = |name: &str| {
         report.findings.iter().find(|finding| finding.path.ends_with(name)).and_then(|finding| finding.repair)
     };
@@ -76,7 +86,7 @@ fn verify_and_repair() {
     }
     assert!(!layers.join(orphan(1)).exists());
     drop(lease);
-    verify(&home, Repair::RemoveOrphans);
+    repair(&home);
     assert!(!layers.join(orphan(3)).exists());
 }
 
@@ -155,7 +165,7 @@ fn what_no_cache_makes_stays() {
     prune(&home);
     assert_eq!(home.files("tmp"), before);
     assert!(tmp.join("thesis/chapter1").exists());
-    let report = verify(&home, Repair::ReportOnly);
+    let report = verify(&home);
     let foreign = report.findings.iter().filter(|finding| finding.kind == FindingKind::Foreign);
     assert_eq!(foreign.count(), before.len() + 1);
 }
@@ -173,7 +183,7 @@ fn nothing_goes_through_a_link() {
     symlink(elsewhere.path(), &tmp).expect("a link");
     prune(&home);
     assert!(part.exists());
-    let report = verify(&home, Repair::ReportOnly);
+    let report = verify(&home);
     let found = report.findings.iter().find(|finding| finding.path == Path::new("tmp"));
     assert_eq!(found.map(|finding| finding.kind), Some(FindingKind::Foreign));
 }
@@ -187,7 +197,7 @@ fn a_pipe_hangs_nothing() {
     let long = manifests.join(format!("{}.json", "e".repeat(64)));
     File::create(&long).and_then(|file| file.set_len(1 << 40)).expect("a long file");
     prune(&home);
-    let report = verify(&home, Repair::ReportOnly);
+    let report = verify(&home);
     let kinds = report.findings.iter().filter(|finding| finding.path.starts_with("manifests"));
     assert_eq!(
         kinds.map(|finding| finding.kind).collect::<Vec<_>>(),
@@ -265,7 +275,7 @@ fn odd_names_stop_nothing() {
         put(&home.cache().join(room).join(std::ffi::OsStr::from_bytes(b"\xff")), "x", 90);
         age(&home.cache().join(room).join(std::ffi::OsStr::from_bytes(b"\xff")));
     }
-    let report = verify(&home, Repair::RemoveOrphans);
+    let report = repair(&home);
     assert_eq!(report.findings.iter().filter(|finding| finding.kind == FindingKind::Foreign).count(), 2);
     assert!(serde_json::to_string(&report).expect("a document").contains("layers/"));
     let plan = run(async { home.open().await.plan_prune().await }).expect("a plan");

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 
 use larder::Image;
-use larder::maintenance::{FindingKind, Repair, VerifyDepth};
+use larder::maintenance::{FindingKind, VerifyDepth};
 use larder::plan::Verdict;
 use larder_tests::{Home, run};
 
@@ -46,8 +46,7 @@ fn assert_no_row_without_artifact(home: &Home, when: &str) {
 fn assert_finished(home: &Home, when: &str) {
     assert_no_row_without_artifact(home, when);
     assert_eq!(home.count("SELECT count(*) FROM larder_deletion"), 0, "{when}: records are left");
-    let report = run(async { home.open().await.verify(VerifyDepth::Shallow, Repair::ReportOnly).await })
-        .expect("a report");
+    let report = run(async { home.open().await.verify(VerifyDepth::Shallow).await }).expect("a report");
     let orphans: Vec<_> =
         report.findings.iter().filter(|finding| finding.kind == FindingKind::Orphan).collect();
     assert!(orphans.is_empty(), "{when}: {orphans:?}");

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use larder::maintenance::{FindingKind, PinChange, Repair, VerifyDepth};
+use larder::maintenance::{FindingKind, PinChange, VerifyDepth};
 use larder::{Image, MicrosandboxError};
 use larder_tests::archive::{TestImage, docker_files};
 use larder_tests::{FIXTURE_NOW, Home, ImageSpec, LoadTest, layer_digest, populate, run};
@@ -323,8 +323,7 @@ fn prune_passes_what_is_broken() {
     assert_eq!((report.image_refs_removed, report.manifests_removed, report.layers_removed), (38, 37, 222));
     assert!(directory.join("inside").exists() && stray.exists());
     assert_eq!(home.count("SELECT count(*) FROM larder_deletion"), 0);
-    let verified = run(async { home.open().await.verify(VerifyDepth::Shallow, Repair::ReportOnly).await })
-        .expect("a report");
+    let verified = run(async { home.open().await.verify(VerifyDepth::Shallow).await }).expect("a report");
     let foreign = verified.findings.iter().filter(|finding| finding.kind == FindingKind::Foreign).count();
     assert_eq!(foreign, 2, "{:?}", verified.findings);
 }

@@ -1,13 +1,13 @@
 //! VMDK descriptors: text that joins files to one virtual disk.
 //!
 //! A descriptor of the type `twoGbMaxExtentFlat` lists extents, which are pieces of raw files of whole sectors, and the
-//! disk is one behind the other. (VMware, "Virtual Disk Format 1.1".) What it says is all there is: nothing is checked
-//! against the files.
+//! disk is one behind the other. (VMware, "Virtual Disk Format 1.1".) [`descriptor`] writes one, [`files`] reads it. What
+//! it says is all there is: nothing is checked against the files.
 //!
 //! The same extents give the same text, and the one that microsandbox 0.7 writes for them.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The size of a sector in bytes.
 pub const SECTOR: u64 = 512;
@@ -103,7 +103,7 @@ pub fn descriptor(extents: &[Extent<'_>]) -> Result<String, VmdkError> {
     }
     let cylinders = total.div_ceil(HEADS * SECTORS_PER_TRACK);
     Ok(format!(
-        "# Disk DescriptorFile\n\
+        "{HEADER}\n\
          version=1\n\
          CID={CONTENT_ID:08x}\n\
          parentCID={NO_PARENT:08x}\n\
@@ -119,6 +119,80 @@ pub fn descriptor(extents: &[Extent<'_>]) -> Result<String, VmdkError> {
          ddb.geometry.sectors = \"{SECTORS_PER_TRACK}\"\n\
          ddb.adapterType = \"ide\"\n"
     ))
+}
+
+/// A file that a descriptor joins to the disk, as [`files`] reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinedFile {
+    /// Where it is, as the descriptor says.
+    pub path: PathBuf,
+    /// How many bytes of it belong to the disk, from its beginning.
+    pub length: u64,
+}
+
+/// Why a text is not the descriptor of whole files.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseError {
+    /// It does not begin as a descriptor does.
+    #[error("it does not begin with `{HEADER}`")]
+    Header,
+
+    /// A line is no extent of a raw file.
+    #[error("line {0} is no extent of a raw file")]
+    Line(usize),
+
+    /// An extent neither begins a file nor continues the one before it.
+    #[error("line {0} neither begins a file nor continues the one before it")]
+    Gap(usize),
+}
+
+/// The first line of a descriptor.
+const HEADER: &str = "# Disk DescriptorFile";
+
+/// Reads the files of a descriptor in their order. Of a file that takes several extents, all of them are one.
+///
+/// ```
+/// use std::path::Path;
+/// use larder_erofs::vmdk::{Extent, descriptor, files};
+///
+/// let text = descriptor(&[Extent { path: Path::new("/cache/layer.erofs"), length: 5 << 30 }])?;
+/// let files = files(&text)?;
+/// assert_eq!((files.len(), files[0].length), (1, 5 << 30));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// A [`ParseError`] for a text that [`descriptor`] could not have written.
+pub fn files(text: &str) -> Result<Vec<JoinedFile>, ParseError> {
+    if text.lines().next() != Some(HEADER) {
+        return Err(ParseError::Header);
+    }
+    let mut files: Vec<JoinedFile> = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        if !["RW ", "RDONLY ", "NOACCESS "].iter().any(|access| line.starts_with(access)) {
+            continue;
+        }
+        let number = index + 1;
+        let (path, length, offset) = extent(line).ok_or(ParseError::Line(number))?;
+        match files.last_mut() {
+            _ if offset == 0 => files.push(JoinedFile { path: path.into(), length }),
+            Some(last) if last.length == offset && last.path == Path::new(path) => {
+                last.length = last.length.checked_add(length).ok_or(ParseError::Line(number))?;
+            }
+            _ => return Err(ParseError::Gap(number)),
+        }
+    }
+    Ok(files)
+}
+
+/// The path, length and offset of an extent, in bytes.
+fn extent(line: &str) -> Option<(&str, u64, u64)> {
+    let (count, rest) = line.strip_prefix("RW ")?.split_once(" FLAT \"")?;
+    let (path, offset) = rest.split_once("\" ")?;
+    let bytes = |sectors: &str| sectors.parse::<u64>().ok()?.checked_mul(SECTOR);
+    Some((path, bytes(count)?, bytes(offset)?))
 }
 
 fn checked_path(path: &Path) -> Result<&str, VmdkError> {
@@ -178,6 +252,32 @@ mod tests {
             next += count;
         }
         assert_eq!(next, (7 << 30) / SECTOR);
+    }
+
+    /// The files of a descriptor are read back as they were written, a large one whole and one that is there twice, twice.
+    #[test]
+    fn descriptors_are_read() {
+        let extents = [("/a b", 4096), ("/c", 7 << 30), ("/c", 7 << 30)]
+            .map(|(path, length)| Extent { path: Path::new(path), length });
+        let expected =
+            extents.map(|extent| JoinedFile { path: extent.path.to_owned(), length: extent.length });
+        let text = descriptor(&extents).unwrap();
+        assert_eq!(files(&text).unwrap(), expected);
+        assert_eq!(files(&"#".repeat(320)), Err(ParseError::Header));
+        let line = |line: &str| files(&format!("{HEADER}\n{line}\n"));
+        for broken in ["RW 8 SPARSE \"/a\"", "RDONLY 8 FLAT \"/a\" 0", "RW x FLAT \"/a\" 0", "RW 8 FLAT \"/a"]
+        {
+            assert_eq!(line(broken), Err(ParseError::Line(2)), "{broken}");
+        }
+        let huge = u64::MAX / SECTOR;
+        assert_eq!(line(&format!("RW {} FLAT \"/a\" 0", u64::MAX)), Err(ParseError::Line(2)));
+        assert_eq!(
+            line(&format!("RW {huge} FLAT \"/a\" 0\nRW 8 FLAT \"/a\" {huge}")),
+            Err(ParseError::Line(3))
+        );
+        for gap in ["RW 8 FLAT \"/a\" 8", "RW 8 FLAT \"/a\" 0\nRW 8 FLAT \"/b\" 8"] {
+            assert!(matches!(line(gap), Err(ParseError::Gap(_))), "{gap}");
+        }
     }
 
     /// What a line of the descriptor could not hold, or would mean something else in it, is refused.

@@ -1,8 +1,8 @@
-//! Named points at which a test can end the process, to see what is left behind.
+//! Named points at which a test can end the process, to see what is left behind, or do something of its own.
 //!
-//! With the feature `failpoints`, [`abort_at`] arms one of them; without it they are nothing.
+//! With the feature `failpoints`, [`abort_at`] and [`call_at`] arm one of them; without it they are nothing.
 
-/// A point at which a test can end the process.
+/// A point at which a test can end the process or do something of its own.
 macro_rules! failpoint {
     ($name:literal) => {
         #[cfg(feature = "failpoints")]
@@ -48,8 +48,39 @@ pub fn abort_at(name: &str, nth: u32) {
     *ARMED.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((name.to_owned(), nth));
 }
 
+/// What a test does at a point.
+#[cfg(feature = "failpoints")]
+type Call = Box<dyn FnOnce() + Send>;
+
+#[cfg(feature = "failpoints")]
+static CALLS: std::sync::Mutex<Vec<(String, Call)>> = std::sync::Mutex::new(Vec::new());
+
+/// The point between reading what the index names and looking at the files.
+#[cfg(feature = "failpoints")]
+pub const VERIFY_READ: &str = "verify.read";
+
+/// Calls a function when the point is reached for the first time, on the thread that reaches it.
+#[cfg(feature = "failpoints")]
+pub fn call_at(name: &str, call: impl FnOnce() + Send + 'static) {
+    let mut calls = CALLS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    calls.push((name.to_owned(), Box::new(call)));
+}
+
+#[cfg(feature = "failpoints")]
+fn call(name: &str) {
+    let call = {
+        let mut calls = CALLS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let armed = calls.iter().position(|(armed, _)| armed == name);
+        armed.map(|index| calls.remove(index).1)
+    };
+    if let Some(call) = call {
+        call();
+    }
+}
+
 #[cfg(feature = "failpoints")]
 pub(crate) fn reached(name: &str) {
+    call(name);
     let mut armed = ARMED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some((_, left)) = armed.as_mut().filter(|(armed, _)| armed == name) {
         *left -= 1;

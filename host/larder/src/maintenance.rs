@@ -1,17 +1,20 @@
 //! What an operator asks of a home besides its images: pins, verification, and one state of it to decide on.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 pub use crate::artifacts::unowned::{UnownedFile, UnownedKind};
 pub use crate::store::removal::{RemovedImage, SpareReason, SparedImage};
-pub use crate::store::verify::{Finding, FindingKind, Repair, RepairOutcome, VerifyDepth, VerifyReport};
+pub use crate::store::verify::{Finding, FindingKind, RepairOutcome, VerifyDepth, VerifyReport};
 
 use crate::backend::LocalBackend;
 use crate::catalog::{blocking, pins};
 use crate::error::MicrosandboxResult;
+use crate::ingest::cancel::CancelOnDrop;
 use crate::snapshot::CacheSnapshot;
 use crate::store::snapshot::HomeSnapshot;
-use crate::store::verify;
+use crate::store::verify::Verification;
 
 /// What a pin or an unpin changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -72,35 +75,33 @@ impl LocalBackend {
 
     /// One state of the cache, to decide on: it does not change while the result lives.
     ///
-    /// It holds a read transaction, which makes nobody wait, but keeps SQLite's log from being cut: let it go soon.
+    /// It holds a read transaction, which makes nobody wait, but keeps SQLite's log from being cut: let it go soon. Its
+    /// methods block, and so may dropping it.
     ///
     /// # Errors
     /// Where the home cannot be read.
     pub async fn snapshot(&self) -> MicrosandboxResult<Box<dyn CacheSnapshot>> {
-        let store = std::sync::Arc::clone(self.store());
+        let store = Arc::clone(self.store());
         blocking("look at the index", move || {
             Ok(Box::new(HomeSnapshot::open(&store)?) as Box<dyn CacheSnapshot>)
         })
         .await
     }
 
-    /// Compares the index with the files: what is missing, what is damaged, what nothing owns.
+    /// Compares the index with the files: what is missing, what is damaged, what nothing owns. Writes nothing.
     ///
-    /// With [`Repair::RemoveOrphans`], files that nothing owns are deleted, as a prune deletes them.
+    /// Others may change the cache meanwhile: what is missing or damaged is looked at again before it is called so, and
+    /// what somebody reads, publishes or deletes then is [skipped](VerifyReport::skipped).
+    /// [`plan_repair`](Self::plan_repair) makes a plan of what nothing owns.
     ///
     /// # Errors
-    /// Where the home cannot be read, or, for a repair, not be written.
-    pub async fn verify(&self, depth: VerifyDepth, repair: Repair) -> MicrosandboxResult<VerifyReport> {
-        let (cache, now) = (self.store().cache().clone(), self.now());
-        let mut report = self
-            .store()
-            .read("verify the cache", move |connection| verify::verify(connection, &cache, depth, now))
-            .await?;
-        if repair == Repair::ReportOnly {
-            return Ok(report);
-        }
-        let plan = self.plan_repair(&report).await?;
-        report.problems.extend(self.apply(&plan).await?.problems);
-        self.note_repairs(report).await
+    /// Where the home cannot be read.
+    pub async fn verify(&self, depth: VerifyDepth) -> MicrosandboxResult<VerifyReport> {
+        let cancel = CancelOnDrop::default();
+        let (store, cancelled) = (Arc::clone(self.store()), Arc::clone(&cancel.0));
+        blocking("verify the cache", move || {
+            Verification { store: &store, depth, cancelled: &cancelled }.run()
+        })
+        .await
     }
 }

@@ -1,6 +1,6 @@
 //! A home that the SDK made and filled, in the hands of Larder.
 
-use larder::maintenance::{Repair, VerifyDepth};
+use larder::maintenance::VerifyDepth;
 use larder::{Image, ImageArchiveFormat};
 use larder_tests::{Home, Peer, contents, run};
 
@@ -16,7 +16,7 @@ fn the_answers_are_the_same() {
     let answers = Answers::of_larder(&home);
     assert_eq!(Answers::of_the_sdk(&peer, &home), answers);
     assert_eq!(answers.images.keys().collect::<Vec<_>>(), REFERENCES);
-    let report = run(async { home.open().await.verify(VerifyDepth::Deep, Repair::ReportOnly).await });
+    let report = run(async { home.open().await.verify(VerifyDepth::Deep).await });
     let report = report.expect("a report");
     assert!(report.findings.is_empty() && report.problems.is_empty(), "{report:?}");
     assert_eq!(report.checked, 4 + 3 * 2 + 5);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use chrono::TimeDelta;
-use larder::maintenance::{Repair, VerifyDepth};
+use larder::maintenance::VerifyDepth;
 use larder::{Image, LocalBackend};
 use larder_erofs::vmdk::{Extent, descriptor};
 use larder_tests::judge::{Mount, can_mount, walk};
@@ -160,7 +160,7 @@ fn both_at_once() {
     check(&backend);
 
     fn check(backend: &LocalBackend) {
-        let report = run(async { backend.verify(VerifyDepth::Shallow, Repair::ReportOnly).await });
+        let report = run(async { backend.verify(VerifyDepth::Shallow).await });
         let damage: Vec<_> =
             report.expect("a report").findings.into_iter().filter(|finding| finding.is_damage()).collect();
         assert!(damage.is_empty(), "{damage:?}");

@@ -12,7 +12,7 @@ use larder_erofs::{EntryPath, Metadata, Permissions, Timestamp, XattrName, Xattr
 use larder_tests::real::{LayerOf, fill, layer_path};
 use larder_tests::{Home, run};
 
-use crate::archives::{everything, image};
+use crate::archives::{everything, image, save};
 
 fn fails(home: &Home, references: &[&str], output: &str) -> MicrosandboxError {
     let references: Vec<String> = references.iter().map(|&reference| reference.to_owned()).collect();
@@ -79,15 +79,14 @@ fn damaged_layers_are_named() {
     }
 }
 
-/// The index's length of a layer is checked.
+/// A length that the index remembers of a layer is not believed: microsandbox builds artifacts again without it.
 #[test]
-fn lengths_are_checked() {
+fn remembered_lengths_are_not_believed() {
     let home = Home::made();
     let layer = LayerOf::new().file("a", "b").done();
     fill(&home.path(), &[image("acme/app:1", &[&layer])]);
     home.execute("UPDATE layer SET erofs_size_bytes = 77");
-    let text = said(&home, &fails(&home, &["acme/app:1"], "a.tar"));
-    assert!(text.ends_with(&format!("is damaged: it has {} of 77 bytes", layer.len())), "{text}");
+    save(&home, &["acme/app:1"], ImageArchiveFormat::Docker, "a.tar");
 }
 
 /// What is not there, names nothing, or has no place to go is refused before anything is written.

@@ -1,5 +1,5 @@
 use larder::LocalBackend;
-use larder::maintenance::{Finding, FindingKind, Repair, RepairOutcome, VerifyDepth, VerifyReport};
+use larder::maintenance::{Finding, FindingKind, RepairOutcome, VerifyDepth, VerifyReport};
 
 use super::apply::show_ask_apply;
 use super::consent::Consent;
@@ -12,14 +12,15 @@ use crate::render::{NOTHING, count, plain, short_digest};
 /// Compare the index with the files
 ///
 /// Names what is missing, what is damaged, and what nothing owns. Ends with status 1 where something is missing or
-/// damaged: remove such images with `larder rm`, and pull them again.
+/// damaged: remove such images with `larder rm`, and pull them again. What others publish or delete meanwhile is no
+/// damage.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   larder verify --deep
   larder verify --repair")]
 pub(crate) struct Verify {
-    /// Read every byte, and compare digests where they are known
+    /// Read every inode and every byte, and compare digests where they are known
     #[arg(long)]
     deep: bool,
     /// Delete files that nothing owns, unless somebody holds them or they are younger than an hour
@@ -46,7 +47,7 @@ impl Verify {
         }
         let step = context.console.step("looking at every file");
         let depth = if self.deep { VerifyDepth::Deep } else { VerifyDepth::Shallow };
-        let mut report = local.verify(depth, Repair::ReportOnly).await?;
+        let mut report = local.verify(depth).await?;
         drop(step);
         if self.repair {
             report = self.repair(&local, report, context).await?;
@@ -56,6 +57,11 @@ impl Verify {
         } else {
             for problem in &report.problems {
                 context.console.warn(&plain(problem));
+            }
+            for path in &report.skipped {
+                let text =
+                    format!("`{}` was skipped: somebody reads, publishes or deletes it", path.display());
+                context.console.note(&text);
             }
             context.console.data(&table(&report, context))?;
         }
@@ -91,8 +97,10 @@ fn table(report: &VerifyReport, context: &Context) -> String {
         let kind = match (finding.kind, finding.repair) {
             (_, Some(RepairOutcome::Removed)) => "removed",
             (FindingKind::Missing, _) => "missing",
+            (FindingKind::NotAFile, _) => "not a file",
             (FindingKind::WrongSize, _) => "wrong size",
             (FindingKind::WrongMagic, _) => "wrong magic",
+            (FindingKind::WrongLayers, _) => "wrong layers",
             (FindingKind::WrongDigest, _) => "wrong digest",
             (FindingKind::Unreadable, _) => "unreadable",
             (FindingKind::Orphan, _) => "orphan",

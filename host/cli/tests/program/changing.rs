@@ -1,7 +1,12 @@
 //! Commands that remove, pin and repair: what they show, what they do, and what they refuse.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
+
+use larder_tests::judge::has_tools;
+use larder_tests::{ImageSpec, populate};
 
 use crate::harness::TestEnvironment;
 
@@ -38,6 +43,48 @@ fn rm_of_what_is_pinned_or_held() {
         test.larder("ls acme/app00004 --sort reference"),
     );
     drop(lease);
+}
+
+/// Removing one image takes as many looks at files and as many reads of the index among many images as among few.
+#[test]
+fn rm_of_one_among_many() {
+    if !has_tools(&["strace"]) {
+        return;
+    }
+    let [few, many] = [30, 1500].map(calls_to_remove_one);
+    assert!(few > 50, "the calls were counted: {few}");
+    assert!(many <= few + few / 5, "{few} calls among 30 images, {many} among 1500");
+}
+
+/// The calls of the system that look at files, list directories or read the index while one image of so many is removed.
+fn calls_to_remove_one(images: u32) -> usize {
+    let test = TestEnvironment::made();
+    let reference = |number: u32| format!("docker.io/acme/app{number:05}:v1");
+    let specs: Vec<ImageSpec> = (0..images)
+        .map(|number| ImageSpec {
+            reference: reference(number),
+            manifest: number,
+            layers: vec![9_999_999, number],
+            age_days: 100,
+            unused_days: 100,
+            ..ImageSpec::default()
+        })
+        .collect();
+    populate(&test.home.path(), larder_tests::FIXTURE_NOW.parse().expect("a time"), &specs);
+    // The first change of a home adds Larder's own tables and indexes.
+    assert_eq!(test.larder(&format!("rm {} --yes", reference(1))).status, 0);
+    let trace = test.directory().join("trace");
+    let output = Command::new("strace")
+        .args(["-f", "-qq", "-e", "trace=%file,getdents64,pread64", "-o"])
+        .args([&trace, Path::new(env!("CARGO_BIN_EXE_larder"))])
+        .arg("--home")
+        .arg(test.home.path())
+        .args(["--now", larder_tests::FIXTURE_NOW, "rm", "--yes", &reference(7)])
+        .output()
+        .expect("strace ran");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(test.home.count("SELECT count(*) FROM image_ref"), i64::from(images) - 2);
+    test.read("trace").lines().count()
 }
 
 /// Pins are set and taken away, and each change is said.

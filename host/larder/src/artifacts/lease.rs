@@ -106,6 +106,17 @@ impl SharedLeases {
     }
 }
 
+/// Returns whether somebody reads, publishes or deletes an entry at this moment. Makes nothing: an entry without a lock
+/// file was never held. One whose lock cannot be opened counts as free.
+pub(crate) fn is_held(room: &OwnedFd, name: &str) -> bool {
+    let directory = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let lock = openat(room, LEASES, directory, Mode::empty())
+        .and_then(|leases| openat(leases, lock_name(name), file, Mode::empty()));
+    // Taken, it is released at once.
+    lock.is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK))
+}
+
 fn open_leases(room: &OwnedFd) -> io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     match openat(room, LEASES, flags, Mode::empty()) {
@@ -249,6 +260,20 @@ mod tests {
         assert_eq!(kind, io::ErrorKind::Interrupted);
         drop(deletion);
         assert!(hold(&room, "entry", &cancelled).is_ok());
+    }
+
+    /// Asking whether an entry is held makes no lock file, and leaves the entry free.
+    #[test]
+    fn asking_leaves_no_trace() {
+        let directory = tempfile::tempdir().unwrap();
+        let room = open_dir(directory.path()).unwrap().unwrap();
+        assert!(!is_held(&room, "entry"));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        let lease = hold(&room, "entry", &AtomicBool::new(false)).unwrap();
+        assert!(is_held(&room, "entry"));
+        drop(lease);
+        assert!(!is_held(&room, "entry"));
+        assert!(try_exclusive(&open_leases(&room).unwrap(), "entry").unwrap().is_some());
     }
 
     /// A shared lease becomes exclusive only while it is the only one, and is shared again afterwards.

@@ -18,6 +18,9 @@ use crate::store::Store;
 ///
 /// A home is opened with its first use: for reading by whatever reads, for writing by whatever writes, and only
 /// the latter takes locks, finishes interrupted deletions and adds Larder's own tables.
+///
+/// Dropping the last clone closes the home, which may wait for the disk: within a tokio runtime that is done soon after,
+/// on a thread that may block; elsewhere, before the drop returns.
 #[derive(Clone)]
 pub struct LocalBackend {
     store: Arc<Store>,

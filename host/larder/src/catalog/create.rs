@@ -10,8 +10,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::schema;
 use super::time::Clock;
+use super::{keep_statements, schema};
 use crate::error::MicrosandboxResult;
 use crate::failpoint::failpoint;
 use crate::home::opening::{self, HomeState, MigrationLock};
@@ -24,7 +24,7 @@ pub(super) fn open_database(path: &Path) -> rusqlite::Result<Connection> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.set_prepared_statement_cache_capacity(64);
+    keep_statements(&connection)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "temp_store", "memory")?;

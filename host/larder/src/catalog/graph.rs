@@ -94,6 +94,23 @@ impl RecordedOrigin {
     }
 }
 
+/// The diff IDs of the layers of each manifest, bottom to top.
+pub(crate) fn compositions(connection: &Connection) -> rusqlite::Result<HashMap<RowDigest, Vec<RowDigest>>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT manifest.digest, layer.diff_id
+           FROM manifest_layer AS link JOIN main.manifest ON manifest.id = link.manifest_id
+           JOIN main.layer ON layer.id = link.layer_id
+          ORDER BY link.manifest_id, link.position",
+    )?;
+    let mut compositions: HashMap<RowDigest, Vec<RowDigest>> = HashMap::new();
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let manifest = RowDigest::from(any_text(row, 0)?);
+        compositions.entry(manifest).or_default().push(RowDigest::from(any_text(row, 1)?));
+    }
+    Ok(compositions)
+}
+
 /// Where images came from, as far as that is recorded, by the key of their reference ([`super::pins::key`]).
 pub(crate) fn origins(connection: &Connection) -> rusqlite::Result<HashMap<String, RecordedOrigin>> {
     // A home that an earlier Larder wrote last is read as it is.

@@ -170,18 +170,45 @@ pub(crate) fn insert_decisions(
     Ok(())
 }
 
-/// Lets go of what is too old to be kept.
-pub(crate) fn expire(connection: &Connection) -> rusqlite::Result<()> {
+/// Whether anything is left that is too old to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    /// Nothing is.
+    Done,
+    /// Something may be.
+    More,
+}
+
+/// Lets go of what is too old to be kept: of at most so many decisions, so that a transaction is short however large a
+/// run was.
+pub(crate) fn expire(connection: &Connection, at_most: usize) -> rusqlite::Result<Expiry> {
+    let delete = |query: &str, runs_kept: u32, limit: usize| {
+        connection
+            .prepare_cached(query)?
+            .execute(params![runs_kept, i64::try_from(limit).unwrap_or(i64::MAX)])
+    };
+    let of_runs = delete(
+        "DELETE FROM larder_decision WHERE (run_id, reference) IN
+             (SELECT run_id, reference FROM larder_decision
+               WHERE run_id <= (SELECT max(id) FROM larder_run) - ?1 LIMIT ?2)",
+        RUNS_KEPT,
+        at_most,
+    )?;
+    let kept = delete(
+        "DELETE FROM larder_decision WHERE (run_id, reference) IN
+             (SELECT run_id, reference FROM larder_decision
+               WHERE decision = 'kept' AND run_id <= (SELECT max(id) FROM larder_run) - ?1 LIMIT ?2)",
+        RUNS_KEPT_WHOLE,
+        at_most.saturating_sub(of_runs),
+    )?;
+    if of_runs + kept >= at_most {
+        return Ok(Expiry::More);
+    }
+    // Nothing is left of these runs that would go with them.
     connection
         .prepare_cached("DELETE FROM larder_run WHERE id <= (SELECT max(id) FROM larder_run) - ?1")?
         .execute([RUNS_KEPT])?;
-    connection
-        .prepare_cached(
-            "DELETE FROM larder_decision
-              WHERE decision = 'kept' AND run_id <= (SELECT max(id) FROM larder_run) - ?1",
-        )?
-        .execute([RUNS_KEPT_WHOLE])?;
-    Ok(())
+    Ok(Expiry::Done)
 }
 
 /// The last runs, newest first.

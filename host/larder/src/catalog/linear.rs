@@ -1,4 +1,5 @@
-//! Rule 5, for planning: its cost grows in proportion to the home, counted in steps of SQLite.
+//! Rule 5, for planning: its cost grows in proportion to the home, counted in steps of SQLite. So many steps are also how
+//! long a change keeps others from writing.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::Connection;
 
+use super::history::{self, Expiry};
 use super::removal_set::{RemovalSet, Wanted};
 use super::remove;
 use super::{graph, owners, pins, roots, schema};
@@ -127,4 +129,42 @@ fn named_users_are_found_out_once() {
     assert!(first > 10_000 && again < 100, "{first} steps, then {again}");
     roots::forget(&connection).expect("forgotten");
     assert!(steps(&mut connection, refresh) > 10_000);
+}
+
+/// Letting go of a run's decisions is done in pieces that are as short for a large run as for a small one, and in the end
+/// the last thousand runs are left, and the kept images of the last ten.
+#[test]
+fn expiry_is_done_in_pieces() {
+    let longest = |decisions: u32| {
+        let mut connection = index(0, 0, Indexes::Made);
+        connection
+            .execute_batch(&format!(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1005)
+                 INSERT INTO larder_run (id, started_at, report, duration_ms) SELECT i, '2026-11-01 00:00:00', '{{}}', 0 FROM n;
+                 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {decisions})
+                 INSERT INTO larder_decision (run_id, reference, decision, reason, bytes)
+                 SELECT run.id, 'docker.io/a/b:' || i, iif(i % 2, 'kept', 'removed'), 'a reason', 0
+                   FROM n, (SELECT id FROM larder_run WHERE id IN (3, 500, 1000)) AS run"
+            ))
+            .expect("the runs");
+        let (mut longest, mut pieces) = (0, 0);
+        let mut expiry = Expiry::More;
+        while expiry == Expiry::More {
+            let taken = steps(&mut connection, |connection| {
+                expiry = history::expire(connection, 100).expect("expired");
+            });
+            (longest, pieces) = (taken.max(longest), pieces + 1);
+        }
+        assert!(pieces > decisions * 3 / 2 / 100, "{pieces} pieces");
+        let count =
+            |query: &str| connection.query_row(query, [], |row| row.get::<_, u32>(0)).expect("a number");
+        assert_eq!(count("SELECT count(*) FROM larder_run"), 1000);
+        assert_eq!(count("SELECT count(*) FROM larder_decision WHERE run_id = 3"), 0);
+        assert_eq!(count("SELECT count(*) FROM larder_decision WHERE run_id = 500"), decisions / 2);
+        assert_eq!(count("SELECT count(*) FROM larder_decision WHERE run_id = 1000"), decisions);
+        longest
+    };
+    let [few, many] = [500, 5000].map(longest);
+    assert!(few > 500, "the steps were counted: {few}");
+    assert!(many <= few + few / 10, "{few} steps of 500 decisions, {many} of 5000");
 }

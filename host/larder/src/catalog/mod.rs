@@ -3,7 +3,7 @@
 //! # Connections
 //! A few readers, each opened read-only with its first use, and one writer, opened with the first change. Each is
 //! used by one blocking task at a time, never on the async runtime's own threads; who waits for a connection takes no
-//! thread at all. Statements are prepared once per connection.
+//! thread at all. Statements are compiled once per connection.
 //!
 //! `db/msb.db` may be replaced while it is open, by whoever restores it from a backup or makes the home again. Each use
 //! of a connection compares the file of that name with the one that is open, and opens it again where it is another.
@@ -43,6 +43,7 @@ mod writer;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use reader::Reader;
@@ -103,6 +104,23 @@ impl Drop for PooledReader {
         let mut idle = self.catalog.readers.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < READERS {
             idle.push(reader);
+        }
+    }
+}
+
+impl Drop for Catalog {
+    /// Closing the last connection writes the log into the database and waits for the disk: within a runtime that is
+    /// left to a thread that may block.
+    fn drop(&mut self) {
+        let readers = std::mem::take(self.readers.get_mut().unwrap_or_else(PoisonError::into_inner));
+        // Whoever has it closes it.
+        let writer = self.writer.try_lock().ok().and_then(|mut writer| writer.take());
+        if readers.is_empty() && writer.is_none() {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            // The writer last: only it can write the log into the database.
+            runtime.spawn_blocking(move || drop((readers, writer)));
         }
     }
 }
@@ -189,6 +207,14 @@ impl Catalog {
         })
         .await
     }
+}
+
+/// Makes a connection keep its prepared statements as they are. SQLite would otherwise compile a statement again whenever
+/// another value is bound to it that an index is searched for, which takes longer than the search.
+fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
 }
 
 /// Runs work that blocks, off the async runtime.

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::lenient::{any_text, integer};
+use super::lenient::any_text;
 use crate::artifacts::{Entry, Room};
 use crate::reference::{Digest, Reference};
 
@@ -40,20 +40,16 @@ pub(crate) struct OwnerRow {
     pub(crate) owner: Owner,
     /// The text of its digest or reference, in the spelling of the index.
     pub(crate) text: String,
-    /// The length of its file in bytes, where the index knows it.
-    pub(crate) file_bytes: Option<u64>,
 }
 
 /// Visits every owner: layers, manifests, references, each in the order of their rows.
 pub(crate) fn for_each(connection: &Connection, mut visit: impl FnMut(OwnerRow)) -> rusqlite::Result<()> {
-    let mut layers =
-        connection.prepare_cached("SELECT diff_id, erofs_size_bytes FROM main.layer ORDER BY id")?;
+    let mut layers = connection.prepare_cached("SELECT diff_id FROM main.layer ORDER BY id")?;
     let mut rows = layers.query([])?;
     while let Some(row) = rows.next()? {
         let text = any_text(row, 0)?;
-        let file_bytes = integer(row, 1)?.and_then(|size| u64::try_from(size).ok());
         if let Ok(diff_id) = text.parse() {
-            visit(OwnerRow { owner: Owner::Layer(diff_id), text, file_bytes });
+            visit(OwnerRow { owner: Owner::Layer(diff_id), text });
         }
     }
     let mut manifests = connection.prepare_cached("SELECT digest FROM main.manifest ORDER BY id")?;
@@ -61,7 +57,7 @@ pub(crate) fn for_each(connection: &Connection, mut visit: impl FnMut(OwnerRow))
     while let Some(row) = rows.next()? {
         let text = any_text(row, 0)?;
         if let Ok(digest) = text.parse() {
-            visit(OwnerRow { owner: Owner::Manifest(digest), text, file_bytes: None });
+            visit(OwnerRow { owner: Owner::Manifest(digest), text });
         }
     }
     let mut references = connection.prepare_cached("SELECT reference FROM image_ref ORDER BY id")?;
@@ -69,7 +65,7 @@ pub(crate) fn for_each(connection: &Connection, mut visit: impl FnMut(OwnerRow))
     while let Some(row) = rows.next()? {
         let text = any_text(row, 0)?;
         if let Ok(reference) = text.parse() {
-            visit(OwnerRow { owner: Owner::Reference(reference), text, file_bytes: None });
+            visit(OwnerRow { owner: Owner::Reference(reference), text });
         }
     }
     Ok(())

@@ -18,7 +18,7 @@ use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
 use super::time::Clock;
-use super::{create, roots};
+use super::{create, keep_statements, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home::opening::{self, HomeState};
 use crate::home::{BUSY_TIMEOUT, HomePaths, HomeProblem, IndexFile, MissingHome, is_full};
@@ -209,7 +209,7 @@ fn copy_to(place: &Path, files: [(&Path, &str); 2]) -> io::Result<TempDir> {
 /// Makes the stand-ins and views. Gives the schema's version where there are stand-ins.
 fn prepare(connection: &Connection) -> rusqlite::Result<Option<i64>> {
     connection.pragma_update(None, "temp_store", "memory")?;
-    connection.set_prepared_statement_cache_capacity(64);
+    keep_statements(connection)?;
     let mut stand_ins = false;
     for (table, columns) in STAND_INS {
         if !connection.table_exists(Some("main"), table)? {
@@ -222,5 +222,6 @@ fn prepare(connection: &Connection) -> rusqlite::Result<Option<i64>> {
 }
 
 fn schema_version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.pragma_query_value(Some("main"), "schema_version", |row| row.get(0))
+    // A reader with stand-ins is asked with each use.
+    connection.prepare_cached("PRAGMA main.schema_version")?.query_row([], |row| row.get(0))
 }

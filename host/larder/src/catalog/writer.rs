@@ -162,6 +162,9 @@ fn installing(connection: &Connection, now: DateTime<Utc>) -> rusqlite::Result<O
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::super::reader::Reader;
     use super::*;
 
     /// Rule 1: what is committed is on disk before anything is done because of it, and no row loses its parent.
@@ -180,5 +183,23 @@ mod tests {
             (pragma("synchronous").as_str(), pragma("foreign_keys").as_str()),
             ("Integer(2)", "Integer(1)")
         );
+    }
+
+    /// A statement that searches for a value is compiled once on each connection, whatever the values.
+    #[test]
+    fn statements_are_compiled_once() {
+        let home = tempfile::tempdir().expect("a directory");
+        let paths = HomePaths::new(home.path().join("home"));
+        let clock: Clock = std::sync::Arc::new(|| DateTime::UNIX_EPOCH);
+        let writer = Writer::open(&paths, MissingHome::Make, &clock).expect("a home opened for writing");
+        let reader = Reader::open(&paths, MissingHome::Make, &clock).expect("a home opened for reading");
+        let query = "SELECT id FROM image_ref WHERE reference = ?1";
+        for connection in [writer.connection(), reader.connection()] {
+            for reference in ["a", "b", "c"] {
+                let mut statement = connection.prepare_cached(query).expect("a statement");
+                assert!(!statement.exists([reference]).expect("an answer"));
+                assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{reference}");
+            }
+        }
     }
 }

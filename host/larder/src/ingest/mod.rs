@@ -28,7 +28,7 @@
 //! link is data.
 
 mod bundle;
-mod cancel;
+pub(crate) mod cancel;
 mod compression;
 mod convert;
 mod document;

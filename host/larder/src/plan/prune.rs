@@ -28,13 +28,20 @@ impl LocalBackend {
     /// Where the home cannot be read.
     pub async fn plan_prune(&self) -> MicrosandboxResult<Plan> {
         let store = Arc::clone(self.store());
-        blocking("plan a prune", move || plan(&store)).await
+        let plan = move || plan(&mut HomeSnapshot::open(&store)?, &store).map(|planned| planned.plan);
+        blocking("plan a prune", plan).await
     }
 }
 
-fn plan(store: &Arc<Store>) -> MicrosandboxResult<Plan> {
+/// The plan of a prune, and what it was decided on.
+pub(super) struct PlannedPrune {
+    pub(super) plan: Plan,
+    pub(super) images: Vec<ImageRecord>,
+}
+
+/// Plans a prune of what a snapshot of this store shows.
+pub(super) fn plan(snapshot: &mut HomeSnapshot, store: &Store) -> MicrosandboxResult<PlannedPrune> {
     let now = store.now();
-    let mut snapshot = HomeSnapshot::open(store)?;
     let images = snapshot.images()?;
     let costs = snapshot.home_costs()?;
     let mut removal = Removal::new(Arc::new(costs.graph));
@@ -77,7 +84,7 @@ fn plan(store: &Arc<Store>) -> MicrosandboxResult<Plan> {
     };
     let mut plan = Plan::new(now, entries, unowned.old, report).with_unreached(unreached);
     plan.uncollected = uncollected;
-    Ok(plan.for_home(keeper.home().clone()))
+    Ok(PlannedPrune { plan: plan.for_home(keeper.home().clone()), images })
 }
 
 /// What is left of what nothing owns, since the cache may be another home's as well.

@@ -5,17 +5,18 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
 use super::apply::{ImageVerdict, PlanReport};
 use super::document::Plan;
-use crate::catalog::history::{self, NewDecision, RunEnd, Verdict};
+use crate::catalog::history::{self, Expiry, NewDecision, RunEnd, Verdict};
 use crate::catalog::{Writer, pins};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::store::Store;
 
-/// So many decisions are put on record in one transaction: a few milliseconds' worth.
+/// So many decisions are put on record in one transaction, or let go of: a few milliseconds' worth.
 const DECISIONS_AT_ONCE: usize = 1000;
 
 /// Puts on record that a plan is being applied. Returns the number of the run.
@@ -52,10 +53,19 @@ fn end_run(
         in_transaction(writer, |index| history::insert_decisions(index, run, decisions))?;
     }
     let end = RunEnd { problem, report: &report.report, duration_ms: report.duration_ms };
-    in_transaction(writer, |index| {
-        history::end_run(index, run, &end)?;
-        history::expire(index)
-    })
+    in_transaction(writer, |index| history::end_run(index, run, &end))?;
+    expire(writer)
+}
+
+/// Lets go of old decisions. The index is free for others between two transactions for as long as one takes.
+fn expire(writer: &mut Writer) -> MicrosandboxResult<()> {
+    loop {
+        let clock = Instant::now();
+        if in_transaction(writer, |index| history::expire(index, DECISIONS_AT_ONCE))? == Expiry::Done {
+            return Ok(());
+        }
+        std::thread::sleep(clock.elapsed());
+    }
 }
 
 fn in_transaction<T>(

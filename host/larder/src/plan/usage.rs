@@ -1,11 +1,15 @@
 //! What a cache takes on disk, and what a prune would free.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
+use super::prune::{self, PlannedPrune};
 use crate::backend::LocalBackend;
 use crate::catalog::blocking;
 use crate::error::MicrosandboxResult;
 use crate::snapshot::ImageRecord;
+use crate::store::snapshot::{HomeSnapshot, disk_status};
 
 /// What a cache takes on disk. Keys in alphabetical order, sizes in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -40,10 +44,18 @@ impl LocalBackend {
     /// # Errors
     /// Where the home or its file system cannot be read.
     pub async fn usage(&self) -> MicrosandboxResult<Usage> {
-        let mut snapshot = self.snapshot().await?;
-        let (images, disk) =
-            blocking("measure the cache", move || Ok((snapshot.images()?, snapshot.disk()?))).await?;
-        let plan = self.plan_prune().await?;
+        let store = Arc::clone(self.store());
+        let measured = blocking("measure the cache", move || {
+            // Each looks at every file: at the same time it takes half as long.
+            std::thread::scope(|scope| {
+                let disk = scope.spawn(|| disk_status(store.cache().root()));
+                let planned =
+                    HomeSnapshot::open(&store).and_then(|mut snapshot| prune::plan(&mut snapshot, &store));
+                let disk = disk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                Ok((planned?, disk?))
+            })
+        });
+        let (PlannedPrune { plan, images }, disk) = measured.await?;
         let count = |is: fn(&ImageRecord) -> bool| images.iter().filter(|image| is(image)).count();
         let unreached: u64 = plan.unreached.iter().map(|row| row.bytes).sum();
         let unowned = unreached + plan.collect.iter().map(|file| file.bytes).sum::<u64>();

@@ -45,6 +45,9 @@ pub struct DiskStatus {
 }
 
 /// A state of a cache that does not change.
+///
+/// Every method may block: that of a home asks SQLite and the file system. Asynchronous code calls them, and drops the
+/// snapshot, on a thread that may block, such as one of `tokio::task::spawn_blocking`.
 pub trait CacheSnapshot: Send {
     /// Every image, newest created first; images of the same time in the order of their references.
     ///
@@ -60,11 +63,15 @@ pub trait CacheSnapshot: Send {
 
     /// Which image needs which files, and their sizes. Images are numbered as [`images`](Self::images) lists them.
     ///
+    /// That of a home looks at every file that the index names.
+    ///
     /// # Errors
     /// Where the index or the file system cannot be read.
     fn costs(&mut self) -> MicrosandboxResult<CostGraph>;
 
-    /// The disk under the cache.
+    /// The disk under the cache, as it is now and not as it was when the snapshot was taken.
+    ///
+    /// That of a home looks at every file of the cache.
     ///
     /// # Errors
     /// Where the file system does not answer.

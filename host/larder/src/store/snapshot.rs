@@ -200,8 +200,8 @@ fn home_costs(connection: &Connection, rooms: &Rooms) -> rusqlite::Result<HomeCo
     Ok(HomeCosts { graph: graph.build(), unreached, manifests: by_digest })
 }
 
-/// The disk under a cache directory, which need not exist yet.
-fn disk_status(cache: &Path) -> MicrosandboxResult<DiskStatus> {
+/// Measures the disk under a cache directory, which need not exist yet.
+pub(crate) fn disk_status(cache: &Path) -> MicrosandboxResult<DiskStatus> {
     let existing = cache.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let fs = rustix::fs::statvfs(existing)
         .map_err(|error| MicrosandboxError::io("measure", existing)(error.into()))?;

@@ -49,7 +49,8 @@ struct GivenUp {
 
 /// The number of entries that removing this may have to claim.
 pub(super) fn entries_of(target: &Target) -> usize {
-    3 + target.row.handle.layer_count
+    // A row may say any number.
+    target.row.handle.layer_count.saturating_add(3)
 }
 
 /// Returns whether an error says that this process or system has no file descriptors left.
@@ -73,7 +74,7 @@ impl Batch {
 
     pub(super) fn push(&mut self, target: Target, entries: usize) {
         self.targets.push(target);
-        self.entries += entries;
+        self.entries = self.entries.saturating_add(entries);
     }
 
     pub(super) fn entries(&self) -> usize {

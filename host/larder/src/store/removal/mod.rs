@@ -239,7 +239,7 @@ impl<'a> Remover<'a> {
         let mut batch = Batch::default();
         for target in targets {
             let entries = batch::entries_of(&target);
-            if !batch.is_empty() && batch.entries() + entries > limit {
+            if !batch.is_empty() && batch.entries().saturating_add(entries) > limit {
                 self.run(std::mem::take(&mut batch)).await?;
             }
             batch.push(target, entries);

@@ -1,0 +1,291 @@
+//! Comparing the index with the files.
+//!
+//! Every file that a row owns is looked at ([`examine`]), and every file that no row owns is named. What rows own is
+//! read in one transaction, which ends before the first file is opened: verifying may take hours.
+//!
+//! # Locking
+//! Nothing is changed, and no lock is held. Others publish and delete files meanwhile, so a file that is missing or
+//! damaged is only suspect at first. When all have been looked at, each suspect is asked about again: a file that
+//! somebody holds a lease on is skipped, and named as such; one that no row owns any longer is nobody's loss; the rest is
+//! looked at once more, and is a finding if it still is one.
+//!
+//! The one repair is a plan: [`plan_repair`](crate::LocalBackend::plan_repair).
+
+mod examine;
+mod image;
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rusqlite::Connection;
+use serde::{Serialize, Serializer};
+
+use super::Store;
+use crate::artifacts::lease::is_held;
+use crate::artifacts::unowned::{UnownedFile, UnownedKind, find_unowned};
+use crate::artifacts::{Entry, Room, Rooms};
+use crate::catalog::graph;
+use crate::catalog::owners::{self, LiveOwners};
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::failpoint::failpoint;
+use crate::reference::{Digest, RowDigest};
+use examine::{Examiner, Fault};
+
+/// How closely files are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VerifyDepth {
+    /// What says of a file what it is: superblock, root directory, device table, descriptor.
+    #[default]
+    Shallow,
+    /// Every inode and every byte is read, and digests are compared where they are known.
+    Deep,
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum FindingKind {
+    /// The index names it, and it is not there.
+    Missing,
+    /// It is no regular file: a link, a pipe, a directory.
+    NotAFile,
+    /// Its length is not the one that it says it has.
+    WrongSize,
+    /// It does not begin as a file of its kind does.
+    WrongMagic,
+    /// Something in it is not as it can be.
+    Damaged,
+    /// It does not fit the layers of its image: their number, order, sizes or places.
+    WrongLayers,
+    /// Its content does not have the digest that it should have.
+    WrongDigest,
+    /// It could not be read.
+    Unreadable,
+    /// Nothing owns it.
+    Orphan,
+    /// Nothing owns it, and it is nothing that a cache makes: it is never deleted.
+    Foreign,
+}
+
+/// What became of a file that nothing owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RepairOutcome {
+    /// It was deleted.
+    Removed,
+    /// Somebody holds it, it is too young, or it could not be deleted.
+    Left,
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// Allocated bytes.
+    pub bytes: u64,
+    /// One sentence for people.
+    pub detail: String,
+    /// What is wrong.
+    pub kind: FindingKind,
+    /// The digest or reference that needs the file, where one does.
+    pub owner: Option<String>,
+    /// The file, relative to the cache directory. What is not Unicode in its name is replaced in a document.
+    #[serde(serialize_with = "displayed")]
+    pub path: PathBuf,
+    /// What was done about it, where a repair was asked for.
+    pub repair: Option<RepairOutcome>,
+}
+
+fn displayed<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
+}
+
+impl Finding {
+    /// Returns whether this is damage, and not a mere waste of space.
+    pub fn is_damage(&self) -> bool {
+        !matches!(self.kind, FindingKind::Orphan | FindingKind::Foreign)
+    }
+}
+
+/// What a verification found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct VerifyReport {
+    /// Files that the index names.
+    pub checked: u64,
+    /// What is wrong, in the order of the paths.
+    pub findings: Vec<Finding>,
+    /// What could not be looked at, or not be deleted: one sentence each.
+    pub problems: Vec<String>,
+    /// Files about which nothing can be said while somebody reads, publishes or deletes them, relative to the cache
+    /// directory and in order.
+    pub skipped: Vec<PathBuf>,
+}
+
+/// A file that the index names.
+struct Named {
+    entry: Entry,
+    /// The digest or reference of the row.
+    owner: String,
+    /// Of what a manifest owns: what it is made of.
+    image: Option<Arc<Composition>>,
+}
+
+/// A manifest and its layers.
+struct Composition {
+    manifest: Digest,
+    /// Bottom to top.
+    layers: Vec<RowDigest>,
+}
+
+/// What a verification looks at.
+pub(crate) struct Verification<'a> {
+    pub(crate) store: &'a Arc<Store>,
+    pub(crate) depth: VerifyDepth,
+    /// Set when nobody waits for the result any longer.
+    pub(crate) cancelled: &'a AtomicBool,
+}
+
+impl Verification<'_> {
+    /// Compares the index with the files.
+    pub(crate) fn run(&self) -> MicrosandboxResult<VerifyReport> {
+        let cache = self.store.cache();
+        let named = self.named()?;
+        failpoint!("verify.read");
+        let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
+        let owned: HashSet<Entry> = named.iter().map(|file| file.entry.clone()).collect();
+        let mut examiner = Examiner::new(cache, &rooms, self.depth, self.cancelled);
+        let mut suspects = Vec::new();
+        for file in &named {
+            self.check_cancelled()?;
+            if examiner.examine(file).is_err() {
+                suspects.push(file);
+            }
+        }
+        let keeper = self.store.keeper(&*self.store.catalog().reader()?)?;
+        let unowned = keeper.judge(find_unowned(cache, &owned, &HashSet::new(), self.store.now()));
+        let mut report = VerifyReport { checked: named.len() as u64, ..VerifyReport::default() };
+        self.judge(&rooms, &suspects, unowned.old.into_iter().chain(unowned.left), &mut report)?;
+        report.problems.extend(unowned.problems);
+        report.findings.sort_by(|a, b| a.path.cmp(&b.path));
+        report.skipped.sort();
+        Ok(report)
+    }
+
+    /// Reads which files rows own, of one state of the index. Layers come first.
+    fn named(&self) -> MicrosandboxResult<Vec<Named>> {
+        let reader = self.store.catalog().reader()?;
+        let read = || {
+            // It ends with the reader.
+            reader.execute_batch("BEGIN")?;
+            read_named(&reader)
+        };
+        read().map_err(self.store.catalog().paths().db("find out what the index names"))
+    }
+
+    /// Says what is wrong with what was suspect, as things are now.
+    fn judge(
+        &self,
+        rooms: &Rooms,
+        suspects: &[&Named],
+        unowned: impl Iterator<Item = UnownedFile>,
+        report: &mut VerifyReport,
+    ) -> MicrosandboxResult<()> {
+        let cache = self.store.cache();
+        let reader = self.store.catalog().reader()?;
+        let mut owners = LiveOwners::new(&reader);
+        let paths = self.store.catalog().paths();
+        let mut owned_now = |entry: &Entry| owners.own(entry).map_err(paths.db("find out what owns a file"));
+        let held =
+            |entry: &Entry| rooms.get(entry.room).is_some_and(|room| is_held(&room.directory, &entry.name));
+        let mut examiner = Examiner::new(cache, rooms, self.depth, self.cancelled);
+        for file in suspects {
+            self.check_cancelled()?;
+            let was_held = held(&file.entry);
+            if !owned_now(&file.entry)? {
+                continue;
+            }
+            let Err(fault) = examiner.examine(file) else { continue };
+            // Whoever began meanwhile changes it, too.
+            if was_held || held(&file.entry) {
+                report.skipped.push(file.entry.path());
+            } else {
+                report.findings.push(finding(rooms, file, fault));
+            }
+        }
+        for file in unowned {
+            // It may have been published since the index was read.
+            let published = match entry_of(&file) {
+                Some(entry) => owned_now(&entry)?,
+                None => false,
+            };
+            if !published {
+                report.findings.push(orphan(file));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_cancelled(&self) -> MicrosandboxResult<()> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(MicrosandboxError::Interrupted("verify the cache".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+fn read_named(connection: &Connection) -> rusqlite::Result<Vec<Named>> {
+    let mut compositions = graph::compositions(connection)?;
+    let mut images: HashMap<Digest, Arc<Composition>> = HashMap::new();
+    let mut named = Vec::new();
+    let mut seen = HashSet::new();
+    owners::for_each(connection, |row| {
+        let image = match &row.owner {
+            owners::Owner::Manifest(manifest) => {
+                let composition = || {
+                    let layers = compositions.remove(&RowDigest::Known(manifest.clone())).unwrap_or_default();
+                    Arc::new(Composition { manifest: manifest.clone(), layers })
+                };
+                Some(Arc::clone(images.entry(manifest.clone()).or_insert_with(composition)))
+            }
+            _ => None,
+        };
+        // Spellings of one reference share a file.
+        for entry in row.owner.entries().filter(|entry| seen.insert(entry.clone())) {
+            named.push(Named { entry, owner: row.text.clone(), image: image.clone() });
+        }
+    })?;
+    Ok(named)
+}
+
+fn finding(rooms: &Rooms, file: &Named, fault: Fault) -> Finding {
+    let Fault { kind, detail } = fault;
+    let bytes = rooms.stat(&file.entry).ok().flatten().map_or(0, |stat| stat.allocated);
+    let (owner, path) = (Some(file.owner.clone()), file.entry.path());
+    Finding { bytes, detail, kind, owner, path, repair: None }
+}
+
+/// The entry that a file is, where rows own files of that name.
+fn entry_of(file: &UnownedFile) -> Option<Entry> {
+    let room = Room::from_name(file.path.parent()?.to_str()?)?;
+    let key = room.key_of(file.path.file_name()?.to_str()?)?;
+    Some(Entry::of(room, key))
+}
+
+fn orphan(file: UnownedFile) -> Finding {
+    let (kind, detail) = match file.kind {
+        UnownedKind::Artifact => (FindingKind::Orphan, "no row of the index owns it"),
+        UnownedKind::Blob => (FindingKind::Orphan, "a downloaded blob that no pull is using"),
+        UnownedKind::FlatRef => (FindingKind::Orphan, "the record of a flat disk whose manifest is gone"),
+        UnownedKind::FlatBlob => (FindingKind::Orphan, "a flat disk that no record names"),
+        UnownedKind::Temporary => (FindingKind::Orphan, "work that was begun and not finished"),
+        UnownedKind::NotOurs => {
+            (FindingKind::Foreign, "no row of this home owns it, and the cache may be another home's as well")
+        }
+        UnownedKind::Foreign => {
+            (FindingKind::Foreign, "nothing that a cache makes: look at it, and delete it by hand")
+        }
+    };
+    Finding { bytes: file.bytes, detail: detail.to_owned(), kind, owner: None, path: file.path, repair: None }
+}
