@@ -158,7 +158,7 @@ fn a_dropped_prune() {
         let _ = prune.await;
         local.pin("docker.io/acme/app00000:v0").await.expect("pinned");
         assert_eq!(home.count("SELECT count(*) FROM larder_deletion"), 0);
-        let report = local.verify(VerifyDepth::Shallow, Repair::ReportOnly).await.expect("a report");
+        let report = local.verify(VerifyDepth::Shallow).await.expect("a report");
         let wrong = report
             .findings
             .iter()

@@ -193,6 +193,20 @@ fn the_config_of_a_running_sandbox_protects() {
     assert_eq!(report.image_refs_removed, 37);
 }
 
+/// A sandbox whose row names a manifest that is not there protects what its config names.
+#[test]
+fn a_row_that_names_nothing_is_no_name() {
+    let home = Home::fixture();
+    home.execute(&format!(
+        r#"PRAGMA foreign_keys = off;
+           INSERT INTO sandbox (id, name, config, status) VALUES (9, 'dangling', '{{"image":"{UNUSED}"}}', 'stopped');
+           INSERT INTO sandbox_rootfs (sandbox_id, manifest_id, mode) VALUES (9, 4242, 'layered');"#
+    ));
+    assert!(matches!(remove(&home, UNUSED, false), Err(MicrosandboxError::ImageInUse(_))));
+    let report = run(async { Image::prune_local(&home.open().await).await }).expect("a report");
+    assert_eq!(report.image_refs_removed, 37);
+}
+
 /// Manifests without a reference, layers and files without a row that somebody holds are counted and left.
 #[test]
 fn what_is_held_is_counted() {

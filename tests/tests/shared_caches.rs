@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use larder::maintenance::{FindingKind, Repair, VerifyDepth};
+use larder::maintenance::{FindingKind, VerifyDepth};
 use larder::plan::Plan;
 use larder::{Image, LocalBackend, MicrosandboxError};
 use larder_tests::archive::{TestImage, docker_files, tar_of};
@@ -48,7 +48,9 @@ fn two_homes_with_one_cache() {
             let expected = if full_first { "is that of the home" } else { "lies outside of the home" };
             assert!(uncollected.reason.contains(expected), "{}", uncollected.reason);
             prune(&local).await;
-            let report = local.verify(VerifyDepth::Shallow, Repair::RemoveOrphans).await.expect("a report");
+            let report = local.verify(VerifyDepth::Shallow).await.expect("a report");
+            let repair = local.plan_repair(&report).await.expect("a plan");
+            local.apply(&repair).await.expect("a repair of nothing");
             assert!(report.findings.iter().all(|finding| finding.kind == FindingKind::Foreign));
             assert_eq!((report.findings.len(), report.problems.len()), (360, 0));
             assert_eq!(left(&full), ALL, "{full_first}");
@@ -86,7 +88,7 @@ fn images_in_the_cache_of_another_home() {
             let damage = |report: larder::maintenance::VerifyReport| {
                 report.findings.iter().filter(|finding| finding.is_damage()).count()
             };
-            let verify = || async { guest.verify(VerifyDepth::Shallow, Repair::ReportOnly).await };
+            let verify = || async { guest.verify(VerifyDepth::Shallow).await };
             assert_eq!(damage(verify().await.expect("a report")), 0, "{full_first}");
             host.claim_cache().await.expect("claimed");
             prune(&host).await;

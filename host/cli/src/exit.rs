@@ -94,6 +94,14 @@ impl Failure {
         Self { status: Status::Failed, kind: INTERRUPTED, hint: hint.map(Cow::from), error }
     }
 
+    /// The same, where what was done stays done.
+    #[must_use]
+    pub(crate) fn after_removal(self) -> Self {
+        let hint =
+            "what is gone stays gone, and is on record: `larder history`; Ctrl-C once more ends at once";
+        if self.is_interrupted() { Self { hint: Some(hint.into()), ..self } } else { self }
+    }
+
     /// Whether it is that.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.kind == INTERRUPTED

@@ -1,8 +1,8 @@
 //! What commands read besides the home: plans, policies, their configs and grants.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -13,24 +13,31 @@ use crate::exit::Failure;
 
 /// A file of text that the arguments name.
 pub(crate) fn read(path: &Path) -> Result<String, Failure> {
-    fs::read_to_string(path).map_err(|error| Failure::unreadable(path, error))
+    let not_text =
+        |_| Failure::unreadable(path, io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"));
+    String::from_utf8(bytes(path, "plan, grant or config")?).map_err(not_text)
 }
 
-/// The bytes of a policy. What is larger than any policy is not read to its end.
+/// The bytes of a policy.
 pub(crate) fn policy(path: &Path) -> Result<Vec<u8>, Failure> {
+    bytes(path, "policy")
+}
+
+/// The bytes of a file. What is larger than anything of its kind is not read to its end.
+fn bytes(path: &Path, kind: &str) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(MAX_POLICY.as_bytes() + 1).read_to_end(&mut bytes))
+        .and_then(|file| file.take(MAX_BYTES.as_bytes() + 1).read_to_end(&mut bytes))
         .map_err(|error| Failure::unreadable(path, error))?;
-    if bytes.len() as u64 > MAX_POLICY.as_bytes() {
-        let message = format!("`{}` has more than {MAX_POLICY:#}: no policy is that large", path.display());
+    if bytes.len() as u64 > MAX_BYTES.as_bytes() {
+        let message = format!("`{}` has more than {MAX_BYTES:#}: no {kind} is that large", path.display());
         return Err(Failure::usage(message));
     }
     Ok(bytes)
 }
 
-/// More than any engine compiles.
-const MAX_POLICY: ByteSize = ByteSize::mib(256);
+/// More than any engine compiles, and than the plan of a million images has.
+const MAX_BYTES: ByteSize = ByteSize::mib(256);
 
 /// Reads a grant.
 pub(crate) fn grant(path: &Path) -> Result<GrantDocument, Failure> {
@@ -130,7 +137,18 @@ pub(crate) fn json(value: toml::Value) -> Result<Value, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    /// A file without an end is refused, whatever it is taken for.
+    #[test]
+    fn what_is_read_has_a_bound() {
+        for refused in [read(Path::new("/dev/zero")).map(drop), policy(Path::new("/dev/zero")).map(drop)] {
+            let message = refused.expect_err("a refusal").messages().collect::<String>();
+            assert!(message.contains("`/dev/zero` has more than 256 MiB"), "{message}");
+        }
+    }
 
     fn parse(text: &str) -> ConfigArgument {
         let Ok(argument) = text.parse();

@@ -7,15 +7,19 @@ use std::path::Path;
 use crate::exit::Failure;
 
 /// Writes a file: all of it or, after a failure, nothing. One that is there keeps its permissions, and a link to it
-/// stays a link.
+/// stays a link. What is no regular file, such as a device or a pipe, is written to as it is.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let write = || -> std::io::Result<()> {
         let target = if path.is_symlink() { path.canonicalize()? } else { path.to_owned() };
+        let before = fs::metadata(&target).ok();
+        if before.as_ref().is_some_and(|before| !before.is_file()) {
+            return fs::OpenOptions::new().write(true).open(&target)?.write_all(text.as_bytes());
+        }
         let directory =
             target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
         file.write_all(text.as_bytes())?;
-        if let Ok(before) = fs::metadata(&target) {
+        if let Some(before) = before {
             file.as_file().set_permissions(before.permissions())?;
         }
         file.as_file().sync_all()?;
@@ -30,6 +34,19 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
+
+    /// A device is written to, and stays one.
+    #[test]
+    fn devices_stay() {
+        let full = Path::new("/dev/full");
+        write(full, "x").expect_err("it is full");
+        write(Path::new("/dev/null"), "x").expect("written");
+        assert!(
+            [full, Path::new("/dev/null")]
+                .iter()
+                .all(|path| !fs::metadata(path).expect("a device").is_file())
+        );
+    }
 
     /// What is written over keeps its permissions, through a link as well; what fails leaves nothing behind.
     #[test]

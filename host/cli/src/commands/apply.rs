@@ -78,7 +78,7 @@ pub(crate) async fn show_ask_apply(
             applied => applied.map(Applied::Whole),
         }
     };
-    let applied = context.interruptible(work).await;
+    let applied = context.interruptible(work).await.map_err(Failure::after_removal);
     drop(step);
     match applied? {
         Applied::Whole(report) => Ok(report),

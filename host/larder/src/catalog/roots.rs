@@ -91,7 +91,7 @@ fn fill(connection: &Connection) -> rusqlite::Result<()> {
     let mut nameless = connection.prepare_cached(
         "SELECT sandbox.sandbox_id, sandbox.name, sandbox.config
            FROM sandbox_config AS sandbox LEFT JOIN sandbox_rootfs AS rootfs USING (sandbox_id)
-          WHERE rootfs.manifest_id IS NULL",
+          WHERE NOT EXISTS (SELECT 1 FROM main.manifest WHERE id = rootfs.manifest_id)",
     )?;
     let sandboxes: Vec<Nameless> = nameless
         .query_map([], |row| {
