@@ -43,6 +43,8 @@ pub(crate) struct Collected {
     pub(crate) removed: Vec<UnownedFile>,
     /// What somebody holds.
     pub(crate) busy: Vec<UnownedFile>,
+    /// Allocated bytes that were freed in directories that are still there.
+    pub(crate) partly: u64,
     pub(crate) problems: Vec<String>,
 }
 
@@ -79,6 +81,8 @@ enum Deleted {
     /// Somebody holds it.
     Busy,
     Failed(io::Error),
+    /// A directory could not be deleted after so many allocated bytes in it were.
+    Partly(io::Error, u64),
 }
 
 impl From<io::Result<bool>> for Deleted {
@@ -106,11 +110,17 @@ impl Collector<'_> {
             Deleted::Yes => self.collected.removed.push(file),
             Deleted::Busy => self.collected.busy.push(file),
             Deleted::No => {}
-            Deleted::Failed(error) => {
-                let path = self.cache.root().join(&file.path);
-                self.collected.problems.push(format!("could not delete `{}`: {error}", path.display()));
+            Deleted::Failed(error) => self.not_deleted(&file, &error),
+            Deleted::Partly(error, bytes) => {
+                self.collected.partly += bytes;
+                self.not_deleted(&file, &error);
             }
         }
+    }
+
+    fn not_deleted(&mut self, file: &UnownedFile, error: &io::Error) {
+        let path = self.cache.root().join(&file.path);
+        self.collected.problems.push(format!("could not delete `{}`: {error}", path.display()));
     }
 
     /// Deletes anything but a flat disk, if it is free.
@@ -299,7 +309,15 @@ impl Collector<'_> {
                 let is_work = file.kind == UnownedKind::Temporary;
                 match (measured.is_file, measured.is_dir && is_work) {
                     (true, _) => unlink_at(directory, name).into(),
-                    (_, true) => remove_dir_at(directory, name).into(),
+                    (_, true) => match remove_dir_at(directory, name) {
+                        Err(error) => {
+                            // What cannot be measured may be all there.
+                            let left = measure_at(directory, name).ok().flatten();
+                            let left = left.map_or(measured.bytes, |left| left.bytes);
+                            Deleted::Partly(error, measured.bytes.saturating_sub(left))
+                        }
+                        removed => removed.into(),
+                    },
                     _ => Deleted::No,
                 }
             }

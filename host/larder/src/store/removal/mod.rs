@@ -272,8 +272,8 @@ impl<'a> Remover<'a> {
                 gc::delete_unowned(writer.connection(), cache, now, &files)
             })
             .await?;
-        let bytes: u64 = collected.removed.iter().map(|file| file.bytes).sum();
-        self.outcome.add_bytes((!collected.removed.is_empty()).then_some(bytes));
+        let bytes = collected.partly + collected.removed.iter().map(|file| file.bytes).sum::<u64>();
+        self.outcome.add_bytes((bytes > 0 || !collected.removed.is_empty()).then_some(bytes));
         self.outcome.problems.extend(collected.problems);
         Ok(())
     }
