@@ -146,7 +146,7 @@ mod tests {
     fn what_is_read_has_a_bound() {
         for refused in [read(Path::new("/dev/zero")).map(drop), policy(Path::new("/dev/zero")).map(drop)] {
             let message = refused.expect_err("a refusal").messages().collect::<String>();
-            assert!(message.contains("`/dev/zero` has more than 256 MiB"), "{message}");
+            assert!(message.contains("`/dev/zero` has more than 256.0 MiB"), "{message}");
         }
     }
 

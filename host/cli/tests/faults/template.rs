@@ -149,6 +149,12 @@ impl Template {
     /// A copy of the home, and the lease of an operation on it.
     pub(crate) fn copy(&self) -> (Home, File) {
         let home = self.home.copy();
+        for name in home.files("vmdk") {
+            let path = home.cache().join("vmdk").join(name);
+            let content =
+                replaced(&fs::read(&path).expect("a descriptor"), &self.home.cache(), &home.cache());
+            fs::write(&path, content).expect("a descriptor");
+        }
         let lease = home.lease("fsmeta", &self.leased);
         (home, lease)
     }
@@ -201,7 +207,8 @@ fn damage(home: &Home) -> (String, BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
     ));
     let cache = home.cache();
     fs::copy(cache.join(metadata(SANDBOX)), cache.join(metadata(ALIAS))).expect("metadata");
-    let image = fs::read(cache.join("fsmeta").join(&leased)).expect("an image");
+    let layer = home.files("layers").into_iter().next().expect("a layer");
+    let image = fs::read(cache.join("layers").join(layer)).expect("an image");
     fs::write(cache.join(format!("layers/{lost}.erofs")), &image).expect("a layer");
     let stem = format!("sha256_{}", "f".repeat(64));
     let hex = "f".repeat(64);
@@ -256,12 +263,19 @@ pub(crate) fn is_outside_untouched(home: &Home) -> bool {
 pub(crate) fn files_of(cache: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     each_file(cache, |path| {
-        files.insert(
-            path.strip_prefix(cache).expect("a path of the cache").to_owned(),
-            fs::read(path).expect("a file"),
-        );
+        // Descriptors name the files that they join by where these lie.
+        let content = replaced(&fs::read(path).expect("a file"), cache, Path::new("CACHE"));
+        files.insert(path.strip_prefix(cache).expect("a path of the cache").to_owned(), content);
     });
     files
+}
+
+/// A content with another path in it.
+fn replaced(content: &[u8], from: &Path, to: &Path) -> Vec<u8> {
+    match std::str::from_utf8(content) {
+        Ok(text) => text.replace(from.to_str().expect("UTF-8"), to.to_str().expect("UTF-8")).into_bytes(),
+        Err(_) => content.to_vec(),
+    }
 }
 
 /// The allocated bytes of all files of a cache but locks, hard links counted once, and of the directories of work.

@@ -46,6 +46,8 @@ pub(crate) struct Collected {
     pub(crate) removed: Vec<UnownedFile>,
     /// What somebody holds.
     pub(crate) busy: Vec<UnownedFile>,
+    /// Allocated bytes that were freed in directories that are still there.
+    pub(crate) partly: u64,
     pub(crate) problems: Vec<String>,
 }
 
@@ -110,6 +112,8 @@ enum Deleted {
     /// Somebody holds it.
     Busy,
     Failed(io::Error),
+    /// A directory could not be deleted after so many allocated bytes in it were.
+    Partly(io::Error, u64),
 }
 
 struct Collector<'a> {
@@ -128,11 +132,17 @@ impl Collector<'_> {
             Deleted::Yes(bytes) => self.collected.removed.push(UnownedFile { bytes, ..file }),
             Deleted::Busy => self.collected.busy.push(file),
             Deleted::No => {}
-            Deleted::Failed(error) => {
-                let path = self.cache.root().join(&file.path);
-                self.collected.problems.push(format!("could not delete `{}`: {error}", path.display()));
+            Deleted::Failed(error) => self.not_deleted(&file, &error),
+            Deleted::Partly(error, bytes) => {
+                self.collected.partly += bytes;
+                self.not_deleted(&file, &error);
             }
         }
+    }
+
+    fn not_deleted(&mut self, file: &UnownedFile, error: &io::Error) {
+        let path = self.cache.root().join(&file.path);
+        self.collected.problems.push(format!("could not delete `{}`: {error}", path.display()));
     }
 
     /// Deletes anything but a flat disk, if it is free.
@@ -332,6 +342,12 @@ impl Collector<'_> {
                 match was_there {
                     Ok(true) => Deleted::Yes(measured.bytes),
                     Ok(false) => Deleted::No,
+                    Err(error) if measured.is_dir => {
+                        // What cannot be measured may be all there.
+                        let left = measure_at(directory, name).ok().flatten();
+                        let left = left.map_or(measured.bytes, |left| left.bytes);
+                        Deleted::Partly(error, measured.bytes.saturating_sub(left))
+                    }
                     Err(error) => Deleted::Failed(error),
                 }
             }

@@ -193,6 +193,7 @@ impl Outcome {
                 None => self.add_bytes(Some(file.bytes)),
             }
         }
+        self.add_bytes((collected.partly > 0).then_some(collected.partly));
         for file in &collected.busy {
             self.skip("the file", &cache.root().join(&file.path).display());
         }
