@@ -292,6 +292,11 @@ pub(crate) fn allocated(cache: &Path) -> u64 {
     bytes
 }
 
+/// Returns whether a file is the cache's own, and no artifact: a lock, and the marker that says whose it is.
+fn is_of_cache(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "lock") || path.ends_with(".larder-home")
+}
+
 fn each_file(directory: &Path, mut visit: impl FnMut(&Path)) {
     let mut directories = vec![directory.to_owned()];
     while let Some(directory) = directories.pop() {
@@ -299,7 +304,7 @@ fn each_file(directory: &Path, mut visit: impl FnMut(&Path)) {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 directories.push(path);
-            } else if path.extension().is_none_or(|extension| extension != "lock") {
+            } else if !is_of_cache(&path) {
                 visit(&path);
             }
         }
