@@ -59,7 +59,7 @@ fn test(steps: &mut Steps, languages: Languages) -> Result<PathBuf> {
     })?;
     let announcement = Announcement {
         name: "judges",
-        does: "installs the programs that judge what is written: skopeo, umoci, erofs-utils, docker-registry",
+        does: "installs the programs that judge what is written: skopeo, umoci, erofs-utils, docker-registry, strace",
         usually: "30 s",
     };
     steps.run(announcement, install_judges)?;
@@ -177,11 +177,12 @@ fn install_toolchain(step: &mut Step<'_>) -> Result<()> {
 /// Installs the programs that judge what is taken in and written, by the Debian packages that have them. Without them the
 /// tests that need them say `skipped: ` and pass.
 fn install_judges(step: &mut Step<'_>) -> Result<()> {
-    const JUDGES: [(&str, &str); 4] = [
+    const JUDGES: [(&str, &str); 5] = [
         ("skopeo", "skopeo"),
         ("umoci", "umoci"),
         ("fsck.erofs", "erofs-utils"),
         ("docker-registry", "docker-registry"),
+        ("strace", "strace"),
     ];
     // Not by its version: `fsck.erofs` tells that with a status of 1.
     let is_there = |program: &str| succeeds(command("sh").args(["-c", "command -v \"$0\"", program]));
