@@ -117,36 +117,49 @@ pub(crate) fn measure_at(directory: impl AsFd, name: &OsStr) -> io::Result<Optio
         is_dir: stat.is_dir,
         linked: (!stat.is_dir && stat.links > 1).then_some(stat),
     };
-    let mut pending = if stat.is_dir { vec![PathBuf::from(name)] } else { Vec::new() };
-    while let Some(path) = pending.pop() {
-        let Some(inner) = open_below(&directory, &path)? else { continue };
-        for name in names_in(&inner)? {
-            let Some(stat) = stat_at(&inner, name.as_os_str())? else { continue };
-            let bytes = if stat.is_dir { stat.allocated } else { links.count(&stat) };
+    if stat.is_dir {
+        walk(&directory, name, |_, _, stat| {
+            let bytes = if stat.is_dir { stat.allocated } else { links.count(stat) };
             measured.bytes = measured.bytes.saturating_add(bytes);
             let modified = DateTime::from_timestamp_nanos(stat.identity.modified_ns);
             measured.modified = measured.modified.max(modified);
-            if stat.is_dir {
-                pending.push(path.join(name));
-            }
-        }
+            Ok(())
+        })?;
     }
     Ok(Some(measured))
 }
 
-/// Opens a directory further down, each part of the path as [`open_dir_at`] does. However deep it lies, one descriptor
-/// is held at a time.
-fn open_below(directory: impl AsFd, path: &Path) -> io::Result<Option<OwnedFd>> {
-    let mut opened: Option<OwnedFd> = None;
-    for part in path {
-        let next = match &opened {
-            Some(parent) => open_dir_at(parent, part)?,
-            None => open_dir_at(&directory, part)?,
-        };
-        let Some(next) = next else { return Ok(None) };
-        opened = Some(next);
+/// Visits everything in a directory and in those below it. Returns these directories, each after the one that it is in.
+fn walk(
+    directory: impl AsFd,
+    name: &OsStr,
+    mut visit: impl FnMut(&OwnedFd, &OsStr, &FileStat) -> io::Result<()>,
+) -> io::Result<Vec<PathBuf>> {
+    let mut found = vec![PathBuf::from(name)];
+    let mut visited = 0;
+    while let Some(path) = found.get(visited).cloned() {
+        visited += 1;
+        let Some(inner) = open_below(&directory, &path)? else { continue };
+        for name in names_in(&inner)? {
+            let Some(stat) = stat_at(&inner, name.as_os_str())? else { continue };
+            visit(&inner, &name, &stat)?;
+            if stat.is_dir {
+                found.push(path.join(name));
+            }
+        }
     }
-    Ok(opened)
+    Ok(found)
+}
+
+/// Opens a directory further down, each part of the path as [`open_dir_at`] does. However deep it lies, one descriptor
+/// is held at a time. An empty path is the directory itself.
+fn open_below(directory: impl AsFd, path: &Path) -> io::Result<Option<OwnedFd>> {
+    let mut opened = directory.as_fd().try_clone_to_owned()?;
+    for part in path {
+        let Some(next) = open_dir_at(&opened, part)? else { return Ok(None) };
+        opened = next;
+    }
+    Ok(Some(opened))
 }
 
 /// Deletes a file, or a symbolic link itself. Returns whether there was one.
@@ -156,34 +169,20 @@ pub(crate) fn unlink_at(directory: impl AsFd, name: &OsStr) -> io::Result<bool> 
 
 /// Deletes a directory with everything in it, symbolic links in it as links. Returns whether there was one.
 pub(crate) fn remove_dir_at(directory: impl AsFd, name: &OsStr) -> io::Result<bool> {
-    /// A directory, before and after what is in it.
-    enum Step {
-        Empty(PathBuf),
-        Remove(PathBuf),
-    }
+    let directories =
+        walk(
+            &directory,
+            name,
+            |inner, name, stat| {
+                if stat.is_dir { Ok(()) } else { unlink_at(inner, name).map(drop) }
+            },
+        )?;
     let mut was_there = false;
-    let mut steps = vec![Step::Empty(PathBuf::from(name))];
-    while let Some(step) = steps.pop() {
-        match step {
-            Step::Empty(path) => {
-                let Some(inner) = open_below(&directory, &path)? else { continue };
-                steps.push(Step::Remove(path.clone()));
-                for name in names_in(&inner)? {
-                    if stat_at(&inner, name.as_os_str())?.is_some_and(|stat| stat.is_dir) {
-                        steps.push(Step::Empty(path.join(name)));
-                    } else {
-                        unlink_at(&inner, &name)?;
-                    }
-                }
-            }
-            Step::Remove(path) => {
-                let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
-                was_there = match open_below(&directory, parent)? {
-                    Some(parent) => gone(unlinkat(parent, name, AtFlags::REMOVEDIR))?,
-                    None => gone(unlinkat(&directory, name, AtFlags::REMOVEDIR))?,
-                };
-            }
-        }
+    for path in directories.iter().rev() {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
+        // Where that is gone, there is nothing left in it.
+        let Some(parent) = open_below(&directory, parent)? else { continue };
+        was_there = gone(unlinkat(parent, name, AtFlags::REMOVEDIR))?;
     }
     Ok(was_there)
 }
