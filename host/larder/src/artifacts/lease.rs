@@ -152,7 +152,7 @@ pub(crate) fn batch_size() -> usize {
 }
 
 /// How often it is looked whether a lock is free, and whether anybody waits for us.
-pub(crate) const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(20);
 
 /// A lock that is held until this is dropped.
 #[derive(Debug)]
@@ -174,17 +174,30 @@ impl Held {
 
     /// Makes it a shared lock, waiting for whoever has it exclusively.
     pub(crate) fn share(&self, cancelled: &AtomicBool) -> io::Result<()> {
-        loop {
-            match flock(&self.file, FlockOperation::NonBlockingLockShared) {
-                Ok(()) => return Ok(()),
-                Err(Errno::WOULDBLOCK) => {}
-                Err(error) => return Err(error.into()),
-            }
-            if cancelled.load(Ordering::Relaxed) {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-            thread::sleep(POLL);
+        wait(cancelled, || match flock(&self.file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Some(())),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        })
+    }
+}
+
+/// Tries to take a lock until it is free.
+///
+/// # Errors
+/// [`io::ErrorKind::Interrupted`] when it is not free and `cancelled` is set.
+pub(crate) fn wait<T>(
+    cancelled: &AtomicBool,
+    mut attempt: impl FnMut() -> io::Result<Option<T>>,
+) -> io::Result<T> {
+    loop {
+        if let Some(lock) = attempt()? {
+            return Ok(lock);
         }
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        thread::sleep(POLL);
     }
 }
 
@@ -212,15 +225,7 @@ pub(crate) fn hold_publication(
 ) -> io::Result<Held> {
     let leases = open_leases(manifests)?;
     let name = lock_name(&format!("{}.publication", metadata.trim_end_matches(".json")));
-    loop {
-        if let Some(held) = try_lock_beside(&leases, &name)? {
-            return Ok(held);
-        }
-        if cancelled.load(Ordering::Relaxed) {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        thread::sleep(POLL);
-    }
+    wait(cancelled, || try_lock_beside(&leases, &name))
 }
 
 /// Takes a lock beside the entries of a room for oneself, unless somebody has it: two do not make the same entry at

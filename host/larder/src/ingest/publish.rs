@@ -17,9 +17,8 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use larder_erofs::reader::probe;
 use rustix::fs::{FlockOperation, flock};
@@ -28,7 +27,7 @@ use tempfile::NamedTempFile;
 use super::error::IngestProblem;
 use super::metadata;
 use super::source::NamedImage;
-use crate::artifacts::lease::{self, Claim, Claims, Held, POLL};
+use crate::artifacts::lease::{self, Claim, Claims, Held};
 use crate::artifacts::plain::{MAX_METADATA, open_file_at, read_at};
 use crate::artifacts::unlink::unlink_now;
 use crate::artifacts::{CacheDir, Entry, Room, RoomDir, Rooms};
@@ -114,12 +113,9 @@ impl Publication {
     pub(crate) fn hold(&self, entry: &Entry, waiting: impl FnOnce()) -> MicrosandboxResult<Turn> {
         let room = self.room(entry.room)?;
         if !self.state().held.contains_key(entry) {
-            let held = lease::hold(&room.directory, &entry.name, &self.cancelled).map_err(|error| {
-                if error.kind() == io::ErrorKind::Interrupted {
-                    return IngestProblem::Cancelled.of(&entry.name).into();
-                }
-                MicrosandboxError::io("hold", &self.cache().path_of(entry))(error)
-            })?;
+            let held = lease::hold(&room.directory, &entry.name, &self.cancelled);
+            let held =
+                held.map_err(|error| not_locked(error, "hold", entry, &self.cache().path_of(entry)))?;
             self.state().held.insert(entry.clone(), Arc::new(held));
         }
         let name = match entry.room {
@@ -127,21 +123,16 @@ impl Publication {
             Room::Manifests => entry.name.replace(".json", ".lock"),
             _ => format!("{}.lock", entry.name),
         };
-        let lock = || {
-            let lock = lease::try_lock_beside(&room.directory, &name);
-            lock.map_err(MicrosandboxError::io("lock", &room.path.join(&name)))
-        };
-        if let Some(lock) = lock()? {
-            return Ok(Turn { _lock: lock });
-        }
-        waiting();
-        while !self.cancelled.load(Ordering::Relaxed) {
-            if let Some(lock) = lock()? {
-                return Ok(Turn { _lock: lock });
+        let attempt = || lease::try_lock_beside(&room.directory, &name);
+        let lock = attempt().and_then(|free| match free {
+            Some(lock) => Ok(lock),
+            None => {
+                waiting();
+                lease::wait(&self.cancelled, attempt)
             }
-            thread::sleep(POLL);
-        }
-        Err(IngestProblem::Cancelled.of(&entry.name).into())
+        });
+        let lock = lock.map_err(|error| not_locked(error, "lock", entry, &room.path.join(&name)))?;
+        Ok(Turn { _lock: lock })
     }
 
     /// A file for an entry to be written to. It goes when it is dropped.
@@ -316,6 +307,14 @@ fn has_same_content(written: &File, path: &Path) -> io::Result<bool> {
             return Ok(false);
         }
         offset += count as u64;
+    }
+}
+
+/// The error of a lock that is not taken: that nobody waits for it any longer, or of the file.
+fn not_locked(error: io::Error, action: &'static str, entry: &Entry, path: &Path) -> MicrosandboxError {
+    match error.kind() {
+        io::ErrorKind::Interrupted => IngestProblem::Cancelled.of(&entry.name).into(),
+        _ => MicrosandboxError::io(action, path)(error),
     }
 }
 
