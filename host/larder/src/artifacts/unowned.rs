@@ -57,10 +57,11 @@ pub struct UnownedFile {
 }
 
 impl UnownedFile {
-    /// The room that it is an artifact of.
-    pub(crate) fn room(&self) -> Option<Room> {
-        let directory = self.path.parent().filter(|_| self.kind == UnownedKind::Artifact)?;
-        directory.to_str().and_then(Room::from_name)
+    /// The entry whose name it has.
+    pub(crate) fn entry(&self) -> Option<Entry> {
+        let room = Room::from_name(self.path.parent()?.to_str()?)?;
+        let key = room.key_of(self.path.file_name()?.to_str()?)?;
+        Some(Entry::of(room, key))
     }
 }
 

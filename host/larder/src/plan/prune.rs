@@ -72,7 +72,8 @@ pub(super) fn plan(snapshot: &mut HomeSnapshot, store: &Store) -> MicrosandboxRe
     let uncollected = uncollected(&unowned, keeper.custody());
 
     let freed = removal.freed();
-    let orphans = |room| unowned.old.iter().filter(|file| file.room() == Some(room)).count();
+    let orphans =
+        |room| unowned.old.iter().filter(|file| file.entry().is_some_and(|entry| entry.room == room)).count();
     let removed = entries.iter().filter(|entry| entry.decision == Decision::Remove).count();
     let report = ImagePruneReport {
         image_refs_removed: count(removed),

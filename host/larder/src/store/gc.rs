@@ -59,14 +59,11 @@ pub(crate) fn delete_unowned(
     only: &HashSet<PathBuf>,
 ) -> MicrosandboxResult<Collected> {
     let owned = owners::entries(connection).map_err(MicrosandboxError::db("find out what owns files"))?;
-    let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
-    let keeper = super::keeper(connection, cache)?;
-    let found = keeper.judge(find_unowned(cache, &owned, &HashSet::new(), now));
+    let mut collector = Collector::new(connection, cache, now)?;
+    let found = collector.keeper.judge(find_unowned(cache, &owned, &HashSet::new(), now));
     let wanted = found.old.into_iter().filter(|file| only.contains(&file.path));
     let (disks, others): (Vec<_>, Vec<_>) = wanted.partition(|file| file.kind == UnownedKind::FlatBlob);
-    let collected = Collected { problems: found.problems, ..Collected::default() };
-    let live = LiveOwners::new(connection);
-    let mut collector = Collector { cache, keeper, rooms, live, now, directories: HashMap::new(), collected };
+    collector.collected.problems = found.problems;
     for file in others {
         let deleted = collector.delete(&file)?;
         collector.note(file, deleted);
@@ -86,10 +83,7 @@ pub(crate) fn delete_work(
     now: DateTime<Utc>,
     files: Vec<UnownedFile>,
 ) -> MicrosandboxResult<Collected> {
-    let keeper = super::keeper(connection, cache)?;
-    let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
-    let (live, collected) = (LiveOwners::new(connection), Collected::default());
-    let mut collector = Collector { cache, keeper, rooms, live, now, directories: HashMap::new(), collected };
+    let mut collector = Collector::new(connection, cache, now)?;
     for file in files.into_iter().filter(is_work) {
         let deleted = collector.delete(&file)?;
         collector.note(file, deleted);
@@ -126,7 +120,19 @@ struct Collector<'a> {
     collected: Collected,
 }
 
-impl Collector<'_> {
+impl<'a> Collector<'a> {
+    fn new(connection: &'a Connection, cache: &'a CacheDir, now: DateTime<Utc>) -> MicrosandboxResult<Self> {
+        Ok(Self {
+            cache,
+            keeper: super::keeper(connection, cache)?,
+            rooms: cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?,
+            live: LiveOwners::new(connection),
+            now,
+            directories: HashMap::new(),
+            collected: Collected::default(),
+        })
+    }
+
     fn note(&mut self, file: UnownedFile, deleted: Deleted) {
         match deleted {
             Deleted::Yes(bytes) => self.collected.removed.push(UnownedFile { bytes, ..file }),
@@ -153,9 +159,9 @@ impl Collector<'_> {
         }
         let room = directory.to_str().and_then(Room::from_name);
         match file.kind {
-            UnownedKind::Artifact => match (room, name.to_str()) {
-                (Some(room), Some(name)) => self.entry(file, &Entry { room, name: name.to_owned() }),
-                _ => Ok(Deleted::No),
+            UnownedKind::Artifact => match file.entry() {
+                Some(entry) => self.entry(file, &entry),
+                None => Ok(Deleted::No),
             },
             UnownedKind::FlatRef => self.flat_ref(file, name),
             UnownedKind::Blob | UnownedKind::Temporary => {

@@ -20,7 +20,7 @@
 
 mod batch;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -156,18 +156,25 @@ impl Outcome {
 
     /// Counts the files that could be deleted after all, and names the others among the problems.
     fn settle(&mut self, recovered: &[Recovered]) {
+        let recovered: HashMap<i64, Unlinked> =
+            recovered.iter().map(|gone| (gone.record, gone.file)).collect();
+        let mut freed: HashMap<String, u64> = HashMap::new();
         for file in std::mem::take(&mut self.undeleted) {
-            let Some(gone) = recovered.iter().find(|gone| gone.record == file.record) else {
-                self.problems.push(format!("{}; the next change of this home tries again", file.problem));
-                continue;
-            };
-            let Unlinked::Freed(bytes) = gone.file else { continue };
-            self.count_file(file.room, bytes);
-            let image =
-                self.removed.iter_mut().find(|image| Some(&image.reference) == file.reference.as_ref());
-            if let Some(image) = image {
-                image.bytes += bytes;
+            match recovered.get(&file.record) {
+                None => {
+                    self.problems.push(format!("{}; the next change of this home tries again", file.problem));
+                }
+                Some(Unlinked::NotThere) => {}
+                Some(&Unlinked::Freed(bytes)) => {
+                    self.count_file(file.room, bytes);
+                    if let Some(reference) = file.reference {
+                        *freed.entry(reference).or_default() += bytes;
+                    }
+                }
             }
+        }
+        for image in &mut self.removed {
+            image.bytes += freed.remove(&image.reference).unwrap_or_default();
         }
     }
 
@@ -188,8 +195,8 @@ impl Outcome {
 
     fn add_collected(&mut self, collected: Collected, cache: &CacheDir) {
         for file in &collected.removed {
-            match file.room() {
-                Some(room) => self.count_file(room, file.bytes),
+            match file.entry() {
+                Some(entry) => self.count_file(entry.room, file.bytes),
                 None => self.add_bytes(Some(file.bytes)),
             }
         }

@@ -25,7 +25,7 @@ use serde::{Serialize, Serializer};
 use super::Store;
 use crate::artifacts::lease::is_held;
 use crate::artifacts::unowned::{UnownedFile, UnownedKind, find_unowned};
-use crate::artifacts::{Entry, Room, Rooms};
+use crate::artifacts::{Entry, Rooms};
 use crate::catalog::graph;
 use crate::catalog::owners::{self, LiveOwners};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
@@ -216,7 +216,7 @@ impl Verification<'_> {
         }
         for file in unowned {
             // It may have been published since the index was read.
-            let published = match entry_of(&file) {
+            let published = match file.entry() {
                 Some(entry) => owned_now(&entry)?,
                 None => false,
             };
@@ -264,13 +264,6 @@ fn finding(rooms: &Rooms, file: &Named, fault: Fault) -> Finding {
     let bytes = rooms.stat(&file.entry).ok().flatten().map_or(0, |stat| stat.allocated);
     let (owner, path) = (Some(file.owner.clone()), file.entry.path());
     Finding { bytes, detail, kind, owner, path, repair: None }
-}
-
-/// The entry that a file is, where rows own files of that name.
-fn entry_of(file: &UnownedFile) -> Option<Entry> {
-    let room = Room::from_name(file.path.parent()?.to_str()?)?;
-    let key = room.key_of(file.path.file_name()?.to_str()?)?;
-    Some(Entry::of(room, key))
 }
 
 fn orphan(file: UnownedFile) -> Finding {
