@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use larder::{Image, LocalBackend};
-use larder_tests::{Home, ImageSpec, Peer, PeerReport, Users, populate, run};
+use larder_tests::{Home, ImageSpec, Peer, PeerReport, Users, median, median_of, middle, populate, run};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
@@ -251,28 +251,4 @@ fn line(what: &str, size: u32, ours: Duration, floor: Option<Duration>, theirs: 
         text(theirs.map(show)),
         text(faster)
     );
-}
-
-fn middle(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
-}
-
-fn median(runs: usize, mut work: impl FnMut()) -> Duration {
-    let time = |work: &mut dyn FnMut()| {
-        let clock = Instant::now();
-        work();
-        clock.elapsed()
-    };
-    middle((0..runs).map(|_| time(&mut work)).collect())
-}
-
-async fn median_of(runs: usize, mut work: impl AsyncFnMut()) -> Duration {
-    let mut times = Vec::with_capacity(runs);
-    for _ in 0..runs {
-        let clock = Instant::now();
-        work().await;
-        times.push(clock.elapsed());
-    }
-    middle(times)
 }

@@ -4,10 +4,10 @@
 //! many times as long it takes with ten times the images.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use larder::{Image, LocalBackend};
-use larder_tests::{FIXTURE_NOW, Home, ImageSpec, populate, run};
+use larder_tests::{FIXTURE_NOW, Home, ImageSpec, median, median_of, populate, run};
 use rusqlite::{Connection, OpenFlags};
 
 /// The query of a `get`.
@@ -114,27 +114,4 @@ fn getting(home: &Home, size: u32, lines: &mut Lines) {
 async fn get(local: &LocalBackend, reference: &str) {
     let image = Image::get_local(local, reference).await.expect("the image");
     assert_eq!(image.reference(), reference);
-}
-
-fn median(runs: usize, mut work: impl FnMut()) -> Duration {
-    let mut times: Vec<Duration> = (0..runs)
-        .map(|_| {
-            let clock = Instant::now();
-            work();
-            clock.elapsed()
-        })
-        .collect();
-    times.sort();
-    times[times.len() / 2]
-}
-
-async fn median_of(runs: usize, mut work: impl AsyncFnMut()) -> Duration {
-    let mut times = Vec::with_capacity(runs);
-    for _ in 0..runs {
-        let clock = Instant::now();
-        work().await;
-        times.push(clock.elapsed());
-    }
-    times.sort();
-    times[times.len() / 2]
 }

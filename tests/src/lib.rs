@@ -13,6 +13,7 @@ pub mod registry;
 mod running;
 pub mod seeds;
 mod terminal;
+mod timing;
 mod umoci;
 mod usage;
 
@@ -26,6 +27,7 @@ pub use load_test::{LoadTest, Seen, contents, entries, tree};
 pub use peer::{Peer, PeerReport};
 pub use running::Running;
 pub use terminal::Terminal;
+pub use timing::{median, median_of, middle};
 pub use umoci::umoci_layout;
 pub use usage::Usage;
 

@@ -89,6 +89,14 @@ fn a_config_protects_what_it_names() {
     }
 }
 
+/// Puts the unused image in a second time, in another spelling.
+fn add_spelling(home: &Home) {
+    home.execute(
+        "INSERT INTO image_ref (reference, manifest_id, created_at)
+         SELECT 'acme/app00004:v7', manifest_id, created_at FROM image_ref WHERE reference = 'docker.io/acme/app00004:v7'",
+    );
+}
+
 /// Puts a sandbox in that names its image only in its config.
 fn add_sandbox(home: &Home, reference: &str) {
     home.execute(&format!(
@@ -146,10 +154,7 @@ fn the_last_tag_takes_the_manifest() {
 #[test]
 fn spellings_share_their_metadata() {
     let home = Home::fixture();
-    home.execute(
-        "INSERT INTO image_ref (reference, manifest_id, created_at)
-         SELECT 'acme/app00004:v7', manifest_id, created_at FROM image_ref WHERE reference = 'docker.io/acme/app00004:v7'",
-    );
+    add_spelling(&home);
     remove(&home, UNUSED, false).expect("removed");
     assert!(home.files("manifests").contains(&metadata_of(UNUSED)));
     remove(&home, "acme/app00004:v7", false).expect("removed");
@@ -161,10 +166,7 @@ fn spellings_share_their_metadata() {
 #[test]
 fn notes_belong_to_every_spelling() {
     let home = Home::fixture();
-    home.execute(
-        "INSERT INTO image_ref (reference, manifest_id, created_at)
-         SELECT 'acme/app00004:v7', manifest_id, created_at FROM image_ref WHERE reference = 'docker.io/acme/app00004:v7'",
-    );
+    add_spelling(&home);
     run(async { home.open().await.pin(UNUSED).await }).expect("pinned");
     home.execute(&format!(
         "INSERT INTO larder_origin (reference, origin, recorded_at)
