@@ -184,3 +184,27 @@ fn a_plan_for_another_home() {
         assert_eq!(local.apply(&unnamed).await.expect("applied").removed.len(), 37);
     });
 }
+
+/// A plan that was made while the cache was the home's alone collects nothing once it is another's as well, and says so.
+#[test]
+fn a_cache_that_is_shared_since() {
+    let home = Home::fixture();
+    run(async {
+        let local = home.open().await;
+        let now: chrono::DateTime<chrono::Utc> = FIXTURE_NOW.parse().expect("a time");
+        let orphan = home.cache().join(format!("layers/sha256_{}.erofs", "f".repeat(64)));
+        fs::write(&orphan, "another's").expect("a layer");
+        let old = std::time::SystemTime::from(now) - std::time::Duration::from_secs(7200);
+        fs::File::options().write(true).open(&orphan).expect("it").set_modified(old).expect("its age");
+        let plan = local.plan_prune().await.expect("a plan");
+        assert_eq!(plan.collect.len(), 1);
+        fs::write(home.cache().join(".larder-home"), r#"{"home":null}"#).expect("a marker");
+        let report = local.apply(&plan).await.expect("applied");
+        assert!(orphan.exists());
+        assert!(
+            report.problems.iter().any(|problem| problem.contains("several homes")),
+            "{:?}",
+            report.problems
+        );
+    });
+}

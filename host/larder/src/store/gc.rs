@@ -58,9 +58,14 @@ pub(crate) fn delete_unowned(
     now: DateTime<Utc>,
     only: &HashSet<PathBuf>,
 ) -> MicrosandboxResult<Collected> {
-    let owned = owners::entries(connection).map_err(MicrosandboxError::db("find out what owns files"))?;
     let mut collector = Collector::new(connection, cache, now)?;
-    let found = collector.keeper.judge(find_unowned(cache, &owned, &HashSet::new(), now));
+    if let Custody::NotOurs(reason) = collector.keeper.custody() {
+        let problem = format!("left all files that nothing of this home owns: {reason}");
+        collector.collected.problems.push(problem);
+        return Ok(collector.collected);
+    }
+    let owned = owners::entries(connection).map_err(MicrosandboxError::db("find out what owns files"))?;
+    let found = find_unowned(cache, &owned, &HashSet::new(), now);
     let wanted = found.old.into_iter().filter(|file| only.contains(&file.path));
     let (disks, others): (Vec<_>, Vec<_>) = wanted.partition(|file| file.kind == UnownedKind::FlatBlob);
     collector.collected.problems = found.problems;
@@ -333,8 +338,8 @@ impl<'a> Collector<'a> {
     ///
     /// Another home that has come to use it has marked the cache before it held a lease: under the lease, that is seen.
     fn unlink_old(&self, file: &UnownedFile) -> Deleted {
-        if self.keeper.custody() != Custody::Ours {
-            return Deleted::No;
+        if let Custody::NotOurs(reason) = self.keeper.custody() {
+            return Deleted::Failed(io::Error::other(reason));
         }
         let Some((directory, name)) = self.place(file) else { return Deleted::No };
         match measure_at(directory, name) {
