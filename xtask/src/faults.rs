@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 
 use crate::guests::{self, BUILTIN, EMBED};
-use crate::shell::{cargo, command, install_packages, succeeds, target};
+use crate::shell::{command, install_packages, linted, succeeds, target};
 use crate::steps::{Announcement, Steps};
 
 /// The variable by which the tests run everything, where they draw a sample without it.
@@ -27,8 +27,8 @@ pub(crate) fn run_faults() -> Result<()> {
             install_packages(step, &["strace"])?;
         }
         let table = target().join("xtask/faults/table");
-        let mut test = cargo();
-        test.args(["test", "--workspace", "--exclude", "xtask", "--test", "faults", "--", "--nocapture"]);
+        let mut test = linted();
+        test.args(["test", "--workspace", "--test", "faults", "--", "--nocapture"]);
         step.run(test.env(EMBED, &policies).env(SWITCH, "all").env(TABLE, &table))?;
         fs::read_to_string(&table).with_context(|| format!("could not read `{}`", table.display()))
     })?;
@@ -39,8 +39,8 @@ pub(crate) fn run_faults() -> Result<()> {
         usually: "3 min",
     };
     steps.run(announcement, |step| {
-        let mut test = cargo();
-        test.args(["test", "--workspace", "--exclude", "xtask", "--test", "processes", "--", "--nocapture"]);
+        let mut test = linted();
+        test.args(["test", "--workspace", "--test", "processes", "--", "--nocapture"]);
         step.run(test.env(EMBED, &policies).env(SWITCH, "all"))
     })?;
     steps.finish();

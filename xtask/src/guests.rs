@@ -34,8 +34,6 @@ pub(crate) enum Along {
     Nothing,
     /// The program without its optional parts, and the maker of images.
     Program,
-    /// Every program of the workspace.
-    Workspace,
 }
 
 impl Along {
@@ -54,7 +52,6 @@ impl Along {
                 "larder-features",
                 "--no-default-features",
             ],
-            Self::Workspace => &["--workspace"],
         }
     }
 }
@@ -86,11 +83,6 @@ pub(crate) fn build_kit(steps: &mut Steps, along: Along) -> Result<()> {
             name: "program",
             does: "compiles the program, with it the engine that runs policies, and what the demo needs besides",
             usually: "6 min",
-        },
-        Along::Workspace => Announcement {
-            name: "programs",
-            does: "compiles all programs of the workspace",
-            usually: "1 min after the demo, 6 min without",
         },
     };
     steps.run(announcement, |step| {

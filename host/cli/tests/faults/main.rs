@@ -26,7 +26,7 @@ use strace::{Ended, Fault, Site};
 use template::{NEW, Template, allocated, reference};
 
 /// So many faults are drawn, unless all are wanted.
-const SAMPLE: usize = 120;
+const SAMPLE: usize = 60;
 
 /// Something that the program does to a home.
 pub(crate) struct Operation {

@@ -5,7 +5,7 @@
 
 use larder_tests::archive::{Packing, TestImage, docker_files, tar_of};
 use larder_tests::registry::TestRegistry;
-use larder_tests::{find_component, target};
+use larder_tests::{find_component, has_all_languages, target};
 
 use crate::harness::TestEnvironment;
 
@@ -80,7 +80,7 @@ fn is_run_elsewhere(command: &str) -> bool {
 /// A new policy in the README's language is built, passes its scenarios, and is explained on a home.
 #[test]
 fn a_new_policy_as_the_readme_makes_it() {
-    if find_component("keep-recent-python").is_none() {
+    if !has_all_languages() || find_component("keep-recent-python").is_none() {
         return;
     }
     let test = TestEnvironment::fixture();
