@@ -144,7 +144,7 @@ impl Stage {
         while !self.until.is_over(rounds) {
             rounds += 1;
             let name = shared(random.below(SHARED));
-            match random.below(8) {
+            match random.below(9) {
                 0..3 => drop(self.larder(&format!("load {name}.tar"), &[0])),
                 3 | 4 => drop(self.larder(&format!("rm {} --yes", reference(&name)), &[0, 3, 4])),
                 5 => self.prune("prune --yes"),
@@ -152,6 +152,8 @@ impl Stage {
                     self.larder(&format!("prune --plan plan{program}.json"), &[0]);
                     self.prune(&format!("apply plan{program}.json --yes"));
                 }
+                // What others are about to finish or to remove is no damage.
+                7 => drop(self.larder("verify", &[0])),
                 _ => drop(self.larder("df", &[0])),
             }
             let list = self.larder("ls", &[0]).stdout;
