@@ -219,9 +219,11 @@ fn installations() {
 /// A downgrade that was begun and not finished stops every change, a finished one does not.
 #[test]
 fn downgrades() {
+    let without_end = format!(r#"{{"phase":"complete"{}}}"#, " ".repeat(1 << 20));
     for (journal, refused) in [
         (Some(r#"{"phase":"copying"}"#), true),
         (Some("{"), true),
+        (Some(without_end.as_str()), true),
         (None, true),
         (Some(r#"{"phase":"complete"}"#), false),
     ] {

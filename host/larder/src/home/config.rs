@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{HomePaths, HomeProblem};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 
-/// More than this is no file of settings.
+/// More than this is no document of microsandbox's.
 const MAX_BYTES: u64 = 1 << 20;
 
 #[derive(Deserialize)]
@@ -49,20 +49,20 @@ pub(crate) fn cache_dir(paths: &HomePaths) -> MicrosandboxResult<Option<PathBuf>
     }
 }
 
-/// Reads a regular file, without waiting for one that is none.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads a document of microsandbox's: a regular file, without waiting for one that is none, of at most 1 MiB.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::from(rustix::fs::open(
         path,
         OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
         Mode::empty(),
     )?);
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("`config.json` is not a regular file"));
+        return Err(io::Error::other(format!("`{}` is not a regular file", path.display())));
     }
     let mut text = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut text)?;
     if text.len() as u64 > MAX_BYTES {
-        return Err(io::Error::other("`config.json` is larger than 1 MiB"));
+        return Err(io::Error::other(format!("`{}` is larger than 1 MiB", path.display())));
     }
     Ok(text)
 }

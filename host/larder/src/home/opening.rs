@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use serde::Deserialize;
 
-use super::{BUSY_TIMEOUT, HomePaths, HomeProblem, MissingHome, ballast};
+use super::{BUSY_TIMEOUT, HomePaths, HomeProblem, MissingHome, ballast, config};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 
 /// What there is of a home that can be read, or made and then read.
@@ -173,12 +173,9 @@ pub(crate) fn check_downgrades(paths: &HomePaths) -> MicrosandboxResult<()> {
             continue;
         }
         let journal = entry.path().join("journal.json");
-        let phase = match fs::read(&journal) {
-            Ok(text) => serde_json::from_slice::<Journal>(&text).ok().and_then(|journal| journal.phase),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(MicrosandboxError::io("read", &journal)(error)),
-        };
         // A journal that cannot be read was not finished either.
+        let phase =
+            config::read(&journal).ok().and_then(|text| serde_json::from_slice::<Journal>(&text).ok()?.phase);
         if phase.as_deref() != Some("complete") {
             return Err(paths.problem(HomeProblem::Downgrading(journal)));
         }
