@@ -16,8 +16,8 @@ pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |set| root.join(set))
 }
 
-/// Tells whether tests that take minutes for each language go through all of them, as `cargo xtask ci` has them do by
-/// `LARDER_LANGUAGES=all`. Else they do with Rust.
+/// Tells whether tests that take a minute for a language go through all of them, as `cargo xtask ci` has them do by
+/// `LARDER_LANGUAGES=all`. Else they do with those that are quick.
 pub fn has_all_languages() -> bool {
     std::env::var_os("LARDER_LANGUAGES").is_some_and(|which| which == "all")
 }

@@ -27,8 +27,8 @@ pub(crate) fn run_faults() -> Result<()> {
             install_packages(step, &["strace"])?;
         }
         let table = target().join("xtask/faults/table");
-        let mut test = linted();
-        test.args(["test", "--workspace", "--test", "faults", "--", "--nocapture"]);
+        let mut test = linted(&["test"]);
+        test.args(["--workspace", "--test", "faults", "--", "--nocapture"]);
         step.run(test.env(EMBED, &policies).env(SWITCH, "all").env(TABLE, &table))?;
         fs::read_to_string(&table).with_context(|| format!("could not read `{}`", table.display()))
     })?;
@@ -39,8 +39,8 @@ pub(crate) fn run_faults() -> Result<()> {
         usually: "3 min",
     };
     steps.run(announcement, |step| {
-        let mut test = linted();
-        test.args(["test", "--workspace", "--test", "processes", "--", "--nocapture"]);
+        let mut test = linted(&["test"]);
+        test.args(["--workspace", "--test", "processes", "--", "--nocapture"]);
         step.run(test.env(EMBED, &policies).env(SWITCH, "all"))
     })?;
     steps.finish();

@@ -37,7 +37,7 @@ pub(crate) fn run_tests(steps: &mut Steps) -> Result<()> {
         usually: "1 min where the tests are built",
     };
     // Of the whole workspace, as the other tests are built: of the package alone, dependencies would be built once more.
-    steps.run(announcement, |step| step.run(linted().args(["test", "--workspace", "--test", "peer"])))
+    steps.run(announcement, |step| step.run(linted(&["test"]).args(["--workspace", "--test", "peer"])))
 }
 
 /// Returns the path of the program, once it is built.

@@ -24,12 +24,13 @@ pub(crate) fn cargo() -> Command {
     command("cargo")
 }
 
-/// Returns Cargo with clippy in the place of the compiler for the crates of this workspace, which fails on a warning: what is
-/// linted is compiled with that, and dependencies are compiled once for both. Tests are not told: the Cargo that they run is
-/// an ordinary one.
-pub(crate) fn linted() -> Command {
+/// Returns a command of Cargo, such as `test`, with clippy in the place of the compiler for the crates of this workspace,
+/// which fails on a warning: what is linted is compiled with that, and dependencies are compiled once for both. Tests are
+/// not told: the Cargo that they run is an ordinary one.
+pub(crate) fn linted(command: &[&str]) -> Command {
     let mut cargo = cargo();
-    cargo.args(["--config", "build.rustc-workspace-wrapper='clippy-driver'"]);
+    // Behind the command: Cargo hands nothing that stands before it to commands that are programs of their own.
+    cargo.args(command).args(["--config", "build.rustc-workspace-wrapper='clippy-driver'"]);
     // As `cargo clippy` hands on what follows its `--`.
     cargo.env("CLIPPY_ARGS", "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__");
     cargo
