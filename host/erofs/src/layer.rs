@@ -1,19 +1,20 @@
-//! Image layers: tar-like entries in, an EROFS image out, with the marks of removal that overlayfs understands.
+//! Image layers: takes tar-like entries and writes an EROFS image, with the marks of removal that overlayfs
+//! understands.
 //!
-//! [`LayerBuilder`] is an [`ImageWriter`] that knows how OCI layers write removals down (OCI image specification,
-//! "Whiteouts"), and what they mean in one layer after the other:
+//! [`LayerBuilder`] is an [`ImageWriter`] that knows how OCI layers record removals (OCI image specification,
+//! "Whiteouts"), and what they mean within one layer:
 //!
-//! - `.wh.NAME` removes `NAME` from the layers below: it becomes a character device 0/0 of that name.
-//! - `.wh..wh..opq` removes all that the layers below have in its directory: the directory gets the extended attribute
-//!   `trusted.overlay.opaque=y`, and keeps it when it is described again.
-//! - other names that begin with `.wh..wh.` are bookkeeping of AUFS, and nothing.
+//! - `.wh.NAME` removes `NAME` from the layers below: the image has a character device 0/0 of that name.
+//! - `.wh..wh..opq` removes everything that the layers below have in its directory. The directory gets the extended
+//!   attribute `trusted.overlay.opaque=y`. It keeps the attribute if a later entry describes the directory again.
+//! - other names that begin with `.wh..wh.` are bookkeeping of AUFS, and are ignored.
 //!
-//! Removals concern the layers below alone, whatever their place among the entries. Where a layer has both `NAME` and
-//! `.wh.NAME`, the removal is in `NAME` itself: a directory is opaque, and anything else hides what is below anyway. For
-//! the same reason a directory that takes the place of something else in its layer is opaque.
+//! Removals affect only the layers below, in any order of entries. If a layer has both `NAME` and `.wh.NAME`, the
+//! removal applies to `NAME` itself: a directory is opaque, and anything else hides what is below anyway. For the same
+//! reason a directory that replaces something else in its layer is opaque.
 //!
-//! Directories that no entry describes are made and marked as implied (the inode's 32-bit number is `u32::MAX`), so that
-//! [merging](crate::merge) gives them what a lower layer says of them and not what was made up here.
+//! Directories that no entry describes are created and marked as implied (the inode's 32-bit number is `u32::MAX`), so
+//! that [merging](crate::merge) uses the metadata of a lower layer for them and not the defaults of this crate.
 
 use std::io::{Seek, Write};
 
@@ -22,52 +23,53 @@ use crate::path::{EntryPath, Name};
 use crate::writer::tree::{Content, Directory, Node, NodeId};
 use crate::writer::{Added, Entry, ImageWriter, Options, Summary, WriteError, check_entry};
 
-/// What the name of a removal begins with.
+/// The beginning of a removal's name.
 pub const WHITEOUT_PREFIX: &[u8] = b".wh.";
 
 /// The name that makes a directory opaque.
 pub const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
 
-/// What the names of AUFS' own files begin with.
+/// The beginning of the names of AUFS' own files.
 const AUFS_PREFIX: &[u8] = b".wh..wh.";
 
-/// What an entry did to a layer.
+/// The effect of an entry on a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
-    /// It is in the tree.
+    /// The entry is in the tree.
     Added(Added),
-    /// It removes a name from the layers below.
+    /// The entry removes a name from the layers below.
     Whiteout,
-    /// It removes from the layers below all that is in its directory.
+    /// The entry removes everything in its directory from the layers below.
     Opaque,
-    /// It is bookkeeping of AUFS, and left out.
+    /// The entry is bookkeeping of AUFS, and is left out.
     Ignored,
 }
 
-/// Why an entry was not added to a layer.
+/// The error for an entry that was not added to a layer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayerError {
-    /// As for every image.
+    /// An error that any image can have.
     #[error(transparent)]
     Write(#[from] WriteError),
 
-    /// The name of a removal says nothing that could be removed, or something lies in it.
+    /// The name of a removal names nothing that can be removed, or another entry is inside it.
     #[error("`{0}` is not a valid whiteout")]
     Whiteout(EntryPath),
 
-    /// A directory has so many extended attributes that there is no room to mark it as opaque.
+    /// A directory has so many extended attributes that the mark of an opaque directory does not fit.
     #[error("the directory of `{path}` cannot be made opaque")]
     Opaque {
-        /// What asked for it.
+        /// The entry that makes the directory opaque.
         path: EntryPath,
-        /// Why.
+        /// The reason.
         #[source]
         source: XattrError,
     },
 }
 
-/// Builds the image of one layer from its entries, in their order. See the [module](self) for what they mean.
+/// A builder of the image of one layer. It takes entries in their order. See the [module](self) for the meaning of
+/// removals.
 ///
 /// ```
 /// use std::io::Cursor;
@@ -104,7 +106,7 @@ impl<W: Write + Seek> LayerBuilder<W> {
         Ok(Self { writer: ImageWriter::new(sink, options)? })
     }
 
-    /// Adds an entry. See [`ImageWriter::add`]. Of a removal only path and time matter; its data is not read.
+    /// Adds an entry. See [`ImageWriter::add`]. For a removal, only path and time are used, and its data is not read.
     ///
     /// # Errors
     ///
@@ -132,7 +134,7 @@ impl<W: Write + Seek> LayerBuilder<W> {
     ///
     /// # Errors
     ///
-    /// A [`LayerError`] that names the path. A removal is no target.
+    /// A [`LayerError`] that names the path. A removal cannot be the target.
     pub fn hard_link(&mut self, path: &EntryPath, target: &EntryPath) -> Result<Applied, LayerError> {
         if let Some(applied) = self.remove(path, Timestamp::EPOCH)? {
             return Ok(applied);
@@ -145,22 +147,22 @@ impl<W: Write + Seek> LayerBuilder<W> {
         Ok(Applied::Added(self.writer.hard_link(path, target)?))
     }
 
-    /// How many inodes there are by now: those of directories that no entry describes and those that were replaced
-    /// since, too. All of them are in memory.
+    /// Returns the number of inodes so far, all of them in memory. It includes directories that no entry describes and
+    /// inodes that were replaced.
     pub fn inodes(&self) -> u64 {
         self.writer.tree().len() as u64
     }
 
-    /// Writes the rest. See [`ImageWriter::finish`].
+    /// Writes the rest of the image. See [`ImageWriter::finish`].
     ///
     /// # Errors
     ///
-    /// A [`WriteError`].
+    /// A [`WriteError`] if the sink fails, the image is too large, or an earlier call failed.
     pub fn finish(self) -> Result<(W, Summary), WriteError> {
         self.writer.finish()
     }
 
-    /// Takes the entry as a removal, if its path is one.
+    /// Applies the entry as a removal, if its path is one.
     fn remove(&mut self, path: &EntryPath, mtime: Timestamp) -> Result<Option<Applied>, LayerError> {
         let mut components = path.components();
         let name = components.next_back().unwrap_or_default();
@@ -210,7 +212,8 @@ impl<W: Write + Seek> LayerBuilder<W> {
         }
     }
 
-    /// Replaces a removal above `path` by an opaque directory: something is there again, and nothing of what was below.
+    /// Replaces a removal above `path` with an opaque directory: the layer has a directory there again, and hides what
+    /// the layers below have in it.
     fn open_parents(&mut self, path: &EntryPath) -> Result<(), LayerError> {
         let tree = self.writer.tree_mut();
         let mut parent = NodeId::ROOT;
@@ -229,7 +232,7 @@ impl<W: Write + Seek> LayerBuilder<W> {
         Ok(())
     }
 
-    /// Whether what lies at `path` now hides what the layers below have there.
+    /// Returns whether the current entry at `path` hides what the layers below have there.
     fn hides_below(&mut self, path: &EntryPath) -> bool {
         let tree = self.writer.tree_mut();
         tree.find(path)

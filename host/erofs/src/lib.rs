@@ -1,19 +1,19 @@
-//! EROFS images as bytes, written and read. Knows no OCI and no cache.
+//! EROFS images as bytes, written and read. The crate knows nothing of OCI and of caches.
 //!
-//! | module | what it is for |
+//! | module | purpose |
 //! | --- | --- |
-//! | [`layer`] | the entries of an image layer in, its EROFS image out |
-//! | [`merge`] | the images of several layers in, the one image of what they make together out |
-//! | [`vmdk`] | the text that joins that image and its layers to one disk |
-//! | [`writer`] | any tree in, its image out: what the two above build on |
-//! | [`reader`] | an image in, what it holds out; nothing in it is believed |
+//! | [`layer`] | makes the EROFS image of a layer from the layer's entries |
+//! | [`merge`] | merges the images of several layers into one image |
+//! | [`vmdk`] | writes and reads the text that joins that image and its layers to one disk |
+//! | [`writer`] | writes the image of any tree; `layer` and `merge` build on it |
+//! | [`reader`] | reads an image, and trusts nothing in it |
 //! | [`format`](mod@format) | the structures in an image, byte for byte |
 //!
-//! Images are uncompressed and have blocks of 4096 bytes. What is written is read by Linux since 5.4, merged images with
-//! several devices since 5.16. The same input gives the same bytes.
+//! Images are uncompressed and have blocks of 4096 bytes. Linux reads them since 5.4, and merged images with
+//! several devices since 5.16. The same input produces the same bytes.
 //!
-//! The crate opens no files and prints nothing: it writes to what is `Write + Seek` and reads from what is
-//! [`ReadAt`](reader::ReadAt). Syncing, renaming and cleaning up are the caller's.
+//! The crate opens no files and prints nothing: it writes to a sink that is `Write + Seek` and reads from a
+//! source that is [`ReadAt`](reader::ReadAt). The caller syncs, renames and cleans up.
 
 mod metadata;
 mod path;

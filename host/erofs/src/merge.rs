@@ -1,26 +1,26 @@
-//! Merging layers: their images in, bottom to top, and out an image of what they make together (fsmeta).
+//! Merging layers: makes one image (fsmeta) from the images of the layers, bottom to top.
 //!
-//! The merged image holds metadata only. The data of regular files stays in the layers: an inode says in which and from
-//! which block on. In its device table each layer has the number that it was [added](Merger::add) as, from 1 on.
-//! Linux reads it in two ways:
+//! The merged image holds metadata only. The data of regular files stays in the layers: an inode refers to a layer and
+//! its first block there. Layers are numbered in the device table in the order in which they were [added](Merger::add),
+//! from 1 on. Linux reads it in two ways:
 //!
 //! - with the layers as devices of their own: `mount -t erofs -o device=LAYER1,device=LAYER2 FSMETA DIR`, since 5.16;
 //! - with all of them joined to one disk, the merged image first, then the layers in their order, as a
-//!   [VMDK](crate::vmdk) descriptor does it: `mount -t erofs DISK DIR`, since 6.4. For that the device table says
-//!   where each layer begins, which is why a layer may not have a byte more than its image.
+//!   [VMDK](crate::vmdk) descriptor joins them: `mount -t erofs DISK DIR`, since 6.4. The device table holds the
+//!   position of each layer for this purpose, so a layer must be exactly as long as its image.
 //!
-//! # What a layer does to those below
+//! # The effect of a layer on those below
 //!
-//! In the order of the walk: a whiteout (character device 0/0) removes its name; an opaque directory
-//! (`trusted.overlay.opaque=y`) removes what was in it; a directory upon a directory gives it its own metadata and leaves
-//! in it what was there; everything else replaces what had its name. Whiteouts and the marks of opaque directories are
-//! not in the result. Names that are hard links of each other in a layer are so in the result, as far as no upper layer
-//! took them.
+//! The layer's entries apply in the order of the walk. A whiteout (character device 0/0) removes its name. An opaque
+//! directory (`trusted.overlay.opaque=y`) removes everything that was in it. A directory over a directory replaces its
+//! metadata and keeps its content. Everything else replaces what had its name. Whiteouts and the marks of opaque
+//! directories are not in the result. Names that are hard links of each other in a layer stay so in the result, unless
+//! an upper layer replaced them.
 //!
-//! A directory that no entry of its layer described ([`Inode::is_implied`](crate::reader::Inode::is_implied)) keeps what
-//! a lower layer says of it.
+//! A directory that no entry of its layer described ([`Inode::is_implied`](crate::reader::Inode::is_implied)) keeps the
+//! metadata of a lower layer.
 //!
-//! Memory is that of the merged metadata. The layers are read one after the other and need not stay open.
+//! Memory grows with the merged metadata. The layers are read one after the other and need not stay open.
 
 use std::collections::HashMap;
 use std::io::{Seek, Write};
@@ -35,14 +35,14 @@ use crate::writer::sink::Sink;
 use crate::writer::tree::{Content, Directory, Extent, Node, NodeId, Tree};
 use crate::writer::{Options, Summary, WriteError, emit};
 
-/// The most layers that are merged.
+/// The maximum number of layers that can be merged.
 pub const MAX_LAYERS: usize = u16::MAX as usize;
 
-/// Why layers cannot be merged.
+/// The error for layers that cannot be merged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MergeError {
-    /// Something in the layer cannot be read.
+    /// Part of the layer cannot be read.
     #[error(transparent)]
     Layer(#[from] WalkError),
 
@@ -50,16 +50,16 @@ pub enum MergeError {
     #[error("the data of `{0}` does not lie in whole consecutive blocks of its layer")]
     NotFlat(EntryPath),
 
-    /// The layer refers to other images itself.
+    /// The layer itself refers to other images.
     #[error("the layer refers to {0} devices itself, and cannot be merged")]
     HasDevices(usize),
 
-    /// The layer's image is followed by something else, or cut off.
+    /// The layer has bytes behind its image, or is cut off.
     #[error("the layer has {found} bytes, its image {expected}")]
     Length {
-        /// What its superblock says.
+        /// The length that its superblock states, in bytes.
         expected: u64,
-        /// What there is.
+        /// The actual length, in bytes.
         found: u64,
     },
 
@@ -72,9 +72,9 @@ pub enum MergeError {
     Write(#[from] WriteError),
 }
 
-/// Merges layers. See the [module](self) for what that means.
+/// A merger of layers. See the [module](self) for the rules.
 ///
-/// After an error of [`add`](Self::add) the merger is of no further use.
+/// After an error of [`add`](Self::add) the merger cannot be used.
 ///
 /// ```
 /// # use std::io::Cursor;
@@ -105,7 +105,7 @@ pub enum MergeError {
 #[derive(Debug)]
 pub struct Merger {
     tree: Tree,
-    /// The layers; where each is mapped is not known before the end.
+    /// The layers. Their mapped positions are only known at the end.
     layers: Vec<DeviceSlot>,
     metadata_bytes: u64,
 }
@@ -117,17 +117,17 @@ impl Default for Merger {
 }
 
 impl Merger {
-    /// Nothing merged yet: an empty root.
+    /// Makes a merger without layers: an empty root.
     pub fn new() -> Self {
         Self { tree: Tree::new(), layers: Vec::new(), metadata_bytes: 0 }
     }
 
-    /// Puts a layer on top of those before. `tag` goes into the device table, usually the hexadecimal digest of the
-    /// layer.
+    /// Puts a layer on top of the earlier ones. `tag` is written to the device table; it is usually the hexadecimal
+    /// digest of the layer.
     ///
     /// # Errors
     ///
-    /// A [`MergeError`] if the layer cannot be read or is not one that can be referred to.
+    /// A [`MergeError`] if the layer cannot be read or the merged image cannot refer to it.
     pub fn add<S: ReadAt>(&mut self, layer: &Image<S>, tag: DeviceTag) -> Result<(), MergeError> {
         let expected = u64::from(layer.superblock().blocks) * BLOCK;
         if layer.length() != expected {
@@ -148,17 +148,17 @@ impl Merger {
         Ok(())
     }
 
-    /// How many inodes are in memory by now: those that an upper layer replaced, too.
+    /// Returns the number of inodes in memory so far, including those that an upper layer replaced.
     pub fn inodes(&self) -> u64 {
         self.tree.len() as u64
     }
 
-    /// How many bytes of names, link targets and extended attributes were taken into memory by now.
+    /// Returns the number of bytes of names, link targets and extended attributes that were read into memory so far.
     pub fn metadata_bytes(&self) -> u64 {
         self.metadata_bytes
     }
 
-    /// Writes the merged image to `sink`, which is empty, and gives it back, not yet synced.
+    /// Writes the merged image to `sink`, which is empty. Returns the sink, which is not yet synced.
     ///
     /// # Errors
     ///
@@ -174,7 +174,7 @@ impl Merger {
     }
 }
 
-/// The device table, the layers one behind the other after `blocks`.
+/// Returns the device table, with the layers one after the other behind `blocks`.
 fn mapped(mut layers: Vec<DeviceSlot>, blocks: u32) -> Result<Vec<DeviceSlot>, WriteError> {
     let mut next = blocks;
     for layer in &mut layers {
@@ -184,11 +184,11 @@ fn mapped(mut layers: Vec<DeviceSlot>, blocks: u32) -> Result<Vec<DeviceSlot>, W
     Ok(layers)
 }
 
-/// A layer while it is put upon the others.
+/// A layer during its merge into the others.
 struct Layer<'l, S> {
     image: &'l Image<S>,
     device: u16,
-    /// Inodes with several names, where they are in the tree.
+    /// The inodes that have several names, with their nodes in the tree.
     links: HashMap<Nid, NodeId>,
     room: Room,
     metadata_bytes: u64,
@@ -279,7 +279,7 @@ impl<S: ReadAt> Layer<'_, S> {
         Ok(Node { metadata, content })
     }
 
-    /// The data of a file, as blocks of this layer.
+    /// Returns the data of a file, as blocks of this layer.
     fn extent(&self, path: &EntryPath, inode: &Inode) -> Result<Extent, MergeError> {
         let size = inode.size();
         if size == 0 {

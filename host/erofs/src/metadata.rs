@@ -1,4 +1,4 @@
-//! What an inode says of itself beside its content: permissions, owner, time, device number, extended attributes.
+//! The metadata of an inode: permissions, owner, time, device number, extended attributes.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;
@@ -26,17 +26,17 @@ pub enum FileKind {
     Socket,
 }
 
-/// Permission bits with set-user-ID, set-group-ID and sticky bit: `0o0000` to `0o7777`.
+/// The permission bits of an inode, with set-user-ID, set-group-ID and sticky bit: `0o0000` to `0o7777`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Permissions(u16);
 
 impl Permissions {
-    /// The low twelve bits of `mode`. Bits above them, a file type for instance, are ignored.
+    /// Makes permissions of the low twelve bits of `mode`. Ignores the bits above them, a file type for instance.
     pub const fn from_mode(mode: u32) -> Self {
         Self((mode & 0o7777) as u16)
     }
 
-    /// The bits.
+    /// Returns the bits.
     pub const fn bits(self) -> u16 {
         self.0
     }
@@ -49,7 +49,7 @@ impl fmt::Debug for Permissions {
 }
 
 /// An instant in seconds and nanoseconds since 1970-01-01 UTC. Seconds may be negative; nanoseconds count forward from
-/// them. Ordered by time.
+/// them. Timestamps are ordered by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Timestamp {
     seconds: i64,
@@ -57,20 +57,20 @@ pub struct Timestamp {
 }
 
 impl Timestamp {
-    /// 1970-01-01 00:00:00 UTC.
+    /// The instant 1970-01-01 00:00:00 UTC.
     pub const EPOCH: Self = Self { seconds: 0, nanoseconds: 0 };
 
-    /// `None` if `nanoseconds` is a whole second or more.
+    /// Makes a timestamp. Returns `None` if `nanoseconds` is a whole second or more.
     pub const fn new(seconds: i64, nanoseconds: u32) -> Option<Self> {
         if nanoseconds < 1_000_000_000 { Some(Self { seconds, nanoseconds }) } else { None }
     }
 
-    /// Whole seconds since 1970, rounded down.
+    /// Returns whole seconds since 1970, rounded down.
     pub const fn seconds(self) -> i64 {
         self.seconds
     }
 
-    /// Nanoseconds since [`seconds`](Self::seconds).
+    /// Returns nanoseconds since [`seconds`](Self::seconds).
     pub const fn nanoseconds(self) -> u32 {
         self.nanoseconds
     }
@@ -84,25 +84,26 @@ pub struct DeviceNumber {
 }
 
 impl DeviceNumber {
-    /// 0/0, the number of a whiteout.
+    /// The number 0/0 of a whiteout.
     pub const ZERO: Self = Self { major: 0, minor: 0 };
 
-    /// `None` if `major` is above 4095 or `minor` above 1048575.
+    /// Makes a number. Returns `None` if `major` is above 4095 or `minor` above 1048575.
     pub const fn new(major: u32, minor: u32) -> Option<Self> {
         if major < 1 << 12 && minor < 1 << 20 { Some(Self { major, minor }) } else { None }
     }
 
-    /// The driver's part.
+    /// Returns the number of the driver.
     pub const fn major(self) -> u32 {
         self.major
     }
 
-    /// The device's part.
+    /// Returns the number of the device for its driver.
     pub const fn minor(self) -> u32 {
         self.minor
     }
 
-    /// As an inode holds it (`new_encode_dev` in Linux): the low 8 bits of minor, major, the rest of minor.
+    /// Returns the number as an inode holds it (`new_encode_dev` in Linux): the low 8 bits of minor, major, the rest
+    /// of minor.
     pub(crate) const fn encode(self) -> u32 {
         (self.minor & 0xff) | (self.major << 8) | ((self.minor & !0xff) << 12)
     }
@@ -112,7 +113,7 @@ impl DeviceNumber {
     }
 }
 
-/// Why something is not an extended attribute that EROFS can hold.
+/// The error for an extended attribute that EROFS cannot hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum XattrError {
@@ -126,7 +127,7 @@ pub enum XattrError {
     #[error("`{0}` is not the name of an extended attribute")]
     Name(String),
 
-    /// One value is longer than 65,535 bytes, or all attributes of the inode together do not fit beside it.
+    /// One value is longer than 65,535 bytes, or all attributes of the inode together do not fit.
     #[error(
         "the extended attribute `{0}` is too large: all of an inode have room in {MAX_INLINE_XATTRS} bytes"
     )]
@@ -161,7 +162,7 @@ impl Namespace {
         }
     }
 
-    /// Whether the prefix is the whole name.
+    /// Returns whether the prefix is the whole name.
     fn is_whole_name(self) -> bool {
         matches!(self, Self::AclAccess | Self::AclDefault)
     }
@@ -180,7 +181,7 @@ impl XattrName {
     ///
     /// # Errors
     ///
-    /// [`XattrError::Namespace`] for another namespace, [`XattrError::Name`] for what is no name.
+    /// [`XattrError::Namespace`] for another namespace, [`XattrError::Name`] for an invalid name.
     pub fn parse(name: &[u8]) -> Result<Self, XattrError> {
         let (namespace, suffix) = Namespace::ALL
             .into_iter()
@@ -197,7 +198,7 @@ impl XattrName {
         Ok(Self { namespace, suffix: suffix.into() })
     }
 
-    /// The whole name.
+    /// Returns the whole name.
     pub fn to_bytes(&self) -> Vec<u8> {
         [self.namespace.prefix(), &self.suffix].concat()
     }
@@ -206,7 +207,7 @@ impl XattrName {
         self.namespace
     }
 
-    /// The name without its namespace, as it stands in an image.
+    /// Returns the name without its namespace, as it is in an image.
     pub(crate) fn suffix(&self) -> &[u8] {
         &self.suffix
     }
@@ -224,25 +225,25 @@ impl fmt::Debug for XattrName {
     }
 }
 
-/// The extended attributes of an inode, ordered by name, no more than fit beside it.
+/// The extended attributes of an inode, ordered by name. They always fit beside the inode.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Xattrs {
     entries: BTreeMap<XattrName, Box<[u8]>>,
-    /// What the entries take in an image.
+    /// The size of the entries in an image, in bytes.
     size: usize,
 }
 
 impl Xattrs {
-    /// No attributes.
+    /// Makes an empty set of attributes.
     pub const fn new() -> Self {
         Self { entries: BTreeMap::new(), size: 0 }
     }
 
-    /// Sets `name` to `value`, in the place of an earlier value.
+    /// Sets `name` to `value`, and replaces an earlier value.
     ///
     /// # Errors
     ///
-    /// [`XattrError::TooLarge`] if there is no room for it; the attributes are as before then.
+    /// [`XattrError::TooLarge`] if the attribute does not fit. The attributes then stay unchanged.
     pub fn set(&mut self, name: XattrName, value: &[u8]) -> Result<(), XattrError> {
         let freed = self.entries.get(&name).map_or(0, |old| entry_size(&name, old));
         let size = self.size - freed + entry_size(&name, value);
@@ -254,46 +255,46 @@ impl Xattrs {
         Ok(())
     }
 
-    /// Removes `name`, if it is there.
+    /// Removes `name`, if it is set.
     pub fn remove(&mut self, name: &XattrName) {
         if let Some(old) = self.entries.remove(name) {
             self.size -= entry_size(name, &old);
         }
     }
 
-    /// The value of `name`.
+    /// Returns the value of `name`.
     pub fn get(&self, name: &XattrName) -> Option<&[u8]> {
         self.entries.get(name).map(|value| &**value)
     }
 
-    /// How many there are.
+    /// Returns the number of attributes.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no attributes.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// What they take in an image, in bytes.
+    /// Returns the size of the attributes in an image, in bytes.
     pub(crate) fn size(&self) -> usize {
         self.size
     }
 
-    /// The attributes, ordered by namespace and name.
+    /// Returns the attributes, ordered by namespace and name.
     pub fn iter(&self) -> Iter<'_> {
         Iter(self.entries.iter())
     }
 
-    /// Whether they mark a directory as opaque: `trusted.overlay.opaque` is `y`, which hides what lower layers have
-    /// in that directory.
+    /// Returns whether the attributes mark a directory as opaque: `trusted.overlay.opaque` is `y`, which hides what
+    /// lower layers have in that directory.
     pub fn is_opaque(&self) -> bool {
         self.get(&opaque_name()) == Some(b"y")
     }
 }
 
-/// Iterates over [`Xattrs`].
+/// An iterator over [`Xattrs`].
 #[derive(Debug, Clone)]
 pub struct Iter<'a>(btree_map::Iter<'a, XattrName, Box<[u8]>>);
 
@@ -314,28 +315,28 @@ impl<'a> IntoIterator for &'a Xattrs {
     }
 }
 
-/// The attribute by which overlayfs knows an opaque directory.
+/// Returns the name of the attribute that marks an opaque directory for overlayfs.
 pub(crate) fn opaque_name() -> XattrName {
     XattrName { namespace: Namespace::Trusted, suffix: (*b"overlay.opaque").into() }
 }
 
-/// What an inode has beside its content, link count and kind.
+/// The metadata of an inode apart from its content, link count and kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metadata {
-    /// Permission bits.
+    /// The permission bits.
     pub permissions: Permissions,
-    /// Owner.
+    /// The user ID of the owner.
     pub uid: u32,
-    /// Group.
+    /// The group ID.
     pub gid: u32,
-    /// When the content last changed. EROFS keeps no other time.
+    /// The time of the content's last change. EROFS keeps no other time.
     pub mtime: Timestamp,
-    /// Extended attributes.
+    /// The extended attributes.
     pub xattrs: Xattrs,
 }
 
 impl Metadata {
-    /// Of a directory that nobody described: mode 0755, owner 0:0, 1970.
+    /// Returns the metadata of a directory that no entry describes: mode 0755, owner 0:0, 1970.
     pub(crate) const fn implied() -> Self {
         Self {
             permissions: Permissions::from_mode(0o755),
@@ -351,7 +352,8 @@ impl Metadata {
 mod tests {
     use super::*;
 
-    /// Device numbers survive the encoding of Linux up to its limits, and beyond them there are none.
+    /// Device numbers are encoded as in Linux and decode to the same number, up to the limits. Numbers beyond the
+    /// limits are refused.
     #[test]
     fn device_numbers_survive() {
         for (major, minor) in [(0, 0), (8, 1), (4095, 1048575), (1, 256), (259, 65536)] {
@@ -362,7 +364,7 @@ mod tests {
         assert_eq!((DeviceNumber::new(4096, 0), DeviceNumber::new(0, 1 << 20)), (None, None));
     }
 
-    /// Only names that EROFS has a number for are taken.
+    /// Only names in a namespace that EROFS has a number for are accepted.
     #[test]
     fn xattr_names() {
         for name in
@@ -381,7 +383,7 @@ mod tests {
         }
     }
 
-    /// Attributes that do not fit beside an inode are refused, and what was there stays.
+    /// Attributes that do not fit beside an inode are refused, and the earlier ones stay.
     #[test]
     fn xattrs_have_limits() {
         let name = |index: usize| XattrName::parse(format!("user.{index}").as_bytes()).unwrap();

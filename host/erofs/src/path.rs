@@ -1,4 +1,4 @@
-//! Names and paths, checked once: what these types hold can be written to an image and made in a file system.
+//! Names and paths, checked once: a value of these types can be written to an image and created in a file system.
 //!
 //! Names are bytes. Linux asks only that a name is 1 to 255 bytes without `/` and NUL, and is neither `.` nor `..`;
 //! UTF-8 is a habit, not a rule.
@@ -6,37 +6,37 @@
 use std::borrow::Borrow;
 use std::fmt;
 
-/// The longest name in bytes.
+/// The maximum length of a name in bytes.
 pub const MAX_NAME: usize = 255;
 
-/// The longest path in bytes: what Linux takes in one call (`PATH_MAX`, its NUL left out).
+/// The maximum length of a path in bytes: what Linux accepts in one call (`PATH_MAX`, without its NUL).
 pub const MAX_PATH: usize = 4095;
 
-/// Why bytes are not a path within an image.
+/// The error for bytes that are not a path within an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathError {
-    /// It begins with `/`.
+    /// The path begins with `/`.
     #[error("`{0}` is an absolute path")]
     Absolute(String),
 
-    /// One of its components is `..`.
+    /// A component of the path is `..`.
     #[error("`{0}` has a component `..`")]
     Parent(String),
 
-    /// It contains a NUL byte.
+    /// The path contains a NUL byte.
     #[error("`{0}` contains a NUL byte")]
     Nul(String),
 
-    /// One of its components has more than [`MAX_NAME`] bytes.
+    /// A component of the path has more than [`MAX_NAME`] bytes.
     #[error("`{0}` has a component of more than {MAX_NAME} bytes")]
     NameTooLong(String),
 
-    /// It has more than [`MAX_PATH`] bytes.
+    /// The path has more than [`MAX_PATH`] bytes.
     #[error("`{0}…` has more than {MAX_PATH} bytes")]
     TooLong(String),
 
-    /// As a single name: it is empty, `.` or contains `/`.
+    /// The bytes are not a single name: they are empty, `.`, or contain `/`.
     #[error("`{0}` is not the name of an entry")]
     NotAName(String),
 }
@@ -48,7 +48,7 @@ pub enum PathError {
 pub struct Name(Box<[u8]>);
 
 impl Name {
-    /// Checks `bytes`.
+    /// Parses `bytes`.
     ///
     /// # Errors
     ///
@@ -61,13 +61,13 @@ impl Name {
         Ok(Self(bytes.into()))
     }
 
-    /// A component of an [`EntryPath`], which was checked when that was made.
+    /// Makes a name of a component of an [`EntryPath`], which was checked when the path was parsed.
     pub(crate) fn of_component(bytes: &[u8]) -> Self {
         debug_assert!(Self::parse(bytes).is_ok());
         Self(bytes.into())
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -81,8 +81,8 @@ impl Borrow<[u8]> for Name {
 
 /// The path of an entry from the root of an image, in checked components.
 ///
-/// The empty path is the root itself. Paths are ordered by their components, so that a directory stands directly
-/// before what it holds.
+/// The empty path is the root itself. Paths are ordered by their components, so that a directory is directly before
+/// its content.
 ///
 /// ```
 /// use larder_erofs::EntryPath;
@@ -97,13 +97,13 @@ impl Borrow<[u8]> for Name {
 pub struct EntryPath(Vec<u8>);
 
 impl EntryPath {
-    /// The root of the image.
+    /// Returns the root of the image.
     pub fn root() -> Self {
         Self::default()
     }
 
     /// Parses a relative path with `/` between its components. Empty components and `.` are left out, as the kernel
-    /// does. Whoever wants to accept absolute paths strips their leading `/` first.
+    /// does. A caller that wants to accept absolute paths strips their leading `/` first.
     ///
     /// # Errors
     ///
@@ -123,34 +123,34 @@ impl EntryPath {
         Ok(path)
     }
 
-    /// The components joined with `/`, without one at the beginning. Empty for the root.
+    /// Returns the components joined with `/`, without one at the beginning. Empty for the root.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Whether this is the root.
+    /// Returns whether this is the root.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The components from the root on. None for the root.
+    /// Returns the components from the root on. None for the root.
     pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> + Clone {
         self.0.split(|&byte| byte == b'/').filter(|component| !component.is_empty())
     }
 
-    /// The last component. `None` for the root.
+    /// Returns the last component, or `None` for the root.
     pub fn file_name(&self) -> Option<&[u8]> {
         self.components().next_back()
     }
 
-    /// The directory that holds this entry. `None` for the root.
+    /// Returns the directory that holds this entry, or `None` for the root.
     pub fn parent(&self) -> Option<Self> {
         let name = self.file_name()?;
         let end = self.0.len() - name.len();
         Some(Self(self.0[..end.saturating_sub(1)].to_vec()))
     }
 
-    /// This path with `name` appended.
+    /// Returns this path with `name` appended.
     ///
     /// # Errors
     ///
@@ -205,7 +205,7 @@ fn check_component(component: &[u8], whole: &[u8]) -> Result<(), PathError> {
     }
 }
 
-/// Bytes as text for a message: valid UTF-8 as it stands, everything that would not show as an escape.
+/// Returns bytes as text for a message: valid UTF-8 unchanged, and everything that would not show as an escape.
 pub(crate) fn shown(bytes: &[u8]) -> String {
     use fmt::Write as _;
 
@@ -254,7 +254,7 @@ impl fmt::Debug for Name {
 mod tests {
     use super::*;
 
-    /// A path that leaves the image, is absolute or cannot be made in Linux is refused, and the message names it.
+    /// A path that leaves the image, is absolute or cannot be created in Linux is refused, and the message names it.
     #[test]
     fn dangerous_paths_are_refused() {
         let message = |bytes: &[u8]| EntryPath::parse(bytes).unwrap_err().to_string();
@@ -269,7 +269,7 @@ mod tests {
         assert!(EntryPath::parse(&[b'x', b'/'].repeat(2048)).is_ok());
     }
 
-    /// A name of 255 bytes that are no UTF-8 is a name, and shows as escapes.
+    /// A name of 255 bytes that are not UTF-8 is a name, and shows as escapes.
     #[test]
     fn names_are_bytes() {
         assert_eq!(Name::parse(&[0xff; 255]).unwrap().as_bytes(), [0xff; 255]);
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(EntryPath::root().parent(), None);
     }
 
-    /// A directory comes directly before what it holds, also where a sibling's name sorts before `/`.
+    /// A directory is directly before its content, even if a sibling's name sorts before `/`.
     #[test]
     fn order_is_that_of_a_walk() {
         let [dir, inside, sibling] = [&b"a"[..], b"a/z", b"a-b"].map(|path| EntryPath::parse(path).unwrap());

@@ -1,10 +1,10 @@
 //! VMDK descriptors: text that joins files to one virtual disk.
 //!
-//! A descriptor of the type `twoGbMaxExtentFlat` lists extents, which are pieces of raw files of whole sectors, and the
-//! disk is one behind the other. (VMware, "Virtual Disk Format 1.1".) [`descriptor`] writes one, [`files`] reads it. What
-//! it says is all there is: nothing is checked against the files.
+//! A descriptor of the type `twoGbMaxExtentFlat` lists extents: pieces of raw files, in whole sectors. The disk is
+//! these pieces in their order (VMware, "Virtual Disk Format 1.1"). [`descriptor`] writes one, [`files`] reads it.
+//! Neither compares the descriptor with the files.
 //!
-//! The same extents give the same text, and the one that microsandbox 0.7 writes for them.
+//! The same extents produce the same text, which is also the text that microsandbox 0.7 writes for them.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,58 +12,59 @@ use std::path::{Path, PathBuf};
 /// The size of a sector in bytes.
 pub const SECTOR: u64 = 512;
 
-/// The most sectors in one extent: 2 GiB, which the type of the disk is named for.
+/// The maximum number of sectors in one extent: 2 GiB, as the name of the disk type says.
 const MAX_EXTENT: u64 = 2 * 1024 * 1024 * 2;
 
-/// Heads and sectors of the geometry, which nothing but the sum of the disk depends on.
+/// The number of heads and of sectors in the geometry. Nothing in the disk depends on it except the number of
+/// cylinders.
 const HEADS: u64 = 16;
 const SECTORS_PER_TRACK: u64 = 63;
 
-/// The content ID of a disk that nobody made another one from.
+/// The content ID of a disk that no other disk was made from.
 const CONTENT_ID: u32 = NO_PARENT - 1;
 
-/// The content ID that says that a disk has no parent. No disk has it itself.
+/// The content ID that means that a disk has no parent. No disk has this ID itself.
 const NO_PARENT: u32 = u32::MAX;
 
-/// A file that becomes part of the disk.
+/// A file that the disk contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent<'a> {
-    /// Where it is: an absolute path in UTF-8 without quotes and control characters.
+    /// The path of the file: an absolute path in UTF-8 without quotes and control characters.
     pub path: &'a Path,
-    /// How long it is in bytes: a multiple of 512.
+    /// The length in bytes: a multiple of 512.
     pub length: u64,
 }
 
-/// Why there is no descriptor.
+/// The error for extents that cannot be described.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VmdkError {
-    /// A path that is relative, not UTF-8, or contains characters that a descriptor cannot hold.
+    /// A path is relative, not UTF-8, or contains a character that a descriptor cannot hold.
     #[error(
         "`{0}` cannot stand in a VMDK descriptor: it takes absolute paths in UTF-8 without quotes and control characters"
     )]
     Path(String),
 
-    /// A length that is zero or no multiple of the sector.
+    /// A length is zero or not a multiple of the sector size.
     #[error("`{path}` has {length} bytes, which is no whole number of sectors of {SECTOR} bytes")]
     Length {
         /// The file.
         path: String,
-        /// Its length.
+        /// The length of the file in bytes.
         length: u64,
     },
 
-    /// There is nothing to join.
+    /// There are no extents.
     #[error("a disk needs at least one extent")]
     Empty,
 
-    /// All extents together have more bytes than 64 bits count.
+    /// The total length in bytes does not fit in 64 bits.
     #[error("the disk is too large")]
     TooLarge,
 }
 
-/// The descriptor of the disk that consists of `extents` in their order. A file of more than 2 GiB takes several lines of
-/// it, each with its place in the file in sectors.
+/// Returns the descriptor of the disk that consists of `extents` in their order. A file of more than 2 GiB has several
+/// lines, each with its offset in the file in sectors.
 ///
 /// ```
 /// use std::path::Path;
@@ -124,21 +125,21 @@ pub fn descriptor(extents: &[Extent<'_>]) -> Result<String, VmdkError> {
 /// A file that a descriptor joins to the disk, as [`files`] reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinedFile {
-    /// Where it is, as the descriptor says.
+    /// The path of the file, as the descriptor states it.
     pub path: PathBuf,
-    /// How many bytes of it belong to the disk, from its beginning.
+    /// The number of bytes of the file that belong to the disk, from the file's beginning.
     pub length: u64,
 }
 
-/// Why a text is not the descriptor of whole files.
+/// The error for a text that is not the descriptor of whole files.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseError {
-    /// It does not begin as a descriptor does.
+    /// The text does not begin as a descriptor does.
     #[error("it does not begin with `{HEADER}`")]
     Header,
 
-    /// A line is no extent of a raw file.
+    /// A line is not an extent of a raw file.
     #[error("line {0} is no extent of a raw file")]
     Line(usize),
 
@@ -150,7 +151,7 @@ pub enum ParseError {
 /// The first line of a descriptor.
 const HEADER: &str = "# Disk DescriptorFile";
 
-/// Reads the files of a descriptor in their order. Of a file that takes several extents, all of them are one.
+/// Reads the files of a descriptor in their order. Several extents of one file are joined to one entry.
 ///
 /// ```
 /// use std::path::Path;
@@ -187,7 +188,7 @@ pub fn files(text: &str) -> Result<Vec<JoinedFile>, ParseError> {
     Ok(files)
 }
 
-/// The path, length and offset of an extent, in bytes.
+/// Parses an extent, and returns its path, length and offset in bytes.
 fn extent(line: &str) -> Option<(&str, u64, u64)> {
     let (count, rest) = line.strip_prefix("RW ")?.split_once(" FLAT \"")?;
     let (path, offset) = rest.split_once("\" ")?;
@@ -209,7 +210,7 @@ mod tests {
         descriptor(&[Extent { path: Path::new(path), length }])
     }
 
-    /// A descriptor is what VMware's format asks for, and each file its extents in their order.
+    /// A descriptor has the form that VMware specifies, and lists the extents of each file in their order.
     #[test]
     fn a_descriptor() {
         let extents = [
@@ -239,7 +240,7 @@ mod tests {
         "#);
     }
 
-    /// A large file is split into extents that follow each other, and nothing of it is lost or doubled.
+    /// A large file is split into extents that follow each other, without a gap or an overlap.
     #[test]
     fn large_files_are_split() {
         let text = one("/a b", 7 << 30).unwrap();
@@ -254,7 +255,7 @@ mod tests {
         assert_eq!(next, (7 << 30) / SECTOR);
     }
 
-    /// The files of a descriptor are read back as they were written, a large one whole and one that is there twice, twice.
+    /// Files are read back as they were written: a large file as one, and a file that is listed twice, twice.
     #[test]
     fn descriptors_are_read() {
         let extents = [("/a b", 4096), ("/c", 7 << 30), ("/c", 7 << 30)]
@@ -280,7 +281,7 @@ mod tests {
         }
     }
 
-    /// What a line of the descriptor could not hold, or would mean something else in it, is refused.
+    /// A path that a line cannot hold, or that would change the meaning of the line, is refused.
     #[test]
     fn what_cannot_be_written_is_refused() {
         for path in ["relative", "", "/a\"b", "/a\nRW 1 FLAT \"/etc/shadow\" 0", "/a\tb"] {

@@ -1,33 +1,34 @@
-//! The device table: what other images an image refers to, 128 bytes each.
+//! The device table: the other images that an image refers to, in slots of 128 bytes.
 
 use std::fmt;
 
 use super::superblock::{SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE};
 use super::{BlockAddr, array, u32_at};
 
-/// The size of a slot, which is also the unit in which the superblock says where the table begins.
+/// The size of a slot, in bytes. The superblock states the beginning of the table in this unit.
 pub(crate) const DEVICE_SLOT_SIZE: usize = 128;
 
-/// Where this crate puts the table: directly behind the superblock.
+/// The place of the table in images of this crate, in slots: directly behind the superblock.
 pub(crate) const DEVICE_TABLE_SLOT: u16 = ((SUPERBLOCK_OFFSET + SUPERBLOCK_SIZE) / DEVICE_SLOT_SIZE) as u16;
 
-/// A label of a device: 1 to 64 printable ASCII characters, usually the hexadecimal SHA-256 of its content.
+/// The label of a device: 1 to 64 printable ASCII characters, usually the hexadecimal SHA-256 of its content.
 ///
-/// Linux up to 6.3 refuses an image whose devices have none.
+/// Linux up to 6.3 refuses an image with a device that has no label.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeviceTag([u8; 64]);
 
-/// The text is no [`DeviceTag`].
+/// The error for text that is not a [`DeviceTag`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a device's tag is 1 to 64 printable ASCII characters")]
 pub struct DeviceTagError;
 
 impl DeviceTag {
-    /// Checks `text`.
+    /// Parses `text`.
     ///
     /// # Errors
     ///
-    /// [`DeviceTagError`] if it is empty, longer than 64 characters, or holds others than printable ASCII.
+    /// [`DeviceTagError`] if it is empty, longer than 64 characters, or contains a character that is not printable
+    /// ASCII.
     pub fn parse(text: &str) -> Result<Self, DeviceTagError> {
         if text.is_empty() || text.len() > 64 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(DeviceTagError);
@@ -54,17 +55,17 @@ impl fmt::Display for DeviceTag {
 /// One device that an image refers to (`struct erofs_deviceslot`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceSlot {
-    /// What it is.
+    /// The label of the device.
     pub tag: DeviceTag,
-    /// How many blocks it has.
+    /// The length of the device in blocks.
     pub blocks: u32,
-    /// Where it begins if all devices are joined to one, the image itself first. Linux uses that since 6.4 when it
-    /// mounts without `device=`. 0 if nobody thought of it.
+    /// The first block of the device in the address space that joins all devices, the image itself first. Linux
+    /// uses it since 6.4 when it mounts without `device=`. 0 if it was not set.
     pub mapped: BlockAddr,
 }
 
 impl DeviceSlot {
-    /// Parses a slot. Every content is one.
+    /// Parses a slot. Every 128 bytes are a valid slot.
     pub fn parse(bytes: &[u8; DEVICE_SLOT_SIZE]) -> Self {
         Self {
             tag: DeviceTag(array(bytes, 0)),
@@ -73,7 +74,7 @@ impl DeviceSlot {
         }
     }
 
-    /// The slot as bytes.
+    /// Returns the slot as bytes.
     pub fn encode(&self) -> [u8; DEVICE_SLOT_SIZE] {
         let mut bytes = [0; DEVICE_SLOT_SIZE];
         bytes[..64].copy_from_slice(&self.tag.0);
@@ -87,7 +88,7 @@ impl DeviceSlot {
 mod tests {
     use super::*;
 
-    /// A slot survives, and a tag is what a message can show.
+    /// A slot decodes to the slot that was encoded, and a tag shows as text in a message.
     #[test]
     fn slots_survive() {
         let tag = DeviceTag::parse(&"a".repeat(64)).unwrap();

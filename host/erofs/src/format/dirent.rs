@@ -1,7 +1,7 @@
-//! Directories: blocks that each hold entries of 12 bytes and then their names, ordered by name.
+//! Directories: blocks that hold entries of 12 bytes each, followed by their names. Entries are ordered by name.
 //!
-//! The first entry's name offset says how many entries a block has. A name ends where the next begins; the last one at
-//! the end of the block or at a NUL.
+//! The name offset of the first entry implies the number of entries in the block. A name ends where the next one
+//! begins; the last name ends at the end of the block or at a NUL.
 
 use super::{BLOCK_SIZE, FormatError, Nid, u16_at, u64_at};
 use crate::metadata::FileKind;
@@ -12,9 +12,9 @@ const DIRENT_SIZE: usize = 12;
 /// An entry of a directory, `.` and `..` included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dirent<'a> {
-    /// Its name: 1 to 255 bytes without `/` and NUL.
+    /// The name: 1 to 255 bytes without `/` and NUL.
     pub name: &'a [u8],
-    /// Its inode.
+    /// The number of the inode.
     pub nid: Nid,
     /// The kind of the inode.
     pub kind: FileKind,
@@ -28,7 +28,8 @@ pub struct DirBlock<'a> {
 }
 
 impl<'a> DirBlock<'a> {
-    /// Checks the outline of a block; the last block of a directory may be shorter than the others.
+    /// Parses the bytes of a block and checks its first name offset. The last block of a directory may be shorter than
+    /// the others.
     ///
     /// # Errors
     ///
@@ -44,17 +45,17 @@ impl<'a> DirBlock<'a> {
         Ok(Self { bytes, count: names / DIRENT_SIZE })
     }
 
-    /// How many entries it has, at least one.
+    /// Returns the number of entries, at least one.
     #[expect(clippy::len_without_is_empty, reason = "no block is empty")]
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// The entry at `index`, `None` behind the last.
+    /// Returns the entry at `index`, or `None` behind the last one.
     ///
     /// # Errors
     ///
-    /// A [`FormatError`] if its name or type cannot be one.
+    /// A [`FormatError`] if the name or the type of the entry is invalid.
     pub fn get(&self, index: usize) -> Result<Option<Dirent<'a>>, FormatError> {
         if index >= self.count {
             return Ok(None);
@@ -80,17 +81,17 @@ impl<'a> DirBlock<'a> {
     }
 }
 
-/// How the names of a directory, in their order, are spread over blocks: as many in each as fit.
+/// The distribution of a directory's names, in their order, over blocks: as many in each as fit.
 #[derive(Default)]
 struct Filling {
-    /// The room taken in the current block.
+    /// The bytes used in the current block.
     used: usize,
     /// The bytes of full blocks.
     full: u64,
 }
 
 impl Filling {
-    /// Takes a name in; `true` if it opens a new block.
+    /// Adds a name. Returns `true` if it begins a new block.
     fn take(&mut self, name: &[u8]) -> bool {
         let room = DIRENT_SIZE + name.len();
         let opens = self.used + room > BLOCK_SIZE;
@@ -103,7 +104,7 @@ impl Filling {
     }
 }
 
-/// The size of the directory that [`encode`] makes of these names.
+/// Returns the size in bytes of the directory that [`encode`] makes of these names.
 pub(crate) fn encoded_size<'a>(names: impl Iterator<Item = &'a [u8]>) -> u64 {
     let mut filling = Filling::default();
     for name in names {
@@ -112,8 +113,8 @@ pub(crate) fn encoded_size<'a>(names: impl Iterator<Item = &'a [u8]>) -> u64 {
     filling.full + filling.used as u64
 }
 
-/// Makes a directory of `entries`, which are in the order of their names and none of them longer than 255 bytes. Each
-/// block goes to `emit`: full ones with zeros up to their end, the last as long as what it holds.
+/// Encodes a directory of `entries`, which are ordered by name, with names of at most 255 bytes. Calls `emit` with
+/// each block: full blocks are padded with zeros, the last one is as long as its content.
 pub(crate) fn encode<E>(
     entries: &[Dirent<'_>],
     mut emit: impl FnMut(&[u8]) -> Result<(), E>,
@@ -166,7 +167,7 @@ mod tests {
         blocks
     }
 
-    /// Names of every length survive, over as many blocks as they need, and the size is what was announced.
+    /// Names of every length decode to what was encoded, in as many blocks as they need, and `encoded_size` agrees.
     #[test]
     fn directories_survive() {
         let names: Vec<_> = (0..2000).map(|index| vec![b'x'; index % 255 + 1]).collect();
@@ -186,7 +187,7 @@ mod tests {
         assert_eq!(index, names.len());
     }
 
-    /// A block whose names fill it to the last byte has no NUL behind them.
+    /// A block whose names fill it to the last byte has no NUL behind its last name.
     #[test]
     fn a_block_can_be_full() {
         let names: Vec<_> = (0..17).map(|index| vec![b'x'; if index < 15 { 255 } else { 79 - 12 }]).collect();
@@ -198,7 +199,7 @@ mod tests {
         assert_eq!(DirBlock::parse(&blocks[0]).unwrap().get(15).unwrap().unwrap().name, filled[15]);
     }
 
-    /// Offsets that leave the block, run backwards or overlap the entries are errors.
+    /// Name offsets that leave the block, decrease or overlap the entries are errors.
     #[test]
     fn broken_blocks_are_refused() {
         let good = blocks(&[b"a".to_vec(), b"b".to_vec()]).remove(0);

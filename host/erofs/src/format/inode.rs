@@ -3,17 +3,18 @@
 use super::{FormatError, NULL_BLOCK, SLOT_SIZE, u16_at, u32_at, u64_at};
 use crate::metadata::Timestamp;
 
-/// How much an inode can say.
+/// The form of an inode, which bounds the values that it can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum InodeForm {
-    /// 32 bytes: owner, group and links of 16 bits, a size of 32, the time that the superblock gives to all.
+    /// 32 bytes: owner, group and link count of 16 bits, a size of 32 bits, and the modification time of the
+    /// superblock.
     Compact,
-    /// 64 bytes: everything.
+    /// 64 bytes: all fields at their full width.
     Extended,
 }
 
 impl InodeForm {
-    /// The size in bytes.
+    /// Returns the size in bytes.
     pub const fn size(self) -> u64 {
         match self {
             Self::Compact => SLOT_SIZE,
@@ -22,14 +23,14 @@ impl InodeForm {
     }
 }
 
-/// Where the content of an inode is.
+/// The way in which the content of an inode is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DataLayout {
-    /// In consecutive blocks.
+    /// The content is in consecutive blocks.
     FlatPlain,
-    /// In consecutive blocks but for what does not fill the last one: that stands behind the inode.
+    /// The content is in consecutive blocks, except the part that does not fill the last block: it is behind the inode.
     FlatInline,
-    /// In chunks of a fixed size, whose addresses stand behind the inode.
+    /// The content is in chunks of a fixed size, whose addresses are behind the inode.
     ChunkBased,
 }
 
@@ -43,39 +44,40 @@ impl DataLayout {
     }
 }
 
-/// An inode as it lies in an image (`struct erofs_inode_compact`, `struct erofs_inode_extended`).
+/// The record of an inode in an image (`struct erofs_inode_compact`, `struct erofs_inode_extended`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InodeRecord {
-    /// Which of the two.
+    /// The form of the record.
     pub form: InodeForm,
-    /// Where the content is.
+    /// The way in which the content is stored.
     pub layout: DataLayout,
-    /// The size of the extended attributes behind it: none if 0, otherwise 12 bytes and 4 for each above 1.
+    /// The size of the extended attributes behind the inode: none if 0, otherwise 12 bytes and 4 for each count above
+    /// 1.
     pub xattr_count: u16,
     /// File type and permissions.
     pub mode: u16,
-    /// How many names the inode has.
+    /// The number of names that the inode has.
     pub nlink: u32,
     /// The size of the content in bytes.
     pub size: u64,
-    /// The first block, the device number or the [`ChunkFormat`], by kind and layout.
+    /// The first block, the device number or the [`ChunkFormat`], depending on kind and layout.
     pub union: u32,
-    /// A number for programs that know no 64-bit inode numbers.
+    /// The inode number for programs that cannot hold a 64-bit number.
     pub ino: u32,
-    /// Owner.
+    /// The user ID of the owner.
     pub uid: u32,
-    /// Group.
+    /// The group ID.
     pub gid: u32,
-    /// The time of modification; `None` in a compact inode, which has the image's build time.
+    /// The time of modification. `None` in a compact inode, which has the image's build time.
     pub mtime: Option<Timestamp>,
 }
 
 impl InodeRecord {
-    /// Parses an inode from the beginning of `bytes`.
+    /// Parses the inode at the beginning of `bytes`.
     ///
     /// # Errors
     ///
-    /// A [`FormatError`] if `bytes` end within it, or it has a form or layout that this crate does not read.
+    /// A [`FormatError`] if `bytes` end within the inode, or its form or layout is one that this crate does not read.
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
         const CUT: FormatError = FormatError::Truncated("an inode");
         let head = bytes.get(..32).ok_or(CUT)?;
@@ -125,8 +127,8 @@ impl InodeRecord {
         })
     }
 
-    /// Appends the inode to `out`. Of a compact one, what goes beyond its fields is cut off: the caller has chosen the
-    /// form to fit.
+    /// Appends the inode to `out`. A compact inode loses the bits that its fields cannot hold, so the caller chooses a
+    /// form that fits.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let version = u16::from(self.form == InodeForm::Extended);
         out.extend((version | self.layout.bits() << 1).to_le_bytes());
@@ -160,7 +162,7 @@ impl InodeRecord {
     }
 }
 
-/// How the chunks of an inode are addressed (`struct erofs_inode_chunk_info`).
+/// The format of an inode's chunk addresses (`struct erofs_inode_chunk_info`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ChunkFormat {
     block_bits: u8,
@@ -171,14 +173,15 @@ impl ChunkFormat {
     const BLOCK_BITS: u32 = 0x1f;
     const INDEXES: u32 = 0x20;
 
-    /// Chunks with a device each, so large that the fewest are needed for `size` bytes: one up to 8 TiB.
+    /// Returns the format with a device in each address and with the fewest chunks for `size` bytes: one chunk up to 8
+    /// TiB.
     pub fn for_size(size: u64) -> Self {
         let blocks = size.div_ceil(super::BLOCK).max(1);
         let bits = u64::BITS - (blocks - 1).leading_zeros();
         Self { block_bits: bits.min(Self::BLOCK_BITS) as u8, indexed: true }
     }
 
-    /// Parses the field of an inode.
+    /// Parses the `union` field of an inode.
     ///
     /// # Errors
     ///
@@ -190,42 +193,42 @@ impl ChunkFormat {
         Ok(Self { block_bits: (raw & Self::BLOCK_BITS) as u8, indexed: raw & Self::INDEXES != 0 })
     }
 
-    /// The field as it lies in an inode.
+    /// Returns the value for the `union` field of an inode.
     pub fn encode(self) -> u32 {
         u32::from(self.block_bits) | if self.indexed { Self::INDEXES } else { 0 }
     }
 
-    /// The size of a chunk as a power of two.
+    /// Returns the size of a chunk as a power of two.
     pub fn chunk_bits(self) -> u8 {
         super::BLOCK_BITS + self.block_bits
     }
 
-    /// The size of a chunk in bytes.
+    /// Returns the size of a chunk in bytes.
     pub fn chunk_size(self) -> u64 {
         1 << self.chunk_bits()
     }
 
-    /// The size of one address: 8 bytes with a device, 4 without. The first one is aligned to it.
+    /// Returns the size of one address in bytes: 8 with a device, 4 without. The first address is aligned to this size.
     pub fn entry_size(self) -> u64 {
         if self.indexed { 8 } else { 4 }
     }
 }
 
-/// Where a chunk is (`struct erofs_inode_chunk_index`).
+/// The address of a chunk (`struct erofs_inode_chunk_index`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkIndex {
-    /// Which device, counted from 1; 0 is the image itself, or the one address space of all devices.
+    /// The number of the device, from 1. 0 is the image itself, or the one address space of all devices.
     pub device: u16,
-    /// The first block; `None` is a hole.
+    /// The first block. `None` is a hole.
     pub start: Option<u32>,
 }
 
 impl ChunkIndex {
-    /// Parses an address of `format`.
+    /// Parses a chunk address in `format`.
     ///
     /// # Errors
     ///
-    /// [`FormatError::Truncated`] if `bytes` end within it.
+    /// [`FormatError::Truncated`] if `bytes` end within the address.
     pub fn parse(format: ChunkFormat, bytes: &[u8]) -> Result<Self, FormatError> {
         let bytes =
             bytes.get(..format.entry_size() as usize).ok_or(FormatError::Truncated("a chunk's address"))?;
@@ -234,7 +237,7 @@ impl ChunkIndex {
         Ok(Self { device, start: (start != NULL_BLOCK).then_some(start) })
     }
 
-    /// The address with its device, 8 bytes.
+    /// Returns the address with its device, 8 bytes.
     pub fn encode(self) -> [u8; 8] {
         let mut bytes = [0; 8];
         bytes[2..4].copy_from_slice(&self.device.to_le_bytes());
@@ -261,7 +264,7 @@ mod tests {
         mtime: None,
     };
 
-    /// Both forms survive, and have their size.
+    /// Both forms decode to the inode that was encoded, and have their size.
     #[test]
     fn inodes_survive() {
         let extended = InodeRecord {
@@ -296,7 +299,7 @@ mod tests {
         assert_eq!(ChunkFormat::parse(format.encode()), Ok(format));
     }
 
-    /// Addresses survive with and without a device.
+    /// Addresses with and without a device decode to what was encoded.
     #[test]
     fn chunk_indexes_survive() {
         for index in [ChunkIndex { device: 3, start: Some(9) }, ChunkIndex { device: 0, start: None }] {

@@ -1,9 +1,9 @@
-//! The structures of EROFS as they lie in an image, each parsed and encoded in one place.
+//! The structures of EROFS in an image. Each is parsed and encoded in one place.
 //!
-//! Everything is little-endian. Parsing takes bytes and gives values or a [`FormatError`]; it reads nothing beyond the
-//! bytes it was given and never panics, so that each function can stand before hostile bytes alone.
+//! Everything is little-endian. A parser takes bytes and returns values or a [`FormatError`]. It reads nothing beyond
+//! these bytes and never panics, so each function is safe to call on hostile bytes.
 //!
-//! What an image consists of, in blocks of [`BLOCK_SIZE`] bytes:
+//! An image consists of, in blocks of [`BLOCK_SIZE`] bytes:
 //!
 //! ```text
 //! 0      1024  superblock (128), device slots (128 each) where the image refers to others
@@ -33,7 +33,7 @@ use crate::metadata::FileKind;
 /// The size of a block in bytes. Images with another size are refused.
 pub const BLOCK_SIZE: usize = 4096;
 
-/// [`BLOCK_SIZE`] as a power of two.
+/// The size of a block as a power of two: 2 to this power is [`BLOCK_SIZE`].
 pub const BLOCK_BITS: u8 = 12;
 
 /// The size of an inode slot in bytes.
@@ -41,15 +41,15 @@ pub const SLOT_SIZE: u64 = 32;
 
 pub(crate) const BLOCK: u64 = BLOCK_SIZE as u64;
 
-/// The block address that stands for none: a hole, or content that is wholly inline.
+/// The block address that means no block: a hole, or content that is entirely inline.
 pub(crate) const NULL_BLOCK: u32 = u32::MAX;
 
-/// The number of a block, in a device that the context tells.
+/// The number of a block in a device, which the context determines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct BlockAddr(pub u32);
 
 impl BlockAddr {
-    /// Where the block begins, in bytes.
+    /// Returns the offset of the block's first byte.
     pub const fn offset(self) -> u64 {
         self.0 as u64 * BLOCK
     }
@@ -59,36 +59,36 @@ impl BlockAddr {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Nid(pub u64);
 
-/// Why bytes are not what they should be.
+/// The error for bytes that are not valid EROFS.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FormatError {
-    /// There is no EROFS magic.
+    /// The bytes have no EROFS magic.
     #[error("this is no EROFS image")]
     Magic,
-    /// The superblock is not what was written.
+    /// The checksum of the superblock does not match its content.
     #[error("the superblock's checksum is {expected:08x}, its content gives {found:08x}")]
     Checksum {
-        /// What the superblock says.
+        /// The checksum in the superblock.
         expected: u32,
-        /// What its content gives.
+        /// The checksum of the content.
         found: u32,
     },
-    /// The block size is another.
+    /// The block size is not [`BLOCK_SIZE`].
     #[error("blocks of 2^{0} bytes are not supported, only of {BLOCK_SIZE}")]
     BlockSize(u8),
-    /// The image uses features that are unknown here; compression for instance.
+    /// The image uses features that this crate does not know, compression for instance.
     #[error("the image uses unsupported features: {0:#x}")]
     Features(u32),
-    /// A structure ends before it should.
+    /// A structure ends before its expected end.
     #[error("{0} is cut off")]
     Truncated(&'static str),
-    /// A field has a value that it cannot have.
+    /// A field has an invalid value.
     #[error("{0}")]
     Invalid(&'static str),
 }
 
-/// `N` bytes of `bytes` at `at`. Only for places that are known to be there.
+/// Returns `N` bytes of `bytes` from `at` on. Only for places that are known to be there.
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut array = [0; N];
     array.copy_from_slice(&bytes[at..at + N]);
@@ -108,7 +108,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 impl FileKind {
-    /// The file type bits of a mode, `S_IFMT`.
+    /// Returns the file type bits of a mode, `S_IFMT`.
     pub(crate) const fn mode_bits(self) -> u16 {
         match self {
             Self::Fifo => 0o010_000,
@@ -134,7 +134,7 @@ impl FileKind {
         })
     }
 
-    /// The type in a directory entry, `FT_*` in Linux.
+    /// Returns the type for a directory entry, `FT_*` in Linux.
     pub(crate) const fn dirent_type(self) -> u8 {
         match self {
             Self::Regular => 1,

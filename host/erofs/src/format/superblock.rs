@@ -5,12 +5,12 @@ use crate::metadata::Timestamp;
 
 const MAGIC: u32 = 0xe0f5_e1e2;
 
-/// Where the superblock begins.
+/// The offset of the superblock in the image, in bytes.
 pub(crate) const SUPERBLOCK_OFFSET: usize = 1024;
-/// How long it is.
+/// The length of the superblock in bytes.
 pub(crate) const SUPERBLOCK_SIZE: usize = 128;
 
-/// Features that a reader may ignore.
+/// The features that a reader may ignore.
 pub mod feature_compat {
     /// The superblock has a checksum.
     pub const CHECKSUM: u32 = 0x1;
@@ -18,59 +18,60 @@ pub mod feature_compat {
     pub const MTIME: u32 = 0x2;
 }
 
-/// Features that a reader must know.
+/// The features that a reader must know.
 pub mod feature_incompat {
-    /// Compressed data may end with zeros. Says nothing of uncompressed images, where it stands nevertheless.
+    /// Compressed data may end with zeros. The bit has no meaning for uncompressed images, and is set in them, too.
     pub const ZERO_PADDING: u32 = 0x1;
-    /// There are chunk-based inodes.
+    /// The image has chunk-based inodes.
     pub const CHUNKED_FILE: u32 = 0x4;
-    /// There is a device table.
+    /// The image has a device table.
     pub const DEVICE_TABLE: u32 = 0x8;
-    /// There are long prefixes for the names of extended attributes.
+    /// The image has long prefixes for the names of extended attributes.
     pub const XATTR_PREFIXES: u32 = 0x40;
-    /// All that this crate reads.
+    /// All features that this crate reads.
     pub const SUPPORTED: u32 = ZERO_PADDING | CHUNKED_FILE | DEVICE_TABLE | XATTR_PREFIXES;
 }
 
-/// The superblock (`struct erofs_super_block`), the part of it that uncompressed images use.
+/// The superblock (`struct erofs_super_block`): the fields that uncompressed images use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Superblock {
-    /// Of [`feature_compat`].
+    /// Bits of [`feature_compat`].
     pub feature_compat: u32,
-    /// Of [`feature_incompat`].
+    /// Bits of [`feature_incompat`].
     pub feature_incompat: u32,
-    /// The slot of the root's inode. It has 16 bits only: the root lies in the first 2 MiB of the metadata.
+    /// The slot of the root's inode. The field has only 16 bits, so the root is in the first 2 MiB of the metadata.
     pub root_nid: u16,
-    /// How many inodes there are.
+    /// The number of inodes.
     pub inodes: u64,
-    /// The time of all compact inodes.
+    /// The modification time of all compact inodes.
     pub build_time: Timestamp,
-    /// How many blocks the image has, those of other devices not counted.
+    /// The number of blocks of the image, without those of other devices.
     pub blocks: u32,
-    /// Where inode slots are counted from.
+    /// The block from which inode slots are counted.
     pub meta_start: BlockAddr,
-    /// Where shared extended attributes are counted from.
+    /// The block from which shared extended attributes are counted.
     pub xattr_start: BlockAddr,
-    /// Identifies the image.
+    /// An identifier of the image.
     pub uuid: [u8; 16],
-    /// A label, NUL at its end.
+    /// A label that ends with NUL.
     pub volume_name: [u8; 16],
-    /// How many devices the image refers to.
+    /// The number of devices that the image refers to.
     pub extra_devices: u16,
-    /// Where their slots begin, in units of 128 bytes.
+    /// The beginning of the device table, in units of 128 bytes.
     pub device_table_slot: u16,
-    /// How many long prefixes of extended attribute names there are.
+    /// The number of long prefixes of extended attribute names.
     pub xattr_prefix_count: u8,
-    /// Where they begin, in units of 4 bytes.
+    /// The beginning of the long prefixes, in units of 4 bytes.
     pub xattr_prefix_start: u32,
 }
 
 impl Superblock {
-    /// Parses the first block of an image, its checksum included if it has one.
+    /// Parses the first block of an image. Checks the checksum if the image has one.
     ///
     /// # Errors
     ///
-    /// A [`FormatError`] if it is no EROFS image, a damaged one, or one with features that this crate does not read.
+    /// A [`FormatError`] if the block is not from an EROFS image, is damaged, or has features that this crate does
+    /// not read.
     pub fn parse(block: &[u8; BLOCK_SIZE]) -> Result<Self, FormatError> {
         let bytes: [u8; SUPERBLOCK_SIZE] = array(block, SUPERBLOCK_OFFSET);
         if u32_at(&bytes, 0) != MAGIC {
@@ -119,7 +120,7 @@ impl Superblock {
         })
     }
 
-    /// Writes the superblock into the first block of an image, with the checksum of all that the block holds by then.
+    /// Writes the superblock into the first block of an image, with the checksum of the block's content at that moment.
     pub fn encode(&self, block: &mut [u8; BLOCK_SIZE]) {
         let bytes = &mut block[SUPERBLOCK_OFFSET..SUPERBLOCK_OFFSET + SUPERBLOCK_SIZE];
         bytes.fill(0);
@@ -148,8 +149,8 @@ impl Superblock {
     }
 }
 
-/// CRC32C from the superblock to the end of its block, the checksum itself taken as zero. Linux does not invert the
-/// result, as the usual CRC32C does.
+/// Returns the CRC32C of the bytes from the superblock to the end of its block, with zero for the checksum itself.
+/// Linux does not invert the result, unlike the usual CRC32C.
 fn checksum(block: &[u8; BLOCK_SIZE]) -> u32 {
     let crc = crc32c::crc32c(&block[SUPERBLOCK_OFFSET..SUPERBLOCK_OFFSET + 4]);
     let crc = crc32c::crc32c_append(crc, &[0; 4]);
@@ -179,7 +180,7 @@ mod tests {
         }
     }
 
-    /// What was encoded is what is parsed.
+    /// A superblock decodes to the superblock that was encoded.
     #[test]
     fn survives() {
         let mut block = [0; BLOCK_SIZE];
@@ -199,7 +200,7 @@ mod tests {
         }
     }
 
-    /// Another file system, another block size and compression are refused for what they are.
+    /// Another file system, another block size and compression are each refused with an error of their own.
     #[test]
     fn what_is_not_supported_is_named() {
         let refusal = |at: usize, value: u8| {

@@ -1,37 +1,37 @@
-//! Extended attributes: beside an inode, a header of 12 bytes, the numbers of shared entries, then entries of its own.
+//! Extended attributes. An inode has a header of 12 bytes, the numbers of shared entries, then its own entries.
 //!
-//! An entry is 4 bytes, the name without its namespace, the value, and zeros up to a multiple of 4. The number of a
-//! shared entry is its distance from the superblock's `xattr_start` in units of 4 bytes.
+//! An entry is 4 bytes, the name without its namespace, the value, and zeros up to a multiple of 4. A shared entry has
+//! as its number the distance from the superblock's `xattr_start` in units of 4 bytes.
 
 use super::{FormatError, u16_at, u32_at};
 use crate::metadata::XattrName;
 
-/// The header of the attributes of an inode (`struct erofs_xattr_ibody_header`).
+/// The size in bytes of the header of an inode's attributes (`struct erofs_xattr_ibody_header`).
 pub(crate) const XATTR_HEADER_SIZE: usize = 12;
 
-/// The header of an entry (`struct erofs_xattr_entry`).
+/// The size in bytes of the header of an entry (`struct erofs_xattr_entry`).
 pub(crate) const XATTR_ENTRY_SIZE: usize = 4;
 
-/// The most room that attributes can take beside an inode, their header left out.
+/// The maximum size in bytes of the attributes beside an inode, without their header.
 pub(crate) const MAX_INLINE_XATTRS: usize = (u16::MAX as usize - 1) * 4;
 
-/// The most shared entries an inode can refer to.
+/// The maximum number of shared entries that an inode can refer to.
 pub(crate) const MAX_SHARED_XATTRS: usize = u8::MAX as usize;
 
-/// Bit of an entry's name index: the rest of it is the number of a long prefix.
+/// The bit of a name index that marks the other bits as the number of a long prefix.
 pub(crate) const LONG_PREFIX: u8 = 0x80;
 
-/// The size of the attributes of an inode in bytes, from the count in its record.
+/// Returns the size of the attributes of an inode in bytes, from the count in its record.
 pub(crate) fn body_size(count: u16) -> u64 {
     if count == 0 { 0 } else { XATTR_HEADER_SIZE as u64 + 4 * (u64::from(count) - 1) }
 }
 
-/// The count for a body of `size` bytes, which is none or a header and a multiple of 4.
+/// Returns the count for a body of `size` bytes. A body is empty, or a header and a multiple of 4.
 pub(crate) fn body_count(size: usize) -> u16 {
     if size == 0 { 0 } else { ((size - XATTR_HEADER_SIZE) / 4 + 1) as u16 }
 }
 
-/// What an entry takes in an image.
+/// Returns the size of an entry in an image, in bytes.
 pub(crate) fn entry_size(name: &XattrName, value: &[u8]) -> usize {
     (XATTR_ENTRY_SIZE + name.suffix().len() + value.len()).next_multiple_of(4)
 }
@@ -54,23 +54,23 @@ pub(crate) fn encode_header(shared: &[u32], out: &mut Vec<u8>) {
     }
 }
 
-/// An entry, its name still in parts.
+/// An entry, with its name in parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct XattrEntry<'a> {
     /// The number of the namespace, or of a long prefix with bit 7 set.
     pub index: u8,
-    /// The name behind that.
+    /// The part of the name behind the namespace or prefix.
     pub suffix: &'a [u8],
     /// The value.
     pub value: &'a [u8],
 }
 
 impl<'a> XattrEntry<'a> {
-    /// Parses the entry at the beginning of `bytes`, and says how long it is.
+    /// Parses the entry at the beginning of `bytes`, and returns it with its length in bytes.
     ///
     /// # Errors
     ///
-    /// [`FormatError::Truncated`] if `bytes` end within it.
+    /// [`FormatError::Truncated`] if `bytes` end within the entry.
     pub fn parse(bytes: &'a [u8]) -> Result<(Self, usize), FormatError> {
         const CUT: FormatError = FormatError::Truncated("an extended attribute");
         let size = Self::size(bytes.get(..XATTR_ENTRY_SIZE).ok_or(CUT)?);
@@ -83,7 +83,7 @@ impl<'a> XattrEntry<'a> {
         Ok((Self { index: bytes[1], suffix, value }, size))
     }
 
-    /// The size of the entry with this header, of 4 bytes.
+    /// Returns the size in bytes of the entry that has this header of 4 bytes.
     pub(crate) fn size(header: &[u8]) -> usize {
         let content = usize::from(header[0]) + usize::from(u16_at(header, 2));
         (XATTR_ENTRY_SIZE + content).next_multiple_of(4)
@@ -98,11 +98,11 @@ pub struct XattrBody<'a> {
 }
 
 impl<'a> XattrBody<'a> {
-    /// Parses what stands beside an inode: `bytes` are as long as its record says.
+    /// Parses the attributes beside an inode. `bytes` are as long as the inode's record says.
     ///
     /// # Errors
     ///
-    /// [`FormatError::Truncated`] if the header or the numbers of shared entries are not all there.
+    /// [`FormatError::Truncated`] if the header or the numbers of shared entries are incomplete.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {
         const CUT: FormatError = FormatError::Truncated("the extended attributes of an inode");
         let (header, rest) = bytes.split_at_checked(XATTR_HEADER_SIZE).ok_or(CUT)?;
@@ -110,12 +110,12 @@ impl<'a> XattrBody<'a> {
         Ok(Self { shared, entries })
     }
 
-    /// The numbers of the shared entries.
+    /// Returns the numbers of the shared entries.
     pub fn shared(&self) -> impl Iterator<Item = u32> {
         self.shared.chunks_exact(4).map(|id| u32_at(id, 0))
     }
 
-    /// The inode's own entries. Ends with the first error.
+    /// Returns the inode's own entries. The iterator ends with the first error.
     pub fn entries(&self) -> impl Iterator<Item = Result<XattrEntry<'a>, FormatError>> {
         let mut rest = self.entries;
         std::iter::from_fn(move || {
@@ -133,7 +133,8 @@ impl<'a> XattrBody<'a> {
 mod tests {
     use super::*;
 
-    /// Shared numbers and entries of a body survive; one that is cut anywhere is an error or gives fewer entries.
+    /// Shared numbers and entries of a body decode to what was encoded. A body that is cut off anywhere is an error or
+    /// has fewer entries.
     #[test]
     fn bodies_survive() {
         let names = [&b"user.a"[..], b"security.capability", b"system.posix_acl_default"];

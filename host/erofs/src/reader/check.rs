@@ -1,4 +1,4 @@
-//! Whether everything in an image can be read, but for the bytes of files.
+//! A check that everything in an image can be read, except the bytes of files.
 
 use std::collections::HashMap;
 
@@ -8,18 +8,18 @@ use crate::format::Nid;
 use crate::metadata::FileKind;
 use crate::path::EntryPath;
 
-/// The links of an inode: its number says how many, and there were so many.
+/// The links of an inode: the number that it states, and the number of names that were found.
 struct Links {
     expected: u32,
     found: u32,
 }
 
-/// Walks an image and reads all that can be read: inodes, extended attributes, targets of symlinks, and where the data
-/// of files lies, but not that data. Compares link counts with the names that there are. Gives the number of inodes.
+/// Walks an image and reads everything except the data of files: inodes, extended attributes, targets of symlinks, and
+/// the places of file data. Compares link counts with the names in the image. Returns the number of inodes.
 ///
 /// # Errors
 ///
-/// A [`WalkError`] for the first entry with something wrong.
+/// A [`WalkError`] for the first entry that is wrong.
 pub fn check<S: ReadAt>(image: &Image<S>) -> Result<u64, WalkError> {
     let mut links: HashMap<Nid, Links> = HashMap::new();
     // Chunk addresses that lie upon each other could take for ever, as directories could.
@@ -49,8 +49,8 @@ pub fn check<S: ReadAt>(image: &Image<S>) -> Result<u64, WalkError> {
     Ok(links.len() as u64)
 }
 
-/// The error for the first entry of which there is another number of names than its inode says. Paths take more memory
-/// than all the rest, and are asked for only then.
+/// Returns the error for the first entry whose inode states another number of links than it has names. Looks for paths
+/// only now, because they take more memory than everything else.
 fn wrong_links<S: ReadAt>(image: &Image<S>, links: &HashMap<Nid, Links>) -> WalkError {
     let is_wrong = |nid| links.get(&nid).is_some_and(|links| links.expected != links.found);
     let first = image.walk().find(|entry| entry.as_ref().map_or(true, |entry| is_wrong(entry.inode.nid())));

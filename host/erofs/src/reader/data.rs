@@ -1,4 +1,4 @@
-//! The content of inodes, wherever it lies.
+//! The content of inodes, in every layout.
 
 use std::io::{self, Read};
 
@@ -7,58 +7,58 @@ use crate::format::{BLOCK, BlockAddr, ChunkFormat, ChunkIndex, DataLayout};
 use crate::metadata::FileKind;
 use crate::writer::MAX_SYMLINK;
 
-/// Consecutive bytes of a file and where they are.
+/// A run of consecutive bytes of a file and the place where they are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// Where in the file they begin.
+    /// The offset of the first byte in the file.
     pub offset: u64,
-    /// How many there are.
+    /// The number of bytes.
     pub length: u64,
-    /// Where they are stored.
+    /// The place where the bytes are stored.
     pub place: Place,
 }
 
-/// Where bytes of a file are stored.
+/// The place where bytes of a file are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// Nowhere: they are zeros.
+    /// The bytes are not stored: they are zeros.
     Hole,
-    /// In a device.
+    /// The bytes are in a device.
     Device {
-        /// Which, counted from 1; 0 is the image itself.
+        /// The number of the device, from 1. 0 is the image itself.
         device: u16,
-        /// Where in it, in bytes.
+        /// The offset in the device, in bytes.
         position: u64,
     },
 }
 
 impl<S: ReadAt> Image<S> {
-    /// The content of a regular file, as a stream.
+    /// Returns the content of a regular file, as a stream.
     ///
     /// # Errors
     ///
-    /// [`ReadError::Kind`] if it is none.
+    /// [`ReadError::Kind`] if the inode is not a regular file.
     pub fn data(&self, inode: &Inode) -> Result<FileData<'_, S>, ReadError> {
         inode.expect(FileKind::Regular)?;
         Ok(FileData { image: self, inode: *inode, position: 0 })
     }
 
-    /// Where the content of a regular file is stored. Consecutive chunks that are stored one behind the other are one
-    /// extent.
+    /// Returns the places where the content of a regular file is stored. Consecutive chunks that are stored one behind
+    /// the other are one extent.
     ///
     /// # Errors
     ///
-    /// [`ReadError::Kind`] if it is none.
+    /// [`ReadError::Kind`] if the inode is not a regular file.
     pub fn extents(&self, inode: &Inode) -> Result<Extents<'_, S>, ReadError> {
         inode.expect(FileKind::Regular)?;
         Ok(Extents { image: self, inode: *inode, position: 0 })
     }
 
-    /// The target of a symbolic link: 1 to 4095 bytes without NUL.
+    /// Returns the target of a symbolic link: 1 to 4095 bytes without NUL.
     ///
     /// # Errors
     ///
-    /// A [`ReadError`] if it is no symbolic link, or a damaged one.
+    /// A [`ReadError`] if the inode is not a symbolic link, or is damaged.
     pub fn link_target(&self, inode: &Inode) -> Result<Vec<u8>, ReadError> {
         inode.expect(FileKind::Symlink)?;
         if inode.size() == 0 || inode.size() > MAX_SYMLINK as u64 {
@@ -72,7 +72,7 @@ impl<S: ReadAt> Image<S> {
         Ok(target)
     }
 
-    /// Fills `buffer` from `position` of an inode's content, which ends behind it.
+    /// Fills `buffer` from `position` of an inode's content. The range is within the content.
     pub(super) fn read_content(
         &self,
         inode: &Inode,
@@ -120,7 +120,7 @@ impl<S: ReadAt> Image<S> {
         }
     }
 
-    /// The extent that holds `position`, which lies within the content.
+    /// Returns the extent that holds `position`, which is within the content.
     fn extent_at(&self, inode: &Inode, position: u64) -> Result<Extent, ReadError> {
         let size = inode.size();
         if position >= size {
@@ -159,8 +159,8 @@ impl<S: ReadAt> Image<S> {
         Ok(Extent { offset, length, place })
     }
 
-    /// What `blocks` from `start` of a chunk's device are. The device has as many bits as the table needs; device 0 is
-    /// one address space of all devices.
+    /// Returns the place of `blocks` from `start` on in the device of a chunk. The device number has as many bits as
+    /// the table needs. Device 0 is one address space of all devices.
     fn resolve(&self, inode: &Inode, device: u16, start: u32, blocks: u64) -> Result<Place, ReadError> {
         let outside = || ReadError::invalid(inode.nid, "its content lies outside of its device");
         let mask = (self.slots.len() + 1).next_power_of_two() - 1;
@@ -186,7 +186,7 @@ impl<S: ReadAt> Image<S> {
     }
 }
 
-/// Iterates over the [extents](Image::extents) of a file. Ends with the first error.
+/// An iterator over the [extents](Image::extents) of a file. It ends with the first error.
 #[derive(Debug)]
 pub struct Extents<'i, S> {
     image: &'i Image<S>,
@@ -233,7 +233,7 @@ fn continues(extent: &Extent, next: &Extent) -> bool {
     }
 }
 
-/// The content of a file as a stream. Seeking is not needed: ask for [extents](Image::extents).
+/// The content of a file as a stream. It cannot seek: use [extents](Image::extents) for that.
 #[derive(Debug)]
 pub struct FileData<'i, S> {
     image: &'i Image<S>,

@@ -1,4 +1,4 @@
-//! What directories hold.
+//! The entries of directories.
 
 use super::{Image, Inode, ReadAt, ReadError};
 use crate::format::{BLOCK, DirBlock, Nid};
@@ -8,20 +8,20 @@ use crate::path::Name;
 /// An entry of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirEntry {
-    /// Its name.
+    /// The name.
     pub name: Name,
-    /// Its inode.
+    /// The number of the inode.
     pub nid: Nid,
-    /// What the directory says that it is. The inode may say otherwise in a damaged image.
+    /// The kind that the directory states. In a damaged image, the inode may state another kind.
     pub kind: FileKind,
 }
 
 impl<S: ReadAt> Image<S> {
-    /// What a directory holds, in the order of names, without `.` and `..`.
+    /// Returns the entries of a directory, ordered by name, without `.` and `..`.
     ///
     /// # Errors
     ///
-    /// [`ReadError::Kind`] if it is no directory.
+    /// [`ReadError::Kind`] if the inode is not a directory.
     pub fn entries(&self, directory: &Inode) -> Result<Entries<'_, S>, ReadError> {
         directory.expect(FileKind::Directory)?;
         Ok(Entries {
@@ -36,7 +36,7 @@ impl<S: ReadAt> Image<S> {
         })
     }
 
-    /// The inode of `name` in a directory, by bisection over its blocks.
+    /// Finds the inode of `name` in a directory, by bisection over its blocks.
     pub(super) fn find(&self, directory: &Inode, name: &[u8]) -> Result<Option<Nid>, ReadError> {
         let wrong = |problem| ReadError::Inode { nid: directory.nid, problem };
         let (mut low, mut high) = (0, directory.size().div_ceil(BLOCK));
@@ -67,20 +67,20 @@ impl<S: ReadAt> Image<S> {
     }
 }
 
-/// Iterates over the [entries](Image::entries) of a directory. Ends with the first error.
+/// An iterator over the [entries](Image::entries) of a directory. It ends with the first error.
 #[derive(Debug)]
 pub struct Entries<'i, S> {
     image: &'i Image<S>,
     directory: Inode,
-    /// Where the next block begins.
+    /// The offset of the next block.
     position: u64,
     block: Vec<u8>,
-    /// The next entry of `block`.
+    /// The index of the next entry in `block`.
     index: usize,
     last: Vec<u8>,
-    /// What `.` names, once it was met.
+    /// The inode of `.`, once the iterator has passed it.
     pub(super) dot: Option<Nid>,
-    /// What `..` names, once it was met.
+    /// The inode of `..`, once the iterator has passed it.
     pub(super) dot_dot: Option<Nid>,
 }
 

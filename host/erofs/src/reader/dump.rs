@@ -8,13 +8,13 @@ use crate::format::{DataLayout, InodeForm};
 use crate::metadata::FileKind;
 use crate::path::shown;
 
-/// Writes an image down, one line for its superblock, each device and each entry, in the order of a
-/// [walk](Image::walk). What cannot be read is said in its line; the first entry that cannot be walked over is the last
-/// line. The text is for people and changes from version to version.
+/// Writes an image as text: one line for its superblock, each device and each entry, in the order of a
+/// [walk](Image::walk). The line of an entry says if part of the entry cannot be read. The walk ends with the first
+/// entry that it cannot pass, which is the last line. The text is for people, and may change in any version.
 ///
 /// # Errors
 ///
-/// Of `out`.
+/// The errors of `out`.
 pub fn dump<S: ReadAt>(image: &Image<S>, out: &mut dyn Write) -> io::Result<()> {
     let superblock = image.superblock();
     writeln!(

@@ -1,4 +1,4 @@
-//! Why an image cannot be read.
+//! The errors for images that cannot be read.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use crate::format::{FormatError, Nid};
 use crate::metadata::FileKind;
 use crate::path::{EntryPath, PathError};
 
-/// Why an image, or something in it, cannot be read.
+/// The error for an image, or a part of it, that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
@@ -14,49 +14,49 @@ pub enum ReadError {
     #[error("the image cannot be read")]
     Io(#[from] io::Error),
 
-    /// The superblock or the device table is not one.
+    /// The superblock or the device table is invalid.
     #[error(transparent)]
     Superblock(FormatError),
 
-    /// An inode, or what belongs to it, is not what it should be.
+    /// An inode, or a part of it, is invalid.
     #[error("inode {}: {problem}", .nid.0)]
     Inode {
-        /// Its number.
+        /// The number of the inode.
         nid: Nid,
-        /// What is wrong.
+        /// The problem.
         problem: FormatError,
     },
 
     /// The image or one of its devices is shorter than its superblock says.
     #[error("the image has {found} of {expected} bytes")]
     Truncated {
-        /// What there should be.
+        /// The expected length, in bytes.
         expected: u64,
-        /// What there is.
+        /// The actual length, in bytes.
         found: u64,
     },
 
-    /// The image refers to another number of devices than were given.
+    /// The image refers to a different number of devices than the caller passed.
     #[error("the image refers to {expected} devices, {found} were given")]
     Devices {
-        /// How many it refers to.
+        /// The number of devices that the image refers to.
         expected: u16,
-        /// How many were given.
+        /// The number of devices that the caller passed.
         found: usize,
     },
 
-    /// Something was asked of an inode that only another kind has.
+    /// The operation is for inodes of another kind.
     #[error("inode {} is a {found:?}, not a {expected:?}", .nid.0)]
     Kind {
-        /// Its number.
+        /// The number of the inode.
         nid: Nid,
-        /// What it should be.
+        /// The kind that the operation is for.
         expected: FileKind,
-        /// What it is.
+        /// The kind of the inode.
         found: FileKind,
     },
 
-    /// Something in the image has a path that Linux cannot take.
+    /// An entry in the image has a path that Linux does not accept.
     #[error(transparent)]
     Path(#[from] PathError),
 }
@@ -67,13 +67,13 @@ impl ReadError {
     }
 }
 
-/// Why a walk ended early.
+/// The error that ended a walk early.
 #[derive(Debug, thiserror::Error)]
 #[error("`{path}` cannot be read")]
 pub struct WalkError {
     /// The entry that cannot be read.
     pub path: EntryPath,
-    /// Why.
+    /// The reason.
     #[source]
     pub source: ReadError,
 }

@@ -1,4 +1,4 @@
-//! Inodes, checked as far as they can be without their content.
+//! Inodes, with all checks that do not need their content.
 
 use super::{Image, ReadAt, ReadError};
 use crate::format::xattr::body_size;
@@ -9,11 +9,12 @@ use crate::metadata::{DeviceNumber, FileKind, Metadata, Permissions, Timestamp};
 use crate::path::EntryPath;
 use crate::writer::emit::IMPLIED_INO;
 
-/// An inode of an [`Image`]. Its methods give what its record says; for what lies elsewhere, ask the image.
+/// An inode of an [`Image`]. Its methods return the fields of its record. The image has the methods for everything
+/// stored elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inode {
     pub(super) nid: Nid,
-    /// Where its record begins, in bytes.
+    /// The offset of its record, in bytes.
     pub(super) offset: u64,
     pub(super) record: InodeRecord,
     kind: FileKind,
@@ -21,84 +22,84 @@ pub struct Inode {
 }
 
 impl Inode {
-    /// Its number.
+    /// Returns its number.
     pub fn nid(&self) -> Nid {
         self.nid
     }
 
-    /// What it is.
+    /// Returns its kind.
     pub fn kind(&self) -> FileKind {
         self.kind
     }
 
-    /// Permission bits.
+    /// Returns its permission bits.
     pub fn permissions(&self) -> Permissions {
         Permissions::from_mode(self.record.mode.into())
     }
 
-    /// Owner.
+    /// Returns the user ID of its owner.
     pub fn uid(&self) -> u32 {
         self.record.uid
     }
 
-    /// Group.
+    /// Returns its group ID.
     pub fn gid(&self) -> u32 {
         self.record.gid
     }
 
-    /// When its content last changed.
+    /// Returns the time of its content's last change.
     pub fn mtime(&self) -> Timestamp {
         self.mtime
     }
 
-    /// How many names it has, or for a directory 2 and one for each directory in it.
+    /// Returns the number of its names. For a directory, it is 2 plus the number of directories in it.
     pub fn nlink(&self) -> u32 {
         self.record.nlink
     }
 
-    /// The size of its content in bytes: of a file, of a symlink's target, of a directory as it is stored.
+    /// Returns the size of its content in bytes: of a file, of a symlink's target, or of a directory as it is stored.
     pub fn size(&self) -> u64 {
         self.record.size
     }
 
-    /// Which of the two forms it is stored in.
+    /// Returns the form of its record.
     pub fn form(&self) -> InodeForm {
         self.record.form
     }
 
-    /// How its content is stored.
+    /// Returns the layout of its content.
     pub fn layout(&self) -> DataLayout {
         self.record.layout
     }
 
-    /// The number of a device, `None` for all that is none.
+    /// Returns the number of a device, or `None` if it is not a device.
     pub fn device_number(&self) -> Option<DeviceNumber> {
         matches!(self.kind, FileKind::CharDevice | FileKind::BlockDevice)
             .then(|| DeviceNumber::decode(self.record.union))
     }
 
-    /// Whether it stands for a removal: a character device with number 0/0.
+    /// Returns whether it marks a removal: a character device with number 0/0.
     pub fn is_whiteout(&self) -> bool {
         self.kind == FileKind::CharDevice && self.device_number() == Some(DeviceNumber::ZERO)
     }
 
-    /// Whether it is a directory that no entry described when the image was made by this crate: its metadata is made
-    /// up. Images by others have no such directories.
+    /// Returns whether it is a directory that no entry described when this crate made the image. Its metadata is
+    /// then a default. Images by other programs have no such directories.
     pub fn is_implied(&self) -> bool {
         self.kind == FileKind::Directory && self.record.ino == IMPLIED_INO
     }
 
-    /// The size of its extended attributes in bytes, header included.
+    /// Returns the size of its extended attributes in bytes, header included.
     pub(super) fn xattr_size(&self) -> u64 {
         body_size(self.record.xattr_count)
     }
 
-    /// Where the content or the chunk addresses behind it begin, in bytes.
+    /// Returns the offset of the content or the chunk addresses behind it, in bytes.
     pub(super) fn tail_offset(&self) -> u64 {
         self.offset + self.record.form.size() + self.xattr_size()
     }
 
-    /// What the chunk addresses behind it take, in bytes. They lie within the image.
+    /// Returns the size of the chunk addresses behind it, in bytes. They are within the image.
     pub(super) fn chunk_table_size(&self) -> u64 {
         match (self.layout(), ChunkFormat::parse(self.record.union)) {
             (DataLayout::ChunkBased, Ok(format)) => {
@@ -117,22 +118,22 @@ impl Inode {
 }
 
 impl<S: ReadAt> Image<S> {
-    /// The root directory.
+    /// Returns the root directory.
     ///
     /// # Errors
     ///
-    /// A [`ReadError`] if its inode is damaged, or no directory.
+    /// A [`ReadError`] if its inode is damaged or not a directory.
     pub fn root(&self) -> Result<Inode, ReadError> {
         let root = self.inode(Nid(self.superblock.root_nid.into()))?;
         root.expect(FileKind::Directory)?;
         Ok(root)
     }
 
-    /// The inode with this number, which a directory entry of this image gave.
+    /// Returns the inode with this number, which is from a directory entry of this image.
     ///
     /// # Errors
     ///
-    /// A [`ReadError`] if there is none, or it is damaged.
+    /// A [`ReadError`] if there is no such inode, or it is damaged.
     pub fn inode(&self, nid: Nid) -> Result<Inode, ReadError> {
         let wrong = |problem| ReadError::Inode { nid, problem };
         let offset = nid
@@ -154,11 +155,11 @@ impl<S: ReadAt> Image<S> {
         Ok(inode)
     }
 
-    /// What `path` names, symbolic links not followed. `None` if there is no such entry.
+    /// Finds the inode of `path`, without following symbolic links. Returns `None` if there is no such entry.
     ///
     /// # Errors
     ///
-    /// A [`ReadError`] if a directory on the way is damaged.
+    /// A [`ReadError`] if a directory on the path is damaged.
     pub fn lookup(&self, path: &EntryPath) -> Result<Option<Inode>, ReadError> {
         let mut inode = self.root()?;
         for name in path.components() {
@@ -171,7 +172,7 @@ impl<S: ReadAt> Image<S> {
         Ok(Some(inode))
     }
 
-    /// Its permissions, owner, time and extended attributes.
+    /// Returns an inode's permissions, owner, time and extended attributes.
     ///
     /// # Errors
     ///
@@ -186,7 +187,7 @@ impl<S: ReadAt> Image<S> {
         })
     }
 
-    /// That what belongs to an inode lies within the image, without reading it.
+    /// Checks that everything that belongs to an inode is within the image, without reading it.
     fn check_place(&self, inode: &Inode) -> Result<(), ReadError> {
         let invalid = |what| Err(ReadError::invalid(inode.nid, what));
         if inode.tail_offset() > self.metadata_end() {

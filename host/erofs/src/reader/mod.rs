@@ -1,17 +1,17 @@
-//! Reading an image, and believing nothing of it.
+//! Reading an image without trusting anything in it.
 //!
-//! [`Image`] reads from anything that is [`ReadAt`] and checks whatever it reads before it is used: that every address
-//! lies within the image or its devices, that names are names and in order, that types agree, that the checksum holds.
-//! Hostile bytes give a [`ReadError`]; they cannot make it panic, loop, or take more memory than a small multiple of the
-//! image. Nothing is read ahead of its use: opening reads the superblock and the device table.
+//! [`Image`] reads from anything that is [`ReadAt`] and checks everything before it is used: every address is within
+//! the image or its devices, names are valid and ordered, types agree, the checksum matches. Hostile bytes cause a
+//! [`ReadError`]. They cannot make it panic, loop, or use more memory than a small multiple of the image. Nothing is
+//! read before it is needed: opening reads the superblock and the device table.
 //!
-//! What is read: uncompressed images with blocks of 4096 bytes, flat, inline and chunk-based inodes, shared extended
-//! attributes and long prefixes of their names, several devices.
+//! The reader supports uncompressed images with blocks of 4096 bytes, flat, inline and chunk-based inodes, shared
+//! extended attributes and long prefixes of their names, and several devices.
 //!
 //! ```text
 //! Image      open · root · inode · lookup · metadata · link_target · data · extents
-//! Entries    what a directory holds, in the order of names
-//! Walk       everything, each directory before what it holds
+//! Entries    the entries of a directory, in the order of names
+//! Walk       everything, each directory before its content
 //! probe      whether an image is there at all
 //! check      everything but the bytes of files
 //! dump       everything as text
@@ -43,7 +43,7 @@ pub use inode::Inode;
 pub use source::ReadAt;
 pub use walk::{Walk, WalkEntry};
 
-/// An image, and the devices that it refers to. See the [module](self).
+/// An image and the devices that it refers to. See the [module](self).
 ///
 /// ```
 /// # use std::io::Cursor;
@@ -79,21 +79,21 @@ struct Device<S> {
     length: u64,
 }
 
-/// Where the data lies that is not in the image itself.
+/// The places of data that is not in the image itself.
 enum Devices<S> {
-    /// In these.
+    /// In these devices.
     Each(Vec<Device<S>>),
-    /// Behind the image, at the places that the device table says.
+    /// Behind the image, at the positions in the device table.
     Joined,
 }
 
 impl<S: ReadAt> Image<S> {
-    /// Opens an image that stands alone: either it refers to no devices, or `source` has them joined behind it, or
-    /// nothing of them is going to be read.
+    /// Opens an image without separate devices: it refers to no devices, or `source` has them joined behind it, or the
+    /// caller reads no data of them.
     ///
     /// # Errors
     ///
-    /// A [`ReadError`] if there is no image, it is cut off, or uses features that are not supported.
+    /// A [`ReadError`] if the source has no image, or the image is cut off or uses features that are not supported.
     pub fn open(source: S) -> Result<Self, ReadError> {
         Self::new(source, Devices::Joined)
     }
@@ -102,7 +102,7 @@ impl<S: ReadAt> Image<S> {
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open), and [`ReadError::Devices`] if their number is another.
+    /// As [`open`](Self::open), and [`ReadError::Devices`] if the image refers to another number of devices.
     pub fn open_with_devices(source: S, devices: Vec<S>) -> Result<Self, ReadError> {
         let devices = devices
             .into_iter()
@@ -137,17 +137,17 @@ impl<S: ReadAt> Image<S> {
         Ok(image)
     }
 
-    /// The superblock.
+    /// Returns the superblock.
     pub fn superblock(&self) -> &Superblock {
         &self.superblock
     }
 
-    /// The devices that the image refers to.
+    /// Returns the devices that the image refers to.
     pub fn devices(&self) -> &[DeviceSlot] {
         &self.slots
     }
 
-    /// How many bytes the source has: at least the blocks of the superblock.
+    /// Returns the length of the source in bytes, which is at least the length that the superblock states.
     pub fn length(&self) -> u64 {
         self.primary.length
     }
@@ -184,7 +184,7 @@ impl<S: ReadAt> Image<S> {
         Ok(())
     }
 
-    /// Reads metadata, which always lies in the image itself.
+    /// Reads metadata, which is always in the image itself.
     fn read_metadata(&self, buffer: &mut [u8], offset: u64) -> Result<(), ReadError> {
         let end = offset.saturating_add(buffer.len() as u64);
         if end > self.metadata_end() {
@@ -193,7 +193,7 @@ impl<S: ReadAt> Image<S> {
         Ok(self.cache.read(&self.primary.source, self.primary.length, buffer, offset)?)
     }
 
-    /// Where the image itself ends, in bytes.
+    /// Returns the offset of the end of the image itself, in bytes.
     fn metadata_end(&self) -> u64 {
         u64::from(self.superblock.blocks) * BLOCK
     }
@@ -208,11 +208,12 @@ impl<S> std::fmt::Debug for Image<S> {
     }
 }
 
-/// Whether an image is there: its superblock and the inode of its root read well. Reads a few kilobytes.
+/// Checks that the source has an image, by its superblock and the inode of its root. Returns the superblock. Reads a
+/// few kilobytes.
 ///
 /// # Errors
 ///
-/// A [`ReadError`] that says what is wrong with it.
+/// A [`ReadError`] that names the problem.
 pub fn probe<S: ReadAt>(source: S) -> Result<Superblock, ReadError> {
     let image = Image::open(source)?;
     image.root()?;

@@ -1,30 +1,30 @@
-//! A bound on what the inodes of an image have together.
+//! A bound on the total metadata of an image's inodes.
 //!
-//! Extended attributes can be shared, and nothing keeps the targets of symbolic links from lying upon each other. So some
-//! kilobytes of inodes could all refer to the same kilobytes, and be gigabytes to whoever holds them in memory.
+//! Extended attributes can be shared, and the format allows the targets of symbolic links to overlap. So some
+//! kilobytes of inodes could all refer to the same kilobytes, and take gigabytes in the memory of a reader.
 
 use super::{Inode, ReadError};
 
-/// How many times what an image has room for its inodes may have of it together. Those that share do it to save
-/// some labels.
+/// The factor by which the metadata of all inodes may exceed the bytes of the image that can hold it. Real
+/// images share only some labels.
 const SHARING: u64 = 16;
 
-/// What is shared is not worth counting up to this many bytes.
+/// The number of bytes up to which sharing is always allowed.
 const ALWAYS: u64 = 1 << 20;
 
-/// Room for extended attributes and targets of symbolic links.
+/// The remaining bytes for extended attributes and targets of symbolic links.
 #[derive(Debug)]
 pub(crate) struct Room {
     left: u64,
 }
 
 impl Room {
-    /// What the inodes of an image of `length` bytes may have.
+    /// Makes the room for the inodes of an image of `length` bytes.
     pub(crate) fn of_image(length: u64) -> Self {
         Self { left: length.saturating_mul(SHARING).max(ALWAYS) }
     }
 
-    /// Takes the room for so many bytes of an inode.
+    /// Subtracts the bytes of an inode from the room that is left.
     pub(crate) fn take(&mut self, inode: &Inode, bytes: usize) -> Result<(), ReadError> {
         let left = self.left.checked_sub(bytes as u64);
         self.left =

@@ -1,24 +1,24 @@
-//! What an image is read from.
+//! The source of an image.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 
-/// Bytes that can be read from any place. Reading does not move anything, so that several may read at once.
+/// A source of bytes that can be read from any offset. Reading has no position, so several threads may read at once.
 pub trait ReadAt {
     /// Fills `buffer` from `offset` on.
     ///
     /// # Errors
     ///
-    /// Of the source; [`io::ErrorKind::UnexpectedEof`] if it ends before.
+    /// The errors of the source, and [`io::ErrorKind::UnexpectedEof`] if it ends too early.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
-    /// How many bytes there are.
+    /// Returns the length in bytes.
     ///
     /// # Errors
     ///
-    /// Of the source.
+    /// The errors of the source.
     fn length(&self) -> io::Result<u64>;
 }
 
@@ -76,10 +76,11 @@ impl<T: ReadAt + ?Sized> ReadAt for Box<T> {
     }
 }
 
-/// How much of the metadata is read at once.
+/// The number of bytes of metadata that are read at once.
 const WINDOW: u64 = 32 << 10;
 
-/// The parts of an image's metadata that were read last, since an inode is 64 bytes and the next one lies beside it.
+/// A cache of the parts of an image's metadata that were read last. An inode is 64 bytes, and the next one is often
+/// beside it.
 #[derive(Default)]
 pub(super) struct Cache {
     windows: Mutex<[Window; 8]>,
@@ -92,7 +93,7 @@ struct Window {
 }
 
 impl Cache {
-    /// Fills `buffer` from `offset` of a source with `length` bytes, all of them within it.
+    /// Fills `buffer` from `offset` on. The source has `length` bytes, and the range is within them.
     pub(super) fn read<S: ReadAt>(
         &self,
         source: &S,

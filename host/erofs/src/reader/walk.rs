@@ -1,4 +1,4 @@
-//! Everything in an image, each directory before what it holds.
+//! A walk over everything in an image, each directory before its content.
 
 use std::collections::HashSet;
 
@@ -7,19 +7,19 @@ use crate::format::Nid;
 use crate::metadata::FileKind;
 use crate::path::EntryPath;
 
-/// An entry that a [`Walk`] came to.
+/// An entry of a [`Walk`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WalkEntry {
-    /// Its path.
+    /// The path.
     pub path: EntryPath,
-    /// Its inode. Entries with the same [number](Inode::nid) are hard links of each other.
+    /// The inode. Entries with the same [number](Inode::nid) are hard links of each other.
     pub inode: Inode,
-    /// The directory that holds it; of the root itself.
+    /// The directory that holds the entry. For the root, the root itself.
     pub parent: Nid,
 }
 
 impl<S: ReadAt> Image<S> {
-    /// Everything in the image, the root first, each directory directly before what it holds, by name.
+    /// Returns everything in the image, the root first, each directory directly before its content, ordered by name.
     pub fn walk(&self) -> Walk<'_, S> {
         Walk {
             image: self,
@@ -32,19 +32,19 @@ impl<S: ReadAt> Image<S> {
     }
 }
 
-/// Iterates over [everything](Image::walk) in an image. Ends with the first error.
+/// An iterator over [everything](Image::walk) in an image. It ends with the first error.
 ///
-/// A directory that is met twice is an error: the image has a loop. So are directories that together are larger than
-/// the image: they lie upon each other, to be walked for ever.
+/// A directory that the walk meets twice is an error, because the image has a loop. Directories that together are
+/// larger than the image are an error, too: they overlap, and the walk would take forever.
 #[derive(Debug)]
 pub struct Walk<'i, S> {
     image: &'i Image<S>,
     stack: Vec<Entries<'i, S>>,
-    /// Of the last entry; of the directory on top of the stack before the next one.
+    /// The path of the last entry. Before the next one, the path of the directory on top of the stack.
     path: EntryPath,
-    /// Directories that were met.
+    /// The directories that the walk has met.
     seen: HashSet<Nid>,
-    /// How large the directories that are yet to be met can be.
+    /// The maximum total size of the directories that the walk has not met yet.
     room: u64,
     state: State,
 }
@@ -99,7 +99,7 @@ impl<S: ReadAt> Walk<'_, S> {
         Ok(())
     }
 
-    /// Ends the directory on top of the stack.
+    /// Removes the directory from the top of the stack.
     fn leave(&mut self) -> Result<(), ReadError> {
         let Some(done) = self.stack.pop() else { return Ok(()) };
         let nid = done.directory();

@@ -5,18 +5,18 @@ use crate::format::xattr::{LONG_PREFIX, XATTR_ENTRY_SIZE};
 use crate::format::{FormatError, XattrBody, XattrEntry, feature_incompat};
 use crate::metadata::{Namespace, XattrName, Xattrs};
 
-/// A beginning that names of extended attributes have in common.
+/// A prefix that several names of extended attributes share.
 pub(super) struct Prefix {
     namespace: u8,
     infix: Vec<u8>,
 }
 
 impl<S: ReadAt> Image<S> {
-    /// The extended attributes of an inode.
+    /// Returns the extended attributes of an inode.
     ///
     /// # Errors
     ///
-    /// A [`ReadError`] if they are damaged.
+    /// A [`ReadError`] if the attributes are damaged.
     pub fn xattrs(&self, inode: &Inode) -> Result<Xattrs, ReadError> {
         let mut xattrs = Xattrs::new();
         if inode.xattr_size() == 0 {
@@ -71,7 +71,7 @@ impl<S: ReadAt> Image<S> {
             .map_err(|_| FormatError::Invalid("its extended attributes are too large"))
     }
 
-    /// The long prefixes: each a length of 2 bytes, a namespace and the rest, aligned to 4.
+    /// Reads the long prefixes: each has a length of 2 bytes, a namespace and the rest of the prefix, aligned to 4.
     pub(super) fn read_prefixes(&self) -> Result<Vec<Prefix>, ReadError> {
         let mut prefixes = Vec::new();
         if self.superblock.feature_incompat & feature_incompat::XATTR_PREFIXES == 0 {

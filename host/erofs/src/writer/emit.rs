@@ -1,4 +1,4 @@
-//! Writes what was planned, in the order in which it lies in the image.
+//! Writing what was planned, in the order of the image.
 
 use std::convert::Infallible;
 use std::io::{self, Seek, Write};
@@ -13,16 +13,16 @@ use crate::format::{
     SLOT_SIZE, Superblock, dirent, feature_compat, feature_incompat, xattr,
 };
 
-/// The number that marks a directory which nobody described. Linux does not look at it.
+/// The inode number that marks a directory without an entry. Linux does not use it.
 pub(crate) const IMPLIED_INO: u32 = u32::MAX;
 
-/// How many blocks the superblock and `devices` slots take.
+/// Returns the number of blocks that the superblock and `devices` slots take.
 pub(crate) fn header_blocks(devices: u16) -> u32 {
     let slots = usize::from(DEVICE_TABLE_SLOT) + usize::from(devices);
     (slots * DEVICE_SLOT_SIZE).div_ceil(BLOCK_SIZE) as u32
 }
 
-/// Writes the metadata behind what the sink has, and the header over its beginning.
+/// Writes the metadata at the end of the sink, and the header over its beginning.
 pub(crate) fn finish<W: Write + Seek>(
     mut sink: Sink<W>,
     tree: &Tree,
@@ -36,7 +36,7 @@ pub(crate) fn finish<W: Write + Seek>(
     Ok((sink, summary))
 }
 
-/// The superblock and the device table, whole blocks.
+/// Returns the superblock and the device table, as whole blocks.
 fn header(plan: &Plan<'_>, options: Options, devices: &[DeviceSlot]) -> Vec<u8> {
     let count = devices.len() as u16;
     let mut header = vec![0; header_blocks(count) as usize * BLOCK_SIZE];
@@ -89,7 +89,7 @@ fn write_metadata<W: Write + Seek>(sink: &mut Sink<W>, tree: &Tree, plan: &Plan<
     sink.pad_to_block()
 }
 
-/// Whole blocks of a directory's or symlink's content.
+/// Writes the whole blocks of a directory's or symlink's content.
 fn write_blocks<W: Write + Seek>(
     sink: &mut Sink<W>,
     tree: &Tree,
@@ -115,7 +115,7 @@ fn write_blocks<W: Write + Seek>(
     }
 }
 
-/// An inode with all that stands behind it.
+/// Encodes an inode with everything that is behind it.
 fn encode_inode(tree: &Tree, plan: &Plan<'_>, index: usize, inode: &Placement, out: &mut Vec<u8>) {
     let node = tree.get(inode.node);
     let mut body = Vec::new();

@@ -1,8 +1,8 @@
-//! Where everything goes, before any of it is written.
+//! The position of everything in an image, planned before anything is written.
 //!
-//! Inodes lie breadth first from the root, which therefore has the number that its 16 bits can hold. Slot 0 stays
-//! empty: programs take an inode number 0 for a deleted entry. Neither an inode nor one with the content behind it
-//! crosses a block, which Linux asks of inline content and no reader needs to cope with otherwise.
+//! Inodes are placed breadth first from the root, so the root's number is small enough for its 16 bits. Slot 0 stays
+//! empty, because programs take an inode number 0 for a deleted entry. Neither an inode nor an inode with its inline
+//! content crosses a block: Linux requires it of inline content, and no reader has to handle it elsewhere.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use crate::format::xattr::{MAX_SHARED_XATTRS, XATTR_HEADER_SIZE, entry_size};
 use crate::format::{BLOCK, ChunkFormat, DataLayout, InodeForm, NULL_BLOCK, SLOT_SIZE, dirent};
 use crate::metadata::{FileKind, Metadata, Timestamp, XattrName, Xattrs};
 
-/// An inode in its place.
+/// An inode and its position.
 pub(crate) struct Placement {
     pub(crate) node: NodeId,
-    /// The index of the directory that holds it first, of the root for the root.
+    /// The index of the directory that holds it first. For the root, the root itself.
     pub(crate) parent: usize,
     pub(crate) nlink: u32,
     pub(crate) slot: u64,
@@ -23,12 +23,12 @@ pub(crate) struct Placement {
     pub(crate) layout: DataLayout,
     /// The size of the content in bytes.
     pub(crate) size: u64,
-    /// The first block of content, [`NULL_BLOCK`] if it has none.
+    /// The first block of content, or [`NULL_BLOCK`] if it has no blocks.
     pub(crate) start: u32,
 }
 
 impl Placement {
-    /// How many blocks of content the metadata holds for it: not of regular files.
+    /// Returns the number of blocks of its content in the metadata. Regular files have none there.
     fn metadata_blocks(&self) -> u64 {
         match self.layout {
             DataLayout::FlatPlain => self.size.div_ceil(BLOCK),
@@ -38,11 +38,11 @@ impl Placement {
     }
 }
 
-/// The whole of an image's metadata. Addresses are blocks.
+/// The plan of all metadata of an image. Addresses are in blocks.
 pub(crate) struct Plan<'t> {
-    /// Inodes in their order.
+    /// The inodes in their order.
     pub(crate) inodes: Vec<Placement>,
-    /// By node, its index in `inodes`.
+    /// The index in `inodes` of each node.
     index: Vec<Option<u32>>,
     pub(crate) shared: SharedXattrs<'t>,
     pub(crate) xattr_start: u32,
@@ -52,8 +52,8 @@ pub(crate) struct Plan<'t> {
 }
 
 impl<'t> Plan<'t> {
-    /// Plans what follows `position`, a multiple of the block size. `devices` is how many other images file data
-    /// lies in.
+    /// Plans the metadata from `position` on, a multiple of the block size. `devices` is the number of other
+    /// images that hold file data.
     pub(crate) fn new(
         tree: &'t Tree,
         position: u64,
@@ -118,13 +118,13 @@ impl<'t> Plan<'t> {
         Ok(Self { inodes, index, shared, xattr_start, meta_start, blocks, build_time })
     }
 
-    /// The place of a node that the tree reaches.
+    /// Returns the slot of a node that the root reaches.
     pub(crate) fn slot_of(&self, node: NodeId) -> u64 {
         self.index[node.index()].map_or(0, |index| self.inodes[index as usize].slot)
     }
 }
 
-/// The inodes that the root reaches, breadth first, with their links counted.
+/// Returns the inodes that the root reaches, breadth first, with their links counted.
 fn number(tree: &Tree) -> (Vec<Placement>, Vec<Option<u32>>) {
     let placement = |node, parent| Placement {
         node,
@@ -170,7 +170,7 @@ fn content_size(content: &Content) -> u64 {
     }
 }
 
-/// All names in a directory in their order, `.` and `..` where they belong.
+/// Returns all names in a directory in their order, with `.` and `..` at their sorted positions.
 fn names(directory: &Directory) -> impl Iterator<Item = &[u8]> {
     let mut dots = [&b"."[..], b".."].into_iter().peekable();
     let mut children = directory.children.keys().map(crate::path::Name::as_bytes).peekable();
@@ -181,7 +181,7 @@ fn names(directory: &Directory) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Entries of a directory in the order of [`names`].
+/// Returns the entries of a directory in the order of [`names`].
 pub(crate) fn entries<'t>(
     tree: &'t Tree,
     plan: &Plan<'t>,
@@ -201,7 +201,7 @@ pub(crate) fn entries<'t>(
         .collect()
 }
 
-/// Where the data of a file is, and how much stands behind its inode because of it.
+/// Sets the position of a file's data, and returns the number of bytes behind its inode.
 fn place_file(inode: &mut Placement, extent: &Extent, fixed: u64, chunked: bool) -> u64 {
     if extent.size == 0 {
         inode.start = 0;
@@ -226,7 +226,7 @@ fn could_be_compact(metadata: &Metadata, inode: &Placement) -> bool {
     small(metadata.uid) && small(metadata.gid) && small(inode.nlink) && inode.size <= u64::from(u32::MAX)
 }
 
-/// The time that makes the most inodes compact, the earliest of several.
+/// Returns the time that makes the most inodes compact. Of several such times, it is the earliest.
 fn most_common_time(tree: &Tree, inodes: &[Placement]) -> Timestamp {
     let mut counts = BTreeMap::new();
     for inode in inodes {
@@ -239,12 +239,12 @@ fn most_common_time(tree: &Tree, inodes: &[Placement]) -> Timestamp {
     counts.into_iter().find(|(_, count)| Some(*count) == most).map_or(Timestamp::EPOCH, |(time, _)| time)
 }
 
-/// Extended attributes that several inodes have, and where each is stored.
+/// The extended attributes that several inodes share, and the position of each.
 #[derive(Default)]
 pub(crate) struct SharedXattrs<'t> {
-    /// By name and value, the distance from the beginning in units of 4 bytes.
+    /// The distance from the beginning in units of 4 bytes, by name and value.
     ids: BTreeMap<(&'t XattrName, &'t [u8]), u32>,
-    /// What all take, in bytes.
+    /// The size of all entries, in bytes.
     size: u64,
 }
 
@@ -267,14 +267,14 @@ impl<'t> SharedXattrs<'t> {
         shared
     }
 
-    /// The entries in the order in which they are stored.
+    /// Returns the entries in the order in which they are stored.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'t XattrName, &'t [u8])> {
         let mut entries: Vec<_> = self.ids.iter().collect();
         entries.sort_unstable_by_key(|(_, id)| **id);
         entries.into_iter().map(|(entry, _)| *entry)
     }
 
-    /// The numbers of shared entries among `xattrs`, and those that are not shared.
+    /// Splits `xattrs` into the numbers of shared entries and the entries that are not shared.
     pub(crate) fn split<'x>(&self, xattrs: &'x Xattrs) -> (Vec<u32>, Vec<(&'x XattrName, &'x [u8])>) {
         let (mut ids, mut own) = (Vec::new(), Vec::new());
         for xattr in xattrs {
@@ -286,7 +286,7 @@ impl<'t> SharedXattrs<'t> {
         (ids, own)
     }
 
-    /// What stands beside an inode with `xattrs`.
+    /// Returns the size in bytes of the attributes beside an inode with `xattrs`.
     fn body_size(&self, xattrs: &Xattrs) -> u64 {
         if xattrs.is_empty() {
             return 0;

@@ -1,24 +1,24 @@
-//! Writing an image as its entries come, in memory that grows with their number and not with their size.
+//! Writing an image while its entries arrive. Memory grows with their number and not with their size.
 //!
-//! [`ImageWriter`] takes entries in any order that names a directory's parents implicitly or before it, as tar does.
-//! File data goes to the sink at once: block-aligned, one file behind the other, from the second block on. Everything
-//! else is kept and follows when the writer is finished:
+//! [`ImageWriter`] takes entries in any order in which a directory's parents are implied or earlier, as in a tar
+//! archive. It writes file data to the sink at once: block-aligned, one file behind the other, from the second block
+//! on. It keeps everything else in memory, and writes it when the writer is finished:
 //!
 //! ```text
 //! block 0           zeros until the end, then the superblock, whose checksum makes the image valid
 //! 1…                data of regular files, in the order in which they came
 //!                   blocks of directories and of symlinks that do not fit behind their inode
 //!                   shared extended attributes
-//!                   inodes, breadth first from the root: what a directory holds lies together
+//!                   inodes, breadth first from the root: the entries of a directory lie together
 //! ```
 //!
-//! **After a crash** there is no superblock, so that a file cut off anywhere is no image: the magic is written last.
-//! Order towards the disk is the caller's: it syncs the sink and renames it to where it is looked for.
+//! **After a crash** there is no superblock, so a file that is cut off anywhere is not an image: the magic is written
+//! last. The caller ensures the order on the disk: it syncs the sink and renames it into place.
 //!
-//! **The same entries give the same bytes.** No clock, no random number, no hash order goes into an image. What may
-//! differ is the order of entries: it is the order of their data.
+//! **The same entries produce the same bytes.** No clock, random number or hash order affects an image. The order of
+//! entries does: file data is in this order.
 //!
-//! **What is given up**: data of a file that a later entry replaces stays in the image, without a name.
+//! **One cost**: data of a file that a later entry replaces stays in the image, without a name.
 
 pub(crate) mod emit;
 pub(crate) mod layout;
@@ -34,40 +34,40 @@ use crate::path::EntryPath;
 use sink::{CopyError, Sink};
 use tree::{Content, Directory, Extent, Node, NodeId, Tree};
 
-/// The longest target of a symbolic link that Linux follows.
+/// The maximum length in bytes of the target of a symbolic link that Linux follows.
 pub const MAX_SYMLINK: usize = 4095;
 
-/// Which of its ways to write metadata down an image uses. All are read by Linux since 5.4.
+/// The encoding of an image's metadata. Linux reads each since 5.4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Encoding {
-    /// Extended inodes only, and all extended attributes beside their inode: what simple readers understand. That of
-    /// microsandbox 0.7 is one, and takes a compact inode for an extended one.
+    /// Extended inodes only, and all extended attributes beside their inode, as simple readers expect. The reader of
+    /// microsandbox 0.7 is one of them, and takes a compact inode for an extended one.
     #[default]
     Simple,
-    /// Compact inodes where they lose nothing, and extended attributes that repeat stored once. The time of compact
-    /// inodes is the one that most of them have.
+    /// Compact inodes if they lose nothing, and extended attributes that repeat stored once. Compact inodes have the
+    /// time that most of them have.
     Dense,
 }
 
-/// How an image is made.
+/// The options for an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
-    /// How metadata is written down.
+    /// The encoding of metadata.
     pub encoding: Encoding,
-    /// Identifies the image. Derived from what the image is made of, or zero: a random one would make two images of
-    /// one input.
+    /// An identifier of the image. It is derived from the image's input, or zero: with a random one, the same input
+    /// would make two different images.
     pub uuid: [u8; 16],
 }
 
-/// An entry, beside its path and metadata.
+/// An entry, without its path and metadata.
 pub enum Entry<'a> {
-    /// A directory. Where there is one already, it gets the metadata and keeps what it holds.
+    /// A directory. If there is one already, it gets the new metadata and keeps its content.
     Directory,
     /// A regular file with the first `size` bytes of `data`.
     File {
         /// The size in bytes.
         size: u64,
-        /// Where the content comes from. What it has beyond `size` is not read.
+        /// The source of the content. Bytes beyond `size` are not read.
         data: &'a mut dyn Read,
     },
     /// A symbolic link to this target, which is not interpreted.
@@ -96,34 +96,34 @@ impl fmt::Debug for Entry<'_> {
     }
 }
 
-/// What an entry did to the tree.
+/// The effect of an entry on the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Added {
-    /// Nothing had that name.
+    /// The name was free.
     New,
-    /// It gave its metadata to a directory that was there, or was implied by what it holds.
+    /// The entry set the metadata of a directory that was there, or was implied by its content.
     Updated,
-    /// What had that name is gone, with all that it held if it was a directory.
+    /// The entry replaced another of the same name. A directory was replaced with all its content.
     Replaced,
 }
 
-/// An image that is done.
+/// A summary of a finished image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
-    /// Its length in blocks of 4096 bytes.
+    /// The length in blocks of 4096 bytes.
     pub blocks: u32,
-    /// How many inodes it has.
+    /// The number of inodes.
     pub inodes: u64,
 }
 
 impl Summary {
-    /// The length in bytes, a multiple of 4096.
+    /// Returns the length in bytes, a multiple of 4096.
     pub fn bytes(&self) -> u64 {
         u64::from(self.blocks) * BLOCK
     }
 }
 
-/// Why an entry was not added, or an image not written.
+/// The error for an entry that was not added, or an image that was not written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
@@ -136,7 +136,7 @@ pub enum WriteError {
     Data {
         /// The file.
         path: EntryPath,
-        /// Why.
+        /// The reason.
         #[source]
         source: io::Error,
     },
@@ -146,26 +146,26 @@ pub enum WriteError {
     ShortData {
         /// The file.
         path: EntryPath,
-        /// Its size.
+        /// The size of the entry, in bytes.
         expected: u64,
-        /// How much there was.
+        /// The number of bytes that could be read.
         found: u64,
     },
 
-    /// A component of the path is something else than a directory. Symbolic links are not followed.
+    /// A component of the path is not a directory. Symbolic links are not followed.
     #[error("`{path}` cannot be made: `{obstacle}` is not a directory")]
     NotADirectory {
         /// The entry.
         path: EntryPath,
-        /// What is in its way.
+        /// The component that is not a directory.
         obstacle: EntryPath,
     },
 
-    /// The root can only be a directory.
+    /// The entry for the root is not a directory.
     #[error("the root of an image can only be a directory")]
     RootIsADirectory,
 
-    /// The target of a hard link was not there before it.
+    /// The target of a hard link does not exist at that point.
     #[error("`{path}` is a hard link to `{target}`, which is not there")]
     MissingTarget {
         /// The link.
@@ -196,10 +196,10 @@ pub enum WriteError {
     Spoilt,
 }
 
-/// Writes an image to a sink. See the [module](self) for how it is laid out.
+/// A writer of an image to a sink. See the [module](self) for the layout.
 ///
 /// An error that concerns only names, like [`WriteError::MissingTarget`], leaves the image as it was, and other entries
-/// may follow. After one of the sink or of file data every call fails with [`WriteError::Spoilt`].
+/// may follow. After an error of the sink or of file data, every call fails with [`WriteError::Spoilt`].
 ///
 /// ```
 /// use std::io::Cursor;
@@ -228,7 +228,7 @@ pub struct ImageWriter<W> {
 }
 
 impl<W: Write + Seek> ImageWriter<W> {
-    /// Begins an image at the beginning of `sink`, which is empty. Writes go there in pieces of 256 KiB.
+    /// Begins an image at the beginning of `sink`, which is empty. Writes to the sink are 256 KiB each.
     ///
     /// # Errors
     ///
@@ -238,8 +238,8 @@ impl<W: Write + Seek> ImageWriter<W> {
         Ok(Self { sink, tree: Tree::new(), options, spoilt: false })
     }
 
-    /// Adds an entry. Directories above it that are missing are made with mode 0755, owner 0:0 and the time 0, and are
-    /// marked as implied. What has its name already is replaced, but for a directory by a directory.
+    /// Adds an entry. Creates missing directories above it with mode 0755, owner 0:0 and the time 0, and marks them as
+    /// implied. Replaces an entry of the same name, except a directory by a directory.
     ///
     /// # Errors
     ///
@@ -268,11 +268,11 @@ impl<W: Write + Seek> ImageWriter<W> {
         Ok(self.put(parent, name, Node { metadata, content }))
     }
 
-    /// Gives another name to what `target` names, with its metadata.
+    /// Adds another name for the entry at `target`, with its metadata.
     ///
     /// # Errors
     ///
-    /// [`WriteError::MissingTarget`] or [`WriteError::LinkToDirectory`], or another that names the path.
+    /// [`WriteError::MissingTarget`] or [`WriteError::LinkToDirectory`], or another error that names the path.
     pub fn hard_link(&mut self, path: &EntryPath, target: &EntryPath) -> Result<Added, WriteError> {
         self.check()?;
         let id = self.link_target(path, target)?;
@@ -282,7 +282,7 @@ impl<W: Write + Seek> ImageWriter<W> {
         Ok(added)
     }
 
-    /// Writes all that is not yet written, and the superblock last. Gives the sink back, which is not yet synced.
+    /// Writes everything that is not yet written, the superblock last. Returns the sink, which is not yet synced.
     ///
     /// # Errors
     ///
@@ -301,7 +301,7 @@ impl<W: Write + Seek> ImageWriter<W> {
         &mut self.tree
     }
 
-    /// What a hard link would link to.
+    /// Returns the node that a hard link would name.
     pub(crate) fn link_target(&self, path: &EntryPath, target: &EntryPath) -> Result<NodeId, WriteError> {
         let missing = || WriteError::MissingTarget { path: path.clone(), target: target.clone() };
         let id = self.tree.find(target).ok_or_else(missing)?;
@@ -338,7 +338,7 @@ impl<W: Write + Seek> ImageWriter<W> {
         if self.tree.child(parent, name).is_some() { Added::Replaced } else { Added::New }
     }
 
-    /// Appends the data of a file, up to a whole block.
+    /// Appends the data of a file and pads it to a whole block.
     fn copy(&mut self, path: &EntryPath, size: u64, data: &mut dyn Read) -> Result<Extent, WriteError> {
         if size == 0 {
             return Ok(Extent { device: 0, start: BlockAddr(0), size });
@@ -361,7 +361,7 @@ impl<W: Write + Seek> ImageWriter<W> {
     }
 }
 
-/// What can be wrong with an entry whatever else there is.
+/// Checks an entry on its own, without the others.
 pub(crate) fn check_entry(path: &EntryPath, entry: &Entry<'_>) -> Result<(), WriteError> {
     match entry {
         Entry::Symlink(target) if target.is_empty() || target.len() > MAX_SYMLINK || target.contains(&0) => {

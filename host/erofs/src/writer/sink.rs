@@ -1,20 +1,20 @@
-//! Where an image goes: forward in large pieces, and at last once to the beginning.
+//! The sink of an image: written forward in large pieces, and once at the beginning at the end.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use crate::format::BLOCK;
 
-/// How much is written at once. More than fits in a processor's own cache was slower.
+/// The number of bytes that are written at once. A larger buffer than the processor's own cache was slower.
 const BUFFER: usize = 1 << 18;
 
-/// Why the data of a file could not be copied.
+/// The error for file data that could not be copied.
 #[derive(Debug)]
 pub(crate) enum CopyError {
-    /// It could not be read.
+    /// The data could not be read.
     Read(io::Error),
-    /// It ended after this many bytes.
+    /// The data ended after this many bytes.
     Short(u64),
-    /// It could not be written.
+    /// The data could not be written.
     Write(io::Error),
 }
 
@@ -23,12 +23,12 @@ pub(crate) struct Sink<W> {
     inner: W,
     buffer: Box<[u8]>,
     used: usize,
-    /// Bytes that have left the buffer.
+    /// The number of bytes that have left the buffer.
     flushed: u64,
 }
 
 impl<W: Write + Seek> Sink<W> {
-    /// Begins with `header` blocks of zeros, which [`finish`](Self::finish) replaces.
+    /// Makes a sink that begins with `header` blocks of zeros, which [`finish`](Self::finish) replaces.
     pub(crate) fn new(inner: W, header: u32) -> io::Result<Self> {
         let mut sink = Self { inner, buffer: vec![0; BUFFER].into(), used: 0, flushed: 0 };
         for _ in 0..header {
@@ -37,7 +37,7 @@ impl<W: Write + Seek> Sink<W> {
         Ok(sink)
     }
 
-    /// How many bytes there are by now.
+    /// Returns the number of bytes so far.
     pub(crate) fn position(&self) -> u64 {
         self.flushed + self.used as u64
     }
@@ -73,7 +73,7 @@ impl<W: Write + Seek> Sink<W> {
         Ok(())
     }
 
-    /// Appends zeros up to `position`, which lies less than a few blocks ahead.
+    /// Appends zeros up to `position`, which is less than a few blocks ahead.
     pub(crate) fn pad_to(&mut self, position: u64) -> io::Result<()> {
         while self.position() < position {
             let missing = (position - self.position()).min(BLOCK) as usize;
@@ -87,7 +87,7 @@ impl<W: Write + Seek> Sink<W> {
         self.pad_to(self.position().next_multiple_of(BLOCK))
     }
 
-    /// Writes everything out, `header` over the beginning.
+    /// Writes everything that is buffered, then `header` over the beginning.
     pub(crate) fn finish(mut self, header: &[u8]) -> io::Result<W> {
         self.flush()?;
         self.inner.seek(SeekFrom::Start(0))?;
@@ -96,7 +96,7 @@ impl<W: Write + Seek> Sink<W> {
         Ok(self.inner)
     }
 
-    /// The free part of the buffer, never empty.
+    /// Returns the free part of the buffer, which is never empty.
     fn room(&mut self) -> io::Result<&mut [u8]> {
         if self.used == self.buffer.len() {
             self.flush()?;

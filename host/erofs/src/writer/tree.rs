@@ -1,4 +1,4 @@
-//! The tree of an image while it is being made: all metadata, no file data.
+//! The tree of an image that is being made: all metadata, no file data.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +49,7 @@ impl Content {
         }
     }
 
-    /// Whether this stands for something that is not there.
+    /// Returns whether this marks a removal.
     pub(crate) fn is_whiteout(&self) -> bool {
         matches!(self, Self::CharDevice(DeviceNumber::ZERO))
     }
@@ -58,7 +58,7 @@ impl Content {
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     pub(crate) children: BTreeMap<Name, NodeId>,
-    /// Nobody described it; it is there because of what it holds.
+    /// No entry described it; it exists because of its content.
     pub(crate) implied: bool,
 }
 
@@ -71,14 +71,14 @@ pub(crate) struct Extent {
     pub(crate) size: u64,
 }
 
-/// A tree with a root directory. Nodes that nothing names any more stay in the arena and reach no image.
+/// A tree with a root directory. Nodes without a name stay in the arena and are not written to the image.
 #[derive(Debug)]
 pub(crate) struct Tree {
     nodes: Vec<Node>,
 }
 
 impl Tree {
-    /// A root that nobody described.
+    /// Makes a tree with a root that no entry describes.
     pub(crate) fn new() -> Self {
         let mut tree = Self { nodes: Vec::new() };
         tree.push(Node { metadata: Metadata::implied(), content: implied_directory() });
@@ -115,7 +115,7 @@ impl Tree {
         self.directory(parent)?.children.get(name).copied()
     }
 
-    /// What `path` names; symbolic links are not followed.
+    /// Returns the node of `path`, without following symbolic links.
     pub(crate) fn find(&self, path: &EntryPath) -> Option<NodeId> {
         path.components().try_fold(NodeId::ROOT, |id, name| self.child(id, name))
     }
@@ -128,7 +128,7 @@ impl Tree {
         id
     }
 
-    /// Gives `name` in the directory `parent` to `child`.
+    /// Sets `name` in the directory `parent` to `child`.
     pub(crate) fn link(&mut self, parent: NodeId, name: &[u8], child: NodeId) {
         if let Some(directory) = self.directory_mut(parent) {
             directory.children.insert(Name::of_component(name), child);
@@ -141,7 +141,8 @@ impl Tree {
         }
     }
 
-    /// The directory that holds `path`, made with its parents where it is missing, and the last component.
+    /// Returns the directory that holds `path`, which it creates with its parents if it is missing, and the
+    /// last component.
     pub(crate) fn place<'p>(&mut self, path: &'p EntryPath) -> Result<(NodeId, &'p [u8]), WriteError> {
         let name = path.file_name().ok_or(WriteError::RootIsADirectory)?;
         let mut parent = NodeId::ROOT;
@@ -162,7 +163,7 @@ impl Tree {
         Ok((parent, name))
     }
 
-    /// Names the first component of `path` that is in the way.
+    /// Returns the error that names the first component of `path` that is not a directory.
     fn not_a_directory(&self, path: &EntryPath) -> WriteError {
         let mut obstacle = path.clone();
         while let Some(parent) = obstacle.parent() {
