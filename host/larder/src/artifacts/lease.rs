@@ -1,9 +1,10 @@
-//! Leases: who holds an entry of a room, across processes.
+//! Leases: locks on the entries of a room, across processes.
 //!
-//! A lease is a `flock` on `.msb-leases/<SHA-256 of the file name>.lock` beside the entry. Whoever reads or publishes
-//! an entry holds it shared until the index has the rows; whoever deletes an entry takes it exclusive without
-//! waiting, and holds it until the file is gone. So nothing that somebody holds is ever deleted, and no two delete
-//! the same file. The lock files stay for ever: a lock on a file that was made anew would be another lock.
+//! A lease is a `flock` on `.msb-leases/<SHA-256 of the file name>.lock` beside the entry. A process that reads or
+//! publishes an entry holds the lease shared until the index has the rows. A process that deletes an entry takes the
+//! lease exclusive without waiting, and holds it until the file is deleted. So an entry that a process holds is never
+//! deleted, and two processes never delete the same file. The lock files stay forever: a lock on a new file of the same
+//! name would be a different lock.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,26 +22,27 @@ use crate::reference::hex;
 
 const LEASES: &str = ".msb-leases";
 
-/// The exclusive leases that a deletion holds. Dropping them releases them.
+/// The exclusive leases that a deletion holds. Drop releases them.
 ///
-/// While one is held, nobody can begin to read or publish the entry; nobody who had begun is waited for.
+/// While a lease is held, no process can begin to read or publish the entry. A deletion does not wait for a process
+/// that has already begun.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
     held: HashMap<Entry, Option<OwnedFd>>,
     directories: HashMap<Room, OwnedFd>,
 }
 
-/// How a claim went.
+/// The result of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// It is held, until the claims are dropped or it is released.
+    /// The lease is held until the claims are dropped or the lease is released.
     Held,
-    /// Somebody reads, publishes or deletes the entry.
+    /// A process reads, publishes or deletes the entry.
     Busy,
 }
 
 impl Claims {
-    /// Claims an entry, unless it is claimed already. The entry need not exist.
+    /// Claims an entry, unless it is already claimed. The entry need not exist.
     pub(crate) fn claim(&mut self, rooms: &Rooms, entry: &Entry) -> io::Result<Claim> {
         if self.held.contains_key(entry) {
             return Ok(Claim::Held);
@@ -63,31 +65,31 @@ impl Claims {
         }
     }
 
-    /// Whether an entry is claimed.
+    /// Returns whether an entry is claimed.
     pub(crate) fn holds(&self, entry: &Entry) -> bool {
         self.held.contains_key(entry)
     }
 
-    /// Releases every claim but those that are still wanted.
+    /// Releases every claim except those that `wanted` accepts.
     pub(crate) fn release_all_but(&mut self, wanted: impl Fn(&Entry) -> bool) {
         self.held.retain(|entry, _| wanted(entry));
     }
 }
 
-/// Shared leases: nobody deletes the entries until they are dropped.
+/// A set of shared leases: no process deletes the entries until they are dropped.
 #[derive(Debug)]
 pub(crate) struct SharedLeases {
     _held: Vec<Held>,
 }
 
 impl SharedLeases {
-    /// Takes the leases of these entries, waiting for whoever deletes one of them. An entry need not exist, then or
-    /// afterwards: the index is to be asked once more.
+    /// Takes the leases of these entries, and waits for processes that delete one of them. An entry need not exist,
+    /// neither before nor after: the caller has to query the index again.
     ///
-    /// On a read-only file system there are none to be taken, and nobody deletes anything.
+    /// Takes no leases on a read-only file system, where no process deletes anything.
     ///
     /// # Errors
-    /// [`io::ErrorKind::Interrupted`] when `cancelled` is set while it waits.
+    /// [`io::ErrorKind::Interrupted`] if `cancelled` is set while it waits.
     pub(crate) fn hold<'a>(
         rooms: &Rooms,
         entries: impl IntoIterator<Item = &'a Entry>,
@@ -106,8 +108,8 @@ impl SharedLeases {
     }
 }
 
-/// Returns whether somebody reads, publishes or deletes an entry at this moment. Makes nothing: an entry without a lock
-/// file was never held. One whose lock cannot be opened counts as free.
+/// Returns whether a process reads, publishes or deletes an entry at this moment. Creates no file: an entry without a
+/// lock file was never held. An entry whose lock cannot be opened counts as free.
 pub(crate) fn is_held(room: &OwnedFd, name: &str) -> bool {
     let directory = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -144,25 +146,25 @@ fn open_lock(directory: &OwnedFd, name: impl rustix::path::Arg) -> io::Result<Ow
     openat(directory, name, flags, Mode::from_raw_mode(0o600)).map_err(Into::into)
 }
 
-/// How many leases may be held at once: half of the descriptors that this process may open, and no more than keep a
-/// transaction short.
+/// Returns the number of leases that may be held at once: half of the descriptors that this process may open, with an
+/// upper limit that keeps a transaction short.
 pub(crate) fn batch_size() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     usize::try_from(limit.unwrap_or(u64::MAX) / 2).unwrap_or(usize::MAX).clamp(16, 480)
 }
 
-/// How often it is looked whether a lock is free, and whether anybody waits for us.
+/// The interval between two attempts to take a lock, and between two checks for cancellation.
 const POLL: Duration = Duration::from_millis(20);
 
-/// A lock that is held until this is dropped.
+/// A lock that is held until drop.
 #[derive(Debug)]
 pub(crate) struct Held {
     file: OwnedFd,
 }
 
 impl Held {
-    /// Makes a shared lease exclusive, unless another process has it as well. Returns whether it is exclusive; otherwise
-    /// it is shared as before, though the entry may have gone meanwhile.
+    /// Makes a shared lease exclusive, unless another process holds it, too. Returns whether it is exclusive. Otherwise
+    /// it is shared as before, but the entry may have been deleted meanwhile.
     pub(crate) fn try_exclusive(&self, cancelled: &AtomicBool) -> io::Result<bool> {
         match flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
@@ -172,7 +174,7 @@ impl Held {
         }
     }
 
-    /// Makes it a shared lock, waiting for whoever has it exclusively.
+    /// Makes the lock shared, and waits for a process that holds it exclusively.
     pub(crate) fn share(&self, cancelled: &AtomicBool) -> io::Result<()> {
         wait(cancelled, || match flock(&self.file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => Ok(Some(())),
@@ -182,10 +184,10 @@ impl Held {
     }
 }
 
-/// Tries to take a lock until it is free.
+/// Tries to take a lock again and again until it is free.
 ///
 /// # Errors
-/// [`io::ErrorKind::Interrupted`] when it is not free and `cancelled` is set.
+/// [`io::ErrorKind::Interrupted`] if it is not free and `cancelled` is set.
 pub(crate) fn wait<T>(
     cancelled: &AtomicBool,
     mut attempt: impl FnMut() -> io::Result<Option<T>>,
@@ -201,11 +203,11 @@ pub(crate) fn wait<T>(
     }
 }
 
-/// Holds an entry that is about to be read or published. Whoever deletes it is waited for: that takes as long as a
-/// batch of a removal.
+/// Takes a shared lease on an entry that is about to be read or published. Waits for a process that deletes the entry,
+/// which takes as long as a batch of a removal.
 ///
 /// # Errors
-/// [`io::ErrorKind::Interrupted`] when `cancelled` is set while it waits.
+/// [`io::ErrorKind::Interrupted`] if `cancelled` is set while it waits.
 pub(crate) fn hold(room: &OwnedFd, name: &str, cancelled: &AtomicBool) -> io::Result<Held> {
     let leases = open_leases(room)?;
     let held = Held { file: open_lock(&leases, lock_name(name))? };
@@ -213,11 +215,11 @@ pub(crate) fn hold(room: &OwnedFd, name: &str, cancelled: &AtomicBool) -> io::Re
     Ok(held)
 }
 
-/// Holds the right to give a reference other metadata, while whoever reads its metadata in order to hold what that names
-/// is waited for. microsandbox's readers hold it shared for that long.
+/// Takes the lock under which a reference gets other metadata. Waits for processes that read the metadata to take
+/// leases on what it names: readers of microsandbox hold this lock shared meanwhile.
 ///
 /// # Errors
-/// [`io::ErrorKind::Interrupted`] when `cancelled` is set while it waits.
+/// [`io::ErrorKind::Interrupted`] if `cancelled` is set while it waits.
 pub(crate) fn hold_publication(
     manifests: &OwnedFd,
     metadata: &str,
@@ -228,13 +230,13 @@ pub(crate) fn hold_publication(
     wait(cancelled, || try_lock_beside(&leases, &name))
 }
 
-/// Takes a lock beside the entries of a room for oneself, unless somebody has it: two do not make the same entry at
-/// once.
+/// Takes an exclusive lock beside the entries of a room, unless another process holds it: two processes do not make the
+/// same entry at once.
 pub(crate) fn try_lock_beside(room: &OwnedFd, lock_name: impl rustix::path::Arg) -> io::Result<Option<Held>> {
     try_lock_file(open_lock(room, lock_name)?)
 }
 
-/// Takes the lock of an open file or directory for oneself, unless somebody has it.
+/// Takes the exclusive lock of an open file or directory, unless another process holds it.
 pub(crate) fn try_lock_file(file: OwnedFd) -> io::Result<Option<Held>> {
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(Held { file })),
@@ -248,7 +250,7 @@ mod tests {
     use super::*;
     use crate::artifacts::open_dir;
 
-    /// Waiting for a lease ends when it is free, and when nobody waits for the result any longer.
+    /// Waiting for a lease ends when the lease is free, and when the wait is cancelled.
     #[test]
     fn waiting_can_be_given_up() {
         let directory = tempfile::tempdir().unwrap();
@@ -267,7 +269,7 @@ mod tests {
         assert!(hold(&room, "entry", &cancelled).is_ok());
     }
 
-    /// Asking whether an entry is held makes no lock file, and leaves the entry free.
+    /// Asking whether an entry is held creates no lock file, and leaves the entry free.
     #[test]
     fn asking_leaves_no_trace() {
         let directory = tempfile::tempdir().unwrap();

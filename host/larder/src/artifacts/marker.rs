@@ -1,25 +1,25 @@
-//! Whose a cache is.
+//! The marker of a cache, which names the home that owns it.
 //!
-//! Two homes may share a cache directory, and what a row of one home owns is owned by no row of the other. So what no
-//! row owns is deleted only where the cache is known to be this home's alone:
+//! Two homes may share a cache directory, and no row of one home owns what a row of the other owns. So files that no
+//! row owns are deleted only if the cache is known to be this home's alone:
 //!
-//! | the cache | with the marker of | what no row owns |
+//! | the cache is | and has the marker of | files that no row owns |
 //! | --- | --- | --- |
-//! | in the home | nobody, or this home | is deleted |
-//! | elsewhere, a symbolic link to it in the home included | this home, at this path | is deleted |
-//! | elsewhere | nobody, or this home at another path: it was copied or moved | is left |
-//! | anywhere | another home, or several | is left |
+//! | in the home | no home, or this home | are deleted |
+//! | elsewhere, a symbolic link to it in the home included | this home, at this path | are deleted |
+//! | elsewhere | no home, or this home at another path: it was copied or moved | are left |
+//! | anywhere | another home, or several | are left |
 //!
-//! The marker is `.larder-home` in the cache, a small JSON document. The first change of a home makes one, in a cache that
-//! lies in the home or is empty. A home that takes images into a cache that is not its own alone writes into the marker
-//! that several use it. An operator who knows better claims the cache for a home.
+//! The marker is `.larder-home` in the cache, a small JSON document. The first change of a home makes one, in a cache
+//! that is in the home or is empty. A home that adds images to a cache that is not its own alone records in the marker
+//! that several homes use it. An operator who knows that the cache belongs to one home can claim it.
 //!
-//! microsandbox makes no markers: where its homes share a cache with the home that a marker names, an operator has to know.
-//! Nor does a marker protect what rows of *this* home own: removing an image deletes its files, though a row of another
-//! home names them as well. microsandbox does the same.
+//! microsandbox makes no markers: only an operator can know that its homes share a cache with the home that a marker
+//! names. A marker does not protect files that rows of *this* home own: removing an image deletes its files, even if a
+//! row of another home names them as well. microsandbox does the same.
 //!
 //! # What survives a crash
-//! A marker is whole or not there, and on disk before anything relies on it.
+//! A marker is whole or missing. It is on disk before anything relies on it.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
@@ -36,26 +36,26 @@ use crate::home::{HomeId, HomeIdentity};
 
 /// The name of the marker in a cache.
 const MARKER: &str = ".larder-home";
-/// More than this is no marker, in bytes.
+/// The maximum size of a marker, in bytes.
 const MAX_BYTES: u64 = 1 << 16;
 
 /// The content of a marker.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Marker {
-    /// The home whose cache it is; none where several homes use it.
+    /// The home that owns the cache, or none if several homes use it.
     home: Option<HomeIdentity>,
 }
 
-/// Whose a cache is, as far as a home can tell.
+/// The ownership of a cache, as far as a home can tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Custody {
-    /// The home's alone.
+    /// The cache is the home's alone.
     Ours,
-    /// Perhaps another home's as well. A sentence says what speaks for that.
+    /// The cache may belong to another home as well. The text is a sentence with the reason.
     NotOurs(String),
 }
 
-/// Tells whose a cache is, again and again.
+/// A check of a cache's ownership, which can be repeated.
 #[derive(Debug, Clone)]
 pub(crate) struct Keeper {
     root: PathBuf,
@@ -64,7 +64,7 @@ pub(crate) struct Keeper {
 }
 
 impl CacheDir {
-    /// The keeper of this cache for the home that it was opened with.
+    /// Returns the keeper of this cache for the home with this id.
     pub(crate) fn keeper(&self, id: Option<HomeId>) -> Keeper {
         let home = self.home.canonicalize();
         let is_inside = match (self.root.canonicalize(), &home) {
@@ -78,12 +78,12 @@ impl CacheDir {
 }
 
 impl Keeper {
-    /// The home that asks.
+    /// Returns the home that the check is for.
     pub(crate) fn home(&self) -> &HomeIdentity {
         &self.home
     }
 
-    /// Returns whose the cache is at this moment.
+    /// Returns the ownership of the cache at this moment.
     pub(crate) fn custody(&self) -> Custody {
         let not_ours = |why: String| Custody::NotOurs(format!("the cache `{}` {why}", self.root.display()));
         match self.read() {
@@ -107,7 +107,8 @@ impl Keeper {
         }
     }
 
-    /// Returns what was found, with nothing to be deleted where the cache is not the home's alone.
+    /// Returns what was found. If the cache is not the home's alone, every old file is moved to the files that are
+    /// left.
     pub(crate) fn judge(&self, mut found: Unowned) -> Unowned {
         if self.custody() != Custody::Ours {
             let old = std::mem::take(&mut found.old).into_iter();
@@ -120,8 +121,8 @@ impl Keeper {
         found
     }
 
-    /// Marks the cache as this home's, where it has no marker and is certainly this home's: it lies in the home, or is
-    /// empty. Does nothing where there is no directory yet.
+    /// Marks the cache as this home's if it has no marker and is certainly this home's: it is in the home, or is empty.
+    /// Does nothing if the directory does not exist yet.
     pub(crate) fn claim_if_free(&self) -> io::Result<()> {
         if self.home.id.is_none() || !self.root.is_dir() || self.read()?.is_some() {
             return Ok(());
@@ -132,8 +133,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Marks the cache before this home takes images into it: as this home's where it has no marker and is certainly
-    /// that, and otherwise, unless it is this home's, as used by several.
+    /// Marks the cache before this home adds images to it. Marks it as this home's if it has no marker and is certainly
+    /// this home's. Otherwise marks it as used by several homes, unless it is this home's already.
     pub(crate) fn enter(&self) -> io::Result<()> {
         fs::create_dir_all(&self.root)?;
         self.claim_if_free()?;
@@ -146,7 +147,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Marks the cache as this home's, whatever it was before.
+    /// Marks the cache as this home's, whatever its marker was before.
     pub(crate) fn claim(&self) -> io::Result<()> {
         fs::create_dir_all(&self.root)?;
         self.replace(Some(&self.home))
@@ -161,7 +162,7 @@ impl Keeper {
         }
     }
 
-    /// Makes the marker, unless another process has made one meanwhile.
+    /// Creates the marker, unless another process has created one meanwhile.
     fn make(&self, home: Option<&HomeIdentity>) -> io::Result<()> {
         match self.write(home)?.persist_noclobber(self.root.join(MARKER)) {
             Ok(_) => self.sync(),
@@ -204,7 +205,7 @@ mod tests {
         CacheDir::new(root.to_owned(), home.to_owned()).keeper(Some(id.repeat(32).parse().expect("an id")))
     }
 
-    /// Each row of the table in the module's header.
+    /// Each row of the table in the module's header holds.
     #[test]
     fn whose_a_cache_is() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -240,7 +241,7 @@ mod tests {
         assert!(!ours(&elsewhere));
     }
 
-    /// A home that takes images into a cache that is not its own alone says so, whoever was first.
+    /// A home that adds images to a cache that is not its own alone records it, in either order of the homes.
     #[test]
     fn entering() {
         let directory = tempfile::tempdir().expect("a directory");

@@ -1,23 +1,23 @@
-//! The files of the cache: where they lie, who holds them, and how they go.
+//! The files of the cache: their places, their leases and their deletion.
 //!
 //! ```text
 //! CACHE/
 //!   layers/sha256_<diff ID>.erofs       one layer as an EROFS image
 //!   fsmeta/sha256_<manifest>.erofs      the merged metadata of an image's layers
 //!   vmdk/sha256_<manifest>.vmdk         the descriptor that joins them into one disk
-//!   manifests/<reference hash>.json     what was resolved when the reference was pulled
-//!   {each}/.msb-leases/<name hash>.lock who reads, publishes or deletes an entry (see [`lease`])
+//!   manifests/<reference hash>.json     the result of resolving the reference when it was pulled
+//!   {each}/.msb-leases/<name hash>.lock the lease on an entry (see [`lease`])
 //!   flat/{refs,blobs,locks}/            images as flat disks
 //!   tmp/                                work in progress
-//!   .larder-home                        whose cache it is (see [`marker`])
+//!   .larder-home                        the marker of the home that owns the cache (see [`marker`])
 //! ```
 //!
 //! The first four are *rooms*: their entries are named after a digest, owned by rows of the index, and deleted under
-//! an exclusive lease only ([`lease`], [`unlink`]). Files that no row owns are found ([`unowned`]) by whoever knows
-//! which entries rows own. Nothing here speaks SQL.
+//! an exclusive lease only ([`lease`], [`unlink`]). A caller that knows which entries rows own finds files that no
+//! row owns ([`unowned`]). Nothing here uses SQL.
 //!
 //! # What survives a crash
-//! Files, and lock files without a lock. A name that was unlinked is gone for good once its directory is synced
+//! Files, and lock files without a lock. A name that was unlinked stays deleted once its directory is synced
 //! ([`RoomDir::sync`]).
 
 pub(crate) mod lease;
@@ -40,11 +40,11 @@ use crate::reference::{Digest, Reference};
 #[derive(Debug, Clone)]
 pub(crate) struct CacheDir {
     root: PathBuf,
-    /// The home that uses it, in which it lies or not.
+    /// The home that uses the cache. The cache may be in it or elsewhere.
     home: PathBuf,
 }
 
-/// A directory whose entries rows of the index own.
+/// A directory of entries that rows of the index own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Room {
     Layers,
@@ -56,7 +56,7 @@ pub(crate) enum Room {
 impl Room {
     pub(crate) const ALL: [Self; 4] = [Self::Layers, Self::Fsmeta, Self::Vmdk, Self::Manifests];
 
-    /// The name of the directory.
+    /// Returns the name of the directory.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Layers => "layers",
@@ -70,7 +70,7 @@ impl Room {
         Self::ALL.into_iter().find(|room| room.name() == name)
     }
 
-    /// What stands before and after the hex digits in the name of an entry.
+    /// Returns the texts before and after the hex digits in the name of an entry.
     fn affixes(self) -> (&'static str, &'static str) {
         match self {
             Self::Layers | Self::Fsmeta => ("sha256_", ".erofs"),
@@ -79,7 +79,7 @@ impl Room {
         }
     }
 
-    /// The hex digits in the name of an entry, where it is the name of one.
+    /// Returns the hex digits in the name of an entry, or `None` if the name is not that of an entry.
     pub(crate) fn key_of(self, name: &str) -> Option<&str> {
         let (prefix, suffix) = self.affixes();
         let key = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
@@ -87,7 +87,7 @@ impl Room {
     }
 }
 
-/// An entry of a room: a file name without any separator, made of a valid digest.
+/// An entry of a room: a file name without a separator, made of a valid digest.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Entry {
     pub(crate) room: Room,
@@ -95,57 +95,59 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// The entry whose name is made of these hex digits.
+    /// Returns the entry whose name is made of these hex digits.
     pub(crate) fn of(room: Room, hex: &str) -> Self {
         let (prefix, suffix) = room.affixes();
         Self { room, name: [prefix, hex, suffix].concat() }
     }
 
-    /// The entry of a digest.
+    /// Returns the entry of a digest.
     pub(crate) fn named(room: Room, digest: &Digest) -> Self {
         Self::of(room, digest.hex())
     }
 
-    /// The entry of a digest as it stands in the index. A text that is no digest has none.
+    /// Returns the entry of a digest from the index, or `None` if the text is not a digest.
     pub(crate) fn of_digest(room: Room, digest: &str) -> Option<Self> {
         digest.parse::<Digest>().ok().map(|digest| Self::of(room, digest.hex()))
     }
 
-    /// Where it lies, relative to the cache.
+    /// Returns its path, relative to the cache.
     pub(crate) fn path(&self) -> PathBuf {
         Path::new(self.room.name()).join(&self.name)
     }
 
-    /// The metadata of a reference.
+    /// Returns the entry for the metadata of a reference.
     pub(crate) fn metadata(reference: &Reference) -> Self {
         Self::of(Room::Manifests, &reference.metadata_key())
     }
 }
 
-/// What the file system says about an entry.
+/// The file system's record of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileStat {
     pub(crate) identity: FileIdentity,
     pub(crate) is_file: bool,
     pub(crate) is_dir: bool,
-    /// Allocated bytes.
+    /// The allocated bytes.
     pub(crate) allocated: u64,
     pub(crate) device: u64,
     pub(crate) links: u64,
 }
 
-/// What tells a file from a later one of the same name, inode numbers being used again.
+/// The identity of a file, which differs from that of a later file of the same name, even if the inode number is
+/// reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileIdentity {
     pub(crate) inode: u64,
     pub(crate) size: u64,
-    /// Nanoseconds since 1970.
+    /// The time of modification, in nanoseconds since 1970.
     pub(crate) modified_ns: i64,
-    /// Nanoseconds since 1970, on file systems that record the time of birth.
+    /// The time of birth, in nanoseconds since 1970, on file systems that record it.
     pub(crate) born_ns: Option<i64>,
 }
 
-/// What the file system says about `name` in `directory`, symbolic links not followed. Absent where there is none.
+/// Returns the file system's record of `name` in `directory`, without following symbolic links. Returns `None` if
+/// there is no such file.
 pub(crate) fn stat_at(directory: impl AsFd, name: impl rustix::path::Arg) -> io::Result<Option<FileStat>> {
     let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
     let stat = match rustix::fs::statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, wanted) {
@@ -186,10 +188,10 @@ impl CacheDir {
         self.root.join(entry.path())
     }
 
-    /// Opens a directory of the cache, where it exists. Below the cache itself no symbolic link is followed.
+    /// Opens a directory of the cache, if it exists. Follows no symbolic link below the cache itself.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotADirectory`] where something else has its name.
+    /// [`io::ErrorKind::NotADirectory`] if something else has its name.
     pub(crate) fn open_plain(&self, directory: &Path) -> io::Result<Option<OwnedFd>> {
         let Some(mut opened) = open_dir(&self.root)? else { return Ok(None) };
         for part in directory {
@@ -212,7 +214,7 @@ impl CacheDir {
     }
 }
 
-/// Opens a directory, where it exists.
+/// Opens a directory, if it exists.
 pub(crate) fn open_dir(path: &Path) -> io::Result<Option<OwnedFd>> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
@@ -222,13 +224,13 @@ pub(crate) fn open_dir(path: &Path) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// The rooms of a cache, opened. A room that does not exist has no entries.
+/// The open rooms of a cache. A room that does not exist has no entries.
 #[derive(Debug, Default)]
 pub(crate) struct Rooms {
     open: [Option<RoomDir>; 4],
 }
 
-/// A room, opened.
+/// An open room.
 #[derive(Debug)]
 pub(crate) struct RoomDir {
     pub(crate) path: PathBuf,
@@ -244,21 +246,21 @@ impl Rooms {
         Room::ALL.into_iter().filter_map(|room| self.get(room).map(|opened| (room, opened)))
     }
 
-    /// What the file system says about an entry.
+    /// Returns the file system's record of an entry.
     pub(crate) fn stat(&self, entry: &Entry) -> io::Result<Option<FileStat>> {
         self.get(entry.room).map_or(Ok(None), |room| stat_at(&room.directory, &entry.name))
     }
 }
 
 impl RoomDir {
-    /// Writes the directory's entries to disk: what was unlinked does not come back.
+    /// Syncs the directory's entries to disk, so that unlinked names do not reappear.
     pub(crate) fn sync(&self) -> io::Result<()> {
         rustix::fs::fsync(&self.directory).map_err(Into::into)
     }
 }
 
-/// The allocated bytes of all files below a directory, hard links counted once. A directory that does not exist, or
-/// goes while it is measured, has none.
+/// Returns the allocated bytes of all files below a directory, with hard links counted once. A directory that does
+/// not exist, or is deleted during the measurement, has none.
 pub(crate) fn allocated_bytes(directory: &Path) -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt as _;
     let mut linked = std::collections::HashSet::new();
@@ -292,7 +294,7 @@ pub(crate) fn allocated_bytes(directory: &Path) -> io::Result<u64> {
 mod tests {
     use super::*;
 
-    /// An entry is named after a valid digest, and nothing else makes a name.
+    /// An entry is named after a valid digest, and no other text makes a name.
     #[test]
     fn names_come_from_digests() {
         let hex = "ab".repeat(32);

@@ -1,5 +1,5 @@
-//! Files and directories opened as what they are: no symbolic link is followed, nothing blocks, and what is read has a
-//! bound. Everything is named relative to an open directory, so a directory that is replaced meanwhile changes nothing.
+//! Safe access to files and directories: no symbolic link is followed, nothing blocks, and reads are bounded.
+//! Everything is named relative to an open directory, so replacing a directory meanwhile has no effect.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -15,13 +15,13 @@ use rustix::io::Errno;
 
 use super::{FileStat, stat_at};
 
-/// The longest metadata file or record that is read, in bytes.
+/// The maximum size of a metadata file or record that is read, in bytes.
 pub(crate) const MAX_METADATA: u64 = 8 << 20;
 
-/// Opens a directory that is no symbolic link, where it exists.
+/// Opens a directory that is not a symbolic link, if it exists.
 ///
 /// # Errors
-/// [`io::ErrorKind::NotADirectory`] for anything else of that name, symbolic links among it.
+/// [`io::ErrorKind::NotADirectory`] for anything else of that name, including a symbolic link.
 pub(crate) fn open_dir_at(directory: impl AsFd, name: &OsStr) -> io::Result<Option<OwnedFd>> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     match openat(directory, name, flags, Mode::empty()) {
@@ -35,8 +35,8 @@ pub(crate) fn open_dir_at(directory: impl AsFd, name: &OsStr) -> io::Result<Opti
 /// Opens a regular file for reading.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidInput`] for anything but a regular file: links, pipes and devices are neither followed nor
-/// waited for.
+/// [`io::ErrorKind::InvalidInput`] for anything except a regular file. The call neither follows links nor waits for
+/// pipes and devices.
 pub(crate) fn open_file_at(directory: impl AsFd, name: &OsStr) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = match openat(directory, name, flags, Mode::empty()) {
@@ -81,24 +81,24 @@ pub(crate) fn names_in(directory: impl AsFd) -> io::Result<Vec<OsString>> {
 /// The size and age of a file, or of a directory with everything in it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measured {
-    /// Allocated bytes that deleting it frees: those of files that have a name elsewhere do not count.
+    /// The allocated bytes that deleting it frees. Files that have a name elsewhere count 0.
     pub(crate) bytes: u64,
-    /// When the last of it was modified.
+    /// The latest modification time in it.
     pub(crate) modified: DateTime<Utc>,
     pub(crate) is_file: bool,
     pub(crate) is_dir: bool,
-    /// A file that has further names.
+    /// The file, if it has further names.
     pub(crate) linked: Option<FileStat>,
 }
 
-/// Files with several names. One is freed when the last of them goes.
+/// A count of the names of files that have several. Such a file is freed with its last name.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     seen: HashMap<(u64, u64), u64>,
 }
 
 impl Links {
-    /// Counts a name of a file. Returns the allocated bytes that are freed if every name counted so far goes.
+    /// Counts a name of a file. Returns the allocated bytes that deleting every name counted so far frees.
     pub(crate) fn count(&mut self, stat: &FileStat) -> u64 {
         let seen = self.seen.entry((stat.device, stat.identity.inode)).or_default();
         *seen += 1;
@@ -106,7 +106,7 @@ impl Links {
     }
 }
 
-/// Measures a file or directory. Absent where there is none.
+/// Measures a file or directory. Returns `None` if it does not exist.
 pub(crate) fn measure_at(directory: impl AsFd, name: &OsStr) -> io::Result<Option<Measured>> {
     let Some(stat) = stat_at(&directory, name)? else { return Ok(None) };
     let mut links = Links::default();
@@ -129,7 +129,8 @@ pub(crate) fn measure_at(directory: impl AsFd, name: &OsStr) -> io::Result<Optio
     Ok(Some(measured))
 }
 
-/// Visits everything in a directory and in those below it. Returns these directories, each after the one that it is in.
+/// Visits everything in a directory and in those below it. Returns these directories, each after the one that contains
+/// it.
 fn walk(
     directory: impl AsFd,
     name: &OsStr,
@@ -151,8 +152,8 @@ fn walk(
     Ok(found)
 }
 
-/// Opens a directory further down, each part of the path as [`open_dir_at`] does. However deep it lies, one descriptor
-/// is held at a time. An empty path is the directory itself.
+/// Opens a directory further down, each part of the path as [`open_dir_at`] does. Holds one descriptor at a time, at
+/// any depth. An empty path is the directory itself.
 fn open_below(directory: impl AsFd, path: &Path) -> io::Result<Option<OwnedFd>> {
     let mut opened = directory.as_fd().try_clone_to_owned()?;
     for part in path {
@@ -162,12 +163,12 @@ fn open_below(directory: impl AsFd, path: &Path) -> io::Result<Option<OwnedFd>> 
     Ok(Some(opened))
 }
 
-/// Deletes a file, or a symbolic link itself. Returns whether there was one.
+/// Deletes a file, or a symbolic link itself. Returns whether it existed.
 pub(crate) fn unlink_at(directory: impl AsFd, name: &OsStr) -> io::Result<bool> {
     gone(unlinkat(directory, name, AtFlags::empty()))
 }
 
-/// Deletes a directory with everything in it, symbolic links in it as links. Returns whether there was one.
+/// Deletes a directory with everything in it. Deletes symbolic links in it as links. Returns whether it existed.
 pub(crate) fn remove_dir_at(directory: impl AsFd, name: &OsStr) -> io::Result<bool> {
     let directories =
         walk(
@@ -201,7 +202,8 @@ mod tests {
 
     use super::*;
 
-    /// A pipe, a link and a long file are refused at once; what a link leads to stays when its directory goes.
+    /// A pipe, a link and a long file are refused at once. The target of a link stays when the link's directory is
+    /// deleted.
     #[test]
     fn only_regular_files_are_read() {
         let directory = tempfile::tempdir().unwrap();
@@ -225,7 +227,7 @@ mod tests {
     }
 
     /// A deep directory is measured and deleted with everything in it. A file with several names in it counts once, and
-    /// one with a name elsewhere not at all.
+    /// a file that also has a name elsewhere does not count.
     #[test]
     fn a_deep_directory_goes() {
         let directory = tempfile::tempdir().unwrap();

@@ -6,16 +6,16 @@ use super::plain::unlink_at;
 use super::{Entry, FileIdentity, Rooms, stat_at};
 use crate::failpoint::failpoint;
 
-/// What became of a file that was to be deleted.
+/// The result of deleting a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unlinked {
-    /// It is gone, which freed so many allocated bytes: none while it has another name.
+    /// The file was deleted, which freed this many allocated bytes: none if it still has another name.
     Freed(u64),
-    /// It was gone already, or another file has its name.
+    /// The file was deleted before, or another file has its name.
     NotThere,
 }
 
-/// Deletes a file, if it still is the one that was seen.
+/// Deletes a file, if it is still the file that was seen.
 pub(crate) fn unlink(rooms: &Rooms, entry: &Entry, seen: &FileIdentity) -> io::Result<Unlinked> {
     failpoint!("removal.unlinking");
     let Some(room) = rooms.get(entry.room) else { return Ok(Unlinked::NotThere) };
@@ -27,7 +27,7 @@ pub(crate) fn unlink(rooms: &Rooms, entry: &Entry, seen: &FileIdentity) -> io::R
     Ok(Unlinked::Freed(if stat.links == 1 { stat.allocated } else { 0 }))
 }
 
-/// Deletes a file that has no record. Returns whether there was one.
+/// Deletes a file that has no record. Returns whether it existed.
 pub(crate) fn unlink_now(rooms: &Rooms, entry: &Entry) -> io::Result<bool> {
     rooms.get(entry.room).map_or(Ok(false), |room| unlink_at(&room.directory, entry.name.as_ref()))
 }

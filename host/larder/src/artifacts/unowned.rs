@@ -1,9 +1,8 @@
-//! Files that no row owns: what interrupted prunes, pulls and conversions left behind.
+//! Files that no row owns: the remains of interrupted prunes, pulls and conversions.
 //!
-//! The caller knows which entries rows own. Nothing younger than an hour counts as old, and nothing of `tmp/` younger
-//! than a day: another process may be about to give it an owner. What does not have the name of something that a
-//! cache makes is *foreign*: reported, never deleted. So is what a symbolic link leads to, and anything of another shape
-//! than its name says.
+//! The caller knows which entries rows own. A file counts as old after an hour, and in `tmp/` after a day: another
+//! process may be about to give it an owner. A name that no cache makes is *foreign*: it is reported and never deleted.
+//! So are the target of a symbolic link and a file of another type than its name says.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -18,12 +17,12 @@ use super::plain::{Links, MAX_METADATA, Measured, measure_at, names_in, read_at}
 use super::{CacheDir, Entry, Room, work};
 use crate::reference::Digest;
 
-/// Younger than this, a file may be about to get an owner.
+/// The minimum age of a file to be deleted. A younger file may be about to get an owner.
 const MIN_AGE: TimeDelta = TimeDelta::hours(1);
-/// Younger than this, work in progress may go on.
+/// The minimum age of work in progress to be deleted. Younger work may continue.
 const MIN_AGE_TEMPORARY: TimeDelta = TimeDelta::hours(24);
 
-/// What a file is that nothing owns.
+/// The kind of a file that no row owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -32,32 +31,32 @@ pub enum UnownedKind {
     Artifact,
     /// A downloaded layer blob.
     Blob,
-    /// A flat disk's record whose manifest is gone.
+    /// The record of a flat disk whose manifest no longer exists.
     FlatRef,
     /// A flat disk that no record names.
     FlatBlob,
-    /// Work that was begun and not finished.
+    /// Unfinished work.
     Temporary,
-    /// Something that no cache makes: reported, never deleted.
+    /// A file that no cache makes. It is reported and never deleted.
     Foreign,
-    /// Something in a cache that may be another home's as well: reported, never deleted.
+    /// A file in a cache that may belong to another home as well. It is reported and never deleted.
     NotOurs,
 }
 
-/// A file that nothing owns.
+/// A file that no row owns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnownedFile {
-    /// Allocated bytes that deleting it frees.
+    /// The allocated bytes that deleting it frees.
     pub bytes: u64,
-    /// What it is.
+    /// The kind.
     pub kind: UnownedKind,
-    /// Where it lies, relative to the cache directory.
+    /// The path, relative to the cache directory.
     pub path: PathBuf,
 }
 
 impl UnownedFile {
-    /// The entry whose name it has.
+    /// Returns the entry that has its name.
     pub(crate) fn entry(&self) -> Option<Entry> {
         let room = Room::from_name(self.path.parent()?.to_str()?)?;
         let key = room.key_of(self.path.file_name()?.to_str()?)?;
@@ -65,19 +64,19 @@ impl UnownedFile {
     }
 }
 
-/// What was found.
+/// The unowned files that were found.
 #[derive(Debug, Default)]
 pub(crate) struct Unowned {
-    /// Old enough to be deleted.
+    /// The files that are old enough to be deleted.
     pub(crate) old: Vec<UnownedFile>,
-    /// Not old enough, or not ours to delete.
+    /// The files that are not old enough, or not ours to delete.
     pub(crate) left: Vec<UnownedFile>,
-    /// What could not be looked at: one sentence each.
+    /// The places that could not be read: one sentence each.
     pub(crate) problems: Vec<String>,
 }
 
-/// Finds every file of the cache that nothing owns. `owned` has the entries that rows own; flat disks of the manifests
-/// in `going`, and metadata that nothing but such a manifest keeps, count as unowned already.
+/// Finds every file of the cache that no row owns. `owned` has the entries that rows own. Flat disks of the manifests
+/// in `going`, and metadata that only such a manifest keeps, count as unowned already.
 pub(crate) fn find_unowned(
     cache: &CacheDir,
     owned: &HashSet<Entry>,
@@ -112,7 +111,7 @@ pub(crate) const FLAT_BLOBS: &str = "flat/blobs";
 /// The directory of work in progress.
 pub(crate) const TEMPORARY: &str = "tmp";
 
-/// A directory of the cache with the names in it.
+/// A directory of the cache and the names in it.
 struct Listing {
     path: &'static Path,
     directory: OwnedFd,
@@ -140,7 +139,7 @@ impl Search<'_> {
         }
     }
 
-    /// Returns whether metadata names a manifest that stays. What cannot be read may name one.
+    /// Returns whether metadata names a manifest that stays. Metadata that cannot be read may name one.
     fn names_owned_manifest(&mut self, listing: &Listing, name: &OsStr) -> bool {
         match manifest_named_by(&listing.directory, name) {
             Ok(digest) => digest.is_some_and(|digest| {
@@ -223,7 +222,7 @@ impl Search<'_> {
         }
     }
 
-    /// Lists a directory. What has its name and is none, a symbolic link to one too, is reported as foreign.
+    /// Lists a directory. Reports anything else of its name, a symbolic link to a directory included, as foreign.
     fn list(&mut self, path: &'static str) -> Option<Listing> {
         let path = Path::new(path);
         let opened = self.cache.open_plain(path).and_then(|directory| {
@@ -251,13 +250,13 @@ impl Search<'_> {
     }
 }
 
-/// Returns whether something is the file or directory that its name says.
+/// Returns whether a file has the type that its name says: file or directory.
 fn has_shape(kind: UnownedKind, name: &OsStr, measured: &Measured) -> bool {
     let work = name.to_str().and_then(work::in_temporary).filter(|_| kind == UnownedKind::Temporary);
     if work.is_some_and(|work| work.is_dir) { measured.is_dir } else { measured.is_file }
 }
 
-/// Returns whether something is old enough to be deleted.
+/// Returns whether a file is old enough to be deleted.
 pub(crate) fn is_old(kind: UnownedKind, measured: &Measured, now: DateTime<Utc>) -> bool {
     let min_age = match kind {
         UnownedKind::Blob | UnownedKind::Temporary => MIN_AGE_TEMPORARY,
@@ -266,7 +265,7 @@ pub(crate) fn is_old(kind: UnownedKind, measured: &Measured, now: DateTime<Utc>)
     measured.modified.checked_add_signed(min_age).is_some_and(|until| until <= now)
 }
 
-/// Returns the hex digits of the manifest that the name of a flat disk's record has.
+/// Returns the manifest's hex digits in the name of a flat disk's record.
 pub(crate) fn flat_ref(name: &OsStr) -> Option<&str> {
     digits(name.to_str()?.strip_prefix("sha256_")?.strip_suffix(".json")?)
 }
@@ -280,11 +279,11 @@ fn digits(text: &str) -> Option<&str> {
     (text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))).then_some(text)
 }
 
-/// Reads the digest of the manifest that a metadata file names. Absent where there is no such file, or none that can be
-/// metadata.
+/// Reads the digest of the manifest that a metadata file names. Returns `None` if there is no such file, or if it
+/// cannot be metadata.
 ///
 /// # Errors
-/// Where the file cannot be read: it may name any manifest.
+/// Fails if the file cannot be read, because it may name any manifest.
 pub(crate) fn manifest_named_by(directory: impl AsFd, name: &OsStr) -> io::Result<Option<Digest>> {
     #[derive(Deserialize)]
     struct Metadata {

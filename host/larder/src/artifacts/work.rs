@@ -1,4 +1,4 @@
-//! Unfinished work, told by its name, and the locks of whoever does it.
+//! Unfinished work, recognized by its name, and the locks of the process that does it.
 //!
 //! ```text
 //! tmp/<blob>.part                      a download              tmp/<blob>.download.lock
@@ -11,13 +11,13 @@
 //! layers/<blob>.tar.gz                 a downloaded blob       tmp/<blob>.download.lock
 //! ```
 //!
-//! Nothing else is work, so nothing else is deleted.
+//! Nothing else counts as work, so nothing else is deleted.
 
 use std::ffi::OsString;
 
 use super::Room;
 
-/// A file or directory that somebody may be working on.
+/// A file or directory of work that a process may still be doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Work {
     pub(crate) is_dir: bool,
@@ -36,7 +36,7 @@ fn lock(directory: &'static str, name: String) -> LockFile {
     LockFile { directory, name: name.into() }
 }
 
-/// Returns what a name in `tmp/` is the work of, if it is one that a cache makes.
+/// Returns the work that a name in `tmp/` belongs to, if a cache makes such a name.
 pub(crate) fn in_temporary(name: &str) -> Option<Work> {
     let file = |locks| Some(Work { is_dir: false, locks });
     let directory = |locks| Some(Work { is_dir: true, locks });
@@ -57,14 +57,14 @@ pub(crate) fn in_temporary(name: &str) -> Option<Work> {
     }
 }
 
-/// Returns what a name in a room is the work of, if it is one that a cache makes.
+/// Returns the work that a name in a room belongs to, if a cache makes such a name.
 pub(crate) fn in_room(room: Room, name: &str) -> Option<Work> {
     let (hex, suffix) = after_hex(name)?;
     let locks = vec![lock("manifests", format!("{hex}.lock"))];
     (room == Room::Manifests && suffix == ".json.part").then_some(Work { is_dir: false, locks })
 }
 
-/// Returns the work of which a file in `layers/` is the downloaded blob, if it is the name of one.
+/// Returns the work that a downloaded blob in `layers/` belongs to, if the name is that of a blob.
 pub(crate) fn downloaded(name: &str) -> Option<Work> {
     let (hex, suffix) = after_hex(name.strip_prefix("sha256_")?)?;
     let locks = vec![download_lock(&format!("sha256_{hex}"))];
@@ -75,13 +75,14 @@ fn download_lock(stem: &str) -> LockFile {
     lock("tmp", format!("{stem}.download.lock"))
 }
 
-/// Splits a text behind the 64 hex digits that it begins with.
+/// Splits a text after the 64 hex digits at its beginning.
 fn after_hex(text: &str) -> Option<(&str, &str)> {
     let (hex, rest) = text.split_at_checked(64)?;
     hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')).then_some((hex, rest))
 }
 
-/// Whether a name has so many numbers and an identifier between these, with hyphens between them.
+/// Returns whether a name consists of `prefix`, this many numbers and an identifier, with hyphens between them, and
+/// `suffix`.
 fn is_numbered(name: &str, prefix: &str, suffix: &str, numbers: usize) -> bool {
     let Some(inner) = name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix)) else {
         return false;
@@ -97,7 +98,7 @@ fn is_numbered(name: &str, prefix: &str, suffix: &str, numbers: usize) -> bool {
     all_numbers && parts.next().is_some_and(is_id)
 }
 
-/// Whether it is the name of an entry that Larder is making, with random letters and digits in it.
+/// Returns whether the name is that of an entry that Larder is making, with random letters and digits in it.
 fn is_own(name: &str) -> bool {
     Room::ALL.into_iter().any(|room| {
         let (prefix, suffix) = room.affixes();
@@ -115,7 +116,7 @@ fn is_own(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// What a cache makes is known by its whole name, with the locks of whoever makes it, and nothing else is.
+    /// Only a whole name that a cache makes is recognized, together with the locks of its maker.
     #[test]
     fn work_is_told_by_its_name() {
         let hex = "ab".repeat(32);
