@@ -1,4 +1,4 @@
-//! The cloud backend, as far as an image cache knows one: it has none.
+//! The cloud backend, which has no image cache.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::{Backend, BackendKind};
 pub struct CloudBackend(());
 
 impl CloudBackend {
-    /// The cloud backend.
+    /// Makes a cloud backend.
     pub fn new() -> Self {
         Self::default()
     }

@@ -1,4 +1,4 @@
-//! The local backend: a home of this machine.
+//! The local backend: a home on this machine.
 
 use std::env;
 use std::fmt;
@@ -16,64 +16,65 @@ use crate::store::Store;
 
 /// The image cache of a home. Cheap to clone; clones share their connections.
 ///
-/// A home is opened with its first use: for reading by whatever reads, for writing by whatever writes, and only
-/// the latter takes locks, finishes interrupted deletions and adds Larder's own tables.
+/// The home is opened with its first use: a read opens it for reading, and a write opens it for writing. Only the
+/// latter takes locks, finishes interrupted deletions and adds Larder's own tables.
 ///
-/// Dropping the last clone closes the home, which may wait for the disk: within a tokio runtime that is done soon after,
-/// on a thread that may block; elsewhere, before the drop returns.
+/// Dropping the last clone closes the home, which may wait for the disk. Within a tokio runtime, a thread that may
+/// block closes it soon after the drop. Elsewhere, it is closed before the drop returns.
 #[derive(Clone)]
 pub struct LocalBackend {
     store: Arc<Store>,
 }
 
 impl LocalBackend {
-    /// The home of the user, opened with its first use: `$MSB_HOME`, or else `~/.microsandbox`.
+    /// Returns a backend for the user's home, `$MSB_HOME` or otherwise `~/.microsandbox`. Opens it with its first use.
     ///
     /// # Errors
-    /// [`MicrosandboxError::InvalidConfig`] where neither `MSB_HOME` nor `HOME` is set.
+    /// [`MicrosandboxError::InvalidConfig`] if neither `MSB_HOME` nor `HOME` is set.
     pub fn lazy() -> MicrosandboxResult<Self> {
         Self::builder().build_lazy()
     }
 
-    /// The home of the user, opened now: `$MSB_HOME`, or else `~/.microsandbox`. One that is missing is made.
+    /// Opens the user's home now: `$MSB_HOME`, or otherwise `~/.microsandbox`. Creates it if it is missing.
     ///
     /// # Errors
-    /// As [`LocalBackendBuilder::build`].
+    /// The same as [`LocalBackendBuilder::build`].
     pub async fn new() -> MicrosandboxResult<Self> {
         Self::builder().build().await
     }
 
-    /// Begins a backend with settings of its own.
+    /// Returns a builder for a backend with its own settings.
     pub fn builder() -> LocalBackendBuilder {
         LocalBackendBuilder::default()
     }
 
-    /// The home.
+    /// Returns the path of the home.
     pub fn home(&self) -> &Path {
         &self.store.catalog().paths().home
     }
 
-    /// Where the artifacts lie: `cache` in the home, unless that was set elsewhere, here or in its `config.json`.
+    /// Returns the directory of the artifacts: `cache` in the home, unless the builder or the home's `config.json`
+    /// names another one.
     pub fn cache_dir(&self) -> &Path {
         self.store.cache().root()
     }
 
-    /// Which home this is. Writes nothing: a home that Larder has never changed has no id yet.
+    /// Returns the identity of this home. Writes nothing: a home that Larder has never changed has no id yet.
     ///
     /// # Errors
-    /// Where the home cannot be read.
+    /// Fails if the home cannot be read.
     pub async fn identity(&self) -> MicrosandboxResult<HomeIdentity> {
         let store = Arc::clone(&self.store);
         self.store.read("read which home it is", move |index| Ok(store.keeper(index)?.home().clone())).await
     }
 
-    /// Says that the cache is this home's alone, for an operator who knows that: from now on a prune deletes what no row
-    /// of this home owns, also where the cache lies outside of the home or was marked as another's.
+    /// Records that the cache belongs to this home alone, for an operator who knows that. From now on, a prune deletes
+    /// files that no row of this home owns, even if the cache is outside of the home or was marked as another home's.
     ///
-    /// What another home keeps in the cache is deleted with that. An hour is all that protects it.
+    /// If another home keeps files in the cache, the prune deletes them, too. Only their first hour is protected.
     ///
     /// # Errors
-    /// Where the home or the cache cannot be written.
+    /// Fails if the home or the cache cannot be written.
     pub async fn claim_cache(&self) -> MicrosandboxResult<()> {
         let store = Arc::clone(&self.store);
         let claim = move |writer: &mut Writer, cache: &CacheDir| {
@@ -117,7 +118,7 @@ impl From<LocalBackend> for Arc<dyn Backend> {
     }
 }
 
-/// Settings of a [`LocalBackend`].
+/// The settings of a [`LocalBackend`] to be built.
 #[derive(Clone, Default)]
 pub struct LocalBackendBuilder {
     home: Option<PathBuf>,
@@ -127,50 +128,51 @@ pub struct LocalBackendBuilder {
 }
 
 impl LocalBackendBuilder {
-    /// The home to use. Default: `$MSB_HOME`, or else `~/.microsandbox`. A relative path is one of the directory that
-    /// is the current one when the backend is built.
+    /// Sets the home. Default: `$MSB_HOME`, or otherwise `~/.microsandbox`. A relative path is relative to the
+    /// directory that is the current one when the backend is built.
     pub fn home(mut self, path: impl Into<PathBuf>) -> Self {
         self.home = Some(path.into());
         self
     }
 
-    /// Where the artifacts lie. Default: `paths.cache` of the home's `config.json`, as it is when the backend is built,
-    /// or else `cache` in the home. A relative path is taken as that of the home.
+    /// Sets the directory of the artifacts. Default: `paths.cache` of the home's `config.json` when the backend is
+    /// built, or otherwise `cache` in the home. A relative path is relative to the current directory when the backend
+    /// is built.
     pub fn cache_dir(mut self, path: impl Into<PathBuf>) -> Self {
         self.cache_dir = Some(path.into());
         self
     }
 
-    /// What counts as now, for ages and records. Default: the clock of the system.
+    /// Sets the source of the current time, for ages and records. Default: the clock of the system.
     pub fn clock(mut self, clock: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
         self.clock = Some(Arc::new(clock));
         self
     }
 
-    /// Makes a missing home an error instead of making it.
+    /// Makes a missing home an error instead of creating it.
     pub fn existing(mut self) -> Self {
         self.missing = MissingHome::Refuse;
         self
     }
 
-    /// The backend, its home opened for reading. One that is missing is made, unless that is
-    /// [refused](Self::existing).
+    /// Builds the backend and opens its home for reading. Creates a missing home, unless the builder [refuses
+    /// it](Self::existing).
     ///
     /// # Errors
-    /// [`MicrosandboxError::InvalidConfig`] where no home is set, neither here nor in the environment, and
-    /// [`MicrosandboxError::Home`] where it cannot be read or made.
+    /// [`MicrosandboxError::InvalidConfig`] if neither the builder nor the environment sets a home, and
+    /// [`MicrosandboxError::Home`] if the home cannot be read or created.
     pub async fn build(self) -> MicrosandboxResult<LocalBackend> {
         let backend = self.build_lazy()?;
         backend.store().read("open the index", |_| Ok(())).await?;
         Ok(backend)
     }
 
-    /// The backend, its home opened with its first use.
+    /// Builds the backend, which opens its home with its first use.
     ///
     /// # Errors
-    /// [`MicrosandboxError::InvalidConfig`] where no home is set, neither here nor in the environment, and where a
-    /// relative path cannot be made absolute or the home's `config.json` cannot be understood, and
-    /// [`MicrosandboxError::Home`] where that cannot be read.
+    /// [`MicrosandboxError::InvalidConfig`] if neither the builder nor the environment sets a home, if a relative path
+    /// cannot be made absolute, or if the home's `config.json` is invalid. [`MicrosandboxError::Home`] if `config.json`
+    /// cannot be read.
     pub fn build_lazy(self) -> MicrosandboxResult<LocalBackend> {
         let home = match self.home {
             Some(home) => home,
@@ -217,7 +219,7 @@ fn absolute(what: &str, path: PathBuf) -> MicrosandboxResult<PathBuf> {
 mod tests {
     use super::*;
 
-    /// A relative home and cache are those of the directory in which the backend was built.
+    /// A relative home and cache are relative to the directory in which the backend was built.
     #[test]
     fn relative_paths_are_made_absolute() {
         let here = env::current_dir().expect("a directory");
@@ -231,7 +233,7 @@ mod tests {
         assert!(LocalBackend::builder().home("").build_lazy().is_err());
     }
 
-    /// The settings of a home say where its artifacts lie, unless the embedder does; what cannot be understood is an
+    /// The settings of a home name the directory of its artifacts, unless the embedder does. Invalid settings are an
     /// error, since files are deleted there.
     #[test]
     fn the_cache_of_a_config() {

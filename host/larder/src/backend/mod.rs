@@ -1,17 +1,17 @@
-//! Which backend the image API works on.
+//! The choice of the backend that the image API uses.
 //!
-//! The ambient calls ([`Image::list`](crate::Image::list) and its like) ask [`default_backend`], which takes the
-//! first that there is of:
+//! The ambient calls ([`Image::list`](crate::Image::list) and the others) use [`default_backend`], which is the
+//! first of these that exists:
 //!
 //! 1. the backend of the [`with_backend`] scope around the current task;
-//! 2. what [`set_default_backend`] installed;
+//! 2. the backend that [`set_default_backend`] installed;
 //! 3. the one that `MSB_BACKEND` names: `local`, or `cloud`, which needs `MSB_API_KEY`;
 //! 4. the local backend of the user's home ([`LocalBackend::lazy`]).
 //!
-//! The choice of 3 and 4 is made once and kept. A configuration that makes no sense is kept as well: every call
-//! fails with it, and none falls back to the local cache, which is not the one that was asked for.
+//! The choice of 3 and 4 is made once and kept. An invalid configuration is kept as well: every call fails with
+//! its error, and no call falls back to the local cache, which the user did not ask for.
 //!
-//! This is the one place of the library that reads the environment.
+//! No other part of the library reads the environment.
 
 mod cloud;
 mod local;
@@ -30,32 +30,33 @@ use crate::error::{MicrosandboxError, MicrosandboxResult, Operation};
 /// The kinds of backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BackendKind {
-    /// Works on a home of this machine.
+    /// A home on this machine.
     Local,
-    /// Works on a service, which has no local image cache.
+    /// A service, which has no local image cache.
     Cloud,
 }
 
-/// Where sandboxes, and so their images, are.
+/// The place of sandboxes and their images.
 pub trait Backend: Send + Sync + 'static {
-    /// The kind.
+    /// Returns the kind.
     fn kind(&self) -> BackendKind;
 
-    /// The local backend, where this is one.
+    /// Returns the local backend, if this is one.
     fn as_local(&self) -> Option<&LocalBackend> {
         None
     }
 
-    /// The local backend, for an operation that needs one.
+    /// Returns the local backend, for an operation that needs one.
     ///
     /// # Errors
-    /// [`MicrosandboxError::Unsupported`] on any other backend, or the configuration error where there is none.
+    /// [`MicrosandboxError::Unsupported`] on any other backend, or the configuration error if the configuration
+    /// is invalid.
     fn local_for(&self, op: Operation) -> MicrosandboxResult<&LocalBackend> {
         self.as_local().ok_or_else(|| MicrosandboxError::local_only(op))
     }
 }
 
-/// Stands for a configuration from which no backend could be made.
+/// A placeholder for a configuration from which no backend can be made.
 struct MisconfiguredBackend {
     problem: String,
     kind: BackendKind,
@@ -77,7 +78,7 @@ tokio::task_local! {
     static SCOPED: Arc<dyn Backend>;
 }
 
-/// The backend that ambient calls work on. See the [module](self) for how it is chosen.
+/// Returns the backend that ambient calls use. See the [module](self) for the choice.
 pub fn default_backend() -> Arc<dyn Backend> {
     if let Ok(scoped) = SCOPED.try_with(Arc::clone) {
         return scoped;
@@ -90,12 +91,12 @@ pub fn default_backend() -> Arc<dyn Backend> {
     Arc::clone(default.get_or_insert_with(|| from_environment(|name| env::var(name).ok())))
 }
 
-/// Installs the backend that ambient calls of this process work on.
+/// Installs the backend that ambient calls of this process use.
 pub fn set_default_backend(backend: impl Into<Arc<dyn Backend>>) {
     *DEFAULT.write().unwrap_or_else(PoisonError::into_inner) = Some(backend.into());
 }
 
-/// Runs a future in which ambient calls work on `backend`. Tasks that it spawns are outside of that scope.
+/// Runs a future whose ambient calls use `backend`. Tasks that it spawns are outside of that scope.
 pub async fn with_backend<F: Future>(backend: impl Into<Arc<dyn Backend>>, future: F) -> F::Output {
     SCOPED.scope(backend.into(), future).await
 }
@@ -130,7 +131,7 @@ mod tests {
         |name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
     }
 
-    /// The environment selects the backend, and what makes no sense fails instead of falling back.
+    /// The environment selects the backend, and an invalid value fails instead of falling back.
     #[test]
     fn the_environment_selects() {
         let error = |variables: &[(&str, &str)]| match from_environment(environment(variables))
