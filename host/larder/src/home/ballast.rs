@@ -1,11 +1,12 @@
-//! The ballast of a home: bytes of its file system that are held while there is room, and given up when there is none.
+//! The ballast of a home: bytes of its file system that are reserved while there is room, and freed when the disk is
+//! full.
 //!
 //! A clean-up has to write before it may delete: its log, its record, its locks. On a full disk it could not begin. So
 //! the first change of a home allocates a file of 1 MiB beside its parts, a clean-up that finds the disk full deletes
-//! it first, and the end of a clean-up makes it again where there is room.
+//! it first, and the end of a clean-up creates it again if there is room.
 //!
 //! # What survives a crash
-//! The file, or a shorter one: it is made whole by the next change. Nothing is in it.
+//! The file, or a shorter one, which the next change completes. The file has no content of its own.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -16,16 +17,17 @@ use rustix::io::Errno;
 
 use super::HomePaths;
 
-/// The size of the ballast, in bytes: what a short change of an index needs, with much to spare.
+/// The size of the ballast, in bytes: much more than a short change of an index needs.
 pub(crate) const BYTES: u64 = 1 << 20;
 
-/// The ballast is made where so many bytes are available: where there are fewer, it would itself fill the disk.
+/// The number of available bytes that creating the ballast requires. With fewer, the ballast itself would fill the
+/// disk.
 const ROOM: u64 = 4 * BYTES;
 
-/// Makes the ballast, unless it is there or the disk has no room for it.
+/// Creates the ballast, unless it exists or the disk has no room for it.
 ///
 /// # Errors
-/// Where it could not be made; what was begun of it is taken away.
+/// Fails if the ballast could not be created. An incomplete file is removed.
 pub(crate) fn keep(paths: &HomePaths) -> io::Result<()> {
     match fs::symlink_metadata(&paths.ballast) {
         Ok(metadata) if !metadata.is_file() || metadata.blocks().saturating_mul(512) >= BYTES => {
@@ -46,7 +48,7 @@ pub(crate) fn keep(paths: &HomePaths) -> io::Result<()> {
     allocate(file).inspect_err(|_| drop(fs::remove_file(&paths.ballast)))
 }
 
-/// Allocates every block. On a file system that cannot be asked to, by writing.
+/// Allocates every block. If the file system does not support allocation, writes the blocks.
 fn allocate(mut file: File) -> io::Result<()> {
     match fallocate(&file, FallocateFlags::empty(), 0, BYTES) {
         Ok(()) => {}
@@ -61,7 +63,7 @@ fn allocate(mut file: File) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Deletes the ballast, so that its bytes can be used at once. Returns whether there was one.
+/// Deletes the ballast, so that its bytes can be used at once. Returns whether it existed.
 pub(crate) fn give_up(paths: &HomePaths) -> io::Result<bool> {
     match fs::remove_file(&paths.ballast) {
         Ok(()) => {}
@@ -77,7 +79,7 @@ pub(crate) fn give_up(paths: &HomePaths) -> io::Result<bool> {
 mod tests {
     use super::*;
 
-    /// The ballast takes up what it says, is made once, and is gone when it is given up.
+    /// The ballast takes its full size on disk, is created once, and is deleted when it is given up.
     #[test]
     fn the_ballast_is_real() {
         let home = tempfile::tempdir().expect("a directory");

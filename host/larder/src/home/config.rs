@@ -1,4 +1,4 @@
-//! The user's settings of a home, `config.json`, as far as they say where its parts lie.
+//! The user's settings of a home, `config.json`: the part that states where the home's directories are.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{HomePaths, HomeProblem};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 
-/// More than this is no document of microsandbox's.
+/// The maximum size of a document of microsandbox, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
 #[derive(Deserialize)]
@@ -23,11 +23,11 @@ struct Paths {
     cache: Option<PathBuf>,
 }
 
-/// Returns where the settings say that the artifacts lie; none where they don't.
+/// Returns the directory of the artifacts in the settings, or `None` if the settings do not name one.
 ///
 /// # Errors
-/// [`MicrosandboxError::InvalidConfig`] for settings that cannot be understood: nothing is guessed about where files are
-/// that may be deleted. A relative path is one of these, since it would mean another directory with each start.
+/// [`MicrosandboxError::InvalidConfig`] if the settings are invalid: Larder deletes files in that directory, so
+/// it guesses nothing. A relative path is invalid, since it would mean a different directory on each start.
 pub(crate) fn cache_dir(paths: &HomePaths) -> MicrosandboxResult<Option<PathBuf>> {
     let path = paths.home.join("config.json");
     let text = match read(&path) {
@@ -49,7 +49,7 @@ pub(crate) fn cache_dir(paths: &HomePaths) -> MicrosandboxResult<Option<PathBuf>
     }
 }
 
-/// Reads a document of microsandbox's: a regular file, without waiting for one that is none, of at most 1 MiB.
+/// Reads a document of microsandbox: a regular file of at most 1 MiB. Does not wait for a file of another type.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = File::from(rustix::fs::open(
         path,

@@ -1,57 +1,57 @@
-//! What can be wrong with a home.
+//! The problems that a home can have.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A home that cannot be used as asked: which, and why.
+/// The error for a home that cannot be used as requested.
 #[derive(Debug, thiserror::Error)]
 #[error("home `{}` {problem}", .path.display())]
 pub struct HomeError {
-    /// The home.
+    /// The path of the home.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: HomeProblem,
 }
 
-/// What is wrong with a home. Each says what to do about it.
+/// A problem of a home. Each message says what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HomeProblem {
-    /// There is nothing at that path.
+    /// Nothing exists at that path.
     #[error("does not exist: check `--home` or `MSB_HOME`")]
     Missing,
-    /// There is something else.
+    /// The path is not a directory.
     #[error("is not a directory")]
     NotADirectory,
-    /// It is a directory without an index.
+    /// The path is a directory without an index.
     #[error("is not a microsandbox home: it has no `db/msb.db`")]
     NoIndex,
-    /// It cannot be opened.
+    /// The home cannot be opened.
     #[error("cannot be opened: {0}")]
     Unreadable(io::Error),
-    /// It can be read and not changed.
+    /// The home can be read and not changed.
     #[error("is read-only: listing and dry runs work, changes do not")]
     ReadOnly,
-    /// The file system that holds it has no space left.
+    /// The file system of the home has no space left.
     #[error(
         "is on a full disk: a change needs {needed} bytes on the file system at `{}`, and there is nothing left to give up for it; make that room and try again",
         .place.display()
     )]
     Full {
-        /// What a change needs, in bytes, about.
+        /// The approximate number of bytes that a change needs.
         needed: u64,
-        /// Where the file system is mounted.
+        /// The mount point of the file system.
         place: PathBuf,
     },
-    /// Another program kept the index to itself for too long.
+    /// Another program has locked the index for too long.
     #[error("is busy: another program has been changing its index for five seconds; try again")]
     Locked,
-    /// A file belongs to somebody else, or may be reached by another name.
+    /// A file belongs to another user, or has another name.
     #[error("cannot be changed: `{}` {why}", .file.display())]
     NotOurs {
         /// The file.
         file: PathBuf,
-        /// What is unexpected about it.
+        /// The unexpected property of the file.
         why: &'static str,
     },
     /// The index is damaged.
@@ -65,20 +65,20 @@ pub enum HomeProblem {
         "was upgraded by a newer microsandbox (`{0}`): reading works where it can; to change it, upgrade larder"
     )]
     Newer(String),
-    /// A microsandbox older than 0.7.13 made the index, and none has upgraded it.
+    /// An older microsandbox than 0.7.13 made the index, and no newer one has upgraded it.
     #[error(
         "was made by an older microsandbox ({found} of {known} migrations): reading works; to change it, run `msb image ls` with microsandbox 0.7.13 once, which upgrades it"
     )]
     Older {
-        /// Migrations that the home has.
+        /// The number of migrations that the home has.
         found: usize,
-        /// Migrations of microsandbox 0.7.13.
+        /// The number of migrations that microsandbox 0.7.13 has.
         known: usize,
     },
-    /// The history of the index lacks a step.
+    /// The history of the index has a gap.
     #[error("has an index whose history lacks `{0}`: restore `db/msb.db` from a backup")]
     HistoryGap(String),
-    /// There are tables, and no record of how they came about.
+    /// The index has tables and no history of their migrations.
     #[error("has an index without migration history: it was not made by microsandbox, or was damaged")]
     NoHistory,
     /// A downgrade of microsandbox was begun and not finished.
@@ -87,23 +87,23 @@ pub enum HomeProblem {
     /// An installation of microsandbox is under way.
     #[error("is being installed by process {0}: try again when that has ended")]
     Installing(i64),
-    /// Another file has taken the place of the index meanwhile.
+    /// Another file has replaced the index meanwhile.
     #[error("has another index than a moment ago: try again")]
     Replaced,
-    /// Larder's own tables are of a later version.
+    /// Larder's own tables are from a later version.
     #[error(
         "was used by a newer larder (its tables are version {found}, this one knows {known}): upgrade larder"
     )]
     NewerLarder {
-        /// Version of the tables in the home.
+        /// The version of the tables in the home.
         found: i64,
-        /// Version that this library knows.
+        /// The version that this library knows.
         known: i64,
     },
 }
 
 impl HomeProblem {
-    /// The error for this problem of the home at `path`.
+    /// Returns the error for this problem of the home at `path`.
     pub(crate) fn at(self, path: &Path) -> HomeError {
         HomeError { path: path.to_owned(), problem: self }
     }

@@ -1,7 +1,8 @@
-//! Which home it is.
+//! The identity of a home.
 //!
-//! An id is made once, by the first change of a home, and stays with its index: a copy of a home has it, too, and a home
-//! that is made again has another. A home that Larder never changed has none, and is known by its path alone.
+//! The first change of a home makes its id once, and the id stays with the index. A copy of a home has the same id,
+//! and a home that is created again has a new one. A home that Larder has never changed has no id, and is identified
+//! by its path alone.
 
 use std::fmt;
 use std::path::Path;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct HomeId(String);
 
-/// A text that is not the id of a home.
+/// The error for text that is not the id of a home.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not the id of a home: expected 32 hex digits in lower case")]
 pub struct HomeIdError(String);
@@ -59,13 +60,13 @@ impl fmt::Display for HomeId {
     }
 }
 
-/// A home as plans and caches name it.
+/// The identity of a home, as plans and caches state it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HomeIdentity {
-    /// Its id; absent for a home that Larder has never changed.
+    /// The id. Absent for a home that Larder has never changed.
     pub id: Option<HomeId>,
-    /// Its directory, without symbolic links. What is not Unicode in it is replaced.
+    /// The directory, without symbolic links. Bytes that are not Unicode are replaced.
     pub path: String,
 }
 
@@ -75,8 +76,8 @@ impl HomeIdentity {
         Self { id, path: path.to_string_lossy().into_owned() }
     }
 
-    /// Returns whether a home that was named so is `home`: that with its id, wherever it lies by now, or, where it had
-    /// none yet, the one at its path.
+    /// Returns whether this identity means `home`: the home with the same id at any path, or, without an id, the home
+    /// at the same path.
     pub fn names(&self, home: &Self) -> bool {
         match &self.id {
             Some(id) => home.id.as_ref() == Some(id),
@@ -89,7 +90,7 @@ impl HomeIdentity {
 mod tests {
     use super::*;
 
-    /// A home is known by its id, wherever it lies, and by its path as long as it has none.
+    /// A home with an id is recognized at any path. A home without an id is recognized by its path.
     #[test]
     fn homes_are_told_apart() {
         let home = |id: Option<&str>, path: &str| HomeIdentity {

@@ -1,21 +1,21 @@
-//! A home: where its parts lie, what is wrong with one, and which is opened.
+//! A home: the paths of its parts, the problems that it can have, and the choice of the file that is opened.
 //!
 //! ```text
 //! HOME/
 //!   db/msb.db                    the index, with SQLite's files beside it
-//!   db/msb.db.migration.lock     held by whoever opens the home for writing
+//!   db/msb.db.migration.lock     held while a process opens the home for writing
 //!   db/self-downgrade/*/         journals of microsandbox downgrades
-//!   config.json                  the user's settings, which may say where the artifacts lie
-//!   .larder-ballast              bytes that are given up where the disk is full ([`ballast`])
-//!   cache/                       the artifacts, unless they were set to lie elsewhere
+//!   config.json                  the user's settings, which may name another directory for the artifacts
+//!   .larder-ballast              bytes that are freed if the disk is full ([`ballast`])
+//!   cache/                       the artifacts, unless they were set to be elsewhere
 //! ```
 //!
-//! Before a reader connects, the home is looked at as a whole (`opening::find`): it is there, or may be made.
-//! Before the writer connects, files that are not the user's own and an unfinished downgrade are refused, under the
-//! migration lock. What the index says about itself is the catalog's to judge. Nothing here speaks SQL.
+//! Before a reader connects, the home is checked as a whole (`opening::find`): it exists, or may be created. Before
+//! the writer connects, files of another user and an unfinished downgrade are refused, under the migration lock. The
+//! catalog checks what the index itself contains. Nothing here uses SQL.
 //!
 //! # What survives a crash
-//! The migration lock is a `flock`: it goes with the process. Nothing else is kept.
+//! The migration lock is a `flock`: it ends with the process. Nothing else is kept.
 
 pub(crate) mod ballast;
 pub(crate) mod config;
@@ -35,32 +35,32 @@ pub use identity::{HomeId, HomeIdError, HomeIdentity};
 
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 
-/// How long a statement waits for another program's lock. microsandbox waits as long.
+/// The time that a statement waits for another program's lock. microsandbox waits as long.
 pub(crate) const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// How often an index is opened that is replaced each time meanwhile.
+/// The number of attempts to open an index that is replaced during each attempt.
 const OPENINGS: usize = 3;
 
-/// What to do with a home that does not exist.
+/// The treatment of a home that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum MissingHome {
-    /// Make it, as microsandbox does.
+    /// Create it, as microsandbox does.
     #[default]
     Make,
-    /// Say so.
+    /// Fail.
     Refuse,
 }
 
-/// The file that an index is in. Another file may be given its name, by whoever restores it from a backup.
+/// The identity of the file of an index. A restore from a backup may put another file under the same name.
 ///
-/// A file that is open keeps its numbers to itself, even when it has no name any longer.
+/// While the file is open, no other file gets its numbers, even if the file has no name any longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IndexFile {
     device: u64,
     inode: u64,
 }
 
-/// Where the parts of a home lie.
+/// The paths of a home's parts.
 #[derive(Debug, Clone)]
 pub(crate) struct HomePaths {
     pub(crate) home: PathBuf,
@@ -84,13 +84,13 @@ impl HomePaths {
         }
     }
 
-    /// The file that the index is in now; none where there is none that can be seen.
+    /// Returns the current file of the index, or `None` if it does not exist or cannot be seen.
     pub(crate) fn index_file(&self) -> Option<IndexFile> {
         let metadata = fs::metadata(&self.database).ok()?;
         Some(IndexFile { device: metadata.dev(), inode: metadata.ino() })
     }
 
-    /// Opens the index, and returns the file that was opened. Opens it again where it was replaced meanwhile.
+    /// Opens the index, and returns the file that was opened. Opens it again if it was replaced meanwhile.
     pub(crate) fn open_index<T>(
         &self,
         mut open: impl FnMut() -> MicrosandboxResult<T>,
@@ -106,17 +106,17 @@ impl HomePaths {
         Err(self.problem(HomeProblem::Replaced))
     }
 
-    /// The error for a problem of this home.
+    /// Returns the error for a problem of this home.
     pub(crate) fn problem(&self, problem: HomeProblem) -> MicrosandboxError {
         problem.at(&self.home).into()
     }
 
-    /// The problem of a full disk, on which a change needs so many bytes.
+    /// Returns the problem of a full disk, on which a change needs this many bytes.
     pub(crate) fn full(&self, needed: u64) -> HomeProblem {
         HomeProblem::Full { needed, place: mount_of(&self.db_dir) }
     }
 
-    /// What an SQLite error says about this home, where it says something about it.
+    /// Returns the problem of this home that an SQLite error means, if it means one.
     fn sqlite_problem(&self, error: &rusqlite::Error) -> Option<HomeProblem> {
         if is_full(error) {
             return Some(self.full(ballast::BYTES));
@@ -134,12 +134,12 @@ impl HomePaths {
         }
     }
 
-    /// Turns an SQLite error into one that names the home where the home is to blame, for `map_err`.
+    /// Returns a function for `map_err` that turns an SQLite error into an error of the home, if the home is the cause.
     pub(crate) fn db(&self, action: &'static str) -> impl FnOnce(rusqlite::Error) -> MicrosandboxError {
         move |source| self.blame(MicrosandboxError::Database { action, source })
     }
 
-    /// An error from the index as an error of the home, where the home is to blame for it.
+    /// Turns an error from the index into an error of the home, if the home is the cause.
     pub(crate) fn blame(&self, error: MicrosandboxError) -> MicrosandboxError {
         match &error {
             MicrosandboxError::Database { source, .. } => match self.sqlite_problem(source) {
@@ -151,15 +151,14 @@ impl HomePaths {
     }
 }
 
-/// Returns whether SQLite found no room on the disk, be it for the index, its log, or the memory that is shared about
-/// both.
+/// Returns whether SQLite found no room on the disk for the index, its log, or its shared memory.
 pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
     let extended = error.sqlite_error().map(|error| error.extended_code);
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)
         || extended == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
 }
 
-/// The directory at which the file system begins that a path lies on.
+/// Returns the mount point of the file system that holds a path.
 fn mount_of(path: &Path) -> PathBuf {
     let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
     let own = device(path);

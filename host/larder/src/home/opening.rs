@@ -1,7 +1,7 @@
-//! Looking at a home before it is opened, and refusing what must not be changed.
+//! Checks before a home is opened, which refuse what must not be changed.
 //!
-//! While a home is opened for writing, `db/msb.db.migration.lock` is held, as microsandbox holds it during every
-//! open: neither sees the other half-way through a migration. It is released before the first change.
+//! While a home is opened for writing, `db/msb.db.migration.lock` is held. microsandbox holds it during every open,
+//! too, so neither sees the other in the middle of a migration. It is released before the first change.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -15,16 +15,16 @@ use serde::Deserialize;
 use super::{BUSY_TIMEOUT, HomePaths, HomeProblem, MissingHome, ballast, config};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 
-/// What there is of a home that can be read, or made and then read.
+/// The state of a home that can be read, or created and then read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HomeState {
-    /// It has an index.
+    /// The home has an index.
     Indexed,
-    /// It is missing, or nothing but an installation that never ran, and may be made.
+    /// The home is missing, or only has an installation that never ran. It may be created.
     ToBeMade,
 }
 
-/// Looks for a home. One that is missing and may be made is no error.
+/// Checks the state of a home. A missing home that may be created is not an error.
 pub(crate) fn find(paths: &HomePaths, missing: MissingHome) -> MicrosandboxResult<HomeState> {
     let kind = |path: &Path| match fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata)),
@@ -56,14 +56,14 @@ pub(crate) fn find(paths: &HomePaths, missing: MissingHome) -> MicrosandboxResul
     checked.map_err(|problem| paths.problem(problem))
 }
 
-/// What an installation of microsandbox leaves in a home before it first runs.
+/// The directories that an installation of microsandbox makes in a home before it first runs.
 const INSTALLED: [&str; 2] = ["bin", "lib"];
 
-/// The beginning of the names under which an index is made.
+/// The beginning of the temporary names under which an index is created.
 pub(crate) const UNFINISHED: &str = ".msb-db-";
 
-/// Returns whether a directory without an index holds nothing but an installation of microsandbox that never ran, its
-/// settings, and what a process leaves that was killed while it made the index. An empty one is the least of these.
+/// Returns whether a directory without an index contains only an installation of microsandbox that never ran, its
+/// settings, and the remains of a process that was killed while it created the index. An empty directory counts, too.
 fn never_ran(paths: &HomePaths) -> io::Result<bool> {
     let (mut settings, mut others) = (false, false);
     for entry in fs::read_dir(&paths.home)? {
@@ -79,8 +79,8 @@ fn never_ran(paths: &HomePaths) -> io::Result<bool> {
     Ok(others || !settings)
 }
 
-/// Returns whether a database directory holds nothing but an index that was begun and not finished. An index of
-/// microsandbox's or SQLite's may have been empty when its maker was killed.
+/// Returns whether a database directory contains only an index that was begun and not finished. An index file of 0
+/// bytes counts as unfinished: microsandbox or SQLite may have been killed before the first write.
 fn has_unfinished_index(paths: &HomePaths) -> io::Result<bool> {
     for entry in fs::read_dir(&paths.db_dir)? {
         let entry = entry?;
@@ -99,7 +99,7 @@ fn has_unfinished_index(paths: &HomePaths) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Makes the directories of a home, for their owner alone.
+/// Creates the directories of a home, accessible only to their owner.
 pub(crate) fn make_directories(paths: &HomePaths) -> MicrosandboxResult<()> {
     for directory in [&paths.home, &paths.db_dir] {
         let made = DirBuilder::new().mode(0o700).recursive(true).create(directory);
@@ -108,7 +108,7 @@ pub(crate) fn make_directories(paths: &HomePaths) -> MicrosandboxResult<()> {
     Ok(())
 }
 
-/// An I/O error while writing to the home, as what it says about the home.
+/// Turns an I/O error while writing to the home into the problem of the home that it means.
 pub(crate) fn cannot_write(paths: &HomePaths, error: io::Error) -> MicrosandboxError {
     paths.problem(match error.kind() {
         io::ErrorKind::ReadOnlyFilesystem => HomeProblem::ReadOnly,
@@ -118,7 +118,7 @@ pub(crate) fn cannot_write(paths: &HomePaths, error: io::Error) -> MicrosandboxE
     })
 }
 
-/// Refuses files of somebody else's, and files that have another name somewhere.
+/// Refuses files of another user, and files that have another name elsewhere.
 pub(crate) fn check_owner(paths: &HomePaths) -> MicrosandboxResult<()> {
     let user = rustix::process::geteuid().as_raw();
     let log = paths.db_dir.join("msb.db-wal");
@@ -183,13 +183,13 @@ pub(crate) fn check_downgrades(paths: &HomePaths) -> MicrosandboxResult<()> {
     Ok(())
 }
 
-/// Whether a process with this number runs.
+/// Returns whether a process with this number runs.
 pub(crate) fn is_alive(process: i64) -> bool {
     let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
     process.is_some_and(|process| rustix::process::test_kill_process(process) != Err(rustix::io::Errno::SRCH))
 }
 
-/// The lock that microsandbox holds while it opens a home. Released when dropped.
+/// The lock that microsandbox holds while it opens a home. Drop releases it.
 pub(crate) struct MigrationLock {
     _file: File,
 }
