@@ -1,7 +1,7 @@
 //! The image API of the microsandbox SDK: [`Image`] and the records it returns.
 //!
-//! Every call exists twice: on the [default backend](crate::backend::default_backend), and as `…_local` on an
-//! explicit [`LocalBackend`], which consults nothing ambient.
+//! Every call exists twice: on the [default backend](crate::backend::default_backend), and as `…_local` on an explicit
+//! [`LocalBackend`], which uses no ambient state.
 
 #[cfg(feature = "registry")]
 mod pull;
@@ -19,7 +19,7 @@ pub use crate::records::{
 
 /// The images of the cache: a namespace.
 ///
-/// A reference is matched as it stands in the index, then in its normalized form: `python:3.12` finds
+/// A reference is first matched exactly as in the index, then in its normalized form: `python:3.12` finds
 /// `docker.io/library/python:3.12`.
 ///
 /// ```no_run
@@ -38,7 +38,7 @@ pub use crate::records::{
 pub struct Image;
 
 impl Image {
-    /// One image of the default backend. See [`get_local`](Self::get_local).
+    /// Returns one image of the default backend. See [`get_local`](Self::get_local).
     ///
     /// # Errors
     /// As [`get_local`](Self::get_local), and [`Unsupported`](crate::MicrosandboxError::Unsupported) on a backend
@@ -47,17 +47,17 @@ impl Image {
         Self::get_local(default_backend().local_for(Operation::ImageGet)?, reference).await
     }
 
-    /// One image by its reference.
+    /// Returns one image by its reference.
     ///
     /// # Errors
     /// [`ImageNotFound`](crate::MicrosandboxError::ImageNotFound),
-    /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference), or where the home cannot be read.
+    /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference), or an error if the home cannot be read.
     pub async fn get_local(local: &LocalBackend, reference: &str) -> MicrosandboxResult<ImageHandle> {
         let reference = reference.to_owned();
         local.store().read("look an image up", move |connection| read::get(connection, &reference)).await
     }
 
-    /// Every image of the default backend. See [`list_local`](Self::list_local).
+    /// Returns every image of the default backend. See [`list_local`](Self::list_local).
     ///
     /// # Errors
     /// As [`list_local`](Self::list_local), and [`Unsupported`](crate::MicrosandboxError::Unsupported) on a backend
@@ -66,15 +66,15 @@ impl Image {
         Self::list_local(default_backend().local_for(Operation::ImageList)?).await
     }
 
-    /// Every image, newest created first; images of the same time in the order of their references.
+    /// Returns every image, the newest created first. Images of the same time are ordered by reference.
     ///
     /// # Errors
-    /// Where the home cannot be read.
+    /// Fails if the home cannot be read.
     pub async fn list_local(local: &LocalBackend) -> MicrosandboxResult<Vec<ImageHandle>> {
         local.store().read("list images", read::list).await
     }
 
-    /// One image of the default backend with its config and layers. See [`inspect_local`](Self::inspect_local).
+    /// Returns one image of the default backend with its config and layers. See [`inspect_local`](Self::inspect_local).
     ///
     /// # Errors
     /// As [`inspect_local`](Self::inspect_local), and [`Unsupported`](crate::MicrosandboxError::Unsupported) on a
@@ -83,11 +83,11 @@ impl Image {
         Self::inspect_local(default_backend().local_for(Operation::ImageInspect)?, reference).await
     }
 
-    /// One image by its reference, with its config and its layers from bottom to top.
+    /// Returns one image by its reference, with its config and its layers from bottom to top.
     ///
     /// # Errors
     /// [`ImageNotFound`](crate::MicrosandboxError::ImageNotFound),
-    /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference), or where the home cannot be read.
+    /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference), or an error if the home cannot be read.
     pub async fn inspect_local(local: &LocalBackend, reference: &str) -> MicrosandboxResult<ImageDetail> {
         let reference = reference.to_owned();
         local.store().read("inspect an image", move |connection| read::inspect(connection, &reference)).await
@@ -104,13 +104,13 @@ impl Image {
 
     /// Removes one reference, and the manifest, layers and files that nothing else needs.
     ///
-    /// With `force`, an image in use loses its reference and its pin; its data stays for as long as it is used.
+    /// With `force`, an image in use loses its reference and its pin; its data stays while it is used.
     ///
     /// # Errors
-    /// [`ImageNotFound`](crate::MicrosandboxError::ImageNotFound);
-    /// [`ImageInUse`](crate::MicrosandboxError::ImageInUse), which names the sandboxes and snapshots that use it or
-    /// says that it is pinned, without `force`; the same, even with `force`, while a live operation holds it; and
-    /// where the home cannot be written.
+    /// [`ImageNotFound`](crate::MicrosandboxError::ImageNotFound) if there is no such image.
+    /// [`ImageInUse`](crate::MicrosandboxError::ImageInUse) without `force` if the image is used or pinned: it names
+    /// the sandboxes and snapshots, or the pin. [`ImageInUse`](crate::MicrosandboxError::ImageInUse) even with `force`
+    /// while a live operation holds the image. An error if the home cannot be written.
     pub async fn remove_local(local: &LocalBackend, reference: &str, force: bool) -> MicrosandboxResult<()> {
         open_for_writing(local).await?;
         let planned = local.plan_remove(&[reference.to_owned()], force).await?;
@@ -139,14 +139,14 @@ impl Image {
         Self::prune_local(default_backend().local_for(Operation::ImagePrune)?).await
     }
 
-    /// Removes every reference that nothing uses and nobody pinned, the manifests and layers that nothing reaches
-    /// then, and files of the cache that nothing owns and that are older than an hour.
+    /// Removes every reference that is neither used nor pinned, then the manifests and layers that nothing reaches, and
+    /// the files of the cache that no row owns and that are older than an hour.
     ///
-    /// What a live operation holds is skipped and counted, never waited for. What cannot be removed is left; the
-    /// rest goes on.
+    /// Skips and counts images that a live operation holds, and never waits for them. Leaves images that cannot be
+    /// removed, and continues with the rest.
     ///
     /// # Errors
-    /// Where the home cannot be written. What was removed until then stays removed.
+    /// Fails if the home cannot be written. Images that were removed before the failure stay removed.
     pub async fn prune_local(local: &LocalBackend) -> MicrosandboxResult<ImagePruneReport> {
         open_for_writing(local).await?;
         let report = local.apply(&local.plan_prune().await?).await?;
@@ -156,7 +156,7 @@ impl Image {
         Ok(report.report)
     }
 
-    /// Takes images into the cache of the default backend. See [`load_local`](Self::load_local).
+    /// Loads images into the cache of the default backend. See [`load_local`](Self::load_local).
     ///
     /// # Errors
     /// As [`load_local`](Self::load_local), and [`Unsupported`](crate::MicrosandboxError::Unsupported) on a backend
@@ -165,20 +165,21 @@ impl Image {
         Self::load_local(default_backend().local_for(Operation::ImageLoad)?, input, tags).await
     }
 
-    /// Takes in the images of a `docker save` archive or an OCI image layout: a directory, or a tar archive, plain or
-    /// compressed with gzip or zstd. Gives a record for each reference, in the order of the archive.
+    /// Loads the images of a `docker save` archive or an OCI image layout: a directory, or a tar archive, plain or
+    /// compressed with gzip or zstd. Returns a record for each reference, in the order of the archive.
     ///
-    /// Of an index, the image for this machine is taken. References are those of the archive, or `tags` in their place,
-    /// which only an archive with one image can have; they are stored in their normalized form, and name another image
-    /// than before where they were there already. An image of `docker save` has no manifest: one is made of its config
-    /// and layers, the same wherever it is loaded. Layers that the cache has are not converted again.
+    /// From an index, the image for this machine is loaded. The references are those of the archive, or `tags` instead,
+    /// which requires an archive with one image. References are stored in their normalized form. A reference that
+    /// already exists names the new image afterwards. An image of `docker save` has no manifest: Larder makes one from
+    /// its config and layers, which is the same wherever the image is loaded. Layers that the cache has are not
+    /// converted again.
     ///
-    /// [`ImageLoad`] has settings, and says what happens.
+    /// [`ImageLoad`] has settings, and reports progress.
     ///
     /// # Errors
-    /// [`Ingest`](crate::MicrosandboxError::Ingest), which names archive, layer and entry, where it cannot be taken in;
-    /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference) for a tag that is none; and where the home
-    /// cannot be written. The cache is as it was then.
+    /// [`Ingest`](crate::MicrosandboxError::Ingest), which names archive, layer and entry, if the archive cannot be
+    /// loaded; [`InvalidReference`](crate::MicrosandboxError::InvalidReference) for an invalid tag; or an error if the
+    /// home cannot be written. After an error the cache is unchanged.
     pub async fn load_local(
         local: &LocalBackend,
         input: &Path,
@@ -188,8 +189,8 @@ impl Image {
     }
 }
 
-/// Opens a home for a change that is planned first: one that cannot be written is refused before that, and what an
-/// interrupted removal left is finished.
+/// Opens a home for a change that is planned first. Refuses a home that cannot be written before the planning starts,
+/// and finishes interrupted removals.
 async fn open_for_writing(local: &LocalBackend) -> MicrosandboxResult<()> {
     local.store().write("open the index", |_, _| Ok(())).await
 }

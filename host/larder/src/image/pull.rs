@@ -15,21 +15,21 @@ impl Image {
         Self::pull_local(default_backend().local_for(Operation::ImagePull)?, reference).await
     }
 
-    /// Pulls an image from its registry, by HTTPS and without credentials, and gives its record.
+    /// Pulls an image from its registry, by HTTPS and without credentials. Returns its record.
     ///
-    /// The registry is asked each time whether the reference leads to another image than before. Of an index, the image
-    /// for this machine is taken, and the record has the digest of its manifest. The manifest, every blob and every diff
-    /// ID are verified. Layers that the cache has are not downloaded; those that are missing are downloaded side by side
-    /// and converted as they arrive, and a connection that breaks is made anew where it ended. The reference is stored in
+    /// Each call asks the registry whether the reference names another image than before. From an index, the image for
+    /// this machine is pulled, and the record has the digest of its manifest. The manifest, every blob and every diff
+    /// ID are verified. Layers that the cache has are not downloaded. Missing layers are downloaded in parallel and
+    /// converted as they arrive. A broken connection is resumed at the byte where it ended. The reference is stored in
     /// its normalized form.
     ///
-    /// [`ImagePull`] has settings: credentials, plain HTTP, proxies, limits, and who is told what happens.
+    /// [`ImagePull`] has settings: credentials, plain HTTP, proxies, limits, and the receiver of progress.
     ///
     /// # Errors
-    /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference);
-    /// [`Ingest`](crate::MicrosandboxError::Ingest), which names the reference and the layer, where the registry does
-    /// not have the image, refuses it, cannot be reached or fails, and where what it sends cannot be taken in; and where
-    /// the home cannot be written. The cache is as it was then.
+    /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference) for an invalid reference.
+    /// [`Ingest`](crate::MicrosandboxError::Ingest), which names the reference and the layer, if the registry does not
+    /// have the image, refuses it, cannot be reached or fails, or if its response cannot be loaded. An error if the
+    /// home cannot be written. After an error the cache is unchanged.
     pub async fn pull_local(local: &LocalBackend, reference: &str) -> MicrosandboxResult<ImageHandle> {
         ImagePull::new(reference).run(local).await
     }

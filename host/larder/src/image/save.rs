@@ -1,4 +1,4 @@
-//! Images out of the cache.
+//! Saving images of the cache to archives.
 
 use std::path::Path;
 
@@ -22,24 +22,25 @@ impl Image {
         Self::save_local(default_backend().local_for(Operation::ImageSave)?, references, output, format).await
     }
 
-    /// Saves images to one archive, in the order of the references. Images that share layers share them there, too.
+    /// Saves images to one archive, in the order of the references. Images that share layers share them in the archive,
+    /// too.
     ///
-    /// The layers are made anew from what the cache keeps. Their contents and metadata and the image's config are
-    /// preserved; digests of layers and manifests are other ones in general, and the config's follows where a diff ID
-    /// changes. Sockets are left out: tar has no form for them. A reference with a digest and no tag is saved without a
-    /// name. The same images give the same bytes.
+    /// The layers are rebuilt from the files of the cache. Their contents and metadata and the image's config are
+    /// preserved. The digests of layers and manifests are usually different, and the config's digest changes if a diff
+    /// ID does. Sockets are left out, because tar has no form for them. A reference with a digest and no tag is saved
+    /// without a name. The same images produce the same bytes.
     ///
-    /// The archive is readable for its owner alone. It appears as a whole, in the place of a file that is there; until
-    /// then, and where saving fails, the old one stays. Dropping the future ends the work and leaves nothing.
+    /// Only the owner can read the archive. It appears as a whole and replaces an existing file. Until then, and if
+    /// saving fails, the existing file stays. Dropping the future ends the work and leaves no file.
     ///
-    /// [`ImageSave`] says what happens, what was saved, and what exactly is preserved.
+    /// [`ImageSave`] reports progress and the saved images, and documents exactly what is preserved.
     ///
     /// # Errors
-    /// [`ImageNotFound`](crate::MicrosandboxError::ImageNotFound),
-    /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference);
-    /// [`Save`](crate::MicrosandboxError::Save) where a file of the cache is missing or damaged, or a layer has
-    /// something that no archive can have; [`Io`](crate::MicrosandboxError::Io) where the archive cannot be written;
-    /// and where the home cannot be read.
+    /// [`ImageNotFound`](crate::MicrosandboxError::ImageNotFound) or
+    /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference) for a reference.
+    /// [`Save`](crate::MicrosandboxError::Save) if a file of the cache is missing or damaged, or a layer has an entry
+    /// that no archive can hold. [`Io`](crate::MicrosandboxError::Io) if the archive cannot be written. An error if the
+    /// home cannot be read.
     pub async fn save_local(
         local: &LocalBackend,
         references: &[String],
