@@ -1,20 +1,20 @@
 //! Making room for a change on a disk that is full.
 //!
-//! Removing has to write before it deletes: the log of the index, what is on record, the files of locks that were never
-//! taken. Where a change of a removal finds no room for that, room is made step by step, and the change is run again
-//! after each step that made some:
+//! A removal has to write before it deletes: the log of the index, the record of the run, and the files of locks that
+//! were never taken. If a change of a removal finds no room for that, room is made step by step. The change runs again
+//! after each step that made room:
 //!
-//! 1. The log of the index is emptied into the index, as far as others let it.
-//! 2. What needs no new byte goes: unfinished work that the plan deletes, under the locks of its name. Where the index
-//!    can be read as others change it, so does all else that the plan collects.
-//! 3. The ballast is given up ([`ballast`]).
+//! 1. The log of the index is emptied into the index, as far as other connections allow.
+//! 2. Files whose deletion writes nothing are deleted: unfinished work in the plan, under the locks of its name. If the
+//!    reader sees later changes by other processes, everything else that the plan collects is deleted, too.
+//! 3. The ballast is deleted ([`ballast`]).
 //!
-//! Where nothing is left to give up, the error says how many bytes are needed where. A change that is no removal gives
-//! up nothing: the ballast is there for the clean-up.
+//! If nothing is left to free, the error states the needed bytes and the file system. A change that is not a removal
+//! frees nothing: the ballast is reserved for the clean-up.
 //!
 //! # What survives a crash
-//! Each step is whole by itself. A ballast that was given up is made again at the end of the next clean-up, or by the
-//! next process that changes the home, where there is room.
+//! Each step is complete by itself. A deleted ballast is created again at the end of the next clean-up, or by the next
+//! process that changes the home, if there is room.
 
 use std::fs;
 use std::future::Future;
@@ -30,24 +30,24 @@ use crate::catalog::{Writer, blocking};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home::{BUSY_TIMEOUT, HomeError, HomeProblem, ballast};
 
-/// What can be given up for the changes of one removal.
+/// The files that can be deleted early for the changes of one removal.
 pub(crate) struct FullDisk {
     store: Arc<Store>,
-    /// Files that the removal deletes anyhow; absent when that was tried.
+    /// The files that the removal deletes in any case. Absent after they were tried.
     files: Option<Vec<UnownedFile>>,
     has_ballast: bool,
     was_full: bool,
-    /// What was deleted to make room.
+    /// The files that were deleted to make room.
     pub(crate) collected: Collected,
 }
 
-/// What was tried for one change.
+/// The steps that were tried for one change.
 #[derive(Debug, Default)]
 pub(crate) struct Tried {
     has_emptied_log: bool,
 }
 
-/// Returns whether an error says that a disk is full.
+/// Returns whether an error means that a disk is full.
 pub(crate) fn is_full(error: &MicrosandboxError) -> bool {
     match error {
         MicrosandboxError::Home(HomeError { problem, .. }) => matches!(problem, HomeProblem::Full { .. }),
@@ -56,13 +56,13 @@ pub(crate) fn is_full(error: &MicrosandboxError) -> bool {
     }
 }
 
-/// Returns whether the operating system says so.
+/// Returns whether an error of the operating system means that a disk is full.
 pub(crate) fn is_storage_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl FullDisk {
-    /// For a removal that deletes these files of the cache, which nothing owns.
+    /// Makes the state for a removal that deletes these files of the cache, which no row owns.
     pub(crate) fn new(store: &Arc<Store>, files: Vec<UnownedFile>) -> Self {
         let files = (!files.is_empty()).then_some(files);
         let collected = Collected::default();
@@ -74,7 +74,7 @@ impl FullDisk {
         self.was_full
     }
 
-    /// Runs a change, again after each step that made room for it.
+    /// Runs a change, and runs it again after each step that made room for it.
     pub(crate) async fn run<T, F>(&mut self, mut change: impl FnMut() -> F) -> MicrosandboxResult<T>
     where
         F: Future<Output = MicrosandboxResult<T>>,
@@ -88,7 +88,7 @@ impl FullDisk {
         }
     }
 
-    /// Makes some room. Returns whether there was anything left to give up.
+    /// Makes some room. Returns whether there was anything left to free.
     pub(crate) async fn make_room(&mut self, tried: &mut Tried) -> MicrosandboxResult<bool> {
         self.was_full = true;
         if !std::mem::replace(&mut tried.has_emptied_log, true) && self.empty_log().await {
@@ -108,7 +108,7 @@ impl FullDisk {
         blocking("give up the ballast", give_up).await
     }
 
-    /// Moves the log into the index and makes it short. Returns whether it became shorter.
+    /// Moves the log into the index and shortens it. Returns whether it became shorter.
     async fn empty_log(&self) -> bool {
         let log = self.store.catalog().paths().db_dir.join("msb.db-wal");
         let length = move || fs::metadata(&log).map_or(0, |file| file.len());
@@ -125,7 +125,7 @@ impl FullDisk {
         self.store.write_on("empty the log", empty).await.unwrap_or(false)
     }
 
-    /// Deletes what needs no writer. Returns whether anything went.
+    /// Deletes files without the writer. Returns whether any file was deleted.
     async fn collect(&mut self, files: Vec<UnownedFile>) -> MicrosandboxResult<bool> {
         let store = Arc::clone(&self.store);
         let collect = move || {
@@ -146,7 +146,7 @@ impl FullDisk {
 }
 
 impl Store {
-    /// Makes the ballast again after a removal, where there is room for it.
+    /// Creates the ballast again after a removal, if there is room for it.
     pub(crate) async fn keep_ballast(&self) {
         let paths = self.catalog().paths().clone();
         let keep = move || ballast::keep(&paths).map_err(MicrosandboxError::io("make", &paths.ballast));

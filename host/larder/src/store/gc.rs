@@ -1,16 +1,16 @@
-//! Deleting files that nothing owns.
+//! Deleting files that no row owns.
 //!
-//! What is old enough is found by [`find_unowned`]; its age is looked at again here, under the locks of whoever could be
-//! using it:
+//! [`find_unowned`] finds the files that are old enough. Their age is checked again here, under the locks of the
+//! processes that could be using them:
 //!
-//! - an entry of a room: its exclusive lease, and the index once more
+//! - an entry of a room: its exclusive lease, and another query of the index
 //! - work in progress: the locks that belong to its name ([`work`]), and its own
-//! - the record of a flat disk: the exclusive leases of its manifest's files, and the index once more
-//! - a flat disk: every lock of `flat/locks`, and every record once more
+//! - the record of a flat disk: the exclusive leases of its manifest's files, and another query of the index
+//! - a flat disk: every lock of `flat/locks`, and another look at every record
 //!
-//! Nothing is deleted in a cache that may be another home's as well ([`marker`](crate::artifacts::marker)).
+//! Nothing is deleted in a cache that may belong to another home as well ([`marker`](crate::artifacts::marker)).
 //!
-//! What is held is left. A lock that cannot be had counts as held, and is named in the report.
+//! Files that are held are left. A lock that cannot be taken counts as held, and the report names it.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -37,21 +37,21 @@ use crate::catalog::owners::{self, LiveOwners};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::reference::Digest;
 
-/// The directory of the locks under which flat disks are made.
+/// The directory of the locks for making flat disks.
 const FLAT_LOCKS: &str = "flat/locks";
 
-/// What was deleted.
+/// The files that were deleted.
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     pub(crate) removed: Vec<UnownedFile>,
-    /// What somebody holds.
+    /// The files that a process holds.
     pub(crate) busy: Vec<UnownedFile>,
-    /// Allocated bytes that were freed in directories that are still there.
+    /// The allocated bytes that were freed in directories that still exist.
     pub(crate) partly: u64,
     pub(crate) problems: Vec<String>,
 }
 
-/// Deletes what nothing owns of these paths, which are relative to the cache.
+/// Deletes the files at these paths that no row owns. The paths are relative to the cache.
 pub(crate) fn delete_unowned(
     connection: &Connection,
     cache: &CacheDir,
@@ -80,8 +80,8 @@ pub(crate) fn delete_unowned(
     Ok(collector.collected)
 }
 
-/// Deletes unfinished work of these files, which needs no answer of the index that is newer than `connection`: nothing but
-/// the locks that belong to its name say whose it is.
+/// Deletes the unfinished work among these files. Needs no state of the index newer than `connection`, because only the
+/// locks of its name protect work.
 pub(crate) fn delete_work(
     connection: &Connection,
     cache: &CacheDir,
@@ -96,7 +96,7 @@ pub(crate) fn delete_work(
     Ok(collector.collected)
 }
 
-/// Returns whether a file is unfinished work, in a directory where that lies.
+/// Returns whether a file is unfinished work, in a directory that holds such work.
 fn is_work(file: &UnownedFile) -> bool {
     let directory = file.path.parent().and_then(Path::to_str);
     let is_there = directory.is_some_and(|name| name == TEMPORARY || Room::from_name(name).is_some());
@@ -104,14 +104,14 @@ fn is_work(file: &UnownedFile) -> bool {
 }
 
 enum Deleted {
-    /// It is gone, which freed so many allocated bytes.
+    /// The file was deleted, which freed this many allocated bytes.
     Yes(u64),
-    /// It has an owner by now, is young again, or is gone.
+    /// The file has an owner now, is recent again, or does not exist.
     No,
-    /// Somebody holds it.
+    /// A process holds the file.
     Busy,
     Failed(io::Error),
-    /// A directory could not be deleted after so many allocated bytes in it were.
+    /// A directory could not be deleted completely. This many allocated bytes in it were freed.
     Partly(io::Error, u64),
 }
 
@@ -156,7 +156,7 @@ impl<'a> Collector<'a> {
         self.collected.problems.push(format!("could not delete `{}`: {error}", path.display()));
     }
 
-    /// Deletes anything but a flat disk, if it is free.
+    /// Deletes anything except a flat disk, if it is free.
     fn delete(&mut self, file: &UnownedFile) -> MicrosandboxResult<Deleted> {
         let Some((directory, name)) = parts(&file.path) else { return Ok(Deleted::No) };
         if let Err(error) = self.open(directory) {
@@ -182,7 +182,7 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Deletes an entry of a room under its lease, if nothing owns it by now.
+    /// Deletes an entry of a room under its lease, if no row owns it now.
     fn entry(&mut self, file: &UnownedFile, entry: &Entry) -> MicrosandboxResult<Deleted> {
         let mut claims = Claims::default();
         match claims.claim(&self.rooms, entry) {
@@ -215,7 +215,7 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Deletes the record of a flat disk while nobody uses its manifest, not even one that the index does not have yet.
+    /// Deletes the record of a flat disk while no process uses its manifest, even one that the index does not have yet.
     fn flat_ref(&mut self, file: &UnownedFile, name: &OsStr) -> MicrosandboxResult<Deleted> {
         let Some(manifest) = flat_ref(name) else { return Ok(Deleted::No) };
         let mut claims = Claims::default();
@@ -233,7 +233,7 @@ impl<'a> Collector<'a> {
         Ok(self.unlink_old(file))
     }
 
-    /// Deletes work in progress under the locks of whoever could be doing it.
+    /// Deletes work in progress under the locks of the processes that could be doing it.
     fn work(&mut self, file: &UnownedFile, work: &Work) -> Deleted {
         let mut held: Vec<Held> = Vec::new();
         for lock in &work.locks {
@@ -270,7 +270,7 @@ impl<'a> Collector<'a> {
         self.unlink_old(file)
     }
 
-    /// Deletes flat disks while nobody makes one, as far as no record names them.
+    /// Deletes the flat disks that no record names, while no process makes a flat disk.
     fn disks(&mut self, disks: Vec<UnownedFile>) {
         let locks = match self.lock_all(Path::new(FLAT_LOCKS)) {
             Ok(Some(locks)) => locks,
@@ -299,7 +299,7 @@ impl<'a> Collector<'a> {
         self.collected.problems.push(problem);
     }
 
-    /// Takes every lock of a directory. Absent where somebody has one of them.
+    /// Takes every lock of a directory. Returns `None` if a process holds one of them.
     fn lock_all(&mut self, path: &Path) -> io::Result<Option<Vec<Held>>> {
         let mut held = Vec::new();
         if !self.open(path)? {
@@ -316,7 +316,7 @@ impl<'a> Collector<'a> {
         Ok(Some(held))
     }
 
-    /// Returns the digests that the records of flat disks name, those included that nothing owns and that are held.
+    /// Returns the digests that the records of flat disks name, including the records without an owner that are held.
     fn named_by_records(&mut self) -> io::Result<HashSet<String>> {
         let path = Path::new(FLAT_REFS);
         let mut named = HashSet::new();
@@ -334,9 +334,9 @@ impl<'a> Collector<'a> {
         Ok(named)
     }
 
-    /// Deletes a file or directory, if it is old enough still. The caller holds its locks.
+    /// Deletes a file or directory, if it is still old enough. The caller holds its locks.
     ///
-    /// Another home that has come to use it has marked the cache before it held a lease: under the lease, that is seen.
+    /// Another home marks the cache before it holds a lease in it. So under the lease, the marker is up to date.
     fn unlink_old(&self, file: &UnownedFile) -> Deleted {
         if let Custody::NotOurs(reason) = self.keeper.custody() {
             return Deleted::Failed(io::Error::other(reason));
@@ -367,7 +367,7 @@ impl<'a> Collector<'a> {
         }
     }
 
-    /// Opens a directory of the cache, following no link. Returns whether it exists.
+    /// Opens a directory of the cache without following links. Returns whether it exists.
     fn open(&mut self, directory: &Path) -> io::Result<bool> {
         if self.directories.contains_key(directory) {
             return Ok(true);
@@ -378,7 +378,7 @@ impl<'a> Collector<'a> {
         Ok(exists)
     }
 
-    /// The open directory and the name of a file.
+    /// Returns the open directory and the name of a file.
     fn place<'f>(&self, file: &'f UnownedFile) -> Option<(&OwnedFd, &'f OsStr)> {
         let (directory, name) = parts(&file.path)?;
         self.directories.get(directory).map(|directory| (directory, name))

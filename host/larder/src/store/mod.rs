@@ -1,20 +1,20 @@
-//! Rows and files together: what a change of one means for the other.
+//! Rows and files together: changes of one that affect the other.
 //!
-//! - [`removal`]: taking images out, index first, files second
-//! - [`recovery`]: finishing what an interrupted removal left
-//! - [`gc`]: deleting files that nothing owns
+//! - [`removal`]: removing images, index first, files second
+//! - [`recovery`]: finishing interrupted removals
+//! - [`gc`]: deleting files that no row owns
 //! - [`full_disk`]: making room for a change on a full disk
 //! - [`verify`]: comparing the index with the files
-//! - [`snapshot`]: one state of a home to decide on
+//! - [`snapshot`]: a snapshot of a home to decide on
 //!
 //! # Locking
-//! Whoever deletes an entry holds its lease exclusively, taken without waiting and before the writer's transaction
-//! begins; no lease is waited for while the writer is held. Readers take no lock.
+//! A deletion holds the exclusive lease of its entry. It takes the lease without waiting and before the writer's
+//! transaction begins. Nothing waits for a lease while it holds the writer. Readers take no lock.
 //!
 //! # What survives a crash
 //! Rows and files, in one of two orders: files that no row owns yet, or rows that are gone with a record of their
-//! files. Every change of a store finishes what such records say before it does anything else, also what another process
-//! left since the last one.
+//! files. Every change of a store first finishes the deletions in such records, including those that another
+//! process has left since the last change.
 
 pub(crate) mod full_disk;
 pub(crate) mod gc;
@@ -35,17 +35,17 @@ use crate::catalog::{Catalog, Clock, Writer, identity};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home::{HomePaths, MissingHome};
 
-/// The index of one home, the cache directory that it describes, and the clock that ages are measured by.
+/// The index of one home, its cache directory, and the clock for ages.
 pub(crate) struct Store {
     catalog: Arc<Catalog>,
     cache: CacheDir,
     clock: Clock,
-    /// Whether this process has looked whether the cache is to be marked.
+    /// Set if this process has checked that the cache is marked.
     is_marked: Arc<AtomicBool>,
 }
 
 impl Store {
-    /// A store whose home is opened with its first use.
+    /// Makes a store whose home is opened with its first use.
     pub(crate) fn new(paths: HomePaths, cache: CacheDir, missing: MissingHome, clock: Clock) -> Self {
         let catalog = Arc::new(Catalog::new(paths, missing, Arc::clone(&clock)));
         Self { catalog, cache, clock, is_marked: Arc::default() }
@@ -59,12 +59,12 @@ impl Store {
         &self.cache
     }
 
-    /// Tells whose the cache is, for the home of this index.
+    /// Returns the keeper of the cache for the home of this index.
     pub(crate) fn keeper(&self, connection: &Connection) -> MicrosandboxResult<Keeper> {
         keeper(connection, &self.cache)
     }
 
-    /// What counts as now.
+    /// Returns the current time of the clock.
     pub(crate) fn now(&self) -> DateTime<Utc> {
         (self.clock)()
     }
@@ -78,8 +78,8 @@ impl Store {
         self.catalog.read(action, query).await
     }
 
-    /// Runs `change` with the writer, off the async runtime, after every change before it and after what an
-    /// interrupted removal left was finished.
+    /// Runs `change` with the writer, off the async runtime. It runs after every earlier change, and after
+    /// interrupted removals were finished.
     pub(crate) async fn write<T, F>(&self, action: &'static str, change: F) -> MicrosandboxResult<T>
     where
         T: Send + 'static,
@@ -92,7 +92,8 @@ impl Store {
         .await
     }
 
-    /// As [`write`](Self::write), for a change that goes on with the one before it: records of deletions are left.
+    /// Runs a change like [`write`](Self::write), for a change that continues the one before it: leaves the
+    /// records of deletions.
     pub(crate) async fn write_on<T, F>(&self, action: &'static str, change: F) -> MicrosandboxResult<T>
     where
         T: Send + 'static,
@@ -112,7 +113,7 @@ impl Store {
     }
 }
 
-/// Tells whose a cache is, for the home of this index.
+/// Returns the keeper of a cache for the home of this index.
 pub(crate) fn keeper(connection: &Connection, cache: &CacheDir) -> MicrosandboxResult<Keeper> {
     let id = identity::home_id(connection).map_err(MicrosandboxError::db("read which home it is"))?;
     Ok(cache.keeper(id))

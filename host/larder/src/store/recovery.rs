@@ -1,7 +1,7 @@
-//! Finishing deletions: what an interrupted removal left undone, and forgetting the records of files that are gone.
+//! Finishing deletions: deletes the files that an interrupted removal left, and removes the records of deleted files.
 //!
-//! A record says which file it was, and in which cache: a file that has taken its name since is not deleted, and a record
-//! stays while its cache is not there. A record is forgotten when the directory without the file is on disk.
+//! A record identifies a file and its cache. A newer file of the same name is not deleted, and a record stays while
+//! its cache does not exist. A record is removed when the directory without the file is on disk.
 
 use std::collections::HashSet;
 
@@ -13,13 +13,13 @@ use crate::catalog::{Writer, deletions};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::failpoint::failpoint;
 
-/// Returns the cache as its records name it: its directory without symbolic links.
+/// Returns the name of the cache in records: its directory without symbolic links.
 pub(super) fn name_of(cache: &CacheDir) -> String {
     let root = cache.root();
     root.canonicalize().unwrap_or_else(|_| root.to_owned()).to_string_lossy().into_owned()
 }
 
-/// Writes the directories to disk: after that, the records of files that are gone may be forgotten.
+/// Syncs the directories to disk. Afterwards the records of deleted files may be removed.
 pub(super) fn sync(rooms: &Rooms) -> MicrosandboxResult<()> {
     for (_, room) in rooms.iter() {
         room.sync().map_err(MicrosandboxError::io("write to disk", &room.path))?;
@@ -28,7 +28,7 @@ pub(super) fn sync(rooms: &Rooms) -> MicrosandboxResult<()> {
     Ok(())
 }
 
-/// Forgets the records of files that are gone, in a transaction of its own.
+/// Removes the records of deleted files, in a transaction of its own.
 pub(super) fn forget(writer: &mut Writer, rooms: &Rooms) -> MicrosandboxResult<()> {
     if writer.gone.is_empty() {
         return Ok(());
@@ -47,7 +47,7 @@ pub(super) fn forget(writer: &mut Writer, rooms: &Rooms) -> MicrosandboxResult<(
     Ok(())
 }
 
-/// What became of a file that a record named.
+/// The result for a file that a record named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Recovered {
     /// The number of its record.
@@ -55,10 +55,10 @@ pub(super) struct Recovered {
     pub(super) file: Unlinked,
 }
 
-/// Deletes the files that records name, of this process and of others, and forgets the records. Notes what it deleted.
+/// Deletes the files in the records of this process and of others, and removes the records. Notes what it deleted.
 ///
-/// A record whose entry is held is left: its removal is still under way, or the entry is being published again. So is
-/// one whose directory is not there, and one whose file cannot be deleted.
+/// Leaves a record whose entry is held: its removal is still in progress, or the entry is being published again. Also
+/// leaves a record whose directory does not exist, and one whose file cannot be deleted.
 pub(super) fn recover(
     writer: &mut Writer,
     cache: &CacheDir,

@@ -1,8 +1,7 @@
-//! One state of a home, as a decision sees it: [`CacheSnapshot`] over an open read transaction.
+//! A snapshot of a home for a decision: [`CacheSnapshot`] over an open read transaction.
 //!
-//! The transaction is SQLite's: it neither waits for writers nor makes them wait, and what it reads does not change
-//! until it is dropped. Sizes come from the file system, which has no such thing; whoever applies a decision measures
-//! what it freed.
+//! The transaction is SQLite's: it neither waits for writers nor blocks them, and its data does not change until
+//! drop. Sizes come from the file system, which has no transactions. An apply measures what it freed.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -23,18 +22,18 @@ use crate::snapshot::{
     Origin,
 };
 
-/// One state of a home.
+/// A snapshot of one home.
 pub(crate) struct HomeSnapshot {
     store: Arc<Store>,
     reader: PooledReader,
 }
 
-/// The costs of a home, with the rows behind them.
+/// The costs of a home, with their rows.
 pub(crate) struct HomeCosts {
     pub(crate) graph: CostGraph,
-    /// Manifests and layers that nothing reaches, in the order of their rows, manifests first.
+    /// The manifests and layers that nothing reaches, ordered by row, manifests first.
     pub(crate) unreached: Vec<Unreached>,
-    /// Every manifest.
+    /// All manifests.
     pub(crate) manifests: Vec<ManifestNode>,
 }
 
@@ -44,16 +43,16 @@ pub(crate) struct ManifestNode {
     pub(crate) node: ManifestId,
 }
 
-/// A row that nothing reaches. What only it needs goes with it.
+/// A row that nothing reaches. Rows that only it needs are removed with it.
 pub(crate) struct Unreached {
     pub(crate) kind: UnreachedKind,
     pub(crate) digest: RowDigest,
-    /// Its number in the graph, as if it were an image.
+    /// The number that stands for it in the graph, as for an image.
     pub(crate) index: usize,
 }
 
 impl HomeSnapshot {
-    /// Begins to see the state of now.
+    /// Begins a read transaction on the current state.
     pub(crate) fn open(store: &Arc<Store>) -> MicrosandboxResult<Self> {
         let reader = store.catalog().reader()?;
         let snapshot = Self { store: Arc::clone(store), reader };
@@ -65,12 +64,12 @@ impl HomeSnapshot {
         Ok(snapshot)
     }
 
-    /// The connection, within the transaction.
+    /// Returns the connection, which is in the transaction.
     pub(crate) fn connection(&self) -> &Connection {
         &self.reader
     }
 
-    /// As [`costs`](CacheSnapshot::costs), with the rows behind them.
+    /// Returns the same as [`costs`](CacheSnapshot::costs), with the rows.
     pub(crate) fn home_costs(&self) -> MicrosandboxResult<HomeCosts> {
         let cache = self.store.cache();
         let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
@@ -131,13 +130,13 @@ impl CacheSnapshot for HomeSnapshot {
     }
 }
 
-/// What a file takes on disk.
+/// Returns the disk space of a file.
 fn cost(stat: &FileStat) -> FileCost {
     let links = HardLinks { device: stat.device, inode: stat.identity.inode, links: stat.links };
     FileCost { bytes: stat.allocated, hard_links: (stat.links > 1).then_some(links) }
 }
 
-/// What an entry takes on disk. One that cannot be looked at frees nothing that anyone could promise.
+/// Returns the disk space of an entry. Returns `None` for an entry that cannot be read: deleting it may free nothing.
 pub(crate) fn cost_of(rooms: &Rooms, entry: &Entry) -> Option<FileCost> {
     let stat = rooms.stat(entry).ok()??;
     (!stat.is_dir).then(|| cost(&stat))
@@ -200,7 +199,7 @@ fn home_costs(connection: &Connection, rooms: &Rooms) -> rusqlite::Result<HomeCo
     Ok(HomeCosts { graph: graph.build(), unreached, manifests: by_digest })
 }
 
-/// Measures the disk under a cache directory, which need not exist yet.
+/// Measures the file system of a cache directory, which need not exist yet.
 pub(crate) fn disk_status(cache: &Path) -> MicrosandboxResult<DiskStatus> {
     let existing = cache.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let fs = rustix::fs::statvfs(existing)

@@ -23,37 +23,38 @@ use crate::reference::Digest;
 use crate::store::full_disk::is_storage_full;
 use crate::store::recovery;
 
-/// Rows to remove together.
+/// A set of rows to remove together.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Batch {
     targets: Vec<Target>,
     manifests: Vec<DigestRow>,
     layers: Vec<DigestRow>,
     entries: usize,
-    /// Whether a lock that has no room on the disk spares what it protects, instead of ending the batch.
+    /// Set if a lock that does not fit on the disk spares what it protects. Otherwise it ends the batch.
     spares_unlockable: bool,
 }
 
-/// After so many deleted files their records are forgotten: seldom enough that syncing directories costs little.
+/// The number of deleted files after which their records are removed: large enough that syncing directories costs
+/// little.
 const FORGET_AFTER: usize = 4096;
 
-/// A file that a committed batch has given up.
+/// A file that a committed batch released for deletion.
 struct GivenUp {
     entry: Entry,
     stat: FileStat,
-    /// Which target it is counted for.
+    /// The index of the target that the file is counted for.
     target: Option<usize>,
     /// The number of its record.
     record: i64,
 }
 
-/// The number of entries that removing this may have to claim.
+/// Returns the number of entries that removing this target may have to claim.
 pub(super) fn entries_of(target: &Target) -> usize {
     // A row may say any number.
     target.row.handle.layer_count.saturating_add(3)
 }
 
-/// Returns whether an error says that this process or system has no file descriptors left.
+/// Returns whether an error means that this process or system has no file descriptors left.
 pub(super) fn is_out_of_descriptors(error: &MicrosandboxError) -> bool {
     matches!(error, MicrosandboxError::Io { source, .. } if lacks_descriptors(source))
 }
@@ -85,12 +86,12 @@ impl Batch {
         self.targets.is_empty() && self.manifests.is_empty() && self.layers.is_empty()
     }
 
-    /// The number of rows.
+    /// Returns the number of rows.
     fn len(&self) -> usize {
         self.targets.len() + self.manifests.len() + self.layers.len()
     }
 
-    /// Splits it into two that are half as large. Absent for a single row.
+    /// Splits the batch into two halves. Returns `None` for a single row.
     pub(super) fn halves(mut self) -> Option<[Self; 2]> {
         if self.len() < 2 {
             return None;
@@ -104,12 +105,12 @@ impl Batch {
         Some([Self { entries, ..self }, second])
     }
 
-    /// Returns whether it ends where the disk has no room for a lock.
+    /// Returns whether the batch ends if the disk has no room for a lock.
     pub(super) fn needs_every_lock(&self) -> bool {
         !self.spares_unlockable
     }
 
-    /// The same batch, which spares what it cannot lock.
+    /// Returns the same batch, which spares what it cannot lock.
     pub(super) fn sparing_what_has_no_lock(self) -> Self {
         Self { spares_unlockable: true, ..self }
     }
@@ -123,7 +124,7 @@ impl Batch {
         RemovalSet::read(connection, wanted, in_use).map_err(MicrosandboxError::db("find out what goes"))
     }
 
-    /// Runs the batch as part of a run on record. On an error before the commit nothing has changed.
+    /// Runs the batch as part of a recorded run. On an error before the commit nothing has changed.
     pub(super) fn run(
         mut self,
         writer: &mut Writer,
@@ -173,15 +174,15 @@ impl Batch {
         Ok(outcome)
     }
 
-    /// Step 1: claims every entry by which a live operation could show that it uses what goes, and spares the images of
-    /// which an entry of their own is busy. A busy layer that several of them share stays, and spares none of them.
-    /// Returns what goes with the rest.
+    /// Claims every entry whose lease a live operation would hold while it uses one of the rows (step 1). Spares an
+    /// image if an entry of its own is busy. A busy layer that several images share stays, and spares none of them.
+    /// Returns the rows and files to remove.
     ///
-    /// A lease that cannot be had is busy, and named among the problems.
+    /// A lease that cannot be taken counts as busy, and is named among the problems.
     ///
     /// # Errors
-    /// One that [`is_out_of_descriptors`], while a smaller batch could do with fewer, and one that says that the disk is
-    /// full, where room could be made.
+    /// An error that [`is_out_of_descriptors`], if a smaller batch could succeed with fewer, and an error that the disk
+    /// is full, if room could be made.
     fn claim(
         &mut self,
         connection: &Connection,
@@ -260,7 +261,7 @@ impl Batch {
             || self.manifests.iter().any(|row| row.id == id)
     }
 
-    /// Takes out of the batch what is busy.
+    /// Removes busy rows from the batch.
     fn spare_busy(&mut self, busy: &Busy, set: &RemovalSet, outcome: &mut Outcome) {
         let going: HashSet<i64> = set.manifests.iter().copied().collect();
         self.targets.retain(|target| {
@@ -288,7 +289,7 @@ impl Batch {
         });
     }
 
-    /// Step 3: gives up the rows that nothing needs any longer, and records their files.
+    /// Deletes the rows that nothing needs any longer, and records their files (step 3).
     fn commit(
         &mut self,
         writer: &mut Writer,
@@ -341,7 +342,8 @@ impl Batch {
         Ok(files)
     }
 
-    /// What is decided about the images of the batch: those that are left go.
+    /// Returns the decisions about the images of the batch: the images that are still in it are removed, the spared
+    /// ones stay.
     fn decisions<'a>(&'a self, outcome: &'a Outcome) -> Vec<NewDecision<'a>> {
         let removed = self.targets.iter().map(|target| NewDecision {
             key: target.row.key().to_owned(),
@@ -360,7 +362,8 @@ impl Batch {
         removed.chain(spared).collect()
     }
 
-    /// Takes out of the batch what is not as it was decided about. Returns which manifests of the rest are in use.
+    /// Removes images from the batch that are not as they were at the decision. Returns the manifests of the others
+    /// that are in use.
     fn spare_changed(
         &mut self,
         connection: &Connection,
@@ -385,18 +388,18 @@ impl Batch {
     }
 }
 
-/// What is seen of the files of a batch while they are claimed.
+/// The files of a batch as they were seen while claimed.
 #[derive(Default)]
 struct Seen {
     stats: HashMap<Entry, FileStat>,
     /// The manifests that metadata files name.
     named: HashMap<Entry, Digest>,
-    /// Metadata files that may name any manifest.
+    /// The metadata files that may name any manifest.
     unreadable: HashSet<Entry>,
 }
 
 impl Seen {
-    /// Step 2: looks at everything that is claimed.
+    /// Looks at every claimed file (step 2).
     fn look(set: &RemovalSet, cache: &CacheDir, rooms: &Rooms, outcome: &mut Outcome) -> Self {
         let mut seen = Self::default();
         for file in &set.files {
@@ -437,8 +440,9 @@ impl Seen {
         seen
     }
 
-    /// Returns whether metadata is needed although its reference goes: a sandbox or snapshot uses the manifest that it
-    /// names, which need not be that of the reference. What could not be read may be; it is left for a later prune.
+    /// Returns whether metadata is needed although its reference is removed: a sandbox or snapshot uses the manifest
+    /// that it names, which may differ from that of the reference. Metadata that could not be read may be needed, and
+    /// is left for a later prune.
     fn is_needed(&self, connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
         if self.unreadable.contains(entry) {
             return Ok(true);
@@ -465,7 +469,7 @@ fn reason_to_spare(
     Ok((now.pinned && target.mode != RemoveMode::Force).then_some(SpareReason::Pinned))
 }
 
-/// What turned out to be busy: numbers of rows.
+/// The numbers of the rows that are busy.
 #[derive(Default)]
 struct Busy {
     refs: HashSet<i64>,
@@ -480,7 +484,7 @@ impl Busy {
 }
 
 impl Outcome {
-    /// Counts and names something that goes with no image and that somebody holds.
+    /// Counts and names an entry that belongs to no image and that a process holds.
     pub(super) fn skip(&mut self, what: &str, which: &dyn std::fmt::Display) {
         self.report.skipped_in_use += 1;
         self.problems.push(format!("{what} `{which}` is held by a live operation: left for the next prune"));

@@ -1,22 +1,24 @@
-//! Removing images: index first, files second, so that neither a crash nor a power cut loses anything.
+//! Removing images: index first, files second. Neither a crash nor a power cut loses anything.
 //!
-//! Images go in batches, each whole: its references, manifests, layers and files, in these steps ([`batch`]):
+//! Images are removed in batches, each image whole: its references, manifests, layers and files, in these steps
+//! ([`batch`]):
 //!
-//! 1. Ask the index what goes with these references, and claim every entry of that ([`lease`]), without
-//!    waiting. An image of which an entry of its own is busy is spared, and a busy layer that several share stays;
-//!    the rest is asked for again without them.
-//! 2. Look at the files: they are told from later ones of the same names by what is seen now.
-//! 3. In one transaction: check that every image is still what it was and that nothing needs it, delete the rows,
-//!    put what was decided about each image on record, and record the files that nothing owns any longer (`larder_deletion`). It is on disk when it is committed.
+//! 1. Query the index for everything that is removed with these references, and claim each of its entries ([`lease`])
+//!    without waiting. Spare an image if an entry of its own is busy. A busy layer that several images share stays.
+//!    Query again without the spared images.
+//! 2. Look at the files, to distinguish them from later files of the same names.
+//! 3. In one transaction: check that every image is unchanged and that nothing needs it, delete the rows, record the
+//!    decision about each image, and record the files that no row owns any longer (`larder_deletion`). The transaction
+//!    is on disk when it is committed.
 //! 4. Delete the files, and release the claims.
-//! 5. Some batches later: write the directories to disk, and forget the records in that batch's transaction; the last
-//!    ones, in one of their own ([`recovery`](super::recovery)).
+//! 5. Some batches later: sync the directories to disk, and remove the records in that batch's transaction. The last
+//!    records are removed in a transaction of their own ([`recovery`](super::recovery)).
 //!
-//! A crash before the commit of 3 leaves everything as it was; a crash after it leaves records, and the next change of the
-//! home, by any process, deletes what they name, if the index does not own it again and it is the file that was seen. A
-//! claim is held from 1 until 4 is over, so nobody begins to use what is about to go.
+//! A crash before the commit of 3 changes nothing. A crash after it leaves records. The next change of the home, by any
+//! process, deletes the files that they name, if no row owns the file again and it is the file that was seen. A claim
+//! is held from step 1 to the end of step 4, so no process begins to use an entry that is about to be deleted.
 //!
-//! The writer is free between batches, and each transaction is as short as its batch is small.
+//! The writer is free between batches. A smaller batch has a shorter transaction.
 
 mod batch;
 
@@ -41,14 +43,14 @@ use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::records::{ImagePruneReport, ImageUsers};
 use crate::reference::RowDigest;
 
-/// What protects an image from being removed, besides a live operation, which always does.
+/// The protection of an image from removal. A live operation always protects it, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RemoveMode {
-    /// Its users, and a pin.
+    /// Users and a pin protect the image.
     Unused,
-    /// A pin. An image in use loses its reference, and its data stays.
+    /// A pin protects the image. An image in use loses its reference, and its data stays.
     Untag,
-    /// Nothing. As `Untag`, and the pin goes with the reference.
+    /// Neither protects the image. As `Untag`, and the pin is removed with the reference.
     Force,
 }
 
@@ -58,36 +60,36 @@ pub(crate) struct Target {
     pub(crate) row: RefRow,
     pub(crate) mode: RemoveMode,
     pub(crate) expected: ExpectedRef,
-    /// Why it goes, as it was decided.
+    /// The reason for the removal, from the decision.
     pub(crate) reason: String,
-    /// What removing it frees in allocated bytes, as it was projected.
+    /// The allocated bytes that the decision expected removing it to free.
     pub(crate) bytes: u64,
 }
 
-/// A reference that is gone.
+/// A reference that was removed.
 #[derive(Debug, Clone, Serialize)]
 pub struct RemovedImage {
     /// The reference.
     pub reference: String,
     /// The manifest that it named.
     pub manifest_digest: Option<String>,
-    /// Allocated bytes of the files that went with it.
+    /// The allocated bytes of the files that were deleted with it.
     pub bytes: u64,
 }
 
-/// Why an image that was to go was left alone.
+/// The reason why an image was not removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SpareReason {
-    /// Something uses it.
+    /// A sandbox or snapshot uses it.
     InUse(ImageUsers),
-    /// The operator pinned it.
+    /// An operator pinned it.
     Pinned,
-    /// A live operation reads it, publishes it or deletes it.
+    /// A live operation reads, publishes or deletes it.
     Leased,
-    /// The reference names another manifest than when it was decided to remove it.
+    /// The reference names a different manifest than at the decision.
     Replaced,
-    /// It was used after it was decided to remove it.
+    /// It was used after the decision.
     Used,
 }
 
@@ -109,42 +111,42 @@ impl Serialize for SpareReason {
     }
 }
 
-/// An image that was to go and was left alone.
+/// An image that was to be removed and was not.
 #[derive(Debug, Clone, Serialize)]
 pub struct SparedImage {
     /// The reference.
     pub reference: String,
-    /// The manifest that it named when it was decided to remove it.
+    /// The manifest that it named at the decision.
     pub manifest_digest: Option<String>,
-    /// Why.
+    /// The reason.
     pub reason: SpareReason,
 }
 
-/// What became of a removal.
+/// The result of a removal.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) removed: Vec<RemovedImage>,
     pub(crate) spared: Vec<SparedImage>,
     pub(crate) report: ImagePruneReport,
-    /// What stood in the way without stopping the rest: one sentence each, with a path.
+    /// The problems that did not stop the rest: one sentence each, with a path.
     pub(crate) problems: Vec<String>,
     undeleted: Vec<Undeleted>,
 }
 
-/// A file that could not be deleted when its batch gave it up. It is tried again at the end of the removal.
+/// A file that could not be deleted with its batch. It is tried again at the end of the removal.
 #[derive(Debug)]
 struct Undeleted {
     /// The number of its record.
     record: i64,
     room: Room,
-    /// The image that it is counted for.
+    /// The image that the file is counted for.
     reference: Option<String>,
     /// One sentence, with the path.
     problem: String,
 }
 
 impl Outcome {
-    /// Counts a file that is gone.
+    /// Counts a deleted file.
     fn count_file(&mut self, room: Room, bytes: u64) {
         self.add_bytes(Some(bytes));
         match room {
@@ -154,7 +156,7 @@ impl Outcome {
         }
     }
 
-    /// Counts the files that could be deleted after all, and names the others among the problems.
+    /// Counts the files that were deleted in the second attempt, and names the others among the problems.
     fn settle(&mut self, recovered: &[Recovered]) {
         let recovered: HashMap<i64, Unlinked> =
             recovered.iter().map(|gone| (gone.record, gone.file)).collect();
@@ -214,34 +216,34 @@ impl Outcome {
     }
 }
 
-/// Rows that no reference reaches and that are to be removed.
+/// The rows to remove that no reference reaches.
 #[derive(Debug, Default)]
 pub(crate) struct UnreachedRows {
     pub(crate) manifests: HashSet<RowDigest>,
     pub(crate) layers: HashSet<RowDigest>,
 }
 
-/// A removal under way: runs batches, and forgets the records of files that are gone.
+/// A removal in progress: runs batches, and removes the records of deleted files.
 pub(crate) struct Remover<'a> {
     store: &'a Arc<Store>,
-    /// The number of the run whose record has the decisions.
+    /// The number of the run that records the decisions.
     run: i64,
     disk: FullDisk,
     outcome: Outcome,
 }
 
 impl<'a> Remover<'a> {
-    /// A removal that is part of a run on record, and what it may give up where the disk is full.
+    /// Makes a removal as part of a recorded run. `disk` holds what it may free if the disk is full.
     pub(crate) fn new(store: &'a Arc<Store>, run: i64, disk: FullDisk) -> Self {
         Self { store, run, disk, outcome: Outcome::default() }
     }
 
-    /// Returns whether the disk was found full.
+    /// Returns whether the disk was full at any time.
     pub(crate) fn found_full_disk(&self) -> bool {
         self.disk.was_full()
     }
 
-    /// Removes references, as many at a time as leases can be held.
+    /// Removes references, as many at a time as the number of leases allows.
     pub(crate) async fn remove(&mut self, targets: Vec<Target>) -> MicrosandboxResult<()> {
         let limit = lease::batch_size();
         let mut batch = Batch::default();
@@ -255,8 +257,8 @@ impl<'a> Remover<'a> {
         self.run(batch).await
     }
 
-    /// Removes manifests and layers that no reference needs, of these and no others. The layers that only such a
-    /// manifest has go with it.
+    /// Removes those of these manifests and layers that no reference needs. Layers that only such a manifest has are
+    /// removed with it.
     pub(crate) async fn remove_unreached(&mut self, rows: UnreachedRows) -> MicrosandboxResult<()> {
         if !rows.manifests.is_empty() {
             let find = |connection: &rusqlite::Connection| {
@@ -291,7 +293,7 @@ impl<'a> Remover<'a> {
         Ok(())
     }
 
-    /// Deletes these files, as far as nothing owns them. Paths are relative to the cache.
+    /// Deletes those of these files that no row owns. Paths are relative to the cache.
     pub(crate) async fn collect(&mut self, files: HashSet<PathBuf>) -> MicrosandboxResult<()> {
         if files.is_empty() {
             return Ok(());
@@ -308,8 +310,8 @@ impl<'a> Remover<'a> {
         Ok(())
     }
 
-    /// Tries once more what could not be deleted. Returns what became of it all, and whether the records of the deleted
-    /// files could be forgotten.
+    /// Tries again to delete the files that could not be deleted. Returns the outcome, and whether the records of the
+    /// deleted files could be removed.
     pub(crate) async fn finish(mut self) -> (Outcome, MicrosandboxResult<()>) {
         let store = self.store;
         let forget = || {
@@ -339,7 +341,7 @@ impl<'a> Remover<'a> {
         self.store.write_on(action, ask).await
     }
 
-    /// Runs a batch. Where file descriptors do not suffice for it, or a full disk, it is run in smaller ones.
+    /// Runs a batch. If there are not enough file descriptors or disk space for it, runs it in smaller batches.
     async fn run(&mut self, batch: Batch) -> MicrosandboxResult<()> {
         let mut batches = vec![batch];
         let mut tried = Tried::default();

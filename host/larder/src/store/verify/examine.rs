@@ -1,10 +1,10 @@
-//! One file: whether it is what its name says.
+//! The examination of one file: compares it with what its name says.
 //!
-//! Files are opened relative to their directory, as regular files and without following links, and what is read into
-//! memory has a bound. Nothing in a file is believed: [`larder_erofs::reader`] checks whatever it reads.
+//! Files are opened relative to their directory, as regular files and without following links, and reads into memory
+//! are bounded. Nothing in a file is trusted: [`larder_erofs::reader`] checks everything that it reads.
 //!
-//! The length of an EROFS image is judged by its own superblock. The index has a column for it that only Larder fills,
-//! and that is out of date once microsandbox has built an artifact again.
+//! The length of an EROFS image is compared with its own superblock. The index has a column for the length, but only
+//! Larder fills it, and it is outdated after microsandbox has built an artifact again.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -20,7 +20,7 @@ use crate::artifacts::plain::{MAX_METADATA, open_file_at, read_at};
 use crate::artifacts::{CacheDir, Entry, Room, RoomDir, Rooms};
 use crate::reference::Digest;
 
-/// Why a file is not what its name says.
+/// The reason why a file is not what its name says.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) kind: FindingKind,
@@ -48,7 +48,7 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// An error with what caused it, in one text.
+/// Returns an error and its sources in one text.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -60,16 +60,16 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Looks at files, one after the other.
+/// An examiner of files, one after the other.
 pub(super) struct Examiner<'a> {
     pub(super) cache: &'a CacheDir,
     pub(super) rooms: &'a Rooms,
     pub(super) depth: VerifyDepth,
-    /// Set when nobody waits for the result any longer.
+    /// Set if the caller cancelled the verification.
     cancelled: &'a AtomicBool,
-    /// The blocks of the layers that were looked at; absent for one that is missing or damaged.
+    /// The number of blocks of each layer that was examined. Absent for a layer that is missing or damaged.
     blocks: HashMap<Entry, Option<u32>>,
-    /// Whether a directory that a descriptor names is the room that it should be.
+    /// For a directory that a descriptor names: `true` if it is the expected room.
     pub(super) directories: HashMap<(PathBuf, Room), bool>,
 }
 
@@ -83,7 +83,7 @@ impl<'a> Examiner<'a> {
         Self { cache, rooms, depth, cancelled, blocks: HashMap::new(), directories: HashMap::new() }
     }
 
-    /// Looks at a file that the index names.
+    /// Examines a file that the index names.
     pub(super) fn examine(&mut self, file: &Named) -> Result<(), Fault> {
         match (file.entry.room, &file.image) {
             (Room::Layers, _) => self.layer(&file.entry, &file.owner),
@@ -112,7 +112,7 @@ impl<'a> Examiner<'a> {
         self.rooms.get(entry.room).ok_or_else(|| missing(owner))
     }
 
-    /// Returns how many blocks a layer has, where it was looked at or can be.
+    /// Returns the number of blocks of a layer, if the layer was or can be examined.
     pub(super) fn blocks_of(&mut self, layer: &Entry) -> Option<u32> {
         if let Some(blocks) = self.blocks.get(layer) {
             return *blocks;
@@ -142,7 +142,7 @@ impl<'a> Examiner<'a> {
         Ok(image.superblock().blocks)
     }
 
-    /// Reads every byte: a disk that fails is found by nothing else.
+    /// Reads every byte, because only that finds a failing disk.
     pub(super) fn read_all(&self, mut file: &File) -> Result<(), Fault> {
         let mut buffer = vec![0; 256 << 10];
         // Whoever asked is told nothing any longer.
@@ -185,7 +185,7 @@ fn fault_of_opening(error: io::Error, owner: &str) -> Fault {
     if error.kind() == io::ErrorKind::NotFound { missing(owner) } else { error.into() }
 }
 
-/// Opens an EROFS image whose superblock and root read well and that is exactly as long as it says.
+/// Opens an EROFS image whose superblock and root are valid and that is exactly as long as its superblock says.
 pub(super) fn sound_image(file: &File) -> Result<Image<&File>, Fault> {
     let image = Image::open(file).map_err(|error| match error {
         ReadError::Io(error) => error.into(),
@@ -211,7 +211,7 @@ fn fault_of(error: ReadError) -> Fault {
     }
 }
 
-/// What is wrong with an image that was walked.
+/// Returns the fault that an error of a walk means.
 pub(super) fn fault_in(error: WalkError) -> Fault {
     match error.source {
         ReadError::Io(error) => error.into(),

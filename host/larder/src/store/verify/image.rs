@@ -1,8 +1,9 @@
-//! What joins the layers of an image: its fsmeta image and its VMDK descriptor, compared with those layers.
+//! The files that join the layers of an image: compares its fsmeta image and its VMDK descriptor with the layers.
 //!
-//! The device table of an fsmeta image has a slot for each layer, bottom to top: how many blocks that has, and where
-//! they begin when all are joined to one disk. Larder writes the layer's diff ID as the tag of the slot, microsandbox
-//! leaves it empty. The descriptor joins the fsmeta image and then the layers, each as long as its file.
+//! The device table of an fsmeta image has a slot for each layer, bottom to top, with the number of blocks and their
+//! position when all layers are joined to one disk. Larder writes the layer's diff ID as the tag of the slot, and
+//! microsandbox leaves the tag empty. The descriptor joins the fsmeta image and then the layers, each as long as its
+//! file.
 
 use std::fs::File;
 use std::io;
@@ -19,7 +20,7 @@ use crate::artifacts::{Entry, Room, open_dir, stat_at};
 use crate::reference::RowDigest;
 
 impl Composition {
-    /// The files of its layers; absent for one whose diff ID is none.
+    /// Returns the files of its layers, with `None` for a layer whose diff ID is invalid.
     fn files(&self) -> impl Iterator<Item = Option<Entry>> + '_ {
         self.layers.iter().map(|layer| layer.known().map(|diff_id| Entry::named(Room::Layers, diff_id)))
     }
@@ -82,7 +83,7 @@ impl Examiner<'_> {
         Ok(())
     }
 
-    /// Compares a file of a descriptor with the one that has this position.
+    /// Compares a file of a descriptor with the expected file at this position.
     fn check_joined(&mut self, file: &JoinedFile, expected: &Entry, position: usize) -> Result<(), Fault> {
         let number = position + 1;
         if file.path.file_name().is_none_or(|name| name != expected.name.as_str()) {
@@ -122,7 +123,7 @@ impl Examiner<'_> {
         same
     }
 
-    /// Returns whether an image was made as a flat disk and as nothing else.
+    /// Returns whether an image exists only as a flat disk.
     fn is_flat_only(&self, image: &Composition) -> io::Result<bool> {
         let layered = [Room::Fsmeta, Room::Vmdk].map(|room| Entry::named(room, &image.manifest));
         for entry in &layered {
@@ -136,8 +137,8 @@ impl Examiner<'_> {
     }
 }
 
-/// Compares a slot of the device table with the layer that has this position. `mapped` is where that begins behind the
-/// fsmeta image and the layers before it, in blocks.
+/// Compares a slot of the device table with the layer at this position. `mapped` is the expected beginning of the
+/// layer behind the fsmeta image and the earlier layers, in blocks.
 fn check_slot(
     slot: &DeviceSlot,
     blocks: Option<u32>,
@@ -167,10 +168,10 @@ fn check_slot(
     Ok(())
 }
 
-/// What an fsmeta image is checked with: of the layers it has to be known only how long they are.
+/// A source for checking an fsmeta image: only the length of its layers needs to be known.
 enum Source<'a> {
     Fsmeta(&'a File),
-    /// A layer of so many bytes.
+    /// A layer of this many bytes.
     Layer(u64),
 }
 

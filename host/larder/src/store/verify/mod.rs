@@ -1,13 +1,13 @@
 //! Comparing the index with the files.
 //!
-//! Every file that a row owns is looked at ([`examine`]), and every file that no row owns is named. What rows own is
-//! read in one transaction, which ends before the first file is opened: verifying may take hours.
+//! Every file that a row owns is examined ([`examine`]), and every file that no row owns is named. The rows' files
+//! are read in one transaction, which ends before the first file is opened: a verification may take hours.
 //!
 //! # Locking
-//! Nothing is changed, and no lock is held. Others publish and delete files meanwhile, so a file that is missing or
-//! damaged is only suspect at first. When all have been looked at, each suspect is asked about again: a file that
-//! somebody holds a lease on is skipped, and named as such; one that no row owns any longer is nobody's loss; the rest is
-//! looked at once more, and is a finding if it still is one.
+//! Nothing is changed, and no lock is held. Other processes publish and delete files meanwhile, so a file that is
+//! missing or damaged is only suspect at first. After all files, each suspect is checked again. A file with a lease
+//! that a process holds is skipped, and reported as skipped. A file that no row owns any longer is not reported. The
+//! others are examined again, and reported if they are still missing or damaged.
 //!
 //! The one repair is a plan: [`plan_repair`](crate::LocalBackend::plan_repair).
 
@@ -33,68 +33,68 @@ use crate::failpoint::failpoint;
 use crate::reference::{Digest, RowDigest};
 use examine::{Examiner, Fault};
 
-/// How closely files are looked at.
+/// The depth of the examination of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum VerifyDepth {
-    /// What says of a file what it is: superblock, root directory, device table, descriptor.
+    /// Only the parts that identify a file: superblock, root directory, device table, descriptor.
     #[default]
     Shallow,
-    /// Every inode and every byte is read, and digests are compared where they are known.
+    /// Every inode and every byte is read, and known digests are compared.
     Deep,
 }
 
-/// What is wrong with a file.
+/// The kind of a problem with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum FindingKind {
-    /// The index names it, and it is not there.
+    /// The index names the file, and it does not exist.
     Missing,
-    /// It is no regular file: a link, a pipe, a directory.
+    /// The file is not a regular file: a link, a pipe, a directory.
     NotAFile,
-    /// Its length is not the one that it says it has.
+    /// The length of the file is not the one that it states.
     WrongSize,
-    /// It does not begin as a file of its kind does.
+    /// The file does not begin as a file of its kind does.
     WrongMagic,
-    /// Something in it is not as it can be.
+    /// A part of the file is invalid.
     Damaged,
-    /// It does not fit the layers of its image: their number, order, sizes or places.
+    /// The file does not match the layers of its image: their number, order, sizes or positions.
     WrongLayers,
-    /// Its content does not have the digest that it should have.
+    /// The content does not have the expected digest.
     WrongDigest,
-    /// It could not be read.
+    /// The file could not be read.
     Unreadable,
-    /// Nothing owns it.
+    /// No row owns the file.
     Orphan,
-    /// Nothing owns it, and it is nothing that a cache makes: it is never deleted.
+    /// No row owns the file, and no cache makes such a file: it is never deleted.
     Foreign,
 }
 
-/// What became of a file that nothing owns.
+/// The result of a repair of a file that no row owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RepairOutcome {
-    /// It was deleted.
+    /// The file was deleted.
     Removed,
-    /// Somebody holds it, it is too young, or it could not be deleted.
+    /// A process holds the file, it is too young, or it could not be deleted.
     Left,
 }
 
-/// Something that is wrong.
+/// A problem that was found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
-    /// Allocated bytes.
+    /// The allocated bytes.
     pub bytes: u64,
     /// One sentence for people.
     pub detail: String,
-    /// What is wrong.
+    /// The kind of the problem.
     pub kind: FindingKind,
-    /// The digest or reference that needs the file, where one does.
+    /// The digest or reference that needs the file, if there is one.
     pub owner: Option<String>,
-    /// The file, relative to the cache directory. What is not Unicode in its name is replaced in a document.
+    /// The file, relative to the cache directory. In a document, bytes of its name that are not Unicode are replaced.
     #[serde(serialize_with = "displayed")]
     pub path: PathBuf,
-    /// What was done about it, where a repair was asked for.
+    /// The result of the repair, if one was requested.
     pub repair: Option<RepairOutcome>,
 }
 
@@ -103,22 +103,22 @@ fn displayed<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Erro
 }
 
 impl Finding {
-    /// Returns whether this is damage, and not a mere waste of space.
+    /// Returns whether this is damage, and not only wasted space.
     pub fn is_damage(&self) -> bool {
         !matches!(self.kind, FindingKind::Orphan | FindingKind::Foreign)
     }
 }
 
-/// What a verification found.
+/// The results of a verification.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct VerifyReport {
-    /// Files that the index names.
+    /// The number of files that the index names.
     pub checked: u64,
-    /// What is wrong, in the order of the paths.
+    /// The problems, ordered by path.
     pub findings: Vec<Finding>,
-    /// What could not be looked at, or not be deleted: one sentence each.
+    /// The files that could not be examined or deleted: one sentence each.
     pub problems: Vec<String>,
-    /// Files about which nothing can be said while somebody reads, publishes or deletes them, relative to the cache
+    /// The files that could not be judged while a process read, published or deleted them, relative to the cache
     /// directory and in order.
     pub skipped: Vec<PathBuf>,
 }
@@ -128,22 +128,22 @@ struct Named {
     entry: Entry,
     /// The digest or reference of the row.
     owner: String,
-    /// Of what a manifest owns: what it is made of.
+    /// For a file that a manifest owns: the composition of the image.
     image: Option<Arc<Composition>>,
 }
 
 /// A manifest and its layers.
 struct Composition {
     manifest: Digest,
-    /// Bottom to top.
+    /// The layers, bottom to top.
     layers: Vec<RowDigest>,
 }
 
-/// What a verification looks at.
+/// A verification of a home.
 pub(crate) struct Verification<'a> {
     pub(crate) store: &'a Arc<Store>,
     pub(crate) depth: VerifyDepth,
-    /// Set when nobody waits for the result any longer.
+    /// Set if the caller cancelled the verification.
     pub(crate) cancelled: &'a AtomicBool,
 }
 
@@ -173,7 +173,7 @@ impl Verification<'_> {
         Ok(report)
     }
 
-    /// Reads which files rows own, of one state of the index. Layers come first.
+    /// Reads the files that rows own, from one state of the index. Layers are first.
     fn named(&self) -> MicrosandboxResult<Vec<Named>> {
         let reader = self.store.catalog().reader()?;
         let read = || {
@@ -184,7 +184,7 @@ impl Verification<'_> {
         read().map_err(self.store.catalog().paths().db("find out what the index names"))
     }
 
-    /// Says what is wrong with what was suspect, as things are now.
+    /// Returns the findings for the suspects, as they are now.
     fn judge(
         &self,
         rooms: &Rooms,
