@@ -1,8 +1,8 @@
-//! The index of a home that is made.
+//! Creating the index of a home.
 //!
-//! It holds microsandbox's tables and the record of its migrations. It is made under another name, in one transaction,
-//! and gets its own when it is on disk: a process that is killed before that leaves a file that nobody opens, and half a
-//! home never exists.
+//! It holds microsandbox's tables and the record of its migrations. It is created under a temporary name, in one
+//! transaction, and renamed when it is on disk. A process that is killed before that leaves a file that no program
+//! opens, so half a home never exists.
 
 use std::fs::File;
 use std::io;
@@ -17,7 +17,7 @@ use crate::failpoint::failpoint;
 use crate::home::opening::{self, HomeState, MigrationLock};
 use crate::home::{BUSY_TIMEOUT, HomePaths, MissingHome};
 
-/// Opens a database for changes, as microsandbox does: durable, with foreign keys on.
+/// Opens a database for changes with the settings of microsandbox: durable, with foreign keys on.
 pub(super) fn open_database(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
         path,
@@ -33,7 +33,7 @@ pub(super) fn open_database(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Makes a home that microsandbox opens: its directories, its tables and the record of its migrations.
+/// Creates a home that microsandbox opens: its directories, its tables and the record of its migrations.
 pub(super) fn make_home(paths: &HomePaths, clock: &Clock) -> MicrosandboxResult<()> {
     opening::make_directories(paths)?;
     let _lock = MigrationLock::take(paths)?;

@@ -1,23 +1,23 @@
-//! Records of files that are to be deleted: made in the transaction whose rows gave the files up, and forgotten when
-//! the directory without the file is on disk.
+//! Records of files to be deleted. A record is added in the transaction that deletes the rows of the file, and
+//! removed when the directory without the file is on disk.
 //!
-//! A record says in which cache its file is. Its number is never used again, so that a process that forgets what it
-//! deleted forgets no record of another one.
+//! A record names the cache of its file. Its number is never used again, so a process that removes its records
+//! cannot remove a record of another process.
 
 use rusqlite::{Connection, params};
 
 use crate::artifacts::{Entry, FileIdentity, Room};
 
-/// A file that a committed change has given up.
+/// A file that a committed change released for deletion.
 pub(crate) struct Deletion {
     pub(crate) id: i64,
-    /// Absent where the record names nothing that is an entry.
+    /// Absent if the record names something that is not an entry.
     pub(crate) entry: Option<Entry>,
     pub(crate) file: FileIdentity,
 }
 
-/// Records a file of `cache` that is to be deleted, within the transaction that gives it up. Returns the record's
-/// number.
+/// Records a file of `cache` that is to be deleted, within the transaction that deletes its rows. Returns the
+/// record's number.
 pub(crate) fn record(
     connection: &Connection,
     cache: &str,
@@ -33,7 +33,7 @@ pub(crate) fn record(
     insert.insert(params![cache, entry.room.name(), entry.name, inode, size, file.modified_ns, file.born_ns])
 }
 
-/// Every record about files of `cache`, oldest first. Records of before caches were recorded are about any.
+/// Returns all records about files of `cache`, oldest first. Records from before caches were recorded match any cache.
 pub(crate) fn pending(connection: &Connection, cache: &str) -> rusqlite::Result<Vec<Deletion>> {
     let mut statement = connection.prepare_cached(
         "SELECT id, room, name, inode, size, modified_ns, born_ns FROM larder_deletion
@@ -56,7 +56,7 @@ pub(crate) fn pending(connection: &Connection, cache: &str) -> rusqlite::Result<
     rows.collect()
 }
 
-/// Forgets records.
+/// Removes records.
 pub(crate) fn forget(connection: &Connection, records: &[i64]) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached("DELETE FROM larder_deletion WHERE id = ?1")?;
     for record in records {

@@ -1,10 +1,9 @@
-//! Values as they stand in an index. SQLite does not hold them to the types of their columns, and one that is odd must
-//! not hide the others.
+//! Values of an index. SQLite does not enforce the types of columns, and an invalid value must not hide the others.
 
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
-/// Returns a text; none where the column holds anything else.
+/// Returns a text, or `None` if the column holds anything else.
 pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
     Ok(match row.get_ref(column)? {
         ValueRef::Text(text) => std::str::from_utf8(text).ok().map(str::to_owned),
@@ -12,7 +11,7 @@ pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Stri
     })
 }
 
-/// Returns an integer; none where the column holds anything else.
+/// Returns an integer, or `None` if the column holds anything else.
 pub(super) fn integer(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<i64>> {
     Ok(match row.get_ref(column)? {
         ValueRef::Integer(integer) => Some(integer),
@@ -20,7 +19,7 @@ pub(super) fn integer(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<i
     })
 }
 
-/// Returns a value of any type as a text to show and to search, as far as it is one.
+/// Returns a value of any type as a text for display and search, as far as it can be one.
 pub(super) fn any_text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
     Ok(match row.get_ref(column)? {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),

@@ -1,5 +1,5 @@
-//! Rule 5, for planning: its cost grows in proportion to the home, counted in steps of SQLite. So many steps are also how
-//! long a change keeps others from writing.
+//! Rule 5, for planning: its cost, counted in steps of SQLite, grows in proportion to the home. A change also blocks
+//! other writers for that many steps.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use super::removal_set::{RemovalSet, Wanted};
 use super::remove;
 use super::{graph, owners, pins, roots, schema};
 
-/// Indexes that Larder adds to microsandbox's tables.
+/// The indexes that Larder adds to microsandbox's tables.
 #[derive(Clone, Copy, PartialEq)]
 enum Indexes {
     Made,
     Missing,
 }
 
-/// An index of so many images with a layer of their own each and one base layer under all, and so many sandboxes whose
-/// row names no manifest.
+/// Makes an index of this many images with a layer of their own each and one base layer under all, and this many
+/// sandboxes whose row names no manifest.
 fn index(images: u32, sandboxes: u32, indexes: Indexes) -> Connection {
     let mut connection = Connection::open_in_memory().expect("a database");
     schema::create(&mut connection, chrono::DateTime::UNIX_EPOCH).expect("the tables");
@@ -51,7 +51,7 @@ fn index(images: u32, sandboxes: u32, indexes: Indexes) -> Connection {
     connection
 }
 
-/// The steps that SQLite takes for `work`.
+/// Returns the number of steps that SQLite takes for `work`.
 fn steps(connection: &mut Connection, work: impl FnOnce(&Connection)) -> u64 {
     let steps = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&steps);
@@ -65,7 +65,7 @@ fn steps(connection: &mut Connection, work: impl FnOnce(&Connection)) -> u64 {
     steps.load(Ordering::Relaxed)
 }
 
-/// Everything that the plan of a prune asks of an index.
+/// Runs every query that the plan of a prune makes.
 fn plan(connection: &Connection) {
     roots::refresh(connection).expect("the users");
     roots::all_users(connection).expect("the users");
@@ -80,7 +80,7 @@ fn plan(connection: &Connection) {
     remove::unreached_layers(connection).expect("no layers");
 }
 
-/// Planning a prune of four times the images takes at most five times the steps, with Larder's indexes and without, and
+/// Planning a prune of four times the images takes at most five times the steps, with and without Larder's indexes, and
 /// with a thousand sandboxes that name no manifest.
 #[test]
 fn planning_is_linear() {
@@ -94,8 +94,8 @@ fn planning_is_linear() {
     }
 }
 
-/// Finding out what goes with every image, in batches, takes four times the images at most five times the steps, though
-/// they all share a layer and a thousand sandboxes name no manifest.
+/// Reading the removal set of every image, in batches, takes at most five times the steps for four times the images,
+/// even if they all share a layer and a thousand sandboxes name no manifest.
 #[test]
 fn removal_sets_are_linear() {
     let [few, many] = [1000, 4000].map(|images| {
@@ -118,8 +118,8 @@ fn removal_sets_are_linear() {
     assert!(many <= 5 * few, "{few} steps for 1000 images, {many} for 4000");
 }
 
-/// Who needs what by name is found out once, and again only when another connection has changed the index or a reference
-/// was given another manifest.
+/// Users by name are read once, and again only if another connection has changed the index or a reference got another
+/// manifest.
 #[test]
 fn named_users_are_found_out_once() {
     let mut connection = index(10, 1000, Indexes::Made);
@@ -131,8 +131,8 @@ fn named_users_are_found_out_once() {
     assert!(steps(&mut connection, refresh) > 10_000);
 }
 
-/// Letting go of a run's decisions is done in pieces that are as short for a large run as for a small one, and in the end
-/// the last thousand runs are left, and the kept images of the last ten.
+/// Decisions of old runs are deleted in pieces that are as short for a large run as for a small one. In the end the
+/// last thousand runs are left, and the kept images of the last ten.
 #[test]
 fn expiry_is_done_in_pieces() {
     let longest = |decisions: u32| {

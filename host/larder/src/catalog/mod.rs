@@ -1,24 +1,26 @@
-//! The index of a home: the SQLite database `db/msb.db`, which microsandbox made and goes on using.
+//! The index of a home: the SQLite database `db/msb.db`, which microsandbox created and still uses.
 //!
 //! # Connections
-//! A few readers, each opened read-only with its first use, and one writer, opened with the first change. Each is
-//! used by one blocking task at a time, never on the async runtime's own threads; who waits for a connection takes no
-//! thread at all. Statements are compiled once per connection.
+//! The catalog has a few readers, each opened read-only with its first use, and one writer, opened with the first
+//! change. Each is used by one blocking task at a time, never on the async runtime's own threads. A task that waits for
+//! a connection takes no thread. Statements are compiled once per connection.
 //!
-//! `db/msb.db` may be replaced while it is open, by whoever restores it from a backup or makes the home again. Each use
-//! of a connection compares the file of that name with the one that is open, and opens it again where it is another.
+//! `db/msb.db` may be replaced while it is open, by a restore from a backup or by creating the home again. Each use of
+//! a connection compares the current file of that name with the one that is open, and opens the new file if they
+//! differ.
 //!
 //! # Reading
-//! needs the tables and columns that the queries name, and nothing else: no lock, no migration, no write. A home
-//! without Larder's own tables is read as one in which they are empty ([`reader`]).
+//! Reading needs only the tables and columns that the queries name: no lock, no migration, no write. A home without
+//! Larder's own tables is read as if they were empty ([`reader`]).
 //!
 //! # Writing
-//! refuses every home that microsandbox 0.7.13 would not open or would change first ([`writer`]). Transactions are
-//! short, `BEGIN IMMEDIATE`, with foreign keys on and `synchronous=FULL`: what is committed survives a power cut.
+//! The writer refuses every home that microsandbox 0.7.13 would not open, or would change first ([`writer`]).
+//! Transactions are short, `BEGIN IMMEDIATE`, with foreign keys on and `synchronous=FULL`: a committed transaction
+//! survives a power cut.
 //!
 //! # What survives a crash
-//! A transaction or nothing. Files that a committed transaction has given up stand in `larder_deletion`
-//! ([`deletions`]); deleting them is for whoever works with files, too.
+//! A transaction or nothing. Files that a committed transaction released for deletion are recorded in `larder_deletion`
+//! ([`deletions`]). The store deletes them.
 
 mod create;
 pub(crate) mod deletions;
@@ -53,7 +55,7 @@ pub(crate) use writer::Writer;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home::{HomePaths, MissingHome};
 
-/// More readers than this wait for one another: listing is bound by the processor, not by waiting.
+/// The maximum number of readers at once. More readers would not be faster: listing is bound by the processor.
 const READERS: usize = 4;
 
 /// The index of one home.
@@ -63,21 +65,22 @@ pub(crate) struct Catalog {
     clock: Clock,
     permits: Arc<Semaphore>,
     readers: Mutex<Vec<Reader>>,
-    /// Absent until the first change.
+    /// The writer. Absent until the first change.
     writer: Arc<tokio::sync::Mutex<Option<Writer>>>,
 }
 
-/// A reader, lent by a [`Catalog`] until it is dropped. A transaction that it is in then is rolled back.
+/// A reader that a [`Catalog`] lends until drop. Drop rolls back a transaction of the reader.
 pub(crate) struct PooledReader {
-    /// There until it is dropped.
+    /// The reader. Present until drop.
     reader: Option<Reader>,
     catalog: Arc<Catalog>,
-    /// Lets the next one read. A reader that is lent for long has none: it must not keep others from reading.
+    /// The permit, whose drop lets the next reader run. Absent for a reader that is lent for long, because it must not
+    /// block others.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl PooledReader {
-    /// Returns whether it sees what others change from now on, outside of a transaction.
+    /// Returns whether it sees later changes of other connections, outside of a transaction.
     pub(crate) fn sees_changes(&self) -> bool {
         self.reader.as_ref().is_some_and(Reader::is_reusable)
     }
@@ -109,8 +112,8 @@ impl Drop for PooledReader {
 }
 
 impl Drop for Catalog {
-    /// Closing the last connection writes the log into the database and waits for the disk: within a runtime that is
-    /// left to a thread that may block.
+    /// Closes the connection. Closing the last connection writes the log into the database and waits for the disk, so
+    /// within a runtime it happens on a thread that may block.
     fn drop(&mut self) {
         let readers = std::mem::take(self.readers.get_mut().unwrap_or_else(PoisonError::into_inner));
         // Whoever has it closes it.
@@ -157,12 +160,12 @@ impl Catalog {
         .await
     }
 
-    /// Lends a reader to a task that runs where it may block, for as long as it wants to see one state of the index.
+    /// Lends a reader to a blocking task, for as long as the task needs to see one state of the index.
     pub(crate) fn reader(self: &Arc<Self>) -> MicrosandboxResult<PooledReader> {
         self.lend(None)
     }
 
-    /// Refuses a home that must not be changed, as every change does, where something is to be changed without the
+    /// Refuses a home that must not be changed, with the checks of every change, for a change that does not use the
     /// writer.
     pub(crate) fn check_fit(&self, connection: &Connection) -> MicrosandboxResult<()> {
         writer::check_fit(connection, &self.paths, (self.clock)())
@@ -209,8 +212,8 @@ impl Catalog {
     }
 }
 
-/// Makes a connection keep its prepared statements as they are. SQLite would otherwise compile a statement again whenever
-/// another value is bound to it that an index is searched for, which takes longer than the search.
+/// Makes a connection keep its prepared statements unchanged. Otherwise SQLite would compile a statement again for each
+/// new value that an index is searched for, which takes longer than the search.
 fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(64);

@@ -1,8 +1,8 @@
-//! Which files belong to which row.
+//! The files that each row owns.
 //!
-//! This is the one answer to that question. A layer owns its EROFS image, a manifest its fsmeta image and VMDK
-//! descriptor, a reference the metadata that all of its spellings share. A row whose digest or reference does not parse
-//! owns nothing: no file is named after it.
+//! No other code answers this question. A layer owns its EROFS image, a manifest owns its fsmeta image and VMDK
+//! descriptor, and a reference owns the metadata that all of its spellings share. A row whose digest or reference does
+//! not parse owns nothing: no file is named after it.
 
 use std::collections::HashSet;
 
@@ -24,7 +24,7 @@ pub(crate) enum Owner {
 }
 
 impl Owner {
-    /// The entries that it owns.
+    /// Returns the entries that it owns.
     pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> + use<> {
         let [first, second] = match self {
             Self::Layer(diff_id) => [Some(Entry::named(Room::Layers, diff_id)), None],
@@ -35,14 +35,14 @@ impl Owner {
     }
 }
 
-/// An owner as it stands in the index.
+/// An owner from the index.
 pub(crate) struct OwnerRow {
     pub(crate) owner: Owner,
     /// The text of its digest or reference, in the spelling of the index.
     pub(crate) text: String,
 }
 
-/// Visits every owner: layers, manifests, references, each in the order of their rows.
+/// Visits every owner: layers, manifests, references, each in row order.
 pub(crate) fn for_each(connection: &Connection, mut visit: impl FnMut(OwnerRow)) -> rusqlite::Result<()> {
     let mut layers = connection.prepare_cached("SELECT diff_id FROM main.layer ORDER BY id")?;
     let mut rows = layers.query([])?;
@@ -71,24 +71,24 @@ pub(crate) fn for_each(connection: &Connection, mut visit: impl FnMut(OwnerRow))
     Ok(())
 }
 
-/// Every entry that a row owns.
+/// Returns every entry that a row owns.
 pub(crate) fn entries(connection: &Connection) -> rusqlite::Result<HashSet<Entry>> {
     let mut entries = HashSet::new();
     for_each(connection, |row| entries.extend(row.owner.entries()))?;
     Ok(entries)
 }
 
-/// Answers whether an entry is owned at this moment, asked of the index each time.
+/// A query for the current owner of an entry, which asks the index each time.
 pub(crate) struct LiveOwners<'a> {
     connection: &'a Connection,
-    /// The state of the index in which `metadata` was read: another one when any other connection has changed it.
+    /// The state of the index from which `metadata` was read. It differs after a change by another connection.
     seen_at: Option<i64>,
-    /// The metadata of all references, which takes long to name.
+    /// The metadata entries of all references, which take long to compute.
     metadata: Option<HashSet<Entry>>,
 }
 
 impl<'a> LiveOwners<'a> {
-    /// Asks through this connection, which makes no change meanwhile.
+    /// Makes a query on this connection, which makes no change meanwhile.
     pub(crate) fn new(connection: &'a Connection) -> Self {
         Self { connection, seen_at: None, metadata: None }
     }
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
     use crate::catalog::schema;
 
-    /// Metadata that got an owner after the owners were read, by another connection, is owned.
+    /// Metadata that got an owner from another connection after the owners were read is owned.
     #[test]
     fn owners_are_asked_again() {
         let directory = tempfile::tempdir().unwrap();

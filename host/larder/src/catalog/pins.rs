@@ -1,7 +1,7 @@
-//! Pins: images that neither a prune nor a policy removes, whatever it decides.
+//! Pins: images that neither a prune nor a policy removes, even if the policy decides to.
 //!
-//! A pin holds the normalized reference, so it holds for every spelling of it, and for the image that is pulled
-//! under it again.
+//! A pin is for the normalized reference, so it applies to every spelling, and to an image that is pulled under
+//! the reference again.
 
 use std::collections::HashSet;
 
@@ -12,13 +12,13 @@ use super::{read, time};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::reference::Reference;
 
-/// The key under which a pin, an origin or a decision stands: the normalized reference, or the text as it stands
-/// where that is none.
+/// Returns the key of a pin, an origin or a decision: the normalized reference, or the unchanged text if it does
+/// not parse.
 pub(crate) fn key(reference: &str) -> String {
     reference.parse::<Reference>().map_or_else(|_| reference.to_owned(), |parsed| parsed.to_string())
 }
 
-/// Pins an image that is in the cache. Says whether it was not pinned before.
+/// Pins an image that is in the cache. Returns whether it was not pinned before.
 pub(crate) fn pin(connection: &Connection, reference: &str, now: DateTime<Utc>) -> MicrosandboxResult<bool> {
     let handle = read::get(connection, reference)?;
     let added = connection.execute(
@@ -28,7 +28,7 @@ pub(crate) fn pin(connection: &Connection, reference: &str, now: DateTime<Utc>) 
     added.map(|rows| rows > 0).map_err(MicrosandboxError::db("pin an image"))
 }
 
-/// Takes a pin away, also that of an image which is not in the cache. Says whether there was one.
+/// Removes a pin, even of an image that is not in the cache. Returns whether the pin existed.
 pub(crate) fn unpin(connection: &Connection, reference: &str) -> MicrosandboxResult<bool> {
     let removed = connection
         .execute("DELETE FROM larder_pin WHERE reference = ?1", [key(reference)])
@@ -40,7 +40,7 @@ pub(crate) fn unpin(connection: &Connection, reference: &str) -> MicrosandboxRes
     Ok(removed > 0)
 }
 
-/// Every pin, sorted.
+/// Returns all pins, sorted.
 pub(crate) fn list(connection: &Connection) -> MicrosandboxResult<Vec<String>> {
     let query = || -> rusqlite::Result<Vec<String>> {
         let mut statement =
@@ -50,7 +50,7 @@ pub(crate) fn list(connection: &Connection) -> MicrosandboxResult<Vec<String>> {
     query().map_err(MicrosandboxError::db("list pins"))
 }
 
-/// Every pin, to ask about many images.
+/// Returns all pins as a set, for queries about many images.
 pub(crate) fn set(connection: &Connection) -> rusqlite::Result<HashSet<String>> {
     let mut statement = connection.prepare_cached("SELECT reference FROM larder_pin")?;
     statement.query_map([], |row| row.get(0))?.collect()

@@ -1,8 +1,8 @@
-//! Putting images into the index.
+//! Adding images to the index.
 //!
-//! Everything of a call goes in with one transaction. What is there is brought up to date, never doubled: a manifest
-//! and a layer are known by their digests, a reference by its normalized text. A reference that stands in the index in
-//! other spellings, too, means the same image in all of them afterwards.
+//! One transaction adds everything of a call. Existing rows are updated and never duplicated: a manifest and a layer
+//! are identified by their digests, a reference by its normalized text. If the index has a reference in several
+//! spellings, all of them name the same image afterwards.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -29,7 +29,7 @@ pub(crate) struct NewImage {
     pub(crate) user: Option<String>,
     pub(crate) labels: std::collections::BTreeMap<String, String>,
     pub(crate) stop_signal: Option<String>,
-    /// From bottom to top.
+    /// The layers, from bottom to top.
     pub(crate) layers: Vec<NewLayer>,
 }
 
@@ -43,12 +43,12 @@ pub(crate) struct NewLayer {
     pub(crate) erofs_bytes: u64,
 }
 
-/// Where an image came from.
+/// The origin of a new image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NewOrigin {
-    /// Loaded from an archive.
+    /// The image was loaded from an archive.
     Archive,
-    /// Pulled from a registry.
+    /// The image was pulled from a registry.
     #[cfg(feature = "registry")]
     Registry,
 }
@@ -63,7 +63,7 @@ impl NewOrigin {
     }
 }
 
-/// The layers that have a row, with the size of their artifact where that is known.
+/// Returns the layers that have a row, with the size of their artifact if it is known.
 pub(crate) fn layer_sizes<'a>(
     connection: &Connection,
     diff_ids: impl Iterator<Item = &'a Digest>,
@@ -80,7 +80,7 @@ pub(crate) fn layer_sizes<'a>(
     Ok(known)
 }
 
-/// The manifests that have this layer, each with its layers from bottom to top.
+/// Returns the manifests that have this layer, each with its layers from bottom to top.
 pub(crate) fn manifests_with_layer(
     connection: &Connection,
     diff_id: &Digest,
@@ -110,7 +110,7 @@ pub(crate) fn manifests_with_layer(
     Ok(found)
 }
 
-/// Puts images into the index, and gives what it says of their references, in their order.
+/// Adds images to the index, and returns the records of their references, in their order.
 pub(crate) fn insert(
     connection: &Connection,
     images: &[NewImage],

@@ -1,4 +1,4 @@
-//! Questions about images: one query each, however large the home.
+//! Queries about images: one query each, for a home of any size.
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior};
@@ -9,7 +9,7 @@ use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::records::{ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail};
 use crate::reference::Reference;
 
-/// The columns of an image, in the order in which [`handle`] reads them.
+/// The columns of an image, in the order that [`handle`] reads.
 macro_rules! handle_columns {
     () => {
         "ref.reference, ref.created_at, ref.updated_at, manifest.digest, manifest.architecture, manifest.os, \
@@ -20,7 +20,8 @@ pub(super) use handle_columns;
 
 const FROM_IMAGES: &str = " FROM image_ref AS ref LEFT JOIN manifest ON manifest.id = ref.manifest_id";
 
-/// Fails with SQLite's `no such …` where a table or column that the queries of this module name is missing.
+/// Checks the tables and columns that the queries of this module name. Fails with SQLite's `no such …` if one is
+/// missing.
 pub(super) fn check_schema(connection: &Connection) -> rusqlite::Result<()> {
     for query in [list_query(), get_query(), CONFIG_QUERY.to_owned(), LAYERS_QUERY.to_owned()] {
         connection.prepare_cached(&query)?;
@@ -47,8 +48,8 @@ const LAYERS_QUERY: &str =
                               FROM manifest_layer AS link JOIN layer ON layer.id = link.layer_id
                              WHERE link.manifest_id = ?1 ORDER BY link.position";
 
-/// Every image, newest created first; images of the same time in the order of their references. A row whose reference
-/// is no text names no image, and is left out.
+/// Returns every image, the newest created first. Images of the same time are ordered by reference. A row whose
+/// reference is not a text names no image, and is left out.
 pub(crate) fn list(connection: &Connection) -> MicrosandboxResult<Vec<ImageHandle>> {
     let query = || -> rusqlite::Result<Vec<ImageHandle>> {
         let mut statement = connection.prepare_cached(&list_query())?;
@@ -62,12 +63,12 @@ pub(crate) fn list(connection: &Connection) -> MicrosandboxResult<Vec<ImageHandl
     query().map_err(MicrosandboxError::db("list images"))
 }
 
-/// The image of this reference: as it stands, or in another spelling of the same.
+/// Returns the image of this reference, in this spelling or otherwise in another one.
 pub(crate) fn get(connection: &Connection, reference: &str) -> MicrosandboxResult<ImageHandle> {
     find(connection, reference).map(|(handle, _)| handle)
 }
 
-/// As [`get`], with config and layers, all of one state.
+/// Returns the same as [`get`], with config and layers, all from one state.
 pub(crate) fn inspect(connection: &Connection, reference: &str) -> MicrosandboxResult<ImageDetail> {
     // Dropped without a commit, which for a transaction that only reads is the same.
     let _state = rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Deferred)
@@ -75,7 +76,7 @@ pub(crate) fn inspect(connection: &Connection, reference: &str) -> MicrosandboxR
     inspect_in_transaction(connection, reference)
 }
 
-/// As [`inspect`], within a transaction of the caller's.
+/// Returns the same as [`inspect`], within the caller's transaction.
 pub(crate) fn inspect_in_transaction(
     connection: &Connection,
     reference: &str,
@@ -96,7 +97,7 @@ pub(crate) fn inspect_in_transaction(
     Ok(ImageDetail { handle, config, layers })
 }
 
-/// The image of a reference, and the row of its manifest.
+/// Returns the image of a reference, and the row of its manifest.
 fn find(connection: &Connection, reference: &str) -> MicrosandboxResult<(ImageHandle, Option<i64>)> {
     let query = |spelling: &str| -> MicrosandboxResult<Option<_>> {
         connection
@@ -110,12 +111,12 @@ fn find(connection: &Connection, reference: &str) -> MicrosandboxResult<(ImageHa
     in_any_spelling(reference, query)
 }
 
-/// The image of exactly this reference.
+/// Returns the image of exactly this reference.
 pub(super) fn handle_of(connection: &Connection, reference: &str) -> rusqlite::Result<Option<ImageHandle>> {
     Ok(connection.prepare_cached(&get_query())?.query_row([reference], handle).optional()?.flatten())
 }
 
-/// What `query` finds under a reference as it stands, or else in another spelling of the same.
+/// Returns the result of `query` for a reference in this spelling, or otherwise in another one.
 pub(crate) fn in_any_spelling<T>(
     reference: &str,
     query: impl Fn(&str) -> MicrosandboxResult<Option<T>>,
@@ -131,7 +132,7 @@ pub(crate) fn in_any_spelling<T>(
     Err(MicrosandboxError::ImageNotFound(reference.to_owned()))
 }
 
-/// One row of the columns of `handle_columns`; none where the reference is no text.
+/// Reads one row of the columns of `handle_columns`. Returns `None` if the reference is not a text.
 pub(super) fn handle(row: &Row<'_>) -> rusqlite::Result<Option<ImageHandle>> {
     let Some(reference) = text(row, 0)? else { return Ok(None) };
     Ok(Some(ImageHandle {
@@ -166,7 +167,7 @@ fn config_detail(row: &Row<'_>) -> rusqlite::Result<ImageConfigDetail> {
     })
 }
 
-/// A column that holds JSON. One that holds something else says nothing: one bad row must not hide the image.
+/// Reads a column that holds JSON. Returns `None` for anything else: one invalid row must not hide the image.
 fn json_at<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
     Ok(text(row, column)?.and_then(|text| serde_json::from_str(&text).ok()))
 }

@@ -1,13 +1,13 @@
 //! Connections that read.
 //!
-//! A reader opens the database read-only. Where that cannot be shared in the usual way, since SQLite cannot make the
-//! files by which it coordinates (the directory is not to be written to, or the disk is full), the database is opened as immutable if it has no write-ahead log, and otherwise read
-//! from a private copy of database and log. A home that is read-only here may be changed from elsewhere, through another
-//! mount or by its owner: what is opened or copied is taken again where it changed meanwhile, and such a reader sees
+//! A reader opens the database read-only. SQLite may be unable to create the files by which it coordinates, because
+//! the directory is read-only or the disk is full. Then the database is opened as immutable if it has no write-ahead
+//! log, and otherwise read from a private copy of database and log. Another mount or the owner may change a home that
+//! is read-only here. So the database is opened or copied again if it changed meanwhile, and such a reader sees only
 //! that one state and is not used again.
 //!
-//! Tables that a home lacks, Larder's own or those of a later microsandbox, are stood in for by empty temporary
-//! ones, so that every query is written once. A reader with such stand-ins is not used again after the schema changed.
+//! Empty temporary tables replace tables that a home lacks, Larder's own or those of a later microsandbox, so every
+//! query is written once. A reader with such stand-ins is not used again after the schema changed.
 
 use std::fs;
 use std::io;
@@ -23,13 +23,13 @@ use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home::opening::{self, HomeState};
 use crate::home::{BUSY_TIMEOUT, HomePaths, HomeProblem, IndexFile, MissingHome, is_full};
 
-/// How often a database is taken again that changes while it is opened or copied.
+/// The number of attempts to open or copy a database that changes meanwhile.
 const ATTEMPTS: usize = 5;
 
 /// A file system in memory, on Linux.
 const MEMORY: &str = "/dev/shm";
 
-/// Tables that queries name and a home may lack, with the columns that they name.
+/// The tables that queries name and a home may lack, with the columns that the queries name.
 const STAND_INS: [(&str, &str); 10] = [
     ("sandbox", "id, name, config"),
     ("sandbox_rootfs", "sandbox_id, manifest_id"),
@@ -46,24 +46,24 @@ const STAND_INS: [(&str, &str); 10] = [
 /// A connection that only reads.
 pub(crate) struct Reader {
     connection: Connection,
-    /// The file that was opened, or copied.
+    /// The file that was opened or copied.
     file: IndexFile,
-    /// The schema that this reader was made for, where it has stand-ins.
+    /// The schema that this reader was made for, if it has stand-ins.
     stand_ins_for: Option<i64>,
     access: Access,
 }
 
-/// How a reader gets at the database.
+/// The way in which a reader accesses the database.
 enum Access {
-    /// Among others that read and write it.
+    /// Shared with other connections that read and write it.
     Shared,
     /// As a file that does not change.
     Immutable,
-    /// As a copy of its own, which is held for as long as it is read.
+    /// As a private copy, which lives as long as the reader.
     Copy { _directory: TempDir },
 }
 
-/// A database that was opened.
+/// An open database.
 struct Opened {
     connection: Connection,
     access: Access,
@@ -94,19 +94,19 @@ impl Reader {
         file == Some(self.file)
     }
 
-    /// Returns whether it sees what others change.
+    /// Returns whether it sees changes by other connections.
     pub(super) fn is_reusable(&self) -> bool {
         matches!(self.access, Access::Shared)
     }
 
-    /// Whether this reader still fits the schema of its home.
+    /// Returns whether this reader still fits the schema of its home.
     pub(super) fn is_current(&self) -> bool {
         self.stand_ins_for
             .is_none_or(|version| schema_version(&self.connection).is_ok_and(|now| now == version))
     }
 }
 
-/// Opens the database in the first way that it can be read in.
+/// Opens the database in the first way that works.
 fn connect(paths: &HomePaths) -> MicrosandboxResult<Opened> {
     let error = match open_database(&paths.database, "") {
         Ok(connection) => return Ok(Opened { connection, access: Access::Shared }),
@@ -141,7 +141,7 @@ fn connect(paths: &HomePaths) -> MicrosandboxResult<Opened> {
     Err(paths.problem(HomeProblem::Locked))
 }
 
-/// What a file looked like, to tell whether it was changed.
+/// The properties of a file that show if it was changed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -173,7 +173,7 @@ fn open_database(database: &Path, parameters: &str) -> rusqlite::Result<Connecti
     Ok(connection)
 }
 
-/// The path as a URI, with what a URI gives a meaning to escaped.
+/// Returns the path as a URI, with special characters escaped.
 fn database_uri(path: &Path) -> String {
     use std::fmt::Write as _;
     use std::os::unix::ffi::OsStrExt as _;
@@ -187,7 +187,7 @@ fn database_uri(path: &Path) -> String {
     })
 }
 
-/// Opens a copy of database and log: among the temporary files, or in memory where those have no room.
+/// Opens a copy of database and log, in the directory for temporary files, or in memory if there is no room.
 fn open_copy(paths: &HomePaths, log: &Path) -> MicrosandboxResult<Opened> {
     let files = [(paths.database.as_path(), "msb.db"), (log, "msb.db-wal")];
     let copied = copy_to(&std::env::temp_dir(), files);
@@ -206,7 +206,7 @@ fn copy_to(place: &Path, files: [(&Path, &str); 2]) -> io::Result<TempDir> {
     Ok(copy)
 }
 
-/// Makes the stand-ins and views. Gives the schema's version where there are stand-ins.
+/// Creates the stand-ins and views. Returns the schema's version if there are stand-ins.
 fn prepare(connection: &Connection) -> rusqlite::Result<Option<i64>> {
     connection.pragma_update(None, "temp_store", "memory")?;
     keep_statements(connection)?;

@@ -1,8 +1,8 @@
-//! Which rows go together, and which files with them.
+//! The rows that are removed together, with their files.
 //!
-//! A set is read within the transaction that acts on it: what it says holds as long as that. It has more files than
-//! go: each by which a live operation could show that it uses one of the rows, so that whoever removes them knows what
-//! to claim.
+//! A set is read within the transaction that acts on it, and is valid in that transaction. It contains more files than
+//! are deleted: every file whose lease a live operation would hold while it uses one of the rows, so that the remover
+//! knows the leases to claim.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +14,7 @@ use super::remove::{RefRow, ids, unused};
 use crate::artifacts::Entry;
 use crate::reference::{Reference, RowDigest};
 
-/// Rows to remove: references with what they alone need, and rows that no reference needs as it is.
+/// The rows to remove: references with everything that only they need, and rows that no reference needs already.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Wanted<'a> {
     pub(crate) refs: &'a [&'a RefRow],
@@ -22,15 +22,15 @@ pub(crate) struct Wanted<'a> {
     pub(crate) layers: &'a [DigestRow],
 }
 
-/// The rows that go together, and their files.
+/// The rows to remove together, and their files.
 #[derive(Debug, Default)]
 pub(crate) struct RemovalSet {
-    /// Manifests that nothing needs without the references.
+    /// The manifests that nothing needs without the references.
     pub(crate) manifests: Vec<i64>,
-    /// Layers that nothing needs without those manifests.
+    /// The layers that nothing needs without those manifests.
     pub(crate) layers: Vec<i64>,
-    /// Every file by which a live operation shows that it uses one of the rows: those that go, and those that stay
-    /// because another row needs them. A file that several rows stand for is there for each of them.
+    /// Every file whose lease a live operation holds while it uses one of the rows: files to delete, and files that
+    /// stay because another row needs them. A file that protects several rows is listed for each of them.
     pub(crate) files: Vec<SetFile>,
 }
 
@@ -38,11 +38,11 @@ pub(crate) struct RemovalSet {
 #[derive(Debug)]
 pub(crate) struct SetFile {
     pub(crate) entry: Entry,
-    /// The wanted row that it stands for, or the layer that goes with one.
+    /// The wanted row that the file protects, or the layer that is removed with one.
     pub(crate) row: SetRow,
-    /// Which of the wanted references it is counted for.
+    /// The index of the wanted reference that the file is counted for.
     pub(crate) counted_for: Option<usize>,
-    /// Whether no row needs it once the set is gone.
+    /// Set if no row needs the file after the set is removed.
     pub(crate) goes: bool,
 }
 
@@ -55,8 +55,8 @@ pub(crate) enum SetRow {
 }
 
 impl RemovalSet {
-    /// Reads what goes with these rows. The metadata of a reference stays while its manifest is among `in_use`.
-    /// `named_user` is up to date ([`roots::refresh`]).
+    /// Reads the rows and files to remove for these rows. The metadata of a reference stays while its manifest is
+    /// among `in_use`. `named_user` is up to date ([`roots::refresh`]).
     pub(crate) fn read(
         connection: &Connection,
         wanted: Wanted<'_>,
@@ -120,7 +120,7 @@ impl RemovalSet {
         Ok(Self { manifests, layers, files })
     }
 
-    /// Leaves the layers out whose file is not among `claimed`.
+    /// Removes the layers from the set whose file is not among `claimed`.
     pub(crate) fn keep_layers(&mut self, claimed: impl Fn(&Entry) -> bool) -> Vec<Entry> {
         let mut kept = Vec::new();
         let mut unclaimed: HashSet<i64> = HashSet::new();
@@ -137,7 +137,7 @@ impl RemovalSet {
     }
 }
 
-/// The rows that still have the digest that they had: in an index that was replaced meanwhile, a number may stand for
+/// Returns the rows that still have the same digest: in an index that was replaced meanwhile, a number may belong to
 /// another row.
 fn as_they_were(
     connection: &Connection,
@@ -156,7 +156,7 @@ fn as_they_were(
     Ok(rows.iter().filter(|row| there.get(&row.id) == Some(&row.digest)).cloned().collect())
 }
 
-/// The manifests of the wanted rows that nothing else needs.
+/// Returns the manifests of the wanted rows that nothing else needs.
 fn going_manifests(
     connection: &Connection,
     wanted: Wanted<'_>,
@@ -175,14 +175,14 @@ fn going_manifests(
     statement.query_map([refs, &given], |row| row.get(0))?.collect()
 }
 
-/// A layer that goes, with the last of the manifests that needed it.
+/// A layer to remove, with the last of the manifests that needed it.
 struct GoingLayer {
     row: DigestRow,
     manifest: Option<i64>,
 }
 
-/// The layers that nothing needs without these manifests. Each layer of theirs is looked at once, however many of them
-/// share it.
+/// Returns the layers that nothing needs without these manifests. Each of their layers is checked once, even if many
+/// of the manifests share it.
 fn going_layers(
     connection: &Connection,
     manifests: &HashSet<i64>,
@@ -207,7 +207,7 @@ fn going_layers(
         .collect()
 }
 
-/// What references outside of the set mean that are other spellings of one in it.
+/// Returns the meanings of references outside of the set that are other spellings of one in it.
 fn shared_spellings(
     connection: &Connection,
     rows: &[&RefRow],

@@ -1,8 +1,8 @@
-//! Taking images out of the index.
+//! Removing images from the index.
 //!
-//! Sets of rows go in and out as JSON arrays of their numbers, so every question and every change is one statement,
-//! whatever the size of the set. A [`RemovalSet`] says which rows go with some references, and which files;
-//! [`delete`] deletes exactly the rows that it is given, and only as far as nothing needs them by then.
+//! Sets of rows are passed as JSON arrays of their numbers, so every query and every change is one statement for a set
+//! of any size. A [`RemovalSet`] lists the rows and files to remove with some references. [`delete`] deletes only the
+//! given rows, and only those that nothing needs at that moment.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,24 +17,24 @@ use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::records::{ImageHandle, ImageUsers};
 use crate::reference::{Reference, RowDigest};
 
-/// A reference of the index, as it is to be removed.
+/// A reference of the index that is to be removed.
 #[derive(Debug, Clone)]
 pub(crate) struct RefRow {
     pub(crate) id: i64,
     pub(crate) manifest: i64,
     pub(crate) handle: ImageHandle,
-    /// What the reference means; absent where it does not parse.
+    /// The parsed reference, or `None` if it does not parse.
     pub(crate) parsed: Option<Reference>,
 }
 
-/// What has to be as it was when a decision was made.
+/// The properties of a reference that must not have changed since a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ExpectedRef {
     pub(crate) manifest_digest: Option<RowDigest>,
     pub(crate) last_used_at: Option<DateTime<Utc>>,
 }
 
-/// How many rows went.
+/// The numbers of rows that were deleted.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Deleted {
     pub(crate) refs: usize,
@@ -42,7 +42,7 @@ pub(crate) struct Deleted {
     pub(crate) layers: usize,
 }
 
-/// The condition that nothing but references needs `manifest`: three look-ups by index.
+/// The condition that only references need `manifest`: three look-ups by index.
 macro_rules! unused {
     () => {
         "NOT EXISTS (SELECT 1 FROM sandbox_rootfs WHERE sandbox_rootfs.manifest_id = manifest.id)
@@ -52,13 +52,13 @@ macro_rules! unused {
 }
 pub(super) use unused;
 
-/// The numbers as a JSON array, for `json_each`.
+/// Returns the numbers as a JSON array, for `json_each`.
 pub(super) fn ids(rows: impl Iterator<Item = i64>) -> String {
     let numbers: Vec<String> = rows.map(|id| id.to_string()).collect();
     format!("[{}]", numbers.join(","))
 }
 
-/// A row that names an image and its manifest.
+/// Reads a row that names an image and its manifest.
 fn ref_row(row: &Row<'_>) -> rusqlite::Result<Option<RefRow>> {
     let (Some(handle), Some(manifest)) = (read::handle(row)?, integer(row, 9)?) else { return Ok(None) };
     Ok(Some(RefRow { id: row.get(8)?, manifest, parsed: handle.reference.parse().ok(), handle }))
@@ -70,20 +70,20 @@ const REF_COLUMNS: &str = concat!(
     ", ref.id, ref.manifest_id FROM image_ref AS ref LEFT JOIN manifest ON manifest.id = ref.manifest_id "
 );
 
-/// The row of exactly this reference.
+/// Returns the row of exactly this reference.
 pub(crate) fn find_ref(connection: &Connection, reference: &str) -> rusqlite::Result<Option<RefRow>> {
     let query = [REF_COLUMNS, "WHERE ref.reference = ?1"].concat();
     Ok(connection.prepare_cached(&query)?.query_row([reference], ref_row).optional()?.flatten())
 }
 
-/// The row of a reference: as it stands, or in another spelling of the same.
+/// Returns the row of a reference in this spelling, or otherwise in another one.
 pub(crate) fn find_spelled(connection: &Connection, reference: &str) -> MicrosandboxResult<RefRow> {
     let find =
         |spelling: &str| find_ref(connection, spelling).map_err(MicrosandboxError::db("look an image up"));
     read::in_any_spelling(reference, find)
 }
 
-/// The rows of these references, each exactly as it stands.
+/// Returns the rows of these references, each in exactly this spelling.
 pub(crate) fn find_refs(
     connection: &Connection,
     references: &[String],
@@ -95,7 +95,7 @@ pub(crate) fn find_refs(
     rows.map(|row| row.map(|row| (row.handle.reference.clone(), row))).collect()
 }
 
-/// Manifests that no reference names and nothing uses. `named_user` is up to date ([`roots::refresh`]).
+/// Returns the manifests that no reference names and nothing uses. `named_user` is up to date ([`roots::refresh`]).
 pub(crate) fn unreached_manifests(connection: &Connection) -> rusqlite::Result<Vec<DigestRow>> {
     digest_rows(
         connection,
@@ -105,7 +105,7 @@ pub(crate) fn unreached_manifests(connection: &Connection) -> rusqlite::Result<V
     )
 }
 
-/// Layers that no manifest has.
+/// Returns the layers that no manifest has.
 pub(crate) fn unreached_layers(connection: &Connection) -> rusqlite::Result<Vec<DigestRow>> {
     digest_rows(
         connection,
@@ -114,28 +114,28 @@ pub(crate) fn unreached_layers(connection: &Connection) -> rusqlite::Result<Vec<
 }
 
 impl RefRow {
-    /// Under which a pin of this reference stands.
+    /// Returns the key of a pin of this reference.
     pub(crate) fn key(&self) -> &str {
         self.parsed.as_ref().map_or(&self.handle.reference, Reference::as_str)
     }
 }
 
 impl ExpectedRef {
-    /// What an image looks like now.
+    /// Returns the current properties of an image.
     pub(crate) fn of(handle: &ImageHandle) -> Self {
         let manifest_digest = handle.manifest_digest.clone().map(RowDigest::from);
         Self { manifest_digest, last_used_at: handle.last_used_at }
     }
 }
 
-/// The layers of a manifest.
+/// Returns the layers of a manifest.
 pub(crate) fn layers_of(connection: &Connection, manifest: i64) -> rusqlite::Result<Vec<i64>> {
     let mut statement =
         connection.prepare_cached("SELECT layer_id FROM manifest_layer WHERE manifest_id = ?1")?;
     statement.query_map([manifest], |row| row.get(0))?.collect()
 }
 
-/// Returns how many layers each of these manifests has; those without any are left out.
+/// Returns the number of layers of each of these manifests. Manifests without layers are left out.
 pub(crate) fn layer_counts(
     connection: &Connection,
     manifests: &[i64],
@@ -150,15 +150,15 @@ pub(crate) fn layer_counts(
     counts.collect()
 }
 
-/// The manifests that have a layer, each once, however often it has it.
+/// Returns the manifests that have a layer, each once, even if it has the layer several times.
 pub(crate) fn manifests_with(connection: &Connection, layer: i64) -> rusqlite::Result<Vec<i64>> {
     let mut statement =
         connection.prepare_cached("SELECT DISTINCT manifest_id FROM manifest_layer WHERE layer_id = ?1")?;
     statement.query_map([layer], |row| row.get(0))?.collect()
 }
 
-/// Deletes these references, and the manifests and layers of the set, which nothing needs without them. What a sandbox
-/// needs by the name of such a reference is held for it ([`roots::hold`]).
+/// Deletes these references, and the manifests and layers of the set, which nothing needs without them. Records the
+/// manifest for a sandbox that names such a reference ([`roots::hold`]).
 pub(crate) fn delete(
     connection: &Connection,
     refs: &[&RefRow],
@@ -181,12 +181,12 @@ pub(crate) fn delete(
     })
 }
 
-/// Who needs the manifest of a reference besides its references.
+/// Returns the users of a reference's manifest besides its references.
 pub(crate) fn users(connection: &Connection, row: &RefRow) -> rusqlite::Result<ImageUsers> {
     roots::users_of(connection, row.manifest)
 }
 
-/// What the index says about a reference now.
+/// The current state of a reference in the index.
 #[derive(Debug)]
 pub(crate) struct LiveRef {
     pub(crate) manifest: i64,
@@ -195,7 +195,7 @@ pub(crate) struct LiveRef {
     pub(crate) pinned: bool,
 }
 
-/// What the index says now about these references, by number. `named_user` is up to date ([`roots::refresh`]).
+/// Returns the current state of these references, by number. `named_user` is up to date ([`roots::refresh`]).
 pub(crate) fn live_refs<'a>(
     connection: &Connection,
     rows: impl Iterator<Item = &'a RefRow> + Clone,
@@ -236,8 +236,8 @@ fn pinned_among<'a>(
     statement.query_map([keys], |row| row.get(0))?.collect()
 }
 
-/// Forgets what Larder noted about references that are gone in every spelling: their origin, and the pins of those that
-/// were forced. Called after their rows are deleted.
+/// Deletes Larder's notes about references that no spelling has any longer: their origin, and the pins of forced
+/// removals. Called after their rows are deleted.
 pub(crate) fn forget_notes(
     connection: &Connection,
     rows: &[&RefRow],
@@ -273,7 +273,7 @@ mod tests {
     use super::*;
     use crate::catalog::schema;
 
-    /// An index of so many images with a layer of their own each, and one that they all share.
+    /// Makes an index of this many images with a layer of their own each, and one that they all share.
     fn index(images: u32) -> Connection {
         let mut connection = Connection::open_in_memory().expect("a database");
         schema::create(&mut connection, chrono::DateTime::UNIX_EPOCH).expect("the tables");
@@ -307,7 +307,7 @@ mod tests {
         assert_eq!((deleted.refs, deleted.manifests, deleted.layers), (1, 1, 1));
     }
 
-    /// How many steps SQLite takes to remove one image, statements prepared.
+    /// Returns the number of steps that SQLite takes to remove one image, with prepared statements.
     fn steps_to_remove_one(images: u32) -> u64 {
         let mut connection = index(images);
         remove(&connection, "docker.io/a/b:1");
@@ -322,8 +322,8 @@ mod tests {
         steps.load(Ordering::Relaxed)
     }
 
-    /// Rule 5: removing one image takes SQLite the same steps whatever the number of images, so removing all of them
-    /// takes steps in proportion to it.
+    /// Rule 5: removing one image takes SQLite the same number of steps for any number of images, so the steps to
+    /// remove all of them are proportional to that number.
     #[test]
     fn removing_one_image_does_not_depend_on_the_others() {
         let [few, many] = [40, 4000].map(steps_to_remove_one);

@@ -1,13 +1,13 @@
-//! What needs a manifest: sandboxes and snapshots.
+//! The users of a manifest: sandboxes and snapshots.
 //!
 //! Every connection has a temporary view `image_user(manifest_id, kind, name)` over three sources: `sandbox_rootfs`
-//! (sandboxes of any status), `snapshot_index`, and the temporary table `named_user`. That holds the sandboxes whose
-//! row names no manifest: microsandbox leaves those unprotected, although their config names a manifest digest or an
-//! image reference. [`refresh`] fills it, in the transaction that is going to ask.
+//! (sandboxes of any status), `snapshot_index`, and the temporary table `named_user`. `named_user` has the sandboxes
+//! whose row names no manifest: microsandbox does not protect their images, although their config names a manifest
+//! digest or an image reference. [`refresh`] fills it in the transaction of the query.
 //!
-//! A reference says what such a sandbox needs only until it is removed or names another manifest. [`hold`] then records
-//! the manifest for the sandbox, in the transaction that takes or moves the reference; the record counts for as long as
-//! the sandbox exists.
+//! A reference in a config determines the needed manifest only until the reference is removed or names another
+//! manifest. In the transaction that does so, [`hold`] records the manifest for the sandbox. The record counts as long
+//! as the sandbox exists.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -18,7 +18,7 @@ use super::lenient::{any_text, integer};
 use crate::records::ImageUsers;
 use crate::reference::{Digest, Reference};
 
-/// Makes the view. Once per connection.
+/// Creates the view. Called once per connection.
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
         "CREATE TEMP TABLE named_user (
@@ -53,10 +53,10 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     ))
 }
 
-/// Fills `named_user` from the sandboxes whose row names no manifest, unless no other connection has changed the index
-/// since it was filled.
+/// Fills `named_user` from the sandboxes whose row names no manifest. Does nothing if no other connection has changed
+/// the index since the last time.
 ///
-/// This connection's own changes are not seen: [`forget`] is called with those that give a reference another manifest.
+/// Does not notice this connection's own changes: a change that gives a reference another manifest calls [`forget`].
 pub(crate) fn refresh(connection: &Connection) -> rusqlite::Result<()> {
     // Asked before anything is read: a change in between is seen by the next call.
     let now: i64 = connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
@@ -120,8 +120,8 @@ fn fill(connection: &Connection) -> rusqlite::Result<()> {
         .map(drop)
 }
 
-/// Records the manifests of these references for the sandboxes that name them only in their config: the references,
-/// a JSON array of row numbers, are about to be removed or to name other manifests. [`refresh`] has run in this
+/// Records the manifests of these references for the sandboxes that name them only in their config. The references, a
+/// JSON array of row numbers, are about to be removed or to name other manifests. [`refresh`] has run in this
 /// transaction.
 pub(super) fn hold(connection: &Connection, references: &str) -> rusqlite::Result<()> {
     connection
@@ -138,7 +138,7 @@ pub(super) fn hold(connection: &Connection, references: &str) -> rusqlite::Resul
         .map(drop)
 }
 
-/// The users of one manifest. [`refresh`] has run.
+/// Returns the users of one manifest. [`refresh`] has run.
 pub(crate) fn users_of(connection: &Connection, manifest: i64) -> rusqlite::Result<ImageUsers> {
     let mut statement = connection.prepare_cached(
         "SELECT DISTINCT kind, name FROM image_user WHERE manifest_id = ?1 ORDER BY kind, name",
@@ -161,14 +161,14 @@ pub(crate) fn is_used(connection: &Connection, digest: &Digest) -> rusqlite::Res
         .query_row([digest.as_str()], |row| row.get(0))
 }
 
-/// The users of the manifest with this digest. [`refresh`] has run.
+/// Returns the users of the manifest with this digest. [`refresh`] has run.
 pub(crate) fn users_of_digest(connection: &Connection, digest: &str) -> rusqlite::Result<ImageUsers> {
     let mut statement = connection.prepare_cached("SELECT id FROM main.manifest WHERE digest = ?1")?;
     let manifest = statement.query_row([digest], |row| row.get(0)).optional()?;
     manifest.map_or_else(|| Ok(ImageUsers::default()), |manifest| users_of(connection, manifest))
 }
 
-/// The users of every manifest that has some. [`refresh`] has run.
+/// Returns the users of every manifest that has any. [`refresh`] has run.
 pub(crate) fn all_users(connection: &Connection) -> rusqlite::Result<HashMap<i64, ImageUsers>> {
     let mut statement = connection
         .prepare_cached("SELECT DISTINCT manifest_id, kind, name FROM image_user ORDER BY kind, name")?;
@@ -186,8 +186,8 @@ fn add(users: &mut ImageUsers, kind: &str, name: String) {
     if kind == "sandbox" { users.sandboxes.push(name) } else { users.snapshots.push(name) }
 }
 
-/// Every text in a sandbox's config that could name an image. A config that is not JSON is cut at its quotes: it may
-/// be damaged, and what it names is still needed.
+/// Returns every text in a sandbox's config that could name an image. A config that is not JSON is split at its quotes:
+/// it may be damaged, and the images that it names are still needed.
 fn texts(config: &str) -> BTreeSet<String> {
     fn collect(value: &Value, texts: &mut BTreeSet<String>) {
         match value {
@@ -206,7 +206,7 @@ fn texts(config: &str) -> BTreeSet<String> {
     found
 }
 
-/// The manifests that a text names: as a digest, as a reference in any spelling, or as both.
+/// Returns the manifests that a text names: as a digest, as a reference in any spelling, or as both.
 fn manifests_named(connection: &Connection, text: &str) -> rusqlite::Result<Vec<i64>> {
     let mut named = Vec::new();
     let digest = text.rsplit_once('@').map_or(text, |(_, digest)| digest);
@@ -230,7 +230,7 @@ fn manifests_named(connection: &Connection, text: &str) -> rusqlite::Result<Vec<
 mod tests {
     use super::*;
 
-    /// A config names images wherever a text stands in it, even where it is damaged.
+    /// A text anywhere in a config names an image, even if the config is damaged.
     #[test]
     fn texts_of_a_config() {
         let found = |config: &str| texts(config).into_iter().collect::<Vec<_>>();

@@ -1,9 +1,9 @@
-//! The tables: microsandbox's, as its version 0.7.13 makes them, and Larder's own beside them.
+//! The tables: those of microsandbox 0.7.13, and Larder's own beside them.
 //!
-//! Larder's migrations are a list that only grows. Its names begin with `larder_`; dropping them all loses nothing
-//! of microsandbox's. A table that microsandbox rebuilds loses Larder's indexes without a word: they are made again at
-//! each open for writing. Pins, origins and decisions are keyed by the normalized reference, or the text as it stands
-//! where that is none.
+//! Larder's migrations are a list that only grows. Their names begin with `larder_`. Dropping them all loses nothing
+//! of microsandbox's. When microsandbox rebuilds a table, the table loses Larder's indexes: each open for writing
+//! creates missing ones again. Pins, origins and decisions are keyed by the normalized reference, or the unchanged
+//! text if it does not parse.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, TransactionBehavior};
@@ -13,7 +13,7 @@ use crate::home::HomeProblem;
 const SCHEMA_0_7_13: &str = include_str!("msb-0.7.13.schema.sql");
 const MIGRATIONS_0_7_13: &str = include_str!("msb-0.7.13.migrations.txt");
 
-/// Larder's own migrations: the position in this list, counted from 1, is the version that they lead to.
+/// The migrations of Larder's own tables. The position in this list, counted from 1, is the resulting version.
 const LARDER_MIGRATIONS: [&str; 4] = [
     "
     CREATE INDEX larder_image_ref_manifest ON image_ref (manifest_id);
@@ -96,12 +96,12 @@ const LARDER_MIGRATIONS: [&str; 4] = [
 ",
 ];
 
-/// The migrations that microsandbox 0.7.13 has run on a home, in their order.
+/// Returns the migrations that microsandbox 0.7.13 has run on a home, in their order.
 pub(super) fn known_migrations() -> impl ExactSizeIterator<Item = &'static str> + Clone {
     MIGRATIONS_0_7_13.lines().collect::<Vec<_>>().into_iter()
 }
 
-/// What the recorded migrations of a home say about it.
+/// Checks the recorded migrations of a home.
 pub(super) fn check_migrations(found: &[String]) -> Result<(), HomeProblem> {
     let known: Vec<&str> = known_migrations().collect();
     if found.is_empty() {
@@ -121,7 +121,7 @@ pub(super) fn check_migrations(found: &[String]) -> Result<(), HomeProblem> {
     Ok(())
 }
 
-/// Makes microsandbox's tables in an empty database, with the record of its migrations.
+/// Creates microsandbox's tables in an empty database, with the record of its migrations.
 pub(super) fn create(connection: &mut Connection, now: DateTime<Utc>) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // The file is in the order of names: tables come first here, since indexes and triggers need them.
@@ -139,7 +139,7 @@ pub(super) fn create(connection: &mut Connection, now: DateTime<Utc>) -> rusqlit
     transaction.commit()
 }
 
-/// The statements of the schema, but for the table that SQLite makes itself and refuses to be told to make.
+/// Returns the statements of the schema, without the table that SQLite creates itself and refuses to create on request.
 fn objects() -> impl Iterator<Item = String> {
     let text = SCHEMA_0_7_13.trim_start().trim_start_matches("CREATE ");
     // Every statement begins a line with this word, and no line within one does.
@@ -148,7 +148,7 @@ fn objects() -> impl Iterator<Item = String> {
         .filter(|s| !s.contains("sqlite_sequence"))
 }
 
-/// The version of Larder's own tables; 0 where there are none.
+/// Returns the version of Larder's own tables, or 0 if there are none.
 pub(super) fn larder_version(connection: &Connection) -> rusqlite::Result<i64> {
     if !connection.table_exists(Some("main"), "larder_schema")? {
         return Ok(0);
@@ -159,7 +159,7 @@ pub(super) fn larder_version(connection: &Connection) -> rusqlite::Result<i64> {
 /// The version that this library knows.
 pub(super) const LARDER_VERSION: i64 = LARDER_MIGRATIONS.len() as i64;
 
-/// Brings Larder's own tables up to date, in one transaction, and makes its indexes where they are missing.
+/// Updates Larder's own tables to the current version, in one transaction, and creates missing indexes.
 pub(super) fn migrate_larder(connection: &mut Connection) -> rusqlite::Result<()> {
     if larder_version(connection)? < LARDER_VERSION {
         migrate(connection)?;
@@ -168,7 +168,7 @@ pub(super) fn migrate_larder(connection: &mut Connection) -> rusqlite::Result<()
     indexes().try_for_each(|statement| connection.execute_batch(&statement))
 }
 
-/// The statements that make Larder's indexes where they are missing.
+/// Returns the statements that create Larder's missing indexes.
 fn indexes() -> impl Iterator<Item = String> {
     let statements = LARDER_MIGRATIONS.into_iter().flat_map(|migration| migration.split(';'));
     statements.filter_map(|statement| {
@@ -208,7 +208,7 @@ mod tests {
         rows.collect::<rusqlite::Result<_>>().expect("the schema")
     }
 
-    /// A home that Larder makes has the very tables of microsandbox 0.7.13 and the record of its 33 migrations.
+    /// A home that Larder creates has exactly the tables of microsandbox 0.7.13 and the record of its 33 migrations.
     #[test]
     fn creates_the_schema_of_microsandbox() {
         let connection = created();
@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(count, 33);
     }
 
-    /// Larder's migrations run once, however often they are run, and leave microsandbox's tables as they were.
+    /// Larder's migrations run once, even if they are applied again, and do not change microsandbox's tables.
     #[test]
     fn migrating_twice_changes_nothing() {
         let mut connection = created();
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(others, before);
     }
 
-    /// Indexes that are lost with a table of microsandbox's that is rebuilt are made again.
+    /// Indexes that are lost when microsandbox rebuilds a table are created again.
     #[test]
     fn lost_indexes() {
         let mut connection = created();
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(schema(&connection), before);
     }
 
-    /// Records that an earlier version made are there after a migration, about any cache.
+    /// A migration keeps the records of an earlier version. They match any cache.
     #[test]
     fn migrating_keeps_records() {
         let mut connection = created();
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(record, (7, String::new()));
     }
 
-    /// A home gets an id of its own with its first change, and keeps it.
+    /// A home gets its own id with its first change, and keeps it.
     #[test]
     fn ids() {
         let id = |connection: &Connection| super::super::identity::home_id(connection).expect("a query");
@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(id(&one), first);
     }
 
-    /// Each kind of migration history is told from the others.
+    /// Each kind of migration history is distinguished from the others.
     #[test]
     fn histories() {
         let known: Vec<String> = known_migrations().map(str::to_owned).collect();

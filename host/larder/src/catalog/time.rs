@@ -1,4 +1,4 @@
-//! Times as the index writes them: UTC, `YYYY-MM-DD HH:MM:SS` and a fraction of 0, 3, 6 or 9 digits.
+//! Times in the format of the index: UTC, `YYYY-MM-DD HH:MM:SS` and a fraction of 0, 3, 6 or 9 digits.
 
 use std::sync::Arc;
 
@@ -7,17 +7,17 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 /// A source of the current time.
 pub(crate) type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 
-/// Reads a time of the index. A text that is none is no time: one bad row must not hide the others.
+/// Parses a time of the index. Returns `None` for an invalid text: one invalid row must not hide the others.
 pub(super) fn parse(text: &str) -> Option<DateTime<Utc>> {
     usual_form(text.as_bytes()).or_else(|| other_form(text)).map(|time| time.and_utc())
 }
 
-/// Writes a time for the index.
+/// Formats a time for the index.
 pub(super) fn format(time: DateTime<Utc>) -> String {
     time.format("%Y-%m-%d %H:%M:%S%.9f").to_string()
 }
 
-/// The form that microsandbox writes, read without a format string: a listing has two of these in every row.
+/// Parses the form that microsandbox writes, without a format string: a listing has two times in every row.
 fn usual_form(text: &[u8]) -> Option<NaiveDateTime> {
     let (date_time, fraction) = text.split_at_checked(19)?;
     let number = |from: usize, to: usize| -> Option<u32> {
@@ -47,7 +47,7 @@ fn usual_form(text: &[u8]) -> Option<NaiveDateTime> {
     )
 }
 
-/// Forms that other programs write.
+/// Parses the forms that other programs write.
 fn other_form(text: &str) -> Option<NaiveDateTime> {
     let zoned = DateTime::parse_from_rfc3339(text).map(|time| time.naive_utc());
     zoned.or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f")).ok()
@@ -57,7 +57,7 @@ fn other_form(text: &str) -> Option<NaiveDateTime> {
 mod tests {
     use super::*;
 
-    /// A time is read in every form that homes have, and what is no time is none.
+    /// A time in every form that homes have is parsed, and an invalid text is not.
     #[test]
     fn forms() {
         let table = [
@@ -76,7 +76,7 @@ mod tests {
         }
     }
 
-    /// What is written is read back as it was, to the nanosecond.
+    /// A formatted time parses back to the same time, to the nanosecond.
     #[test]
     fn round_trip() {
         let time = DateTime::from_timestamp(1_795_000_000, 123_456_789).expect("a time");

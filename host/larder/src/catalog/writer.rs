@@ -1,9 +1,8 @@
-//! The connection that writes, and the indexes that it refuses.
+//! The connection that writes, and its refusal of unsuitable indexes.
 //!
-//! What the files of a home say is looked at first ([`opening`]), under the migration lock, then what the index says
-//! about itself: its migrations, an installation under way, and the version of Larder's own tables. All of it is
-//! looked at again within each transaction, before the first change: a program may have migrated the home while this
-//! one waited for its turn.
+//! The files of a home are checked first ([`opening`]), under the migration lock. Then the index is checked: its
+//! migrations, an installation in progress, and the version of Larder's own tables. Each transaction checks all of it
+//! again before its first change, because a program may have migrated the home while this one waited for its turn.
 
 use std::time::{Duration, Instant};
 
@@ -25,9 +24,9 @@ pub(crate) struct Writer {
     clock: Clock,
     /// The file that the connection is open on.
     file: IndexFile,
-    /// The numbers of records of files that are gone: they are forgotten with a later change.
+    /// The numbers of the records of deleted files, to be removed with a later change.
     pub(crate) gone: Vec<i64>,
-    /// The numbers of those whose directories are on disk as well: they are forgotten with the next change.
+    /// The numbers of the records whose directories are on disk as well, to be removed with the next change.
     pub(crate) synced: Vec<i64>,
 }
 
@@ -55,10 +54,10 @@ impl Writer {
         &self.connection
     }
 
-    /// Begins a change. Dropped without a commit, it never was.
+    /// Begins a change. Dropping it without a commit rolls it back.
     ///
     /// # Errors
-    /// Where the home must not be changed, or not any longer; nothing was changed then.
+    /// Fails if the home must not be changed, or must not be changed any longer. Nothing was changed then.
     pub(crate) fn begin(&mut self) -> MicrosandboxResult<Transaction<'_>> {
         let deadline = Instant::now() + BUSY_TIMEOUT;
         loop {
@@ -80,7 +79,7 @@ impl Writer {
         }
     }
 
-    /// Runs `change` in a transaction of its own, which is committed where it succeeds.
+    /// Runs `change` in a transaction of its own, and commits it if `change` succeeds.
     pub(crate) fn change<T>(
         &mut self,
         action: &'static str,
@@ -93,7 +92,7 @@ impl Writer {
     }
 }
 
-/// Opens a database that is fit to be changed. The migration lock is held.
+/// Opens a database and checks that it may be changed. The migration lock is held.
 fn open_locked(paths: &HomePaths, now: DateTime<Utc>) -> MicrosandboxResult<Connection> {
     opening::check_downgrades(paths)?;
     let mut connection = open_database(&paths.database).map_err(paths.db("open the index for writing"))?;
@@ -131,7 +130,7 @@ pub(super) fn check_fit(
     Ok(())
 }
 
-/// Refuses every migration history but that of microsandbox 0.7.13.
+/// Refuses every migration history except that of microsandbox 0.7.13.
 fn check_history(connection: &Connection, paths: &HomePaths) -> MicrosandboxResult<()> {
     let read = || -> rusqlite::Result<Option<Vec<String>>> {
         if !connection.table_exists(Some("main"), "seaql_migrations")? {
@@ -145,7 +144,7 @@ fn check_history(connection: &Connection, paths: &HomePaths) -> MicrosandboxResu
     schema::check_migrations(&found).map_err(|problem| paths.problem(problem))
 }
 
-/// The process that is installing microsandbox here, if one is.
+/// Returns the process that is installing microsandbox in this home, if there is one.
 fn installing(connection: &Connection, now: DateTime<Utc>) -> rusqlite::Result<Option<i64>> {
     let lease: Option<(Option<i64>, String)> = connection
         .query_row(
@@ -167,7 +166,7 @@ mod tests {
     use super::super::reader::Reader;
     use super::*;
 
-    /// Rule 1: what is committed is on disk before anything is done because of it, and no row loses its parent.
+    /// Rule 1: a commit is on disk before anything is done because of it, and no row loses its parent.
     #[test]
     fn commits_are_durable() {
         let home = tempfile::tempdir().expect("a directory");
@@ -185,7 +184,7 @@ mod tests {
         );
     }
 
-    /// A statement that searches for a value is compiled once on each connection, whatever the values.
+    /// A statement that searches for a value is compiled once on each connection, for any values.
     #[test]
     fn statements_are_compiled_once() {
         let home = tempfile::tempdir().expect("a directory");
