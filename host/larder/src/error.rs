@@ -1,7 +1,7 @@
-//! What can go wrong, in terms of what a caller can do about it.
+//! The errors of the library. Each variant is a case that a caller can handle differently.
 //!
-//! [`MicrosandboxError`] keeps the names of the microsandbox SDK where that has one. A source error is printed
-//! once: a variant either shows it in its message or gives it as [`source`](std::error::Error::source), not both.
+//! [`MicrosandboxError`] keeps the names of the microsandbox SDK if it has one. A source error is printed once: a
+//! variant either shows it in its message or returns it as [`source`](std::error::Error::source), not both.
 
 use std::path::{Path, PathBuf};
 
@@ -11,15 +11,15 @@ use crate::reference::{DigestError, ReferenceError};
 /// The result of every fallible call.
 pub type MicrosandboxResult<T> = Result<T, MicrosandboxError>;
 
-/// Why a call failed.
+/// The error of a failed call.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MicrosandboxError {
-    /// The cache holds no image under this reference, neither as it stands nor normalized.
+    /// The cache has no image with this reference, neither in its exact spelling nor in its normalized form.
     #[error("image not found: {0}")]
     ImageNotFound(String),
 
-    /// The image is needed: by the sandboxes, snapshots, pin or live operation that the text names.
+    /// The image is in use by the sandboxes, snapshots, pin or live operation that the text names.
     #[error("image in use: {0}")]
     ImageInUse(String),
 
@@ -31,40 +31,40 @@ pub enum MicrosandboxError {
     #[error(transparent)]
     InvalidDigest(#[from] DigestError),
 
-    /// The settings contradict each other or lack something; the text says which and what to set.
+    /// The settings contradict each other or are incomplete. The text names the setting and a valid value.
     #[error("invalid configuration: {0}")]
     InvalidConfig(String),
 
-    /// The selected backend cannot do this.
+    /// The selected backend does not support the call.
     #[error("{} is not supported by this backend: {}", .op.api_path(), .reason.hint())]
     Unsupported {
         /// The call.
         op: Operation,
-        /// What stands in its way.
+        /// The reason.
         reason: UnsupportedReason,
     },
 
-    /// The home cannot be used as asked.
+    /// The home cannot be used as requested.
     #[error(transparent)]
     Home(#[from] HomeError),
 
     /// A file or directory of the cache could not be used.
     #[error("could not {action} `{}`", .path.display())]
     Io {
-        /// What was attempted, such as `read`.
+        /// The action that failed, such as `read`.
         action: &'static str,
-        /// On what.
+        /// The path of the file or directory.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 
     /// The index could not be read or changed.
     #[error("the index failed while it was to {action}")]
     Database {
-        /// What was attempted, such as `list images`.
+        /// The action that failed, such as `list images`.
         action: &'static str,
-        /// What SQLite said.
+        /// The error of SQLite.
         source: rusqlite::Error,
     },
 
@@ -75,22 +75,22 @@ pub enum MicrosandboxError {
     /// A plan was made for another home.
     #[error("the plan is for another home, that at `{planned}`, and not for `{home}`")]
     PlanForAnotherHome {
-        /// Where that home was.
+        /// The path of the home that the plan was made for.
         planned: String,
-        /// The home that it was to be applied to.
+        /// The path of the home that the plan was to be applied to.
         home: String,
     },
 
-    /// Something ended a removal before it was complete.
+    /// An error ended a removal before it was complete.
     #[error("the removal ended early, with {} of its images removed", report.removed.len())]
     Incomplete {
-        /// What was removed until then. It stays removed.
+        /// The images that were removed before the error. They stay removed.
         report: Box<crate::plan::PlanReport>,
-        /// What ended it.
+        /// The error that ended the removal.
         source: Box<MicrosandboxError>,
     },
 
-    /// An image could not be taken in. Boxed, since it says much.
+    /// An image could not be loaded or pulled. Boxed because the error is large.
     #[error(transparent)]
     Ingest(Box<crate::ingest::IngestError>),
     /// Images could not be saved.
@@ -101,7 +101,7 @@ pub enum MicrosandboxError {
     #[error(transparent)]
     Policy(#[from] crate::policy::PolicyError),
 
-    /// A task of this library ended without an answer: a bug, or a runtime that is shutting down.
+    /// A task of this library ended without a result: a bug, or a runtime that is shutting down.
     #[error("the operation was cut short: {0}")]
     Interrupted(String),
 }
@@ -113,18 +113,18 @@ impl From<crate::ingest::IngestError> for MicrosandboxError {
 }
 
 impl MicrosandboxError {
-    /// [`Unsupported`](Self::Unsupported) for something that only a local backend can do.
+    /// Returns [`Unsupported`](Self::Unsupported) for a call that needs a local backend.
     pub(crate) fn local_only(op: Operation) -> Self {
         Self::Unsupported { op, reason: UnsupportedReason::LocalOnly }
     }
 
-    /// Turns an I/O error at `path` into [`Io`](Self::Io), for `map_err`.
+    /// Returns a function for `map_err` that turns an I/O error at `path` into [`Io`](Self::Io).
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
     }
 
-    /// Turns an SQLite error into [`Database`](Self::Database), for `map_err`.
+    /// Returns a function for `map_err` that turns an SQLite error into [`Database`](Self::Database).
     pub(crate) fn db(action: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
         move |source| Self::Database { action, source }
     }
@@ -153,7 +153,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// The call as it is written in Rust, such as `Image::get`.
+    /// Returns the call as it is written in Rust, such as `Image::get`.
     pub fn api_path(self) -> &'static str {
         match self {
             Self::ImageGet => "Image::get",
@@ -168,7 +168,7 @@ impl Operation {
     }
 }
 
-/// Why a backend cannot do something.
+/// The reason why a backend does not support a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnsupportedReason {
@@ -177,7 +177,7 @@ pub enum UnsupportedReason {
 }
 
 impl UnsupportedReason {
-    /// What to do instead, as the end of a sentence.
+    /// Returns the alternative for the user, as the end of a sentence.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::LocalOnly => "use a local backend",

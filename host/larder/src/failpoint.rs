@@ -1,8 +1,8 @@
-//! Named points at which a test can end the process, to see what is left behind, or do something of its own.
+//! Named points at which a test can end the process, to examine what is left on disk, or call a function.
 //!
-//! With the feature `failpoints`, [`abort_at`] and [`call_at`] arm one of them; without it they are nothing.
+//! With the feature `failpoints`, [`abort_at`] and [`call_at`] arm one of them. Without it they compile to nothing.
 
-/// A point at which a test can end the process or do something of its own.
+/// A point at which a test can end the process or call a function.
 macro_rules! failpoint {
     ($name:literal) => {
         #[cfg(feature = "failpoints")]
@@ -14,7 +14,7 @@ pub(crate) use failpoint;
 #[cfg(feature = "failpoints")]
 static ARMED: std::sync::Mutex<Option<(String, u32)>> = std::sync::Mutex::new(None);
 
-/// Every point that a removal reaches, in their order.
+/// The names of the points that a removal reaches, in their order.
 #[cfg(feature = "failpoints")]
 pub const NAMES: [&str; 8] = [
     "removal.claimed",
@@ -27,7 +27,7 @@ pub const NAMES: [&str; 8] = [
     "removal.forgotten",
 ];
 
-/// Every point that taking images in reaches, in their order.
+/// The names of the points that a load or pull reaches, in their order.
 #[cfg(feature = "failpoints")]
 pub const INGEST_NAMES: [&str; 6] = [
     "ingest.written",
@@ -38,28 +38,28 @@ pub const INGEST_NAMES: [&str; 6] = [
     "ingest.committed",
 ];
 
-/// Every point that making a home reaches.
+/// The names of the points that creating a home reaches.
 #[cfg(feature = "failpoints")]
 pub const HOME_NAMES: [&str; 1] = ["home.written"];
 
-/// Ends the process without any cleaning up when the point is reached for the `nth` time, counted from 1.
+/// Ends the process without any clean-up when the point is reached for the `nth` time, counted from 1.
 #[cfg(feature = "failpoints")]
 pub fn abort_at(name: &str, nth: u32) {
     *ARMED.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((name.to_owned(), nth));
 }
 
-/// What a test does at a point.
+/// A function that a test calls at a point.
 #[cfg(feature = "failpoints")]
 type Call = Box<dyn FnOnce() + Send>;
 
 #[cfg(feature = "failpoints")]
 static CALLS: std::sync::Mutex<Vec<(String, Call)>> = std::sync::Mutex::new(Vec::new());
 
-/// The point between reading what the index names and looking at the files.
+/// The point between reading the index and looking at the files.
 #[cfg(feature = "failpoints")]
 pub const VERIFY_READ: &str = "verify.read";
 
-/// Calls a function when the point is reached for the first time, on the thread that reaches it.
+/// Calls a function on the thread that reaches the point for the first time.
 #[cfg(feature = "failpoints")]
 pub fn call_at(name: &str, call: impl FnOnce() + Send + 'static) {
     let mut calls = CALLS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -1,28 +1,27 @@
 //! Larder: the OCI image cache of microVM sandboxes, with clean-up policies that run in a sandbox of their own.
 //!
-//! The rooms, from the ground up: each uses only those above it in this list.
+//! The modules, from the ground up. Each uses only those above it in this list.
 //!
-//! - [`mod@reference`] and [`pattern`]: names of images and of content; `units`: sizes and ages as people write them;
-//!   `records`: what the image API returns
-//! - [`error`]: what can go wrong, in every room
-//! - [`home`]: where the parts of a home lie, what is wrong with one, opening and refusing
-//! - `artifacts`: the files of a cache, who holds them and how they go; no SQL
-//! - `catalog`: the index, all SQL there is and nothing but SQL
-//! - [`snapshot`]: one state of the cache as a decision sees it, and what images cost
+//! - [`mod@reference`] and [`pattern`]: names of images and of content; `units`: sizes and ages in the form that
+//!   people write; `records`: the values that the image API returns
+//! - [`error`]: the errors of all modules
+//! - [`home`]: the paths of a home, its problems, and opening it or refusing to
+//! - `artifacts`: the files of a cache, their leases and their deletion; no SQL
+//! - `catalog`: the index; all SQL and nothing else
+//! - [`snapshot`]: one state of the cache for a decision, and the costs of images
 //! - `store`: rows and files together: removing, recovering, collecting garbage, verifying
-//! - [`backend`]: which cache the image API works on: [`LocalBackend`], a home of this machine
-//! - [`plan`]: plans of what is to go, applying them, and what became of those
-//! - [`ingest`]: images in and out, archives and registries
-//! - [`maintenance`]: pins, verification, and everything else that an operator asks of a home
+//! - [`backend`]: the choice of the cache for the image API: [`LocalBackend`], a home on this machine
+//! - [`plan`]: plans of removals, applying them, and their history
+//! - [`ingest`]: loading, pulling and saving images: archives and registries
+//! - [`maintenance`]: pins, verification, and an operator's other tasks
 //! - [`image`]: the image API, [`Image`], with microsandbox's names and meaning
-//! - [`policy`]: policies and what they may do
+//! - [`policy`]: policies and their permissions
 //!
-//! The library prints nothing, never ends the process, and reads the environment in one place only, where it selects
-//! the default backend.
+//! The library prints nothing, never ends the process, and reads the environment only to select the default backend.
 //!
 //! # On disk
-//! A home is microsandbox's: `db/msb.db` is the index, `cache/` has the artifacts. Larder's own tables in the index
-//! begin with `larder_`; without them nothing of microsandbox's is lost.
+//! A home has the format of microsandbox: `db/msb.db` is the index, `cache/` has the artifacts. The names of Larder's
+//! own tables in the index begin with `larder_`. Dropping them loses nothing of microsandbox's.
 
 mod artifacts;
 pub mod backend;

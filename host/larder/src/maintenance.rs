@@ -1,4 +1,4 @@
-//! What an operator asks of a home besides its images: pins, verification, and one state of it to decide on.
+//! An operator's tasks besides images: pins, verification, and a snapshot of the cache to decide on.
 
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ use crate::snapshot::CacheSnapshot;
 use crate::store::snapshot::HomeSnapshot;
 use crate::store::verify::Verification;
 
-/// What a pin or an unpin changed.
+/// The effect of a pin or an unpin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PinChange {
-    /// The image is pinned now, or no longer.
+    /// The image is newly pinned or unpinned.
     Changed,
-    /// It was so already.
+    /// The image was already pinned or unpinned.
     Unchanged,
 }
 
@@ -33,13 +33,13 @@ impl From<bool> for PinChange {
 }
 
 impl LocalBackend {
-    /// Pins an image: neither a prune nor a policy removes it, and a removal only with `force`.
+    /// Pins an image: no prune and no policy removes it, and a removal only with `force`.
     ///
-    /// The pin holds the normalized reference, so it holds for what is pulled under it later, too.
+    /// The pin is for the normalized reference, so it also protects an image that is pulled under it later.
     ///
     /// # Errors
     /// [`ImageNotFound`](crate::MicrosandboxError::ImageNotFound),
-    /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference), or where the home cannot be written.
+    /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference), or an error if the home cannot be written.
     pub async fn pin(&self, reference: &str) -> MicrosandboxResult<PinChange> {
         let (reference, now) = (reference.to_owned(), self.now());
         self.store()
@@ -50,11 +50,11 @@ impl LocalBackend {
             .map(PinChange::from)
     }
 
-    /// Takes the pin of an image away; that of one that is not in the cache, too.
+    /// Removes the pin of an image, which need not be in the cache.
     ///
     /// # Errors
-    /// [`ImageNotFound`](crate::MicrosandboxError::ImageNotFound) where there is neither a pin nor an image,
-    /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference), or where the home cannot be written.
+    /// [`ImageNotFound`](crate::MicrosandboxError::ImageNotFound) if there is neither a pin nor an image,
+    /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference), or an error if the home cannot be written.
     pub async fn unpin(&self, reference: &str) -> MicrosandboxResult<PinChange> {
         let reference = reference.to_owned();
         self.store()
@@ -65,21 +65,21 @@ impl LocalBackend {
             .map(PinChange::from)
     }
 
-    /// The normalized references that are pinned, sorted.
+    /// Returns the normalized references that are pinned, sorted.
     ///
     /// # Errors
-    /// Where the home cannot be read.
+    /// Fails if the home cannot be read.
     pub async fn pins(&self) -> MicrosandboxResult<Vec<String>> {
         self.store().read("list pins", pins::list).await
     }
 
-    /// One state of the cache, to decide on: it does not change while the result lives.
+    /// Returns a snapshot of the cache to decide on. It does not change while it is held.
     ///
-    /// It holds a read transaction, which makes nobody wait, but keeps SQLite's log from being cut: let it go soon. Its
-    /// methods block, and so may dropping it.
+    /// The snapshot holds a read transaction, which blocks no other process, but stops SQLite from shortening its log:
+    /// drop it soon. Its methods block, and its drop may block.
     ///
     /// # Errors
-    /// Where the home cannot be read.
+    /// Fails if the home cannot be read.
     pub async fn snapshot(&self) -> MicrosandboxResult<Box<dyn CacheSnapshot>> {
         let store = Arc::clone(self.store());
         blocking("look at the index", move || {
@@ -88,14 +88,15 @@ impl LocalBackend {
         .await
     }
 
-    /// Compares the index with the files: what is missing, what is damaged, what nothing owns. Writes nothing.
+    /// Compares the index with the files, and reports missing files, damaged files, and files that no row owns. Writes
+    /// nothing.
     ///
-    /// Others may change the cache meanwhile: what is missing or damaged is looked at again before it is called so, and
-    /// what somebody reads, publishes or deletes then is [skipped](VerifyReport::skipped).
-    /// [`plan_repair`](Self::plan_repair) makes a plan of what nothing owns.
+    /// Other processes may change the cache meanwhile. A missing or damaged file is checked again before it is
+    /// reported, and is [skipped](VerifyReport::skipped) if a process reads, publishes or deletes it.
+    /// [`plan_repair`](Self::plan_repair) makes a plan to delete the files that no row owns.
     ///
     /// # Errors
-    /// Where the home cannot be read.
+    /// Fails if the home cannot be read.
     pub async fn verify(&self, depth: VerifyDepth) -> MicrosandboxResult<VerifyReport> {
         let cancel = CancelOnDrop::default();
         let (store, cancelled) = (Arc::clone(self.store()), Arc::clone(&cancel.0));

@@ -1,11 +1,11 @@
 //! The records that the image API returns.
 //!
-//! Their JSON form is stable: keys are the field names in alphabetical order, times RFC 3339, sizes in bytes.
+//! Their JSON form is stable: the keys are the field names in alphabetical order, times RFC 3339, sizes in bytes.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Metadata of one cached image reference.
+/// The metadata of one cached image reference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImageHandle {
     pub(crate) architecture: Option<String>,
@@ -21,156 +21,156 @@ pub struct ImageHandle {
 }
 
 impl ImageHandle {
-    /// The reference as it stands in the index, such as `docker.io/library/python:3.12`.
+    /// Returns the reference as the index has it, such as `docker.io/library/python:3.12`.
     pub fn reference(&self) -> &str {
         &self.reference
     }
 
-    /// Compressed size of all layers in bytes, when known.
+    /// Returns the compressed size of all layers in bytes, if it is known.
     pub fn size_bytes(&self) -> Option<i64> {
         self.size_bytes
     }
 
-    /// Digest of the resolved manifest, such as `sha256:…`.
+    /// Returns the digest of the resolved manifest, such as `sha256:…`.
     pub fn manifest_digest(&self) -> Option<&str> {
         self.manifest_digest.as_deref()
     }
 
-    /// CPU architecture resolved at pull or load.
+    /// Returns the CPU architecture that the pull or load resolved.
     pub fn architecture(&self) -> Option<&str> {
         self.architecture.as_deref()
     }
 
-    /// Operating system resolved at pull or load.
+    /// Returns the operating system that the pull or load resolved.
     pub fn os(&self) -> Option<&str> {
         self.os.as_deref()
     }
 
-    /// Number of layers.
+    /// Returns the number of layers.
     pub fn layer_count(&self) -> usize {
         self.layer_count
     }
 
-    /// When the reference was last used.
+    /// Returns the time when the reference was last used.
     pub fn last_used_at(&self) -> Option<DateTime<Utc>> {
         self.last_used_at
     }
 
-    /// When the reference first came into the cache.
+    /// Returns the time when the reference was added to the cache.
     pub fn created_at(&self) -> Option<DateTime<Utc>> {
         self.created_at
     }
 }
 
-/// Everything that the index knows about one image.
+/// All information in the index about one image.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ImageDetail {
-    /// Fields of the image config; absent where the index has none.
+    /// The fields of the image config. Absent if the index has none.
     pub config: Option<ImageConfigDetail>,
-    /// The reference and what it resolves to.
+    /// The reference and its image.
     pub handle: ImageHandle,
-    /// Bottom to top.
+    /// The layers, bottom to top.
     pub layers: Vec<ImageLayerDetail>,
 }
 
-/// Fields of the OCI image config (OCI image specification, image configuration).
+/// The fields of the OCI image config (OCI image specification, image configuration).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ImageConfigDetail {
-    /// Default arguments, or the default command where there is no entrypoint.
+    /// The default arguments, or the default command if there is no entrypoint.
     pub cmd: Option<Vec<String>>,
-    /// Digest of the config blob.
+    /// The digest of the config blob.
     pub digest: String,
     /// The command to run.
     pub entrypoint: Option<Vec<String>>,
-    /// Environment variables as `KEY=value`.
+    /// The environment variables as `KEY=value`.
     pub env: Vec<String>,
-    /// Labels, a JSON object.
+    /// The labels, a JSON object.
     pub labels: Option<serde_json::Value>,
-    /// The signal that asks the container to stop, such as `SIGTERM`.
+    /// The signal that stops the container, such as `SIGTERM`.
     pub stop_signal: Option<String>,
-    /// User and group to run as.
+    /// The user and group to run as.
     pub user: Option<String>,
-    /// Working directory.
+    /// The working directory.
     pub working_dir: Option<String>,
 }
 
-/// Metadata of one layer.
+/// The metadata of one layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImageLayerDetail {
-    /// Digest of the layer blob as the registry served it.
+    /// The digest of the layer blob as the registry served it.
     pub blob_digest: String,
-    /// Size of the layer blob in bytes.
+    /// The size of the layer blob in bytes.
     pub compressed_size_bytes: Option<i64>,
-    /// Digest of the uncompressed layer.
+    /// The digest of the uncompressed layer.
     pub diff_id: String,
-    /// Size of the layer's EROFS image in bytes.
+    /// The size of the layer's EROFS image in bytes.
     pub erofs_size_bytes: Option<i64>,
-    /// OCI media type.
+    /// The OCI media type.
     pub media_type: Option<String>,
-    /// Position in the image; 0 is the bottom.
+    /// The position in the image. 0 is the bottom.
     pub position: i32,
 }
 
-/// What a prune removed.
+/// A report of what a prune removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImagePruneReport {
-    /// References removed from the index.
+    /// The number of references removed from the index.
     pub image_refs_removed: u32,
-    /// Manifests removed from the index.
+    /// The number of manifests removed from the index.
     pub manifests_removed: u32,
-    /// Layers removed from the index.
+    /// The number of layers removed from the index.
     pub layers_removed: u32,
-    /// Merged fsmeta images removed from disk, those that nothing owned among them.
+    /// The number of merged fsmeta images removed from disk, including those that no row owned.
     pub fsmeta_removed: u32,
-    /// VMDK descriptors removed from disk, those that nothing owned among them.
+    /// The number of VMDK descriptors removed from disk, including those that no row owned.
     pub vmdk_removed: u32,
-    /// Allocated bytes of the files that are gone, hard links counted once; absent where no file went.
+    /// The allocated bytes of the deleted files, with hard links counted once. Absent if no file was deleted.
     pub bytes_reclaimed: Option<u64>,
-    /// References, manifests, layers and files that nothing owns, left because a live operation held them.
+    /// The number of references, manifests, layers and unowned files that were left because a live operation held them.
     pub skipped_in_use: u32,
 }
 
 /// The form of an archive of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ImageArchiveFormat {
-    /// What `docker save` writes and `docker load` reads: a tar file with `manifest.json` and plain layers.
+    /// The format that `docker save` writes and `docker load` reads: a tar file with `manifest.json` and plain layers.
     #[default]
     Docker,
     /// An image layout (OCI image specification, image layout) as a tar file, with gzip layers.
     Oci,
 }
 
-/// Where an image came from, and so whether it can be had again.
+/// The origin of an image, which determines if the image can be pulled again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
-    /// Pulled: the registry may serve it again.
+    /// The image was pulled: the registry may serve it again.
     Registry,
-    /// Loaded from an archive: removing it may lose it for good.
+    /// The image was loaded from an archive: removing it may lose it forever.
     Archive,
-    /// Not recorded.
+    /// The origin was not recorded.
     #[default]
     Unknown,
 }
 
-/// What needs an image.
+/// The users of an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ImageUsers {
-    /// Names of the sandboxes whose root file system comes from it, sorted.
+    /// The names of the sandboxes whose root file system is this image, sorted.
     pub sandboxes: Vec<String>,
-    /// Names of the snapshots taken from it, sorted.
+    /// The names of the snapshots taken from it, sorted.
     pub snapshots: Vec<String>,
 }
 
 impl ImageUsers {
-    /// Whether nothing needs the image.
+    /// Returns whether the image has no users.
     pub fn is_empty(&self) -> bool {
         self.sandboxes.is_empty() && self.snapshots.is_empty()
     }
 }
 
 impl std::fmt::Display for ImageUsers {
-    /// The users in words, such as ``sandboxes `a`, `b` and snapshot `c` ``.
+    /// Writes the users in words, such as ``sandboxes `a`, `b` and snapshot `c` ``.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let list = |one: &str, many: &str, names: &[String]| match names {
             [] => None,
@@ -183,11 +183,11 @@ impl std::fmt::Display for ImageUsers {
     }
 }
 
-/// A row that no reference reaches.
+/// The kind of a row that no reference reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UnreachedKind {
-    /// A manifest that no reference names and nothing uses.
+    /// A manifest that no reference names, and no sandbox or snapshot uses.
     Manifest,
     /// A layer that no manifest has.
     Layer,
@@ -197,15 +197,16 @@ pub enum UnreachedKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanPolicy {
-    /// Its name, as it says itself.
+    /// The name that the policy states.
     pub name: String,
-    /// Its version, as it says itself.
+    /// The version that the policy states.
     pub version: String,
-    /// Digest of the component.
+    /// The digest of the component.
     pub hash: String,
 }
 
-/// A time as RFC 3339 with as many digits as it needs, and `+00:00` for UTC as the microsandbox SDK writes it.
+/// Serializes a time as RFC 3339 with as many digits as it needs, and with `+00:00` for UTC as the
+/// microsandbox SDK writes it.
 fn rfc3339<S: Serializer>(time: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
     time.map(|time| time.to_rfc3339()).serialize(serializer)
 }

@@ -1,7 +1,8 @@
 //! Names of images and of content, parsed once at the edge.
 //!
-//! A [`Reference`] is normalized as Docker does it (`python` is `docker.io/library/python:latest`), a [`Digest`]
-//! is `ALGORITHM:HEX` as the OCI image specification writes it, and a [`ReferencePattern`](crate::pattern::ReferencePattern) selects references.
+//! A [`Reference`] is normalized as Docker does it (`python` is `docker.io/library/python:latest`). A [`Digest`] is
+//! `ALGORITHM:HEX`, as in the OCI image specification. A [`ReferencePattern`](crate::pattern::ReferencePattern)
+//! selects references.
 
 mod grammar;
 
@@ -12,38 +13,38 @@ use sha2::{Digest as _, Sha256};
 
 /// A normalized image reference: registry, repository, and tag or digest.
 ///
-/// The index of a home keeps the spelling that was used to pull an image; this is what those spellings mean.
+/// The index of a home keeps the spelling that was used to pull an image. This type is the meaning of such a spelling.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reference {
     text: String,
     repository_len: usize,
 }
 
-/// A text that is not an image reference.
+/// The error for text that is not an image reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not an image reference: at character {position}, {expected}")]
 pub struct ReferenceError {
-    /// What was given, cut where it is long.
+    /// The given text, cut off if it is long.
     text: String,
-    /// Counted from 1, in characters.
+    /// The position, counted from 1, in characters.
     position: usize,
     expected: &'static str,
 }
 
 impl Reference {
-    /// The registry and repository without tag and digest, such as `docker.io/library/python`.
+    /// Returns the registry and repository without tag and digest, such as `docker.io/library/python`.
     pub fn repository(&self) -> &str {
         &self.text[..self.repository_len]
     }
 
-    /// The repository with the tag and without a digest, such as `docker.io/library/python:latest`. Absent where there
-    /// is no tag.
+    /// Returns the repository with the tag and without a digest, such as `docker.io/library/python:latest`, or `None`
+    /// if there is no tag.
     pub(crate) fn tagged(&self) -> Option<&str> {
         let tagged = self.text.split_once('@').map_or(self.text.as_str(), |(tagged, _)| tagged);
         (tagged.len() > self.repository_len).then_some(tagged)
     }
 
-    /// Returns its parts as a client of registries takes them.
+    /// Returns its parts in the type of the registry client.
     #[cfg(feature = "registry")]
     pub(crate) fn to_oci(&self) -> oci_spec::distribution::Reference {
         use oci_spec::distribution::Reference as Oci;
@@ -62,20 +63,21 @@ impl Reference {
         }
     }
 
-    /// The normalized text, such as `docker.io/library/python:latest`.
+    /// Returns the normalized text, such as `docker.io/library/python:latest`.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The name of this reference's metadata in a home: the SHA-256 of the normalized text, in hex.
+    /// Returns the name of this reference's metadata in a home: the SHA-256 of the normalized text, in hex.
     pub(crate) fn metadata_key(&self) -> String {
         hex(&Sha256::digest(self.text.as_bytes()))
     }
 
     /// Returns every text that normalizes to this reference, the normalized one first.
     ///
-    /// The index compares spellings verbatim, so a look-up of a reference asks for all of these. A text that means another
-    /// image is none of them: without its registry, `docker.io/localhost/app` would be an image of `localhost`.
+    /// The index compares spellings exactly, so a look-up of a reference queries all of these. A text that means
+    /// another image is not among them: without its registry, `docker.io/localhost/app` would be an image of
+    /// `localhost`.
     pub(crate) fn spellings(&self) -> Vec<String> {
         const DEFAULT_REGISTRY: &str = "docker.io/";
         let mut names = vec![self.text.clone()];
@@ -129,7 +131,7 @@ impl ReferenceError {
     }
 }
 
-/// The position after the last `separator`, counted from 1 in characters.
+/// Returns the position after the last `separator`, counted from 1 in characters.
 fn after_last(text: &str, separator: char) -> usize {
     text.chars()
         .enumerate()
@@ -138,7 +140,8 @@ fn after_last(text: &str, separator: char) -> usize {
         .map_or(1, |(index, _)| index + 2)
 }
 
-/// Where a text stops to look like a reference, counted from 1 in characters, and what was expected there.
+/// Returns the position at which a text is no longer a valid reference, counted from 1 in characters, and the text
+/// that was expected there.
 fn first_odd(text: &str) -> (usize, &'static str) {
     let mut separated = true;
     for (index, character) in text.chars().enumerate() {
@@ -174,37 +177,37 @@ impl fmt::Display for Reference {
 
 /// A content digest (OCI image specification, descriptor, digests), such as `sha256:` and 64 hex digits.
 ///
-/// Only SHA-256 is accepted: no home was ever seen with another algorithm, and every artifact name is made of it.
+/// Only SHA-256 is accepted: no known home has another algorithm, and every artifact name is made of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(String);
 
-/// A text that is not a content digest.
+/// The error for text that is not a content digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a digest: expected `sha256:` and 64 hexadecimal digits in lowercase")]
 pub struct DigestError(String);
 
 impl Digest {
-    /// The digest of some bytes.
+    /// Returns the digest of some bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self::of_hash(&Sha256::digest(bytes))
     }
 
-    /// The digest of bytes with this SHA-256.
+    /// Returns the digest of bytes with this SHA-256.
     pub(crate) fn of_hash(hash: &[u8]) -> Self {
         Self(format!("sha256:{}", hex(hash)))
     }
 
-    /// The digest of all that went into a hash.
+    /// Returns the digest of everything that was hashed.
     pub(crate) fn from_hash(hash: Sha256) -> Self {
         Self(format!("sha256:{}", hex(&hash.finalize())))
     }
 
-    /// The whole text, such as `sha256:…`.
+    /// Returns the whole text, such as `sha256:…`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The digits after the algorithm.
+    /// Returns the digits after the algorithm.
     pub(crate) fn hex(&self) -> &str {
         &self.0["sha256:".len()..]
     }
@@ -226,17 +229,17 @@ impl fmt::Display for Digest {
     }
 }
 
-/// A digest as a row of an index has it: one row that is odd must not stop the others.
+/// A digest from a row of an index. An invalid text in one row must not stop the processing of the others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RowDigest {
     /// A digest.
     Known(Digest),
-    /// Another text, after which no file is named.
+    /// Another text, which names no file.
     Odd(String),
 }
 
 impl RowDigest {
-    /// The digest, where it is one.
+    /// Returns the digest, if it is valid.
     pub fn known(&self) -> Option<&Digest> {
         match self {
             Self::Known(digest) => Some(digest),
@@ -244,7 +247,7 @@ impl RowDigest {
         }
     }
 
-    /// The text as it stands in the index.
+    /// Returns the text as the index has it.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Known(digest) => digest.as_str(),
@@ -285,7 +288,7 @@ impl fmt::Display for RowDigest {
     }
 }
 
-/// Bytes in lowercase hex.
+/// Returns bytes as lowercase hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
@@ -315,7 +318,7 @@ mod tests {
         }
     }
 
-    /// A reference is normalized as Docker does it, and knows its repository and every spelling of itself.
+    /// A reference is normalized as Docker does it, and returns its repository and every spelling.
     #[test]
     fn normal_forms() {
         let table = [
@@ -343,7 +346,7 @@ mod tests {
         }
     }
 
-    /// What is no reference is refused with the text, the place in it, and what was expected there.
+    /// A text that is not a reference is refused with the text, the position in it, and what was expected there.
     #[test]
     fn refusals_name_the_place() {
         let table = [

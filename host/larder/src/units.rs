@@ -1,6 +1,6 @@
-//! Quantities as people write them in a grant: `20GiB`, `25%`, `1h30m`.
+//! Quantities in the form that people write in a grant: `20GiB`, `25%`, `1h30m`.
 //!
-//! Each prints in the form that it is read from, and reads back to exactly the same value.
+//! Each prints in the form that it is parsed from, and parses back to exactly the same value.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A text that is not a quantity of the wanted kind.
+/// The error for text that is not a quantity of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {expected}")]
 pub struct UnitError {
@@ -33,39 +33,39 @@ const DECIMAL_UNITS: [(&str, u64); 4] =
     [("TB", 1_000_000_000_000), ("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)];
 
 impl ByteSize {
-    /// This many bytes.
+    /// Makes a size of this many bytes.
     pub const fn bytes(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// This many times 1024 bytes, or the largest size where that does not fit.
+    /// Makes a size of this many times 1024 bytes, or the largest size if that does not fit.
     pub const fn kib(kib: u64) -> Self {
         Self(kib.saturating_mul(1 << 10))
     }
 
-    /// This many times 1024² bytes, or the largest size where that does not fit.
+    /// Makes a size of this many times 1024² bytes, or the largest size if that does not fit.
     pub const fn mib(mib: u64) -> Self {
         Self(mib.saturating_mul(1 << 20))
     }
 
-    /// This many times 1024³ bytes, or the largest size where that does not fit.
+    /// Makes a size of this many times 1024³ bytes, or the largest size if that does not fit.
     pub const fn gib(gib: u64) -> Self {
         Self(gib.saturating_mul(1 << 30))
     }
 
-    /// The number of bytes.
+    /// Returns the number of bytes.
     pub const fn as_bytes(self) -> u64 {
         self.0
     }
 
-    /// As a length in memory; the longest where it does not fit.
+    /// Returns the size as a length in memory, or the maximum length if it does not fit.
     #[cfg(feature = "policy")]
     pub(crate) fn as_len(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 }
 
-/// Exactly, in the largest unit that leaves no fraction; `{:#}` rounds to one digit for people.
+/// Writes the exact size in the largest unit that leaves no fraction. `{:#}` rounds to one digit for people.
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if f.alternate() {
@@ -111,20 +111,20 @@ impl FromStr for ByteSize {
 /// A share of a whole, from `0%` to `100%`, in steps of a hundredth of a percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Share {
-    /// Hundredths of a percent, at most 10,000.
+    /// The share in hundredths of a percent, at most 10,000.
     hundredths: u32,
 }
 
 const A_SHARE: &str = "a share from `0%` to `100%`, such as `25%` or `12.5%`";
 
 impl Share {
-    /// This many percent; the whole where that is more than 100.
+    /// Makes a share of this many percent, or the whole if that is more than 100.
     pub const fn percent(percent: u32) -> Self {
         let hundredths = percent.saturating_mul(100);
         Self { hundredths: if hundredths > 10_000 { 10_000 } else { hundredths } }
     }
 
-    /// This share of a number of things, rounded down.
+    /// Returns this share of a number of things, rounded down.
     pub fn of(self, whole: u64) -> u64 {
         // A share is at most the whole, so the result fits.
         (u128::from(whole) * u128::from(self.hundredths) / 10_000) as u64
@@ -162,7 +162,7 @@ impl FromStr for Share {
 }
 
 const A_DURATION: &str = "a duration such as `500ms`, `5s`, `1h30m` or `7d`";
-/// Largest first.
+/// The units of durations, largest first.
 const DURATION_UNITS: [(&str, u128); 7] = [
     ("d", 86_400_000_000_000),
     ("h", 3_600_000_000_000),
@@ -173,11 +173,11 @@ const DURATION_UNITS: [(&str, u128); 7] = [
     ("ns", 1),
 ];
 
-/// Reads a duration as it stands in a grant: whole numbers with the units `d`, `h`, `m`, `s`, `ms`, `us` and `ns`, such as
-/// `1h30m`.
+/// Parses a duration in the form of a grant: whole numbers with the units `d`, `h`, `m`, `s`, `ms`, `us` and
+/// `ns`, such as `1h30m`.
 ///
 /// # Errors
-/// Where the text is anything else, or longer than 584 billion years.
+/// Fails if the text has another form, or is longer than 584 billion years.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let error = || UnitError::new(text, A_DURATION);
     let mut rest = text;
@@ -195,7 +195,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     if text.is_empty() { Err(error()) } else { Ok(Duration::new(seconds, (nanos % 1_000_000_000) as u32)) }
 }
 
-/// Writes a duration as [`parse_duration`] reads it.
+/// Writes a duration in the form that [`parse_duration`] parses.
 pub(crate) fn format_duration(duration: Duration) -> String {
     let mut rest = duration.as_nanos();
     let mut text = String::new();
@@ -209,7 +209,7 @@ pub(crate) fn format_duration(duration: Duration) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
-/// A duration as the text that [`parse_duration`] reads, for `serde(with)`.
+/// The functions for `serde(with)` that write and read a duration as the text that [`parse_duration`] parses.
 pub(crate) mod human_duration {
     use super::*;
 
@@ -229,7 +229,7 @@ fn split_number(text: &str) -> Option<(&str, &str)> {
     (!number.is_empty()).then_some((number, unit))
 }
 
-/// Reads a text and names what was expected where something else stands.
+/// A parser of a text, which names what it expected if the text is invalid.
 struct Text<T> {
     expected: &'static str,
     parse: fn(&str) -> Result<T, UnitError>,
@@ -270,7 +270,7 @@ as_text!(Share, A_SHARE);
 mod tests {
     use super::*;
 
-    /// A size is read with its unit, exactly, and printed so that it reads back the same.
+    /// A size is parsed with its unit, exactly, and printed so that it parses back to the same value.
     #[test]
     fn sizes() {
         for (text, bytes, printed) in [
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(format!("{:#}", ByteSize::bytes(1_610_612_736)), "1.5 GiB");
     }
 
-    /// A share is a percentage of at most 100, and what it allows is rounded down.
+    /// A share is a percentage of at most 100, and the result of `of` is rounded down.
     #[test]
     fn shares() {
         for (text, whole, part) in
@@ -307,7 +307,7 @@ mod tests {
         }
     }
 
-    /// A duration is a row of whole numbers with units, and nothing overflows.
+    /// A duration is a sequence of whole numbers with units, and no number overflows.
     #[test]
     fn durations() {
         for (text, seconds) in [("0s", 0), ("5s", 5), ("1h30m", 5400), ("7d", 604_800)] {

@@ -1,30 +1,30 @@
-//! The grammar of references: `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`, as Docker's distribution project has it.
+//! The grammar of references: `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`, as Docker's distribution project defines it.
 //!
-//! Deciding needs the parts of ten thousand references and has milliseconds for it, so the text is read once, from left to
-//! right, and nothing is copied. Only ASCII is accepted, as in the grammar; `oci-spec`, whose expression takes letters of
-//! any script in a tag, is otherwise the judge of this file.
+//! A decision needs the parts of ten thousand references within milliseconds, so the parser reads the text once,
+//! from left to right, and copies nothing. It accepts only ASCII, as the grammar does. The tests compare it with
+//! `oci-spec`, which differs only in accepting letters of any script in a tag.
 
-/// The registry that a name without one belongs to, and how it was called before.
+/// The registry of a name without one, and its earlier name.
 const DEFAULT_REGISTRY: &str = "docker.io";
 const LEGACY_REGISTRY: &str = "index.docker.io";
 const OFFICIAL: &str = "library/";
 const DEFAULT_TAG: &str = "latest";
 
-/// The longest repository, in characters.
+/// The maximum length of a repository, in characters.
 pub(super) const MAX_REPOSITORY: usize = 255;
 
 /// The parts of a reference, normalized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Parts<'a> {
     pub(super) registry: &'a str,
-    /// What precedes the repository where it is one of Docker's own: `library/` or nothing.
+    /// The prefix of the repository: `library/` if it is one of Docker's own, or empty.
     pub(super) namespace: &'static str,
     pub(super) repository: &'a str,
     pub(super) tag: Option<&'a str>,
     pub(super) digest: Option<&'a str>,
 }
 
-/// Why a text is no reference.
+/// The error for text that is not a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     Empty,
@@ -33,7 +33,7 @@ pub(super) enum Fault {
     Other,
 }
 
-/// Reads a reference.
+/// Parses a reference.
 pub(super) fn parse(text: &str) -> Result<Parts<'_>, Fault> {
     if text.is_empty() {
         return Err(Fault::Empty);
@@ -60,8 +60,8 @@ pub(super) fn parse(text: &str) -> Result<Parts<'_>, Fault> {
     Ok(Parts { registry, namespace, repository, tag, digest })
 }
 
-/// Tells whether a text is a name: a path of lowercase components, the first of which may be a host instead. Of a
-/// normalized name whose first component has capitals, such as `docker.io/Acme/app`, the short form is one.
+/// Returns whether a text is a name: a path of lowercase components, the first of which may be a host instead. For a
+/// normalized name whose first component has capitals, such as `docker.io/Acme/app`, the short form is a name.
 fn is_name(name: &str) -> bool {
     let Some((first, rest)) = name.split_once('/') else { return is_component(name) };
     let has_path = rest.split('/').all(is_component);
@@ -75,7 +75,7 @@ fn is_short_with_capitals(name: &str) -> bool {
     })
 }
 
-/// Splits a name into registry, Docker's own namespace where it is implied, and repository.
+/// Splits a name into registry, Docker's own namespace if it is implied, and repository.
 fn split(name: &str) -> (&str, &'static str, &str) {
     let (registry, repository) = match name.split_once('/') {
         Some((first, rest)) if is_docker(first) => (DEFAULT_REGISTRY, rest),
@@ -90,12 +90,13 @@ fn is_docker(host: &str) -> bool {
     host == DEFAULT_REGISTRY || host == LEGACY_REGISTRY
 }
 
-/// Tells a registry from the first component of a path.
+/// Returns whether the first component of a path is a registry.
 fn is_registry(first: &str) -> bool {
     first.contains(['.', ':']) || first == "localhost"
 }
 
-/// Letters and digits, with single `.` or `_`, `__`, or any number of `-` between them.
+/// Returns whether a text is a component: letters and digits, with single `.` or `_`, `__`, or any number of `-`
+/// between them.
 fn is_component(text: &str) -> bool {
     let mut bytes = text.bytes().peekable();
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
@@ -115,7 +116,7 @@ fn is_component(text: &str) -> bool {
     }
 }
 
-/// A host name, and a port where there is one.
+/// Returns whether a text is a host name, with an optional port.
 fn is_host(text: &str) -> bool {
     let (host, port) = match text.split_once(':') {
         Some((host, port)) => (host, Some(port)),
@@ -139,7 +140,7 @@ fn is_tag(text: &str) -> bool {
         && bytes.all(|byte| is_word(byte) || matches!(byte, b'.' | b'-'))
 }
 
-/// A digest of one of the algorithms that the OCI image specification registers.
+/// Returns whether a text is a digest of one of the algorithms that the OCI image specification registers.
 fn is_digest(text: &str) -> bool {
     let length = |algorithm| match algorithm {
         "sha256" => Some(64),
@@ -166,7 +167,7 @@ mod tests {
         format!("{registry}/{namespace}{repository}{tag}{digest}")
     }
 
-    /// What `oci-spec` makes of a text, and of the short form of a normalized name with capitals.
+    /// Returns the result of `oci-spec` for a text, and for the short form of a normalized name with capitals.
     fn judged(text: &str) -> Option<String> {
         let short =
             || ["docker.io/", "index.docker.io/"].iter().find_map(|registry| text.strip_prefix(registry));
@@ -181,7 +182,7 @@ mod tests {
         assert_eq!(parse(reference).ok().map(text), judged(reference), "{reference:?}");
     }
 
-    /// Hosts, paths, tags and digests at their edges are read as `oci-spec` reads them.
+    /// Hosts, paths, tags and digests at their limits are parsed as `oci-spec` parses them.
     #[test]
     fn edges() {
         let digest = format!("sha256:{}", "0aF".repeat(21) + "0");
@@ -253,13 +254,13 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is made of the characters of references is read as `oci-spec` reads it.
+        /// Any text made of the characters of references is parsed as `oci-spec` parses it.
         #[test]
         fn as_the_specification_has_it(text in "[a-cA-B0-1._:/@-]{0,14}") {
             agrees(&text);
         }
 
-        /// So is what is made of the words of references.
+        /// Any text made of the words of references is parsed as `oci-spec` parses it.
         #[test]
         fn words_of_references(words in prop::collection::vec(prop::sample::select(vec![
             "docker.io", "index.docker.io", "localhost", "library", "acme", "Acme", "app", "a.b", "/", "/", ":", "@", "-", "_",
