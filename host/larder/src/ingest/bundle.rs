@@ -1,8 +1,8 @@
-//! What images come in: a directory, or a tar archive in a file, compressed or not.
+//! The container of images: a directory, or a tar archive in a file, compressed or not.
 //!
-//! Files are read from any place. In a plain tar archive one scan finds where each begins; a compressed archive, or one
-//! that comes through a pipe, is decompressed to a file without a name in `tmp/` first, which the kernel deletes
-//! whatever happens. Nothing outside of a directory is read, whatever the symbolic links in it say.
+//! Files are read from any position. In a plain tar archive, one scan finds the beginning of each file. A compressed
+//! archive, or one from a pipe, is first decompressed to a file without a name in `tmp/`, which the kernel always
+//! deletes. Nothing outside of a directory is read, even if its symbolic links lead there.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -26,10 +26,10 @@ use super::tar::{TarKind, scan};
 use crate::artifacts::open_dir;
 use crate::reference::Digest;
 
-/// How much of a file is held in memory.
+/// The number of bytes of a file that are held in memory.
 const BUFFER: usize = 128 << 10;
 
-/// Archive members that are links to links are followed so often.
+/// The maximum number of links to links that are followed for an archive member.
 const MAX_LINKS: usize = 8;
 
 /// A part of a file.
@@ -41,7 +41,7 @@ pub(crate) struct Section {
 }
 
 impl Section {
-    /// A whole file.
+    /// Returns a whole file.
     pub(crate) fn whole(file: File) -> io::Result<Self> {
         let length = file.metadata()?.len();
         Ok(Self { file: Arc::new(file), offset: 0, length })
@@ -51,7 +51,7 @@ impl Section {
         self.length
     }
 
-    /// Where it lies. Sections of which this is the same have the same content.
+    /// Returns the position of the section. Sections with the same position have the same content.
     pub(crate) fn id(&self) -> io::Result<SectionId> {
         let metadata = self.file.metadata()?;
         Ok((metadata.dev(), metadata.ino(), self.offset, self.length))
@@ -62,10 +62,10 @@ impl Section {
     }
 }
 
-/// Where a [`Section`] lies: device and inode of the file, offset and length in it.
+/// The position of a [`Section`]: device and inode of the file, offset and length in it.
 pub(crate) type SectionId = (u64, u64, u64, u64);
 
-/// Reads a [`Section`] from its beginning.
+/// A reader of a [`Section`] from its beginning.
 #[derive(Debug)]
 pub(crate) struct SectionReader {
     section: Section,
@@ -90,10 +90,10 @@ impl Read for SectionReader {
     }
 }
 
-/// Files by name.
+/// The files of a bundle by name.
 #[derive(Debug)]
 pub(crate) struct Bundle {
-    /// How it was named by whoever gave it.
+    /// The name of the bundle, as the caller gave it.
     name: String,
     files: Files,
     document_bytes: u64,
@@ -112,13 +112,13 @@ enum Member {
         offset: u64,
         length: u64,
     },
-    /// The same as this other member.
+    /// The same file as this other member.
     Link(String),
 }
 
 impl Bundle {
-    /// Opens what lies at `path`. `temporary` is a directory for what has to be decompressed, which ends when it is
-    /// `cancelled`.
+    /// Opens the directory or archive at `path`. `temporary` is a directory for decompressed data. Decompression ends
+    /// if it is `cancelled`.
     pub(crate) fn open(
         path: &Path,
         temporary: &Path,
@@ -145,27 +145,27 @@ impl Bundle {
         Ok(Self { name, files, document_bytes: limits.document_bytes, cancelled })
     }
 
-    /// How it was named by whoever gave it.
+    /// Returns the name of the bundle, as the caller gave it.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// The file of this name, where there is one.
+    /// Returns the file of this name, if there is one.
     pub(crate) fn find(&self, name: &str) -> Result<Option<Section>, IngestError> {
         self.look_up(name).map_err(|problem| problem.of(&self.name).at_entry(name.as_bytes()))
     }
 
-    /// The file of this name.
+    /// Returns the file of this name.
     pub(crate) fn get(&self, name: &str) -> Result<Section, IngestError> {
         self.find(name)?.ok_or_else(|| IngestProblem::Missing(name.to_owned()).of(&self.name))
     }
 
-    /// The blob of a digest, where an OCI image layout has it.
+    /// Returns the blob of a digest, if it is where an OCI image layout has it.
     pub(crate) fn blob(&self, digest: &Digest) -> Result<Section, IngestError> {
         self.get(&format!("blobs/sha256/{}", digest.hex()))
     }
 
-    /// The digest of a file, all of which is read for it.
+    /// Reads a whole file and returns its digest.
     pub(crate) fn digest(&self, section: &Section) -> io::Result<Digest> {
         let mut hasher = Sha256::new();
         let mut reader = Cancellable { source: section.reader(), cancelled: &self.cancelled };
@@ -178,7 +178,7 @@ impl Bundle {
         }
     }
 
-    /// The whole content of a file, which is not large.
+    /// Returns the whole content of a file, which is not large.
     pub(crate) fn document(&self, section: &Section, name: &str) -> Result<Vec<u8>, IngestError> {
         let fail = |problem: IngestProblem| problem.of(&self.name).at_entry(name.as_bytes());
         if section.len() > self.document_bytes {
@@ -226,7 +226,7 @@ fn open_beneath(directory: &OwnedFd, name: &str) -> Result<Option<Section>, Inge
     Section::whole(file).map(Some).map_err(IngestProblem::Read)
 }
 
-/// The normal form of a member's name: components with `/` between them. Nothing for the root.
+/// Returns the normal form of a member's name: components with `/` between them, or `None` for the root.
 fn normal(name: &[u8]) -> Result<Option<String>, IngestProblem> {
     let path = EntryPath::parse(name).map_err(|error| IngestProblem::Entry(error.to_string()))?;
     Ok(String::from_utf8(path.as_bytes().to_vec()).ok().filter(|name| !name.is_empty()))
@@ -275,7 +275,7 @@ fn members_of(
     }
 }
 
-/// The member that a symbolic link leads to. Nothing where it leads out of the archive: nobody asks for it then.
+/// Returns the member that a symbolic link leads to, or `None` if it leads out of the archive, where no file is read.
 fn resolve(link: &str, target: &[u8]) -> Option<String> {
     let target = std::str::from_utf8(target).ok().filter(|target| !target.starts_with('/'))?;
     let mut path: Vec<&str> = link.split('/').collect();
@@ -298,7 +298,7 @@ fn is_compressed(file: &File) -> Result<bool, IngestProblem> {
     Ok(Compression::detect(&head[..length]) != Compression::None)
 }
 
-/// What an archive holds, in a file without a name.
+/// Decompresses an archive to a file without a name.
 fn decompress(archive: impl Read, temporary: &Path, limits: &IngestLimits) -> Result<File, IngestProblem> {
     let mut archive = BufReader::with_capacity(BUFFER, archive);
     let compression = Compression::detect(archive.fill_buf().map_err(IngestProblem::reading)?);
@@ -316,7 +316,7 @@ fn decompress(archive: impl Read, temporary: &Path, limits: &IngestLimits) -> Re
 mod tests {
     use super::*;
 
-    /// Links of an archive are followed within it, and lead nowhere else.
+    /// Links of an archive are followed within the archive and not out of it.
     #[test]
     fn links() {
         assert_eq!(resolve("b/layer.tar", b"../a/layer.tar").as_deref(), Some("a/layer.tar"));

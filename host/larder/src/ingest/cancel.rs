@@ -1,4 +1,4 @@
-//! Work that nobody waits for any longer.
+//! Cancellation of work whose future was dropped.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::IngestProblem;
 
-/// Tells blocking work that nobody waits for it any longer: dropped with the future that waits, it sets the flag.
+/// A flag for blocking work. It is dropped with the future that waits for the work, and drop sets the flag.
 #[derive(Default)]
 pub(crate) struct CancelOnDrop(pub(crate) Arc<AtomicBool>);
 
@@ -16,7 +16,7 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// Reads for as long as somebody waits for the work.
+/// A reader that fails once the work is cancelled.
 pub(crate) struct Cancellable<'a, R> {
     pub(crate) source: R,
     pub(crate) cancelled: &'a AtomicBool,

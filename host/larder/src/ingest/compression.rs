@@ -1,10 +1,10 @@
-//! How bytes are compressed, told by how they begin: media types lie more often than bytes.
+//! Detection of compression by the first bytes, since media types are wrong more often than bytes.
 
 use std::io::{self, BufRead, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
-/// How something is compressed.
+/// The compression of some bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compression {
     None,
@@ -13,7 +13,7 @@ pub(crate) enum Compression {
 }
 
 impl Compression {
-    /// By the first bytes.
+    /// Detects the compression by the first bytes.
     pub(crate) fn detect(head: &[u8]) -> Self {
         match head {
             [0x1f, 0x8b, ..] => Self::Gzip,
@@ -24,7 +24,7 @@ impl Compression {
         }
     }
 
-    /// What is in there. Members and frames that follow each other are read as one.
+    /// Returns a reader of the decompressed bytes. Consecutive members and frames are read as one.
     pub(crate) fn reader<'a>(self, input: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Self::None => Box::new(input),

@@ -1,4 +1,4 @@
-//! The layers of images, converted side by side; then each image's layers joined.
+//! Converting the layers of images in parallel, then joining the layers of each image.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -23,24 +23,25 @@ use crate::catalog::publish::{NewImage, NewLayer, layer_sizes, manifests_with_la
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::reference::Digest;
 
-/// Where the blobs of layers come from.
+/// A source of the blobs of layers.
 pub(crate) trait Blobs: Sync {
-    /// What is done with a blob until it is an EROFS image.
+    /// The step of a blob until it is an EROFS image.
     const STEP: LayerStep;
 
-    /// The path or reference that they belong to, for errors.
+    /// Returns the path or reference that the blobs belong to, for errors.
     fn origin(&self) -> &str;
 
-    /// How many layers are worked on at a time, at most.
+    /// Returns the maximum number of layers that are processed at a time.
     fn concurrency(&self) -> usize;
 
-    /// The blob of a layer that the cache does not have. It is as long as the layer says, or reading it fails.
+    /// Opens the blob of a layer that the cache does not have. The blob is as long as the layer states, or reading it
+    /// fails.
     fn open(&self, layer: &SourceLayer) -> Result<BlobSource, IngestError>;
 }
 
-/// What a call works with.
+/// The parameters of a call.
 pub(crate) struct Work<'a> {
-    /// The path or reference that everything comes from.
+    /// The path or reference of the images.
     pub(crate) origin: &'a str,
     pub(crate) limits: &'a IngestLimits,
     pub(crate) progress: Option<Arc<dyn Progress>>,
@@ -48,11 +49,12 @@ pub(crate) struct Work<'a> {
     pub(crate) publication: &'a Publication,
 }
 
-/// Layers by diff ID: the length of their artifact, and whether this call has made it.
+/// The layers of a call, by diff ID: the length of each artifact, and whether this call made it.
 type Layers = HashMap<Digest, (u64, bool)>;
 
 impl Work<'_> {
-    /// Everything of these images that the index names, in place and held. What is missing then are metadata and rows.
+    /// Makes every file of these images that the index names, and holds its lease. Metadata and rows are then still
+    /// missing.
     pub(crate) fn artifacts(
         &self,
         images: &[NamedImage],
@@ -98,7 +100,7 @@ impl Work<'_> {
         }
     }
 
-    /// The layers that the index has.
+    /// Returns the layers that the index has.
     fn known(&self, layers: &[&SourceLayer]) -> MicrosandboxResult<Sizes> {
         let reader = self.publication.reader()?;
         layer_sizes(&reader, layers.iter().map(|layer| &layer.diff_id))
@@ -138,7 +140,7 @@ impl Work<'_> {
         }
     }
 
-    /// Makes the artifact of a layer, unless the cache has it. Gives its length, and whether it was made.
+    /// Makes the artifact of a layer, unless the cache has it. Returns its length, and whether it was made.
     fn layer(&self, layer: &SourceLayer, blobs: &impl Blobs) -> MicrosandboxResult<(u64, bool)> {
         let entry = Entry::named(Room::Layers, &layer.diff_id);
         let name = layer.diff_id.as_str();
@@ -152,13 +154,13 @@ impl Work<'_> {
         self.make(layer, &entry, blobs).map(|length| (length, true))
     }
 
-    /// Writes an artifact to disk that is used as it is.
+    /// Syncs an existing artifact to disk that is used unchanged.
     fn reuse(&self, entry: &Entry) -> MicrosandboxResult<()> {
         let reused = self.publication.reuse(entry);
         reused.map_err(|error| self.fail(IngestProblem::writing(error)).into())
     }
 
-    /// Makes the artifact of a layer, whose lock is held. Gives its length.
+    /// Makes the artifact of a layer, whose lock is held. Returns its length.
     fn make<B: Blobs>(&self, layer: &SourceLayer, entry: &Entry, blobs: &B) -> MicrosandboxResult<u64> {
         let (name, step) = (layer.diff_id.as_str(), B::STEP);
         self.tell(ProgressEvent::LayerStarted { layer: name, step, bytes: layer.size });
@@ -176,8 +178,8 @@ impl Work<'_> {
         Ok(summary.bytes())
     }
 
-    /// The fsmeta image and the VMDK descriptor of a manifest. `anew` where a layer is not the one that they were made
-    /// of: another writer may have put its data elsewhere.
+    /// Makes the fsmeta image and the VMDK descriptor of a manifest. `anew` forces it, if a layer is not the one that
+    /// the existing files were made of: another writer may have put its data at other positions.
     fn join(&self, manifest: &Digest, layers: &[Digest], anew: bool) -> MicrosandboxResult<()> {
         let root = self.publication.cache().root();
         // Descriptors hold absolute paths.
@@ -215,7 +217,7 @@ impl Work<'_> {
         written.map_err(|error| self.fail(IngestProblem::writing(error)).into())
     }
 
-    /// Joins other images anew that have a layer whose artifact was lost and is made again.
+    /// Joins the layers of other images again if they have a layer whose artifact was lost and is made again.
     fn join_dependents(&self, images: &[NamedImage], done: &Layers, known: &Sizes) -> MicrosandboxResult<()> {
         let remade = done.iter().filter(|(diff_id, (_, made))| *made && known.contains_key(*diff_id));
         let mut joined: HashSet<Digest> = images.iter().map(|named| named.image.manifest.clone()).collect();
@@ -243,13 +245,13 @@ impl Work<'_> {
     }
 }
 
-/// Returns the length of an image that reads well, as [`Publication::sound_image`] does.
+/// Returns the length of a valid image, as [`Publication::sound_image`] does.
 fn sound(publication: &Publication, entry: &Entry) -> MicrosandboxResult<Option<u64>> {
     let path = publication.cache().path_of(entry);
     publication.sound_image(entry).map_err(MicrosandboxError::io("open", &path))
 }
 
-/// Returns whether an fsmeta image is there that refers to layers as long as these are.
+/// Returns whether there is an fsmeta image that refers to layers of the same lengths as these.
 fn fits(publication: &Publication, fsmeta: &Entry, layers: &[Entry]) -> MicrosandboxResult<bool> {
     if sound(publication, fsmeta)?.is_none() {
         return Ok(false);
@@ -293,7 +295,7 @@ fn merge(
     }
 }
 
-/// An error with what caused it, in one text.
+/// Returns an error and its sources in one text.
 fn chain(error: &MergeError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);

@@ -1,6 +1,6 @@
-//! The documents of an image: index, manifest and config (OCI image specification; Docker's differ in names only).
+//! The documents of an image: index, manifest and config (OCI image specification; Docker's differ only in names).
 //!
-//! Unknown fields are ignored, `null` is what is not there: Docker writes it for empty lists.
+//! Unknown fields are ignored. `null` means an absent value: Docker writes it for empty lists.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(crate) const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manif
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
-/// The media types of layers, without what says how they are compressed.
+/// The media types of layers, without the suffix for the compression.
 const LAYERS: [&str; 4] = [
     OCI_LAYER,
     "application/vnd.oci.image.layer.nondistributable.v1.tar",
@@ -27,14 +27,14 @@ const LAYERS: [&str; 4] = [
 ];
 const COMPRESSIONS: [&str; 5] = ["", "+gzip", "+zstd", ".gzip", ".zstd"];
 
-/// A value that may be `null`, which is as if it were not there.
+/// Deserializes a value that may be `null`, which means an absent value.
 fn nullable<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// What a document says of another, or of a blob.
+/// A reference in a document to another document or a blob.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Descriptor {
@@ -56,13 +56,13 @@ impl Descriptor {
         })
     }
 
-    /// Whether this is about another document, such as an attestation, and no image.
+    /// Returns whether this belongs to another document, as an attestation does, and is not an image.
     pub(crate) fn is_attached(&self) -> bool {
         self.annotations.contains_key("vnd.docker.reference.type")
     }
 }
 
-/// A platform as a document has it.
+/// A platform in a document.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct RawPlatform {
     #[serde(default, deserialize_with = "nullable")]
@@ -79,7 +79,7 @@ impl RawPlatform {
     }
 }
 
-/// A list of images, usually the same for several platforms.
+/// A list of images, usually the same image for several platforms.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Index {
     pub(crate) manifests: Vec<Descriptor>,
@@ -97,7 +97,7 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    /// Refuses what is no image: its config and layers have other media types.
+    /// Refuses a manifest that is not an image: its config and layers have other media types.
     pub(crate) fn check_media_types(&self) -> Result<(), IngestProblem> {
         let config = self.config.media_type.as_deref().unwrap_or(OCI_CONFIG);
         if ![OCI_CONFIG, DOCKER_CONFIG].contains(&config) {
@@ -120,7 +120,7 @@ fn is_layer(media_type: &str) -> bool {
         .any(|compression| COMPRESSIONS.contains(&compression))
 }
 
-/// What a document is, by its media type.
+/// The kind of a document, by its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DocumentKind {
     Index,
@@ -128,8 +128,8 @@ pub(crate) enum DocumentKind {
 }
 
 impl DocumentKind {
-    /// By the media type of its descriptor, and that in itself. Old documents of OCI say nothing of themselves: an
-    /// index has `manifests`.
+    /// Determines the kind by the media type in the descriptor and in the document itself. Old OCI documents state no
+    /// media type: an index has `manifests`.
     pub(crate) fn of(media_type: Option<&str>, text: &[u8]) -> Result<Self, IngestProblem> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -181,14 +181,14 @@ impl Config {
     }
 }
 
-/// The layers of a config.
+/// The layers in a config.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(crate) struct RootFs {
     #[serde(default, deserialize_with = "nullable")]
     diff_ids: Vec<String>,
 }
 
-/// How a sandbox is started from an image. Empty texts are what is not there.
+/// The settings for starting a sandbox from an image. An empty text means an absent value.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct RuntimeConfig {
@@ -220,8 +220,8 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(name: &str, text: &'a [u8]) -> Resul
         .map_err(|error| IngestProblem::Document { document: name.to_owned(), why: error.to_string() })
 }
 
-/// The manifest that stands for an image of a `docker save` archive, which has none: compact JSON with its keys sorted,
-/// which is what microsandbox makes of the same archive. So the same image has the same digest wherever it is loaded.
+/// Makes the manifest for an image of a `docker save` archive, which has none: compact JSON with sorted keys, as
+/// microsandbox makes it from the same archive. So the same image has the same digest wherever it is loaded.
 pub(crate) fn synthesise_manifest(
     config: &Digest,
     config_size: u64,
@@ -259,7 +259,7 @@ pub(crate) fn synthesise_manifest(
 mod tests {
     use super::*;
 
-    /// What Docker writes as `null` is empty, and what it writes as an empty text is not there.
+    /// A `null` of Docker is an empty list, and an empty text of Docker is an absent value.
     #[test]
     fn configs_of_docker() {
         let text = br#"{"architecture":"amd64","os":"linux","config":{"Env":null,"Cmd":["sh"],"User":"","Labels":null,
@@ -272,7 +272,7 @@ mod tests {
         assert!(config.config.env.is_empty() && config.rootfs.diff_ids.is_empty());
     }
 
-    /// Layers of Docker and OCI are known in each compression, and nothing else is.
+    /// Layers of Docker and OCI are recognized in each compression, and other media types are not.
     #[test]
     fn media_types() {
         for known in [
@@ -288,7 +288,7 @@ mod tests {
         }
     }
 
-    /// The manifest of an image that has none depends on nothing but config and layers.
+    /// The manifest of an image that has none depends only on config and layers.
     #[test]
     fn synthesised() {
         let digest = Digest::of(b"x");

@@ -1,4 +1,4 @@
-//! Why an image could not be taken in, in one sentence that names the archive, the layer and the entry.
+//! The errors of loading and pulling, each one sentence that names the archive, the layer and the entry.
 
 use std::fmt;
 use std::io;
@@ -9,19 +9,19 @@ use larder_erofs::EntryPath;
 use super::Platform;
 use crate::reference::Digest;
 
-/// An image that cannot be taken in. The cache is as it was.
+/// The error for an image that cannot be loaded or pulled. The cache is unchanged.
 ///
-/// Shows as one sentence: where it came from, which layer, which entry, and what is wrong with that.
+/// It displays as one sentence: the origin, the layer, the entry, and the problem.
 #[derive(Debug)]
 pub struct IngestError {
     origin: String,
     layer: Option<Digest>,
     entry: Option<String>,
-    /// Boxed, since it is large and errors are rare.
+    /// The problem. Boxed because it is large and errors are rare.
     problem: Box<IngestProblem>,
 }
 
-/// What is wrong with an image or with what it comes in.
+/// The problem of an image or its container.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IngestProblem {
@@ -29,80 +29,80 @@ pub enum IngestProblem {
     #[error("it is neither a `docker save` archive nor an OCI image layout")]
     NotAnArchive,
 
-    /// It ends too early.
+    /// The archive or blob ends too early.
     #[error("it is cut off")]
     Truncated,
 
-    /// It, or something in it, cannot be read.
+    /// The archive, or a part of it, cannot be read.
     #[error("it cannot be read: {0}")]
     Read(#[source] io::Error),
 
-    /// Its part of the cache cannot be written.
+    /// The image's part of the cache cannot be written.
     #[error("it cannot be written to the cache: {0}")]
     Write(#[source] io::Error),
 
-    /// It is no tar archive, or damaged.
+    /// The archive is not a tar archive, or is damaged.
     #[error("it is no valid tar archive: {0}")]
     Tar(String),
 
-    /// A document is not what it should be.
+    /// A document is invalid.
     #[error("`{document}` cannot be read: {why}")]
     Document {
-        /// Its name or digest.
+        /// The name or digest of the document.
         document: String,
-        /// What is wrong with it.
+        /// The problem.
         why: String,
     },
 
-    /// Something that is referred to is not there.
+    /// A file that another refers to does not exist.
     #[error("`{0}` is missing")]
     Missing(String),
 
-    /// The content is not that of its digest.
+    /// The content does not match its digest.
     #[error("{what} has the digest `{found}` instead of `{expected}`")]
     WrongDigest {
-        /// Whose digest, such as `the blob`.
+        /// The kind of the content, such as `the blob`.
         what: &'static str,
-        /// The digest that was promised.
+        /// The expected digest.
         expected: Digest,
-        /// The digest of what is there.
+        /// The digest of the content.
         found: Digest,
     },
 
-    /// The content has another size than its descriptor says.
+    /// The size of the content does not match its descriptor.
     #[error("`{what}` has {found} bytes instead of {expected}")]
     WrongSize {
-        /// The name or digest of what has it.
+        /// The name or digest of the content.
         what: String,
-        /// The size that was promised.
+        /// The expected size, in bytes.
         expected: u64,
-        /// The size of what is there.
+        /// The size of the content, in bytes.
         found: u64,
     },
 
     /// Manifest and config disagree about the number of layers.
     #[error("the manifest has {layers} layers, and the config {diff_ids} diff IDs")]
     LayerCount {
-        /// Layers of the manifest.
+        /// The number of layers in the manifest.
         layers: usize,
-        /// Diff IDs of the config.
+        /// The number of diff IDs in the config.
         diff_ids: usize,
     },
 
-    /// Something of a kind that is no part of an image, or is not known.
+    /// A media type is unknown, or not part of an image.
     #[error("the media type `{0}` is not one of an image")]
     MediaType(String),
 
     /// There is no image for this machine.
     #[error("there is no image for `{wanted}` in it, only for {}", list(.found))]
     Platform {
-        /// What this machine runs.
+        /// The platform of this machine.
         wanted: Platform,
-        /// What there is.
+        /// The platforms of the images.
         found: Vec<String>,
     },
 
-    /// An entry of the layer cannot be part of an image.
+    /// An entry of the layer is not allowed in an image.
     #[error("{0}")]
     Entry(String),
 
@@ -111,52 +111,52 @@ pub enum IngestProblem {
     Limit {
         /// The limit.
         limit: u64,
-        /// Of what, such as `bytes in a layer`.
+        /// The unit, such as `bytes in a layer`.
         unit: &'static str,
     },
 
-    /// The image has no name, and none was given.
+    /// The image has no name, and the caller gave none.
     #[error("the image `{0}` has no name in it: name it with `--tag`")]
     Unnamed(Digest),
 
-    /// Names were given for several images.
+    /// The caller gave names for several images.
     #[error("it holds {} images, and the given names can be for one only: {}", .0.len(), list(.0))]
     Ambiguous(Vec<String>),
 
-    /// A name in it is not a reference.
+    /// A name in the archive is not a reference.
     #[error("{0}: name the image with `--tag`")]
     Name(#[from] crate::reference::ReferenceError),
 
-    /// The registry has no image, or no repository, of this name.
+    /// The registry does not have the image or its repository.
     #[error("the registry has no such image")]
     NotInRegistry,
 
-    /// An index that has no image in it.
+    /// An index has no images.
     #[error("the index `{0}` has no images")]
     EmptyIndex(Digest),
 
-    /// The registry gives it to nobody, or not to whoever asked.
+    /// The registry refuses access, in general or for these credentials.
     #[error("the registry refuses it{}", .0.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
     Refused(Option<String>),
 
-    /// There is no way to the registry, or it broke off.
+    /// The registry could not be reached, or the connection broke.
     #[error("the registry cannot be reached: {0}")]
     Unreachable(String),
 
-    /// The registry answers, but not as it should.
+    /// The registry sent an invalid response.
     #[error("the registry failed: {0}")]
     Registry(String),
 
     /// Docker's configuration cannot be used.
     #[error("the credentials in `{}` cannot be used: {why}", .path.display())]
     Credentials {
-        /// The configuration.
+        /// The path of the configuration.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         why: String,
     },
 
-    /// The layers cannot be joined to one image.
+    /// The layers cannot be joined.
     #[error("its layers cannot be joined: {0}")]
     Join(String),
 
@@ -164,12 +164,12 @@ pub enum IngestProblem {
     #[error("there is no space left for it in the cache")]
     DiskFull,
 
-    /// The caller gave up.
+    /// The caller cancelled the call.
     #[error("it was given up")]
     Cancelled,
 }
 
-/// Names in a message, the first of them where there are many.
+/// Returns the names for a message, or only the first of them if there are many.
 fn list(names: &[String]) -> String {
     const SHOWN: usize = 20;
     let quoted: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
@@ -179,12 +179,13 @@ fn list(names: &[String]) -> String {
 }
 
 impl IngestProblem {
-    /// The problem with what comes from `origin`: the path of an archive or a reference.
+    /// Returns the error for this problem with `origin`: the path of an archive or a reference.
     pub(crate) fn of(self, origin: &str) -> IngestError {
         IngestError { origin: origin.to_owned(), layer: None, entry: None, problem: Box::new(self) }
     }
 
-    /// A failure to read. What the readers of this module have to say is carried by the error.
+    /// Returns the problem for an error of reading. Extracts a problem that [`into_io`](Self::into_io) put
+    /// into the error.
     pub(crate) fn reading(error: io::Error) -> Self {
         if error.get_ref().is_some_and(|inner| inner.is::<Self>()) {
             let inner = error.into_inner().and_then(|inner| inner.downcast::<Self>().ok());
@@ -197,7 +198,7 @@ impl IngestProblem {
         }
     }
 
-    /// A failure to write to the cache.
+    /// Returns the problem for an error of writing to the cache.
     pub(crate) fn writing(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
@@ -205,29 +206,29 @@ impl IngestProblem {
         }
     }
 
-    /// The problem as an error of a reader: [`reading`](Self::reading) gives it back.
+    /// Returns the problem as the error of a reader. [`reading`](Self::reading) returns the problem again.
     pub(crate) fn into_io(self) -> io::Error {
         io::Error::other(self)
     }
 }
 
 impl IngestError {
-    /// What the image came in: the path of an archive, or a reference.
+    /// Returns the origin of the image: the path of an archive, or a reference.
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// The layer by its diff ID, where the problem is in one.
+    /// Returns the diff ID of the layer, if the problem is in one.
     pub fn layer(&self) -> Option<&Digest> {
         self.layer.as_ref()
     }
 
-    /// The name of the entry of an archive or layer, where the problem is in one.
+    /// Returns the name of the entry of an archive or layer, if the problem is in one.
     pub fn entry(&self) -> Option<&str> {
         self.entry.as_deref()
     }
 
-    /// What is wrong.
+    /// Returns the problem.
     pub fn problem(&self) -> &IngestProblem {
         &self.problem
     }
@@ -267,7 +268,7 @@ impl std::error::Error for IngestError {}
 mod tests {
     use super::*;
 
-    /// A message names some of many, and says how many more there are.
+    /// A message names the first of many names, and states the number of the others.
     #[test]
     fn lists() {
         let names: Vec<String> = (0..100_000).map(|number| number.to_string()).collect();

@@ -1,7 +1,7 @@
-//! Parts of taking images in as functions of bytes, for fuzz targets. No part of the API.
+//! Parts of loading as functions of bytes, for fuzz targets. They are not part of the API.
 //!
-//! Each does what a load does, up to the place where a home would be needed, with the same code: an error is an answer,
-//! and whatever else happens is a bug.
+//! Each runs the code of a load up to the point where the load would need a home. An error is a valid result, and any
+//! other failure is a bug.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -21,15 +21,15 @@ use super::source::{NamedImage, find_images};
 use super::{metadata, source};
 use crate::reference::Digest;
 
-/// What errors call the bytes.
+/// The name of the input in errors.
 const ORIGIN: &str = "input";
 
-/// The EROFS image of a layer whose blob these bytes are.
+/// Converts the blob of a layer, and returns its EROFS image.
 ///
-/// The digest of its content is taken for right, whatever it is.
+/// Accepts any digest of the content.
 ///
 /// # Errors
-/// As a load has them.
+/// The same as those of a load.
 pub fn layer(blob: &[u8], limits: &IngestLimits) -> Result<Vec<u8>, IngestError> {
     let fail = |error: io::Error| IngestProblem::reading(error).of(ORIGIN);
     let mut image = memory_file(&[]).map_err(fail)?;
@@ -49,35 +49,35 @@ pub fn layer(blob: &[u8], limits: &IngestLimits) -> Result<Vec<u8>, IngestError>
     Ok(bytes)
 }
 
-/// An image that an archive holds.
+/// An image in an archive.
 #[derive(Debug)]
 pub struct FoundImage {
-    /// The names that it would get.
+    /// The names that the image would get.
     pub references: Vec<String>,
-    /// The digest of its manifest.
+    /// The digest of the manifest.
     pub manifest: Digest,
     /// The content of its `manifests/<key>.json`.
     pub metadata: String,
-    /// Its layers, from bottom to top.
+    /// The layers, from bottom to top.
     pub layers: Vec<FoundLayer>,
 }
 
-/// A layer of an image that an archive holds.
+/// A layer of an image in an archive.
 #[derive(Debug)]
 pub struct FoundLayer {
-    /// The digest that its content should have.
+    /// The expected digest of the content.
     pub diff_id: Digest,
-    /// The digest and the size that its blob should have.
+    /// The expected digest and size of the blob.
     pub blob: (Digest, u64),
-    /// The digest and the size of the blob that is there.
+    /// The actual digest and size of the blob.
     pub found: Result<(Digest, u64), IngestError>,
 }
 
-/// The images of a `docker save` archive or OCI image layout whose bytes these are. `temporary` is a directory for what
-/// has to be decompressed.
+/// Returns the images of a `docker save` archive or OCI image layout in these bytes. `temporary` is a directory for
+/// decompressed data.
 ///
 /// # Errors
-/// As a load has them.
+/// The same as those of a load.
 pub fn archive(
     bytes: &[u8],
     temporary: &Path,
@@ -107,7 +107,7 @@ fn found_layer(bundle: &Bundle, layer: &source::SourceLayer) -> FoundLayer {
     FoundLayer { diff_id: layer.diff_id.clone(), blob: (layer.digest.clone(), layer.size), found }
 }
 
-/// A file that is nowhere on disk, with this content, at its beginning.
+/// Makes a file in memory with this content, positioned at its beginning.
 fn memory_file(content: &[u8]) -> io::Result<File> {
     let mut file = File::from(memfd_create("larder-fuzzing", MemfdFlags::CLOEXEC)?);
     file.write_all(content)?;

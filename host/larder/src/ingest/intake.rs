@@ -1,5 +1,4 @@
-//! What every way into the cache has in common: find out which images there are, make their artifacts, put them into
-//! the index.
+//! The common part of load and pull: find the images, make their artifacts, add them to the index.
 
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::records::ImageHandle;
 use crate::store::keeper;
 
-/// How images are taken in.
+/// The settings for a load or pull.
 pub(super) struct Intake {
     pub(super) origin: NewOrigin,
     pub(super) limits: IngestLimits,
@@ -25,8 +24,8 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    /// Takes in the images that `find` finds, and gives each reference in their order. Work that may block is done on
-    /// a thread for such work. Dropped before it is done, it leaves the cache as it was.
+    /// Adds the images that `find` returns to the cache, and returns each reference in their order. Blocking work
+    /// runs on a thread that may block. Dropping the future before it is done leaves the cache unchanged.
     pub(super) async fn run<B: Blobs>(
         self,
         local: &LocalBackend,

@@ -1,12 +1,11 @@
-//! One layer, from its blob to its EROFS image.
+//! Converting one layer from its blob to its EROFS image.
 //!
 //! ```text
 //! blob ── hash: blob digest ── decompress ── hash: diff ID, limits ── tar entries ── LayerBuilder ── file
 //! ```
 //!
-//! Everything is a stream: what is held is the tree of names. An image is believed to be that of the layer only when
-//! both digests are right, which is known when all of the blob was read; until then it has no name that anybody looks
-//! for.
+//! Everything is a stream: only the tree of names is held in memory. The image counts as the layer's only if both
+//! digests match, which is known at the end of the blob. Until then it has no name that any reader looks for.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -26,32 +25,32 @@ use super::progress::Meter;
 use super::tar::{SparseReader, TarEntry, TarKind, TarStream};
 use crate::reference::Digest;
 
-/// So many bytes tell how a blob is compressed.
+/// The number of bytes that show the compression of a blob.
 const HEAD: u64 = 4;
 
-/// What is read of a blob at once.
+/// The number of bytes of a blob that are read at once.
 const CHUNK: usize = 256 << 10;
 
 /// The bytes of a blob, from its beginning.
 pub(crate) type BlobSource = Box<dyn Read + Send>;
 
-/// A blob and what it has to be.
+/// A blob with its expected properties.
 pub(crate) struct LayerBlob<'a> {
-    /// The path or reference that it belongs to, for errors.
+    /// The path or reference that the blob belongs to, for errors.
     pub(crate) origin: &'a str,
     pub(crate) source: BlobSource,
     pub(crate) digest: &'a Digest,
     pub(crate) diff_id: &'a Digest,
 }
 
-/// How a conversion is watched and bounded.
+/// The progress and the limits of a conversion.
 pub(crate) struct Watch<'a> {
     pub(crate) limits: &'a IngestLimits,
     pub(crate) cancelled: &'a AtomicBool,
     pub(crate) meter: &'a Meter,
 }
 
-/// Writes the EROFS image of a layer to `image`, which is empty. Nothing is synced yet.
+/// Writes the EROFS image of a layer to `image`, which is empty. Does not sync the file.
 pub(crate) fn convert(blob: LayerBlob<'_>, image: File, watch: &Watch<'_>) -> Result<Summary, IngestError> {
     let LayerBlob { origin, mut source, digest, diff_id: expected } = blob;
     let fail = |problem: IngestProblem| problem.of(origin).in_layer(expected);
@@ -96,7 +95,7 @@ pub(crate) fn check_digest(
     Err(IngestProblem::WrongDigest { what, expected: expected.clone(), found })
 }
 
-/// The blob as it is stored: hashed and counted.
+/// A reader of the blob as it is stored, which hashes and counts the bytes.
 struct StoredReader<'a, R> {
     source: R,
     hasher: Option<Sha256>,
@@ -117,7 +116,7 @@ impl<R: Read> Read for StoredReader<'_, R> {
     }
 }
 
-/// The content of the blob: hashed, and no more of it than the limits allow.
+/// A reader of the decompressed blob, which hashes the bytes and enforces the limits.
 struct ContentReader<'a> {
     source: Box<dyn Read + 'a>,
     hasher: Sha256,
@@ -145,7 +144,7 @@ impl Read for ContentReader<'_> {
     }
 }
 
-/// What the decompressors say of damaged data, as what it is.
+/// Turns a decompressor's error for damaged data into the problem that it means.
 fn damaged(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
@@ -196,12 +195,12 @@ fn write_image(
     Ok(summary)
 }
 
-/// Refuses what there is too much of.
+/// Refuses a count above its limit.
 pub(crate) fn check_limit(count: u64, limit: u64, unit: &'static str) -> Result<(), IngestProblem> {
     if count > limit { Err(IngestProblem::Limit { limit, unit }) } else { Ok(()) }
 }
 
-/// What identifies an image that is made of what has this digest: its first bytes.
+/// Returns the UUID of an image that is made of the content with this digest: its first bytes.
 pub(crate) fn uuid_of(digest: &Digest) -> [u8; 16] {
     let hex = digest.hex();
     // A digest has 64 hex digits.
@@ -259,7 +258,7 @@ fn add<R: Read>(
     .map_err(of_layer)
 }
 
-/// The path of an entry. `/` alone is the root, which some tools write down so.
+/// Parses the path of an entry. `/` alone is the root, as some tools write it.
 fn entry_path(name: &[u8]) -> Result<EntryPath, IngestProblem> {
     if !name.is_empty() && name.iter().all(|&byte| byte == b'/') {
         return Ok(EntryPath::root());

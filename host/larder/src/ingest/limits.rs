@@ -1,6 +1,6 @@
-//! How much an image may ask of this machine.
+//! Limits on the resources that an image may use on this machine.
 
-/// Limits on what is taken in, against archives that are small and unpack to anything.
+/// The limits on loads and pulls, against small archives that unpack to huge ones.
 ///
 /// ```
 /// let mut limits = larder::ingest::IngestLimits::default();
@@ -9,34 +9,34 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IngestLimits {
-    /// Bytes of an archive once it is decompressed: 256 GiB.
+    /// The bytes of an archive after decompression: 256 GiB.
     pub archive_bytes: u64,
-    /// Entries of an archive: 100,000. Their names are held in memory.
+    /// The entries of an archive: 100,000. Their names are held in memory.
     pub archive_entries: u64,
-    /// Images of an archive: 4,096.
+    /// The images of an archive: 4,096.
     pub images: u64,
-    /// Bytes of one manifest, index or config: 8 MiB.
+    /// The bytes of one manifest, index or config: 8 MiB.
     pub document_bytes: u64,
-    /// Bytes of all manifests, indexes and configs that are read for one archive or one pull, each of them counted as
-    /// often as another refers to it, and as 1 KiB at least: 64 MiB.
+    /// The bytes of all manifests, indexes and configs that are read for one archive or one pull: 64 MiB. Each document
+    /// is counted for each reference to it, and as at least 1 KiB.
     pub all_documents_bytes: u64,
-    /// Bytes of a layer once it is decompressed, holes of sparse files counted: 64 GiB.
+    /// The bytes of a layer after decompression, with the holes of sparse files: 64 GiB.
     pub layer_bytes: u64,
-    /// Entries of a layer, with the directories above them that have none: 1,000,000. Each takes a few hundred bytes of
-    /// memory.
+    /// The entries of a layer, with the directories above them that have no entry: 1,000,000. Each takes a few hundred
+    /// bytes of memory.
     pub layer_entries: u64,
-    /// Bytes of all names, link targets and extended attributes of a layer, which are held in memory: 256 MiB.
+    /// The bytes of all names, link targets and extended attributes of a layer, which are held in memory: 256 MiB.
     pub layer_metadata_bytes: u64,
-    /// Layers of an image: 512.
+    /// The layers of an image: 512.
     pub layers: u64,
-    /// Entries of all layers of an image together: 4,000,000.
+    /// The entries of all layers of an image together: 4,000,000.
     pub image_entries: u64,
-    /// Bytes of all names, link targets and extended attributes of all layers of an image together: 1 GiB.
+    /// The bytes of all names, link targets and extended attributes of all layers of an image together: 1 GiB.
     pub image_metadata_bytes: u64,
-    /// How many times larger a layer may become by being decompressed: 300.
+    /// The maximum ratio of the decompressed to the compressed size of a layer: 300.
     pub ratio: u64,
-    /// Up to so many bytes a layer may become however much larger: 1 GiB. Files of zeros are larger than
-    /// [`ratio`](Self::ratio) allows.
+    /// The decompressed size of a layer up to which any ratio is allowed: 1 GiB. Files of zeros exceed
+    /// [`ratio`](Self::ratio).
     pub ratio_from_bytes: u64,
 }
 

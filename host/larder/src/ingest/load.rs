@@ -1,4 +1,4 @@
-//! Archives and layouts into the cache.
+//! Loading archives and layouts into the cache.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use crate::error::MicrosandboxResult;
 use crate::records::ImageHandle;
 use crate::reference::Reference;
 
-/// Taking in a `docker save` archive or an OCI image layout: what [`Image::load`](crate::Image::load) does, and with
-/// more to be said about how.
+/// A load of a `docker save` archive or an OCI image layout: the work of [`Image::load`](crate::Image::load), with
+/// more settings.
 ///
 /// ```no_run
 /// # async fn example(local: &larder::LocalBackend) -> larder::MicrosandboxResult<()> {
@@ -36,36 +36,36 @@ pub struct ImageLoad {
 }
 
 impl ImageLoad {
-    /// Of an archive or a directory, with the names that are in it.
+    /// Makes a load of an archive or a directory, with the names in it.
     pub fn new(input: impl Into<PathBuf>) -> Self {
         Self { input: input.into(), tags: Vec::new(), limits: IngestLimits::default(), progress: None }
     }
 
-    /// Gives the image this name, in the place of those that are in the archive. Several may be given.
+    /// Sets this name for the image instead of those in the archive. It can be called several times.
     pub fn tag(mut self, reference: impl Into<String>) -> Self {
         self.tags.push(reference.into());
         self
     }
 
-    /// How much it may ask of this machine.
+    /// Sets the limits on the resources that the load may use.
     pub fn limits(mut self, limits: IngestLimits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Who is told what happens.
+    /// Sets the receiver of progress.
     pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
         self.progress = Some(progress);
         self
     }
 
-    /// Takes the images in, and gives each reference, in the order of the archive. See
+    /// Loads the images, and returns each reference, in the order of the archive. See
     /// [`Image::load_local`](crate::Image::load_local).
     ///
-    /// Dropped before it is done, it leaves the cache as it was.
+    /// Dropping the future before it is done leaves the cache unchanged.
     ///
     /// # Errors
-    /// As [`Image::load_local`](crate::Image::load_local).
+    /// The same as [`Image::load_local`](crate::Image::load_local).
     pub async fn run(self, local: &LocalBackend) -> MicrosandboxResult<Vec<ImageHandle>> {
         let tags = self.tags.iter().map(|tag| tag.parse()).collect::<Result<Vec<Reference>, _>>()?;
         let Self { input, limits, progress, .. } = self;
@@ -90,7 +90,7 @@ impl std::fmt::Debug for ImageLoad {
     }
 }
 
-/// More layers at a time than this gain nothing, and each has its buffers.
+/// The maximum number of layers at a time. More gain nothing, and each has its buffers.
 const MAX_THREADS: usize = 8;
 
 impl Blobs for Bundle {

@@ -1,4 +1,4 @@
-//! `manifests/<key>.json`: what microsandbox remembers of a reference (its `CachedImageMetadata`).
+//! The files `manifests/<key>.json`: microsandbox's record of a reference (its `CachedImageMetadata`).
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -37,7 +37,7 @@ struct Layer<'a> {
     diff_id: &'a str,
 }
 
-/// The file's content for an image, which is the same for all of its references.
+/// Returns the file's content for an image, which is the same for all of its references.
 pub(crate) fn encode(image: &SourceImage) -> String {
     let runtime = &image.config.config;
     let metadata = Metadata {
@@ -71,7 +71,7 @@ pub(crate) fn encode(image: &SourceImage) -> String {
     serde_json::to_string(&metadata).unwrap_or_default()
 }
 
-/// What is kept of an image, read back. Nothing of it is believed without its digest.
+/// The parsed record of an image. Its parts are only trusted if their digests match.
 #[derive(Debug, Deserialize)]
 pub(crate) struct KeptMetadata {
     manifest_digest: String,
@@ -81,29 +81,29 @@ pub(crate) struct KeptMetadata {
 }
 
 impl KeptMetadata {
-    /// What a file's text says, unless it is damaged.
+    /// Parses the text of a file. Returns `None` if it is damaged.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         serde_json::from_slice(text).ok()
     }
 
-    /// The same, where it is about this manifest.
+    /// Returns the record if it is about this manifest.
     pub(crate) fn about(self, manifest_digest: &str) -> Option<Self> {
         (self.manifest_digest == manifest_digest).then_some(self)
     }
 
-    /// The config as it was pulled or loaded, unless it is not what its digest says.
+    /// Returns the config as it was pulled or loaded, if it matches its digest.
     pub(crate) fn config(&self) -> Option<&str> {
         let text = &self.raw_config_json;
         (Digest::of(text.as_bytes()).as_str() == self.config_digest).then_some(text)
     }
 
-    /// The config of this digest.
+    /// Returns the config of this digest.
     #[cfg(feature = "registry")]
     pub(crate) fn config_of(&self, digest: &Digest) -> Option<&str> {
         self.config().filter(|_| self.config_digest == digest.as_str())
     }
 
-    /// The annotations of the manifest.
+    /// Returns the annotations of the manifest.
     pub(crate) fn annotations(&self) -> Map<String, Value> {
         #[derive(Deserialize)]
         struct Manifest {
@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
 
-    /// A config whose text is not what its digest says is not taken, nor that of another manifest.
+    /// A config that does not match its digest is refused, and so is the config of another manifest.
     #[test]
     fn metadata_is_checked() {
         let config = r#"{"rootfs":{"diff_ids":[]}}"#;

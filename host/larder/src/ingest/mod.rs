@@ -1,31 +1,31 @@
-//! Images in and out of a cache.
+//! Loading and pulling images into a cache, and saving images from it.
 //!
 //! ```text
-//! bundle     what images come in: directories and tar archives, files by name
-//! source     which images a bundle or a registry holds, for this machine, with what names
-//! convert    layers side by side, each through `layer`; then fsmeta and VMDK of each image
-//! layer      one blob to one EROFS image, both digests checked on the way
+//! bundle     the container of images: directories and tar archives, files by name
+//! source     the images for this machine in a bundle or a registry, with their names
+//! convert    layers in parallel, each through `layer`; then fsmeta and VMDK of each image
+//! layer      one blob to one EROFS image, with checks of both digests
 //! tar        tar archives as streams
-//! publish    names for what is complete, leases until the rows are in, taken back if they do not get there
-//! intake     all of that
-//! load       archives in
-//! pull       registries in
-//! save       archives out
+//! publish    names for complete artifacts, leases until the rows are in, undone if that fails
+//! intake     all of these in order
+//! load       archives to the cache
+//! pull       registries to the cache
+//! save       the cache to archives
 //! ```
 //!
 //! # Order towards the disk
-//! Each artifact is synced, then renamed, then its directory is synced; when all are there, one transaction puts the
-//! rows of all images into the index. So no row ever names an artifact that is not whole, and an artifact without a row
+//! Each artifact is synced, then renamed, then its directory is synced. When all artifacts are on disk, one transaction
+//! adds the rows of all images to the index. So no row ever names an incomplete artifact, and an artifact without a row
 //! is an orphan that a prune collects.
 //!
 //! # Memory
-//! Data is streamed in pieces of a few hundred kilobytes, for each layer that is converted at the time. What grows is
-//! the tree of names of a layer, and of all layers of an image while they are joined; [`IngestLimits`] bounds it.
+//! Data is streamed in pieces of a few hundred kilobytes per layer in progress. The memory that grows is the tree of
+//! names of a layer, and of all layers of an image while they are joined. [`IngestLimits`] bounds it.
 //!
 //! # Bad input
-//! Nothing is written but EROFS images in the cache: a name in a layer is never a name on this machine. Names that are
-//! absolute or lead upwards are refused nevertheless, since whoever writes them means harm. The target of a symbolic
-//! link is data.
+//! Layers are written only as EROFS images in the cache: a name in a layer is never a name on this machine. Absolute
+//! names and names that lead upwards are refused anyway, since only a malicious archive has them. The target of a
+//! symbolic link is data.
 
 mod bundle;
 pub(crate) mod cancel;

@@ -1,4 +1,4 @@
-//! For which machines an image is.
+//! The platforms of images and of this machine.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ impl Platform {
         Self { os: os.to_owned(), architecture: architecture.to_owned(), variant }
     }
 
-    /// What this machine runs: the sandboxes' Linux on its own architecture.
+    /// Returns the platform of this machine: the sandboxes' Linux on the machine's own architecture.
     pub fn of_this_machine() -> Self {
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
@@ -27,25 +27,26 @@ impl Platform {
         Self::new("linux", architecture, None)
     }
 
-    /// The operating system, such as `linux`.
+    /// Returns the operating system, such as `linux`.
     pub fn os(&self) -> &str {
         &self.os
     }
 
-    /// The architecture, such as `amd64`.
+    /// Returns the architecture, such as `amd64`.
     pub fn architecture(&self) -> &str {
         &self.architecture
     }
 
-    /// The variant of the architecture, such as `v8`.
+    /// Returns the variant of the architecture, such as `v8`.
     pub fn variant(&self) -> Option<&str> {
         self.variant.as_deref()
     }
 
-    /// How well an image for `offered` runs on this platform: less is better, and nothing is not at all.
+    /// Returns the rank of an image for `offered` on this platform: a lower rank is better, and `None` means that the
+    /// image does not run.
     ///
-    /// Variants are ordered by what they ask for. The least demanding is the best: which variants this machine has is
-    /// not known, and an image without one runs everywhere.
+    /// Variants are ordered by their requirements, the least demanding first. The variant of this machine is not
+    /// known, and an image without a variant runs everywhere.
     pub(crate) fn rank(&self, offered: &Self) -> Option<u32> {
         if (&self.os, &self.architecture) != (&offered.os, &offered.architecture) {
             return None;

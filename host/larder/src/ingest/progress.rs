@@ -1,4 +1,4 @@
-//! What is told of images while they are taken in or saved.
+//! The progress of loads, pulls and saves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,101 +7,100 @@ use serde::Serialize;
 
 use crate::reference::Digest;
 
-/// Is told what happens while images are taken in or saved. Called from several threads, and should return soon.
+/// A receiver of the progress of loads, pulls and saves. It is called from several threads, and should return soon.
 pub trait Progress: Send + Sync {
-    /// Something happened.
+    /// Handles an event.
     fn event(&self, event: ProgressEvent<'_>);
 }
 
-/// Something that happened. Layers are told by their diff ID in the index.
+/// A progress event. Layers are identified by their diff ID in the index.
 ///
-/// The bytes of a layer are those of what is read of it in a step: of its blob on the way in, of its EROFS image on the
-/// way out.
+/// The bytes of a layer are the bytes that a step reads: its blob for a load or pull, its EROFS image for a save.
 ///
-/// The form as JSON is stable: the variant's name as `event`, in lowercase with hyphens, beside its fields. The program
-/// writes it to standard error with `--format json`, as `{"progress": …}`, one a line.
+/// The JSON form is stable: the variant's name as `event`, in lowercase with hyphens, beside its fields. The program
+/// writes it to standard error with `--format json`, as `{"progress": …}`, one event a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ProgressEvent<'a> {
-    /// A layer is about to be taken in or saved.
+    /// A layer is about to be loaded, pulled or saved.
     LayerStarted {
-        /// Which.
+        /// The layer.
         layer: &'a str,
-        /// What is done with it first.
+        /// The first step.
         step: LayerStep,
-        /// How much there is to read.
+        /// The number of bytes to read.
         bytes: u64,
     },
     /// More of a layer was read.
     LayerAdvanced {
-        /// Which.
+        /// The layer.
         layer: &'a str,
-        /// What is being done with it.
+        /// The current step.
         step: LayerStep,
-        /// How much was read so far in this step: `bytes` in the end.
+        /// The number of bytes that this step has read so far. At the end it is `bytes`.
         done: u64,
-        /// How much there is to read.
+        /// The number of bytes to read.
         bytes: u64,
     },
-    /// A layer is in the cache, or in the archive.
+    /// A layer is complete in the cache, or in the archive.
     LayerDone {
-        /// Which.
+        /// The layer.
         layer: &'a str,
-        /// How it got there.
+        /// The way in which it was completed.
         outcome: LayerOutcome,
-        /// How much there was to read.
+        /// The number of bytes to read.
         bytes: u64,
     },
-    /// An image is whole and about to get its names: its layers are joined in the cache, or it is in the archive with
-    /// config and manifest.
+    /// An image is complete and about to get its names: its layers are joined in the cache, or it is in the archive
+    /// with config and manifest.
     ImageReady {
-        /// The digest of its manifest in the index.
+        /// The digest of the manifest in the index.
         manifest_digest: &'a str,
-        /// How many layers it has.
+        /// The number of layers.
         layers: usize,
     },
-    /// Another call or process makes this layer: it is waited for.
+    /// The call waits for a layer that another call or process makes.
     Waiting {
-        /// Which.
+        /// The layer.
         layer: &'a str,
     },
     /// A download failed and is tried again.
     Retrying {
-        /// What is downloaded.
+        /// The thing that is downloaded.
         what: &'a str,
-        /// Milliseconds until then.
+        /// The wait before the next attempt, in milliseconds.
         wait_ms: u64,
-        /// Why it failed.
+        /// The reason of the failure.
         why: &'a str,
     },
 }
 
-/// What is done with a layer.
+/// The step in the processing of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LayerStep {
-    /// Its blob comes from a registry.
+    /// The layer's blob is downloaded from a registry.
     Download,
-    /// Its blob becomes an EROFS image.
+    /// The layer's blob is converted to an EROFS image.
     Convert,
-    /// Its EROFS image becomes part of an archive.
+    /// The layer's EROFS image is written to an archive.
     Save,
 }
 
-/// How a layer got to where it is wanted.
+/// The way in which a layer was completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LayerOutcome {
-    /// It was in the cache.
+    /// The layer was in the cache.
     Cached,
-    /// It was converted.
+    /// The layer was converted.
     Converted,
-    /// It was put into the archive.
+    /// The layer was written to the archive.
     Saved,
 }
 
-/// Counts what is read of a layer, and tells of it now and then.
+/// A counter of the bytes read of a layer, which reports progress from time to time.
 pub(crate) struct Meter {
     progress: Option<Arc<dyn Progress>>,
     layer: Digest,
@@ -110,7 +109,7 @@ pub(crate) struct Meter {
     done: AtomicU64,
 }
 
-/// How many bytes go by between two events.
+/// The number of bytes between two events.
 const STRIDE: u64 = 1 << 20;
 
 impl Meter {
@@ -123,7 +122,7 @@ impl Meter {
         Self { progress, layer: layer.clone(), step, bytes, done: AtomicU64::new(0) }
     }
 
-    /// How much was read.
+    /// Returns the number of bytes read so far.
     pub(crate) fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }

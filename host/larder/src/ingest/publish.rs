@@ -1,16 +1,17 @@
-//! Artifacts of images, each under its name only when it is complete and on disk.
+//! Publishing artifacts of images. Each gets its name only when it is complete and on disk.
 //!
-//! An entry is made in these steps: its lease is held shared and the lock beside it taken, so that nobody deletes it
-//! and nobody else makes it; it is written to `tmp/`, synced, renamed, and its directory synced. Leases are held until
-//! the rows are in the index, which happens with one transaction when all entries of a call are there.
+//! An entry is made in these steps. Its lease is taken shared, so that no process deletes it, and the lock beside it,
+//! so that no other process makes it. It is written to `tmp/`, synced, renamed, and its directory is synced. Leases are
+//! held until the rows are in the index. One transaction adds them when all entries of a call are published.
 //!
-//! An artifact that is there and sound is used, whoever made it, and synced before rows rest on it. One that is damaged
-//! is replaced under its exclusive lease; while another program holds it, it is not. The metadata of a reference is
-//! replaced under its publication lease, so that whoever reads it holds what it names.
+//! An existing and valid artifact is used, whichever program made it, and synced before rows depend on it. A damaged
+//! artifact is replaced under its exclusive lease, but not while another program holds the lease. The metadata of a
+//! reference is replaced under its publication lease, so that a reader of the metadata can take the leases on what it
+//! names.
 //!
-//! A call that ends before that, whether it failed or was dropped, takes back what it published: each entry under its
-//! exclusive lease, and only if no row owns it. **After a crash** there are no rows; entries that were complete are
-//! orphans, which the next prune collects, and what was being written lies in `tmp/` under a name of its own.
+//! A call that fails or is dropped before the rows are in the index takes back what it published: each entry under its
+//! exclusive lease, and only if no row owns it. **After a crash** there are no rows. Complete entries are orphans,
+//! which the next prune collects, and incomplete ones are in `tmp/` under names of their own.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, Permissions};
@@ -40,8 +41,8 @@ use crate::records::ImageHandle;
 use crate::reference::Reference;
 use crate::store::Store;
 
-/// What a call has published, and the leases of what it needs. Dropped before the rows are in the index, it takes
-/// everything back.
+/// The entries that a call has published, and the leases that it needs. If it is dropped before the rows are in the
+/// index, it takes everything back.
 pub(crate) struct Publication {
     store: Arc<Store>,
     rooms: Rooms,
@@ -49,7 +50,7 @@ pub(crate) struct Publication {
     state: Mutex<State>,
 }
 
-/// The right to make an entry. Dropping it gives it to the next one.
+/// The exclusive right to make an entry. Dropping it lets the next call make the entry.
 #[derive(Debug)]
 pub(crate) struct Turn {
     _lock: Held,
@@ -58,17 +59,17 @@ pub(crate) struct Turn {
 #[derive(Default)]
 struct State {
     held: HashMap<Entry, Arc<Held>>,
-    /// What was not there before.
+    /// The entries that did not exist before.
     fresh: Vec<Entry>,
-    /// Metadata as it was before.
+    /// The metadata as it was before.
     replaced: Vec<(Entry, Vec<u8>)>,
     committed: bool,
 }
 
 impl Publication {
-    /// Nothing published yet. Makes the directories of the cache.
+    /// Makes a publication without entries. Creates the directories of the cache.
     ///
-    /// Whoever sets `cancelled` ends the waiting for others.
+    /// Setting `cancelled` ends waits for other processes.
     pub(crate) fn new(store: Arc<Store>, cancelled: Arc<AtomicBool>) -> MicrosandboxResult<Self> {
         let cache = store.cache();
         for directory in Room::ALL.map(Room::name).into_iter().chain([TEMPORARY]) {
@@ -83,17 +84,17 @@ impl Publication {
         self.store.cache()
     }
 
-    /// A reader of the index.
+    /// Returns a reader of the index.
     pub(crate) fn reader(&self) -> MicrosandboxResult<PooledReader> {
         self.store.catalog().reader()
     }
 
-    /// Set when nobody waits for the call any longer.
+    /// Returns the flag that is set when the call is cancelled.
     pub(crate) fn cancelled(&self) -> &Arc<AtomicBool> {
         &self.cancelled
     }
 
-    /// Where work in progress lies.
+    /// Returns the directory of work in progress.
     pub(crate) fn temporary(&self) -> PathBuf {
         self.cache().root().join(TEMPORARY)
     }
@@ -108,8 +109,8 @@ impl Publication {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Holds an entry until the rows are in the index, and gives the right to make it. Somebody else who has that is
-    /// waited for, which `waiting` is told.
+    /// Holds the lease of an entry until the rows are in the index, and takes the right to make the entry. Waits for
+    /// another process that has this right, after calling `waiting`.
     pub(crate) fn hold(&self, entry: &Entry, waiting: impl FnOnce()) -> MicrosandboxResult<Turn> {
         let room = self.room(entry.room)?;
         if !self.state().held.contains_key(entry) {
@@ -135,7 +136,7 @@ impl Publication {
         Ok(Turn { _lock: lock })
     }
 
-    /// A file for an entry to be written to. It goes when it is dropped.
+    /// Creates a file for the content of an entry. Dropping it deletes the file.
     pub(crate) fn begin(&self, entry: &Entry) -> MicrosandboxResult<NamedTempFile> {
         let directory = self.temporary();
         let stem = entry.name.split('.').next().unwrap_or_default();
@@ -150,10 +151,10 @@ impl Publication {
         Ok(file)
     }
 
-    /// Gives a file its name. A damaged artifact that had the name is replaced; metadata always is.
+    /// Renames a file to its entry. Replaces a damaged artifact, and always replaces metadata.
     ///
     /// # Errors
-    /// [`io::ErrorKind::ResourceBusy`] where another program holds what is to be replaced.
+    /// [`io::ErrorKind::ResourceBusy`] if another program holds the entry to be replaced.
     pub(crate) fn publish(&self, entry: &Entry, file: NamedTempFile) -> io::Result<()> {
         failpoint!("ingest.written");
         file.as_file().set_permissions(Permissions::from_mode(0o644))?;
@@ -189,7 +190,7 @@ impl Publication {
         self.rooms.get(entry.room).map_or(Ok(()), RoomDir::sync)
     }
 
-    /// Writes an artifact to disk that is used as it is: whoever made it may not have done that.
+    /// Syncs an artifact to disk that is used unchanged, because its maker may not have synced it.
     pub(crate) fn reuse(&self, entry: &Entry) -> io::Result<()> {
         self.open(entry)?.sync_all()?;
         self.rooms.get(entry.room).map_or(Ok(()), RoomDir::sync)
@@ -201,17 +202,16 @@ impl Publication {
         read_at(&room.directory, entry.name.as_ref(), MAX_METADATA)
     }
 
-    /// Opens an artifact, which is a regular file of its room and nothing that a link leads to.
+    /// Opens an artifact: a regular file of its room, without following links.
     pub(crate) fn open(&self, entry: &Entry) -> io::Result<File> {
         let Some(room) = self.rooms.get(entry.room) else { return Err(io::ErrorKind::NotFound.into()) };
         open_file_at(&room.directory, entry.name.as_ref())
     }
 
-    /// Returns the length of an EROFS image that reads well and has no byte too many. Absent where there is no such
-    /// image.
+    /// Returns the length of a valid EROFS image without additional bytes, or `None` if there is no such image.
     ///
     /// # Errors
-    /// Where it cannot be opened: it may be sound, and must not be replaced.
+    /// Fails if the image cannot be opened: it may be valid, and must not be replaced.
     pub(crate) fn sound_image(&self, entry: &Entry) -> io::Result<Option<u64>> {
         let file = match self.open(entry) {
             Ok(file) => file,
@@ -226,7 +226,7 @@ impl Publication {
         Ok(whole.then_some(length))
     }
 
-    /// Writes the metadata of every reference of these images, each under its lock, which is given.
+    /// Writes the metadata of every reference of these images, each under its lock. Returns the locks.
     pub(crate) fn describe(&self, images: &[NamedImage]) -> MicrosandboxResult<Vec<Turn>> {
         let texts: Vec<String> = images.iter().map(|named| metadata::encode(&named.image)).collect();
         let mut wanted: Vec<(Entry, &Reference, &str)> = images
@@ -269,7 +269,7 @@ impl Publication {
         self.publish(entry, file)
     }
 
-    /// Puts the images into the index, with one transaction, and releases everything.
+    /// Adds the images to the index in one transaction, and releases everything.
     pub(crate) fn commit(
         self,
         writer: &mut Writer,
@@ -289,7 +289,7 @@ impl Publication {
     }
 }
 
-/// Returns whether a file that was written has the content of the one at a path.
+/// Returns whether a written file has the same content as the file at a path.
 fn has_same_content(written: &File, path: &Path) -> io::Result<bool> {
     let there = File::open(path)?;
     if there.metadata()?.len() != written.metadata()?.len() {
@@ -310,7 +310,7 @@ fn has_same_content(written: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// The error of a lock that is not taken: that nobody waits for it any longer, or of the file.
+/// Returns the error for a lock that could not be taken: cancellation, or the error of the file.
 fn not_locked(error: io::Error, action: &'static str, entry: &Entry, path: &Path) -> MicrosandboxError {
     match error.kind() {
         io::ErrorKind::Interrupted => IngestProblem::Cancelled.of(&entry.name).into(),
@@ -343,7 +343,8 @@ impl Drop for Publication {
 }
 
 impl Publication {
-    /// Deletes what this call published, unless somebody uses or owns it by now. What cannot be deleted stops no other.
+    /// Deletes what this call published, unless another process uses it or a row owns it now. A failed deletion does
+    /// not stop the others.
     fn take_back(&self, fresh: &[Entry]) -> MicrosandboxResult<()> {
         let reader = self.reader()?;
         let mut owners = LiveOwners::new(&reader);
@@ -371,5 +372,5 @@ impl Publication {
     }
 }
 
-/// What is known of layers, by diff ID.
+/// The known lengths of layers, by diff ID.
 pub(crate) type Sizes = HashMap<crate::reference::Digest, Option<u64>>;

@@ -1,20 +1,20 @@
-//! Images of a cache as archives.
+//! Saving images of a cache as archives.
 //!
-//! A cache keeps no blobs: a layer is an EROFS image there, so an archive's layers are made anew from those
-//! (`layer`, `tar`), and the config, the manifest and the archive around them (`config`, `archive`, `documents`).
-//! [`ImageSave`] says what is preserved.
+//! A cache keeps no blobs: its layers are EROFS images. So an archive's layers are rebuilt from those (`layer`,
+//! `tar`), with the config, the manifest and the archive around them (`config`, `archive`, `documents`). [`ImageSave`]
+//! documents what is preserved.
 //!
 //! # Locking
-//! The index is read in short transactions, and nothing in it is changed. The files of an image are read under shared
-//! leases, taken before the index is asked once more whether the image is there: nobody deletes them meanwhile. Images
-//! are saved one after the other, so that descriptors are held for one at a time.
+//! The index is read in short transactions, and not changed. The files of an image are read under shared leases. These
+//! are taken before another query checks that the index still has the image, so no process deletes the files
+//! meanwhile. Images are saved one after the other, so descriptors are held for one image at a time.
 //!
 //! # Memory
-//! grows with the number of directories and hard-linked files of a layer, not with sizes.
+//! Memory grows with the number of directories and hard-linked files of a layer, not with sizes.
 //!
 //! # What survives a crash
-//! An archive appears by its final rename, on disk as a whole. Dropping the future ends the work soon and removes what
-//! there was of the archive. A killed process leaves a temporary file `.larder-save-…` beside the output.
+//! An archive appears complete and synced, by its final rename. Dropping the future ends the work soon and removes the
+//! incomplete archive. A killed process leaves a temporary file `.larder-save-…` beside the output.
 
 mod archive;
 mod config;
@@ -53,24 +53,24 @@ use archive::{Archive, Hashing};
 use layer::{LayerFault, Watch, Written, write_layer};
 use source::{Target, layer_file};
 
-/// The work as errors name it.
+/// The name of the work in errors.
 const ACTION: &str = "save images";
 
-/// Saving images to an archive: what [`Image::save`](crate::Image::save) does, and with more to be said about how.
+/// A save of images to an archive: the work of [`Image::save`](crate::Image::save), with more settings.
 ///
 /// # What is preserved
-/// - What is in the layers: names, contents, modes, owners, times to the nanosecond, link structure, device numbers,
-///   extended attributes, removals. Not: sockets, which tar has no form for; access and change times, names of owners
-///   and comments, which the cache does not keep.
-/// - The config, byte for byte, unless a diff ID changes; then everything in it but the diff IDs. Where the cache has
-///   lost the text, the fields that the index has. [`SavedImage::config`] says which.
+/// - The content of the layers: names, contents, modes, owners, times to the nanosecond, link structure, device
+///   numbers, extended attributes, removals. Not preserved: sockets, for which tar has no form; and access and change
+///   times, names of owners, and comments, which the cache does not keep.
+/// - The config, byte for byte if no diff ID changes, and otherwise everything in it except the diff IDs. If the cache
+///   has lost the text, the fields that the index has. [`SavedImage::config`] states which case applies.
 /// - The manifest's annotations, in an OCI archive.
-/// - The reference, normalized. One with a digest and no tag names nothing in an archive, since its digest would be
-///   that of another manifest.
+/// - The reference, normalized. A reference with a digest and no tag names nothing in an archive, since its digest
+///   would be that of another manifest.
 ///
-/// A layer's diff ID stays what it was only if its original archive was laid out as these are, member by member; the
-/// digests of blobs and manifests are other ones. An image that was loaded from an archive of Larder's and is saved
-/// again is the same, byte for byte, and so is an image that is saved twice.
+/// A layer's diff ID stays the same only if its original archive has the same layout, member by member. The digests of
+/// blobs and manifests change. An image that was loaded from an archive of Larder's and is saved again is the same,
+/// byte for byte. So is an image that is saved twice.
 ///
 /// ```no_run
 /// # async fn example(local: &larder::LocalBackend) -> larder::MicrosandboxResult<()> {
@@ -90,7 +90,7 @@ pub struct ImageSave {
 }
 
 impl ImageSave {
-    /// Of these images, in their order, to an archive that is going to lie at `output`.
+    /// Makes a save of these images, in their order, to an archive at `output`.
     pub fn new<R: Into<String>>(references: impl IntoIterator<Item = R>, output: impl Into<PathBuf>) -> Self {
         Self {
             references: references.into_iter().map(Into::into).collect(),
@@ -100,22 +100,22 @@ impl ImageSave {
         }
     }
 
-    /// The form of the archive.
+    /// Sets the form of the archive.
     pub fn format(mut self, format: ImageArchiveFormat) -> Self {
         self.format = format;
         self
     }
 
-    /// Who is told what happens. A layer that several images have is saved, and told of, once.
+    /// Sets the receiver of progress. A layer that several images share is saved and reported once.
     pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
         self.progress = Some(progress);
         self
     }
 
-    /// Saves the images, and says what was saved. See [`Image::save_local`](crate::Image::save_local).
+    /// Saves the images, and returns a report of them. See [`Image::save_local`](crate::Image::save_local).
     ///
     /// # Errors
-    /// As [`Image::save_local`](crate::Image::save_local).
+    /// The same as [`Image::save_local`](crate::Image::save_local).
     pub async fn run(self, local: &LocalBackend) -> MicrosandboxResult<SaveReport> {
         let Self { references, output, format, progress } = self;
         let store = Arc::clone(local.store());
@@ -151,7 +151,7 @@ struct Saving {
     output: PathBuf,
     format: ImageArchiveFormat,
     archive: Archive,
-    /// What became of the layers so far, by their diff IDs in the index.
+    /// The layers that were saved so far, by their diff IDs in the index.
     layers: HashMap<String, SavedLayer>,
     progress: Option<Arc<dyn Progress>>,
     cancelled: Arc<AtomicBool>,
@@ -198,7 +198,7 @@ impl Saving {
         }
     }
 
-    /// Puts a layer into the archive, unless it is there.
+    /// Adds a layer to the archive, unless the archive has it.
     fn layer(
         &mut self,
         rooms: &Rooms,
@@ -274,10 +274,11 @@ fn interrupted() -> MicrosandboxError {
     MicrosandboxError::Interrupted(ACTION.to_owned())
 }
 
-/// Counts the contents of files, which are nearly all of an image. The rest of it counts when the layer is done.
+/// A counter of the contents of files, which are almost the whole of an image. The rest is counted when the layer is
+/// done.
 struct Watcher {
     meter: Meter,
-    /// The length of the image.
+    /// The length of the image in bytes.
     bytes: u64,
     cancelled: Arc<AtomicBool>,
 }

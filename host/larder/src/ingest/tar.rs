@@ -1,9 +1,9 @@
-//! Tar archives as streams: entry by entry, in memory that an archive cannot make grow.
+//! Tar archives as streams: entry by entry, in bounded memory.
 //!
-//! Parsing is tar-core's, which knows the formats of GNU and POSIX with long names, extended attributes and sparse
-//! files, and limits what it keeps. What is here feeds it from a reader and knows where an archive may end: behind
-//! the data of its last entry. Padding and the two blocks of zeros behind it may be missing, since some tools forget
-//! to write them.
+//! The crate `tar-core` parses entries. It supports the formats of GNU and POSIX with long names, extended attributes
+//! and sparse files, and bounds its memory. This module feeds it from a reader and decides where an archive may end:
+//! behind the data of its last entry. Padding and the two blocks of zeros behind it may be missing, since some tools
+//! forget to write them.
 
 use std::io::{self, Read};
 
@@ -12,13 +12,14 @@ use tar_core::{EntryType, HEADER_SIZE, Header, PaxExtensions, SparseEntry};
 
 use super::error::IngestProblem;
 
-/// What is read from the source at once.
+/// The number of bytes that are read from the source at once.
 const CHUNK: usize = 128 << 10;
 
-/// What an entry may have before its data: headers, long names, attributes, and where the data of a sparse file lies.
+/// The maximum number of bytes before the data of an entry: headers, long names, attributes, and the map of a sparse
+/// file.
 const MAX_HEADERS: usize = 2 << 20;
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TarKind {
     File,
@@ -30,11 +31,11 @@ pub(crate) enum TarKind {
     CharDevice(u32, u32),
     BlockDevice(u32, u32),
     Fifo,
-    /// A type that no image has.
+    /// A type that no image supports.
     Other(u8),
 }
 
-/// An entry, and nothing of its data.
+/// An entry without its data.
 #[derive(Debug, Clone)]
 pub(crate) struct TarEntry {
     pub(crate) path: Vec<u8>,
@@ -42,12 +43,12 @@ pub(crate) struct TarEntry {
     pub(crate) mode: u32,
     pub(crate) uid: u64,
     pub(crate) gid: u64,
-    /// Seconds since 1970, and nanoseconds since then.
+    /// The modification time: seconds since 1970, and nanoseconds after them.
     pub(crate) mtime: (i64, u32),
     pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Bytes of data in the archive.
+    /// The number of bytes of data in the archive.
     pub(crate) stored: u64,
-    /// The size of the file, and where the data lies in it, where it has holes.
+    /// For a file with holes: its size, and the positions of its data.
     pub(crate) sparse: Option<(u64, Vec<SparseEntry>)>,
 }
 
@@ -84,7 +85,7 @@ impl TarEntry {
 }
 
 impl TarEntry {
-    /// What it has to be remembered beside its path and its data.
+    /// Returns the number of bytes that the entry takes in memory beside its path and its data.
     pub(crate) fn metadata_bytes(&self) -> usize {
         let target = match &self.kind {
             TarKind::Symlink(target) | TarKind::HardLink(target) => target.len(),
@@ -94,8 +95,8 @@ impl TarEntry {
     }
 }
 
-/// The time of an entry. An extended header may have one before 1970 and with a fraction; numbers in it that cannot
-/// be read are no reason to guess.
+/// Returns the time of an entry. An extended header may have a time before 1970 and with a fraction. An invalid
+/// number in it is an error.
 fn mtime(entry: &ParsedEntry<'_>) -> Result<(i64, u32), IngestProblem> {
     // Times before 1970 are two's complement in the header.
     let mut mtime = (entry.mtime as i64, 0);
@@ -116,7 +117,7 @@ fn mtime(entry: &ParsedEntry<'_>) -> Result<(i64, u32), IngestProblem> {
     Ok(mtime)
 }
 
-/// Decimal seconds with a fraction, such as `-1.5`.
+/// Parses decimal seconds with a fraction, such as `-1.5`.
 fn parse_time(text: &str) -> Option<(i64, u32)> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
     if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -138,13 +139,13 @@ fn parser() -> Parser {
     parser
 }
 
-/// What [`parse_next`] found.
+/// The result of [`parse_next`].
 enum Parsed {
-    /// An entry behind so many bytes.
+    /// An entry after this many bytes.
     Entry(usize, Box<TarEntry>),
-    /// So many bytes of no interest.
+    /// This many bytes to skip.
     Skip(usize),
-    /// At least so many bytes are needed, which are more than there are.
+    /// At least this many bytes are needed, which is more than there are.
     Need(usize),
     End,
 }
@@ -172,8 +173,8 @@ fn parse_next(parser: &mut Parser, input: &[u8]) -> Result<Parsed, IngestProblem
     })
 }
 
-/// Refuses long names and extended headers of sizes that none have. The parser adds sizes up before it looks at them, and
-/// the largest there are overflow.
+/// Refuses long names and extended headers of impossible sizes. The parser adds sizes up before it checks them, and
+/// the largest sizes overflow.
 fn check_extensions(mut input: &[u8]) -> Result<(), IngestProblem> {
     while let Some(block) = input.first_chunk::<HEADER_SIZE>() {
         let header = Header::from_bytes(block);
@@ -198,7 +199,7 @@ fn without_end() -> IngestProblem {
     IngestProblem::Tar("an entry has headers without end".to_owned())
 }
 
-/// Whether an archive may end with these bytes where a header should begin.
+/// Returns whether an archive may end with these bytes at the position of a header.
 fn may_end_with(rest: &[u8]) -> bool {
     rest.len() <= HEADER_SIZE && rest.iter().all(|&byte| byte == 0)
 }
@@ -207,15 +208,15 @@ fn padding(stored: u64) -> u64 {
     stored.wrapping_neg() % HEADER_SIZE as u64
 }
 
-/// An archive that is read from its beginning to its end.
+/// An archive that is read from beginning to end.
 pub(crate) struct TarStream<R> {
     source: R,
     parser: Parser,
     buffer: Vec<u8>,
-    /// The part of the buffer that was read and not used yet.
+    /// The beginning of the part of the buffer that was read and not used yet.
     start: usize,
     end: usize,
-    /// What is left of the entry's data.
+    /// The remaining bytes of the entry's data.
     data_left: u64,
     padding_left: u64,
 }
@@ -226,7 +227,7 @@ impl<R: Read> TarStream<R> {
         Self { source, parser: parser(), buffer, start: 0, end: 0, data_left: 0, padding_left: 0 }
     }
 
-    /// The next entry. What was not read of the last one's data is skipped.
+    /// Returns the next entry. Skips the unread data of the last one.
     pub(crate) fn next_entry(&mut self) -> Result<Option<TarEntry>, IngestProblem> {
         io::copy(&mut self.data(), &mut io::sink()).map_err(IngestProblem::reading)?;
         self.skip_padding()?;
@@ -250,12 +251,12 @@ impl<R: Read> TarStream<R> {
         }
     }
 
-    /// The data of the entry that came last.
+    /// Returns the data of the last entry.
     pub(crate) fn data(&mut self) -> TarData<'_, R> {
         TarData(self)
     }
 
-    /// Reads on until so many bytes are there. Says whether there were as many.
+    /// Reads until the buffer has this many bytes. Returns whether there were as many.
     fn fill(&mut self, bytes: usize) -> Result<bool, IngestProblem> {
         self.buffer.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
@@ -313,7 +314,7 @@ impl<R: Read> Read for TarData<'_, R> {
     }
 }
 
-/// A file with holes, from its data without them.
+/// A reader of a file with holes, made from its data without them.
 pub(crate) struct SparseReader<R> {
     data: R,
     regions: std::vec::IntoIter<SparseEntry>,
@@ -368,10 +369,10 @@ impl<R: Read> Read for SparseReader<R> {
     }
 }
 
-/// What is read at once where data is left out.
+/// The number of bytes that are read at once if data is skipped.
 const SCANNED: usize = 4 * HEADER_SIZE;
 
-/// Calls `found` with every entry of an archive in a file, and where its data begins. Data is not read.
+/// Calls `found` with every entry of an archive in a file, and the position of its data. Does not read the data.
 pub(crate) fn scan(
     file: &std::fs::File,
     mut found: impl FnMut(TarEntry, u64) -> Result<(), IngestProblem>,
@@ -417,7 +418,7 @@ pub(crate) fn scan(
 mod tests {
     use super::*;
 
-    /// Times have nanoseconds, and may lie before 1970.
+    /// Times have nanoseconds, and may be before 1970.
     #[test]
     fn times() {
         let table = [
@@ -435,7 +436,7 @@ mod tests {
         }
     }
 
-    /// A file with holes reads as it was, and regions that lie upon each other or behind its end are refused.
+    /// A file with holes reads with zeros in them. Regions that overlap or are behind the end of the file are refused.
     #[test]
     fn holes() {
         let read = |size, regions: &[(u64, u64)]| {

@@ -1,8 +1,8 @@
-//! A blob as a stream that goes on where a broken connection ended.
+//! A stream of a blob that resumes where a broken connection ended.
 //!
-//! A task reads from the registry and hands pieces to whoever reads the blob, a few ahead. How much arrived is all that
-//! it has to know: after a fault it asks for the rest (`Range`). A registry that begins anew instead is read up to where
-//! we were. Whether it is the right content is found out by whoever reads, from its digest.
+//! A task reads from the registry and passes pieces to the reader of the blob, a few ahead. It keeps only the number of
+//! bytes that arrived: after a fault it requests the rest (`Range`). If a registry starts from the beginning instead,
+//! the task skips the bytes that it already has. The reader checks the content by its digest.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -17,30 +17,31 @@ use super::registry::Link;
 use crate::ingest::error::IngestProblem;
 use crate::reference::Digest;
 
-/// So many pieces may be on their way to the reader. A piece is what one read of a connection gives: some kilobytes.
+/// The maximum number of pieces on the way to the reader. A piece is the result of one read from a connection: some
+/// kilobytes.
 const AHEAD: usize = 32;
 
 type Piece = Result<Bytes, IngestProblem>;
 
-/// Brings a blob to its reader.
+/// A transfer of a blob to its reader.
 pub(super) struct Transfer {
     link: Arc<Link>,
     digest: Digest,
     size: u64,
-    /// How much the reader has.
+    /// The number of bytes that the reader has.
     offset: u64,
     pieces: mpsc::Sender<Piece>,
 }
 
 impl Transfer {
-    /// A transfer, which is to be [run](Self::run), and its reader.
+    /// Makes a transfer, which the caller [runs](Self::run), and its reader.
     pub(super) fn new(link: Arc<Link>, digest: Digest, size: u64) -> (Self, BlobReader) {
         let (pieces, receiver) = mpsc::channel(AHEAD);
         let reader = BlobReader { pieces: receiver, piece: Bytes::new() };
         (Self { link, digest, size, offset: 0, pieces }, reader)
     }
 
-    /// Brings all of it, or what is wrong.
+    /// Passes all bytes of the blob to the reader, or an error.
     pub(super) async fn run(mut self) {
         if let Err(problem) = self.bring().await {
             let problem = match problem {
@@ -66,7 +67,7 @@ impl Transfer {
         Ok(())
     }
 
-    /// Brings what one connection gives.
+    /// Passes the bytes of one connection to the reader.
     async fn connection(&mut self) -> Result<(), Fault> {
         let Link { client, reference, .. } = &*self.link;
         let digest = self.digest.as_str();
@@ -103,7 +104,7 @@ impl Transfer {
     }
 }
 
-/// Reads a blob as it arrives. For threads that may block.
+/// A reader of a blob during its transfer. For threads that may block.
 pub(super) struct BlobReader {
     pieces: mpsc::Receiver<Piece>,
     piece: Bytes,

@@ -1,4 +1,4 @@
-//! Who asks a registry for an image.
+//! The credentials for a registry.
 
 use std::fmt;
 use std::fs::File;
@@ -10,22 +10,22 @@ use oci_client::secrets::RegistryAuth;
 
 use crate::ingest::error::IngestProblem;
 
-/// Who asks a registry for an image.
+/// The credentials for a registry.
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Credentials {
-    /// Nobody in particular.
+    /// No credentials.
     #[default]
     Anonymous,
     /// A user of the registry.
     Password {
         /// The user's name.
         user: String,
-        /// The password, or an access token that stands for it.
+        /// The password, or an access token in its place.
         password: String,
     },
-    /// Whom Docker's configuration names for the registry: the path of a `config.json`. Credential helpers that are
-    /// named in it are run. Where there is no such file, or nothing in it for the registry, it is nobody.
+    /// The user in Docker's configuration for the registry. The path is that of a `config.json`. Credential helpers
+    /// that it names are run. If there is no such file, or it has no entry for the registry, the access is anonymous.
     Docker(PathBuf),
 }
 
@@ -45,7 +45,7 @@ impl fmt::Debug for Credentials {
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
 impl Credentials {
-    /// What is shown to a registry. May run a program.
+    /// Returns the authentication for a registry. May run a program.
     pub(super) fn resolve(self, registry: &str) -> Result<RegistryAuth, IngestProblem> {
         match self {
             Self::Anonymous => Ok(RegistryAuth::Anonymous),
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(resolve(config, "other.example").expect("nobody"), RegistryAuth::Anonymous);
     }
 
-    /// Without a configuration it is nobody who asks, and one that cannot be read is named.
+    /// Without a configuration the access is anonymous. A configuration that cannot be read is an error that names it.
     #[test]
     fn a_configuration_may_be_missing_but_not_broken() {
         let missing = Credentials::Docker("/nonexistent/config.json".into());
@@ -122,7 +122,7 @@ mod tests {
         assert!(token.contains("identity token for `acme.example`"), "{token}");
     }
 
-    /// A helper that is not there is an error: somebody wanted it to be asked.
+    /// A missing helper is an error, because the configuration asks for it.
     #[test]
     fn helpers_are_asked() {
         let config = r#"{ "credHelpers": { "acme.example": "larder-test-missing" } }"#;
@@ -130,7 +130,7 @@ mod tests {
         assert!(error.contains("credential helper"), "{error}");
     }
 
-    /// Passwords are not shown by whoever prints the settings.
+    /// Printing the settings does not show passwords.
     #[test]
     fn passwords_stay_hidden() {
         let credentials = Credentials::Password { user: "acme".to_owned(), password: "hunter2".to_owned() };
@@ -138,7 +138,7 @@ mod tests {
         assert!(shown.contains("acme") && !shown.contains("hunter2"), "{shown}");
     }
 
-    /// A configuration of somebody else is not taken for a missing one.
+    /// A configuration that another user owns is not treated as missing.
     #[test]
     fn an_unreadable_configuration_is_named() {
         let directory = tempfile::tempdir().expect("a directory");

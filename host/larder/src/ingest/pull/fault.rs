@@ -1,4 +1,4 @@
-//! What a registry, or the way to it, did to a request: what to say of it, and whether trying again may help.
+//! The faults of requests to a registry: the message for each, and whether another try may help.
 
 use std::error::Error;
 use std::io;
@@ -14,14 +14,14 @@ pub(super) struct Fault {
     pub(super) remedy: Remedy,
 }
 
-/// What may help against a fault.
+/// The remedy for a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remedy {
-    /// Trying again later.
+    /// Try again later.
     Again,
-    /// Trying again later, if there was an answer before: a registry that never answered may not be one.
+    /// Try again later if the registry has answered before: an address that never answered may not be a registry.
     AgainOnceReached,
-    /// Nothing.
+    /// No remedy.
     None,
 }
 
@@ -34,7 +34,7 @@ impl Fault {
         Self { problem, remedy: Remedy::Again }
     }
 
-    /// A connection that ended in the middle of a body.
+    /// Returns the fault of a connection that ended in the middle of a body.
     pub(super) fn of_stream(error: &io::Error) -> Self {
         Self::passing(IngestProblem::Unreachable(chain(error)))
     }
@@ -71,7 +71,7 @@ impl From<OciDistributionError> for Fault {
     }
 }
 
-/// By the status of an answer that has no body as the specification wants it.
+/// Returns the fault for the status of a response whose body does not follow the specification.
 fn of_status(status: u16, said: String) -> Fault {
     let said = if said.is_empty() { String::new() } else { format!(": {said}") };
     match status {
@@ -82,7 +82,7 @@ fn of_status(status: u16, said: String) -> Fault {
     }
 }
 
-/// By the errors in an answer (OCI distribution specification, error codes).
+/// Returns the fault for the errors in a response (OCI distribution specification, error codes).
 fn of_envelope(envelope: &OciEnvelope) -> Fault {
     let said = messages(envelope);
     match envelope.errors.first().map(|error| &error.code) {
@@ -101,7 +101,7 @@ fn of_envelope(envelope: &OciEnvelope) -> Fault {
     }
 }
 
-/// The errors in a body, where it has the form that the specification wants.
+/// Returns the errors in a body, if it has the form of the specification.
 fn text_of(body: &str) -> Option<String> {
     serde_json::from_str::<OciEnvelope>(body).ok().map(|envelope| messages(&envelope))
 }
@@ -118,14 +118,14 @@ fn messages(envelope: &OciEnvelope) -> String {
     if messages.is_empty() { "it does not say why".to_owned() } else { messages.join(", ") }
 }
 
-/// The beginning of what a registry said: it may say anything, and much of it.
+/// Returns the first line of a registry's text, with a bounded length, because the text can be anything.
 fn first_line(text: &str) -> String {
     const SHOWN: usize = 200;
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     line.chars().filter(|character| !character.is_control()).take(SHOWN).collect()
 }
 
-/// An error and what caused it, each cause said once.
+/// Returns an error and its sources in one text, each source once.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -144,7 +144,8 @@ fn chain(error: &dyn Error) -> String {
 mod tests {
     use super::*;
 
-    /// What may pass is tried again: too many requests, and faults of the server. What is missing or refused is not.
+    /// Temporary faults are tried again: too many requests, and faults of the server. A missing or refused image is
+    /// not.
     #[test]
     fn statuses() {
         for (status, remedy) in [
@@ -160,7 +161,7 @@ mod tests {
         }
     }
 
-    /// An answer as the specification wants it is told by its code, and shown by its messages.
+    /// A response in the form of the specification is classified by its code, and shown with its messages.
     #[test]
     fn envelopes() {
         let fault = |text: &str| {
@@ -176,7 +177,7 @@ mod tests {
         assert!(denied.problem.to_string().contains("DENIED"), "{}", denied.problem);
     }
 
-    /// Of whatever a registry says, one line of bounded length is shown.
+    /// For any text of a registry, one line of bounded length is shown.
     #[test]
     fn what_a_registry_says_is_cut() {
         let long = format!("\n\n  {}\u{1b}[31m\nsecond", "x".repeat(1000));

@@ -1,19 +1,19 @@
-//! Images from registries into the cache.
+//! Pulling images from registries into the cache.
 //!
 //! ```text
-//! credentials  who asks: nobody, a user, or whom Docker's configuration names
-//! fault        what a registry or the way to it did, and whether to try again
-//! registry     requests, each tried again where that may help
-//! blob         a blob as a stream that goes on where a broken connection ended
+//! credentials  the credentials: none, a user, or those in Docker's configuration
+//! fault        the faults of requests, and whether to try again
+//! registry     requests, each repeated if that may help
+//! blob         a stream of a blob that resumes where a broken connection ended
 //! ```
 //!
-//! Nothing of a blob is kept on disk: what arrives is decompressed, hashed and written as an EROFS image at once, and
-//! memory holds a few pieces of it. A connection that breaks is made anew and asks for the rest. Layers, and a config,
-//! that the cache has are not asked for.
+//! No part of a blob is kept on disk: the bytes are decompressed, hashed and written as an EROFS image while they
+//! arrive, and memory holds a few pieces. A broken connection is replaced by a new one, which requests the rest.
+//! Layers and a config that the cache has are not requested.
 //!
 //! # Threads
-//! Requests run on a small runtime of their own, so that it does not matter which runtime the caller has or what that
-//! was built with. Dropping the future ends them at once.
+//! Requests run on a small runtime of their own, so the caller can have any runtime with any features. Dropping the
+//! future ends them at once.
 
 mod blob;
 mod credentials;
@@ -41,8 +41,7 @@ use crate::records::ImageHandle;
 use crate::reference::Reference;
 use registry::{Access, Registry};
 
-/// Pulling an image from its registry: what [`Image::pull`](crate::Image::pull) does, and with more to be said about
-/// how.
+/// A pull of an image from its registry: the work of [`Image::pull`](crate::Image::pull), with more settings.
 ///
 /// ```no_run
 /// use larder::ingest::{Credentials, ImagePull, Transport};
@@ -65,7 +64,7 @@ pub struct ImagePull {
 }
 
 impl ImagePull {
-    /// Of this reference, without credentials, by HTTPS.
+    /// Makes a pull of this reference, without credentials, by HTTPS.
     pub fn new(reference: impl Into<String>) -> Self {
         Self {
             reference: reference.into(),
@@ -75,48 +74,48 @@ impl ImagePull {
         }
     }
 
-    /// Who asks for it.
+    /// Sets the credentials.
     pub fn credentials(mut self, credentials: Credentials) -> Self {
         self.access.credentials = credentials;
         self
     }
 
-    /// How the registry is reached.
+    /// Sets the transport to the registry.
     pub fn transport(mut self, transport: Transport) -> Self {
         self.access.transport = transport;
         self
     }
 
-    /// Which proxies stand between here and the registry.
+    /// Sets the proxies between this machine and the registry.
     pub fn proxies(mut self, proxies: Proxies) -> Self {
         self.access.proxies = proxies;
         self
     }
 
-    /// How often what failed is tried again, and when.
+    /// Sets the number of retries after a fault, and their times.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.access.backoff = backoff;
         self
     }
 
-    /// How much the image may ask of this machine.
+    /// Sets the limits on the resources that the pull may use.
     pub fn limits(mut self, limits: IngestLimits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Who is told what happens.
+    /// Sets the receiver of progress.
     pub fn progress(mut self, progress: Arc<dyn Progress>) -> Self {
         self.progress = Some(progress);
         self
     }
 
-    /// Takes the image in. See [`Image::pull_local`](crate::Image::pull_local).
+    /// Pulls the image. See [`Image::pull_local`](crate::Image::pull_local).
     ///
-    /// Dropped before it is done, it leaves the cache as it was.
+    /// Dropping the future before it is done leaves the cache unchanged.
     ///
     /// # Errors
-    /// As [`Image::pull_local`](crate::Image::pull_local).
+    /// The same as [`Image::pull_local`](crate::Image::pull_local).
     pub async fn run(self, local: &LocalBackend) -> MicrosandboxResult<ImageHandle> {
         let reference: Reference = self.reference.parse()?;
         let Self { access, limits, progress, .. } = self;
@@ -146,7 +145,7 @@ impl std::fmt::Debug for ImagePull {
     }
 }
 
-/// What the registry has under a reference, for this machine.
+/// Returns the registry's image for a reference and this machine.
 fn find_image(
     registry: &Registry,
     reference: Reference,

@@ -1,4 +1,4 @@
-//! Requests to the registry of one reference (OCI distribution specification), each tried again where that may help.
+//! Requests to the registry of one reference (OCI distribution specification), each repeated if that may help.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -28,30 +28,30 @@ use crate::ingest::progress::{LayerStep, Progress, ProgressEvent};
 use crate::ingest::source::{Documents, SourceLayer};
 use crate::reference::{Digest, Reference};
 
-/// What is asked for where a manifest is wanted.
+/// The media types that a request for a manifest accepts.
 const MANIFESTS: [&str; 4] = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX];
 
-/// A connection that is not there by then is given up.
+/// The time after which an attempt to connect fails.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A connection on which nothing arrives for so long is given up.
+/// The time without data after which a connection fails.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// So many layers are downloaded at a time even by a machine with fewer processors, since they wait for the network,
-/// and no more than so many, since each has its buffers.
+/// The minimum and maximum number of layers that are downloaded at a time. The minimum applies to machines with fewer
+/// processors, since downloads wait for the network. The maximum exists because each download has its buffers.
 const CONCURRENCY: std::ops::RangeInclusive<usize> = 4..=8;
 
-/// How a registry is reached.
+/// The transport to a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Transport {
     /// Encrypted, with a certificate that this machine trusts.
     #[default]
     Https,
-    /// Readable and changeable for everybody on the way: for registries on this machine.
+    /// Not encrypted: anyone on the network path can read and change the data. For registries on this machine.
     PlainHttp,
 }
 
-/// Proxies between here and a registry. By default there are none: the environment is not asked.
+/// The proxies between this machine and a registry. By default there are none: the environment is not read.
 #[derive(Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Proxies {
@@ -59,28 +59,28 @@ pub struct Proxies {
     pub https: Option<String>,
     /// The URL of the proxy for [`Transport::PlainHttp`].
     pub http: Option<String>,
-    /// Hosts, domains and networks that are reached without, separated by commas: what `NO_PROXY` has.
+    /// The hosts, domains and networks that are reached without a proxy, separated by commas, as in `NO_PROXY`.
     pub exceptions: Option<String>,
 }
 
-/// A proxy's URL may have a password.
+/// Hides the proxies' URLs, because they may contain a password.
 impl fmt::Debug for Proxies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Proxies").field("exceptions", &self.exceptions).finish_non_exhaustive()
     }
 }
 
-/// How often a request that failed is made again, and when: after a broken connection, on 429 (too many requests),
-/// and on faults of the server (5xx). Each wait is twice as long as the one before. A blob of which something arrived
-/// has all its tries again.
+/// The number and times of the retries of a request: after a broken connection, on 429 (too many requests), and on
+/// faults of the server (5xx). Each wait is twice as long as the one before. The count starts again when some bytes
+/// of a blob arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backoff {
-    /// How often it is made again: 5.
+    /// The number of retries: 5.
     pub retries: u32,
-    /// How long the first wait is: half a second.
+    /// The length of the first wait: half a second.
     pub first_wait: Duration,
-    /// How long a wait is at most: 30 seconds.
+    /// The maximum length of a wait: 30 seconds.
     pub longest_wait: Duration,
 }
 
@@ -91,7 +91,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The waits between tries.
+    /// Returns the waits between tries.
     pub(super) fn waits(self) -> impl Iterator<Item = Duration> {
         let next = move |wait: &Duration| Some(wait.saturating_mul(2));
         let waits = std::iter::successors(Some(self.first_wait), next);
@@ -101,7 +101,7 @@ impl Backoff {
     }
 }
 
-/// How a registry is asked.
+/// The settings for access to a registry.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Access {
     pub(super) credentials: Credentials,
@@ -112,16 +112,16 @@ pub(super) struct Access {
 
 /// The registry of a reference, for threads that may block.
 pub(super) struct Registry {
-    /// Always there until this is dropped.
+    /// The runtime. Present until drop.
     runtime: Option<Runtime>,
     link: Arc<Link>,
     document_bytes: u64,
-    /// What the cache remembers of the reference.
+    /// The path of the cache's metadata of the reference.
     metadata: PathBuf,
 }
 
 impl Registry {
-    /// Prepares requests for a reference. Nothing is asked yet but, where they say so, a helper for the credentials.
+    /// Prepares requests for a reference. Sends no request yet, but may run a helper for the credentials.
     pub(super) fn connect(
         reference: &Reference,
         access: Access,
@@ -168,7 +168,7 @@ impl Registry {
         Ok(Self { runtime, link: Arc::new(link), document_bytes, metadata })
     }
 
-    /// The manifest or index that the reference itself leads to, with its digest.
+    /// Returns the manifest or index of the reference itself, with its digest.
     pub(super) fn top_document(&self) -> Result<(Digest, Vec<u8>), IngestError> {
         let text = self.fetch(&self.link.reference)?;
         Ok((Digest::of(&text), text))
@@ -187,7 +187,7 @@ impl Registry {
         runtime.block_on(work).map_err(|problem| self.fail(problem))
     }
 
-    /// The bytes of a blob, which begin to arrive.
+    /// Begins to transfer a blob, and returns its reader.
     fn blob(&self, digest: &Digest, size: u64) -> Result<BlobReader, IngestError> {
         let Some(runtime) = &self.runtime else { return Err(self.fail(IngestProblem::Cancelled)) };
         let (transfer, reader) = Transfer::new(Arc::clone(&self.link), digest.clone(), size);
@@ -260,23 +260,23 @@ impl Blobs for Registry {
     }
 }
 
-/// What every request of a pull shares.
+/// The state that all requests of a pull share.
 pub(super) struct Link {
     pub(super) client: Client,
     pub(super) reference: OciReference,
     auth: RegistryAuth,
-    /// The reference as text.
+    /// The text of the reference.
     name: String,
     pub(super) backoff: Backoff,
     progress: Option<Arc<dyn Progress>>,
-    /// Its other end is gone when nobody waits for the image any longer.
+    /// The receiver whose sender is dropped when the pull is cancelled.
     cancelled: watch::Receiver<()>,
-    /// Whether there ever was an answer.
+    /// Set if the registry has ever answered.
     reached: AtomicBool,
 }
 
 impl Link {
-    /// A manifest or an index.
+    /// Requests a manifest or an index.
     async fn manifest(&self, reference: &OciReference) -> Result<Vec<u8>, IngestProblem> {
         let mut waits = self.backoff.waits();
         loop {
@@ -297,7 +297,7 @@ impl Link {
         Ok(text.into())
     }
 
-    /// Waits before something is tried again, or gives what is wrong where that does not help.
+    /// Waits before the next try, or returns the problem if another try does not help.
     pub(super) async fn wait(
         &self,
         what: &str,
@@ -318,7 +318,7 @@ impl Link {
         self.unless_cancelled(tokio::time::sleep(wait)).await
     }
 
-    /// The result of some work, unless nobody waits for it any longer.
+    /// Returns the result of some work, unless the pull is cancelled.
     pub(super) async fn unless_cancelled<T>(
         &self,
         work: impl Future<Output = T>,

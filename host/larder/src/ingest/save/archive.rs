@@ -1,9 +1,9 @@
-//! The archive that is written: a tar file of blobs and documents, whose names are known only when they are written.
+//! Writing the archive: a tar file of blobs and documents, whose names are known only after they are written.
 //!
-//! It grows as a temporary file beside its final name. A member begins with an empty header; when its content is done,
-//! the header is filled in with length and name. What turns out to be in the archive already is taken back. In the end
-//! the file is written to disk and renamed, so that under its name there is a whole archive or what was there before. A
-//! process that is killed leaves the temporary file behind, `.larder-save-…`.
+//! The archive grows as a temporary file beside its final name. A member begins with an empty header, which gets its
+//! length and name when the content is complete. A member that the archive already has is removed again. In the end the
+//! file is synced and renamed, so the final name always has a complete archive or the earlier file. A process that is
+//! killed leaves the temporary file behind, `.larder-save-…`.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -20,20 +20,20 @@ use crate::reference::Digest;
 const BUFFER: usize = 256 << 10;
 const HEADER: u64 = 512;
 
-/// An archive in the making. Dropped, it is gone.
+/// An archive that is being written. Dropping it deletes the file.
 #[derive(Debug)]
 pub(super) struct Archive {
     file: BufWriter<NamedTempFile>,
     output: PathBuf,
-    /// Where the next member begins.
+    /// The offset of the next member.
     end: u64,
     names: HashSet<String>,
 }
 
 impl Archive {
-    /// Begins an archive that is going to lie at `output`.
+    /// Begins an archive whose final path is `output`.
     ///
-    /// An existing file is going to be replaced, a symbolic link followed; anything else is an error.
+    /// An existing file will be replaced. A symbolic link is followed. Anything else of that name is an error.
     pub(super) fn create(output: &Path) -> io::Result<Self> {
         let output = match fs::metadata(output) {
             Ok(metadata) if metadata.is_file() => fs::canonicalize(output)?,
@@ -50,7 +50,7 @@ impl Archive {
         Ok(Self { file, output, end: 0, names: HashSet::new() })
     }
 
-    /// Adds a member with the content that `write` writes, and the name that comes of it.
+    /// Adds a member with the content that `write` writes, and the name that is derived from it.
     pub(super) fn add<T, E: From<io::Error>>(
         &mut self,
         write: impl FnOnce(&mut Member<'_>) -> Result<(String, T), E>,
@@ -87,7 +87,7 @@ impl Archive {
         Ok(())
     }
 
-    /// Ends the archive and gives it its name. Gives its length.
+    /// Ends the archive and renames it to its final name. Returns its length.
     pub(super) fn publish(mut self) -> io::Result<u64> {
         write_end(&mut self.file)?;
         let length = self.file.stream_position()?;
@@ -124,7 +124,7 @@ fn directory_of(output: &Path) -> &Path {
     output.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// GNU's form, in which a length of more than 8 GiB fits into the header itself.
+/// Makes a header in GNU's form, in which a length of more than 8 GiB fits into the header itself.
 fn header(name: &str, kind: EntryType, size: u64) -> io::Result<Header> {
     let mut header = Header::new_gnu();
     header.set_path(name)?;
@@ -138,7 +138,7 @@ fn header(name: &str, kind: EntryType, size: u64) -> io::Result<Header> {
     Ok(header)
 }
 
-/// Passes on what is written to it, and knows its digest and length.
+/// A writer that passes bytes on, and computes their digest and length.
 #[derive(Debug)]
 pub(super) struct Hashing<W> {
     inner: W,
@@ -151,7 +151,7 @@ impl<W: Write> Hashing<W> {
         Self { inner, hash: Sha256::new(), length: 0 }
     }
 
-    /// What it wrote to, and the digest and length of what was written.
+    /// Returns the inner writer, and the digest and length of what was written.
     pub(super) fn finish(self) -> (W, Digest, u64) {
         (self.inner, Digest::from_hash(self.hash), self.length)
     }
@@ -174,7 +174,7 @@ impl<W: Write> Write for Hashing<W> {
 mod tests {
     use super::*;
 
-    /// What is in an archive already is not in it twice, wherever it comes again and however long it is.
+    /// A file is in an archive only once, even if it is added again later, with any length.
     #[test]
     fn nothing_is_twice() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 1);
     }
 
-    /// What is no file is not replaced, and an archive that is given up leaves nothing.
+    /// Only a regular file is replaced, and a cancelled archive leaves no file.
     #[test]
     fn only_files_are_replaced() {
         let directory = tempfile::tempdir().expect("a directory");

@@ -1,8 +1,8 @@
 //! The config of a saved image.
 //!
-//! The text that was pulled or loaded is kept as it stands, unknown fields, order and history included; only where a
-//! layer's diff ID has become another one is `rootfs.diff_ids` replaced, and nothing around it. Where the text is lost,
-//! the fields that the index has make a new one.
+//! The text that was pulled or loaded is kept unchanged, with unknown fields, order and history. Only `rootfs.diff_ids`
+//! is replaced if a layer's diff ID has changed, and nothing around it. If the text is lost, a new config is made of
+//! the fields that the index has.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -12,20 +12,20 @@ use crate::ingest::metadata::KeptMetadata;
 use crate::records::{ImageConfigDetail, ImageDetail};
 use crate::reference::Digest;
 
-/// Where the config of a saved image comes from.
+/// The origin of a saved image's config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ConfigOrigin {
-    /// It is the one that was pulled or loaded, byte for byte.
+    /// The config that was pulled or loaded, byte for byte.
     Verbatim,
-    /// It is that one with other diff IDs: the layers' archives had been written by another program.
+    /// That config with other diff IDs: another program had written the layers' archives.
     DiffIdsReplaced,
-    /// It is made of the fields in the index: the original text is missing or damaged.
+    /// A config made of the fields in the index: the original text is missing or damaged.
     Rebuilt,
 }
 
-/// The config of an image with these diff IDs.
+/// Returns the config of an image with these diff IDs.
 pub(super) fn config(
     detail: &ImageDetail,
     metadata: Option<&KeptMetadata>,
@@ -39,7 +39,7 @@ pub(super) fn config(
     }
 }
 
-/// The same text with these diff IDs, or nothing where it is no config of as many layers.
+/// Returns the same text with these diff IDs, or `None` if it is not a config with the same number of layers.
 fn with_diff_ids(text: &str, diff_ids: &[Digest]) -> Option<String> {
     #[derive(Deserialize)]
     struct Config<'a> {
@@ -65,10 +65,10 @@ fn with_diff_ids(text: &str, diff_ids: &[Digest]) -> Option<String> {
     Some([&text[..start], &new, &text[start + old.len()..]].concat())
 }
 
-/// This machine's architecture as the OCI image specification names it: what microsandbox writes for every image.
+/// The architecture of this machine, as the OCI image specification names it. microsandbox writes it for every image.
 const HOST_ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
-/// A config of what the index knows.
+/// Makes a config from the fields in the index.
 fn rebuilt(detail: &ImageDetail, diff_ids: &[Digest]) -> String {
     let mut fields = Map::new();
     if let Some(config) = &detail.config {
@@ -101,7 +101,7 @@ fn rebuilt(detail: &ImageDetail, diff_ids: &[Digest]) -> String {
 mod tests {
     use super::*;
 
-    /// Nothing but the diff IDs of a config changes: not its order, its numbers, its spaces, nor what nobody knows.
+    /// Only the diff IDs of a config change: its order, numbers, spaces and unknown fields stay.
     #[test]
     fn configs_are_kept() {
         let old = Digest::of(b"old");

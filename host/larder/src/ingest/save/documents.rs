@@ -1,4 +1,4 @@
-//! What is in an archive beside its layers: what it is called, what it holds.
+//! The documents of an archive beside its layers: configs, manifests and lists of images.
 //!
 //! | | Docker archive | OCI archive |
 //! | --- | --- | --- |
@@ -6,8 +6,8 @@
 //! | config | `HEX.json` | `blobs/sha256/HEX` |
 //! | images | `manifest.json` with `RepoTags` | `index.json`, `oci-layout`, and a manifest each |
 //!
-//! The first is what `docker load` reads, the second an image layout (OCI image specification, image layout) as a tar
-//! file. There an image that has several tags stands in the index once for each.
+//! `docker load` reads the first. The second is an image layout (OCI image specification, image layout) as a tar
+//! file. Its index lists an image with several tags once for each tag.
 
 use std::io;
 
@@ -22,10 +22,10 @@ const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-/// The name of an image in a layout (OCI image specification, annotations), and what containerd and Docker read.
+/// The annotations for the name of an image in a layout (OCI image specification, annotations; containerd and Docker).
 const NAMES: [&str; 2] = ["org.opencontainers.image.ref.name", "io.containerd.image.name"];
 
-/// Where a layer lies in an archive.
+/// Returns the name of a layer in an archive.
 pub(super) fn layer_name(format: ImageArchiveFormat, digest: &Digest) -> String {
     match format {
         ImageArchiveFormat::Docker => format!("{}.tar", digest.hex()),
@@ -44,7 +44,7 @@ fn blob_name(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-/// Adds what stands before the first layer.
+/// Adds the members before the first layer.
 pub(super) fn begin(archive: &mut Archive, format: ImageArchiveFormat) -> io::Result<()> {
     match format {
         ImageArchiveFormat::Docker => Ok(()),
@@ -57,7 +57,7 @@ pub(super) fn begin(archive: &mut Archive, format: ImageArchiveFormat) -> io::Re
     }
 }
 
-/// Adds an image whose layers are there. Gives the digests of its config and, where it has one, its manifest.
+/// Adds an image whose layers are in the archive. Returns the digests of its config and, if it has one, its manifest.
 pub(super) fn add_image(
     archive: &mut Archive,
     format: ImageArchiveFormat,
@@ -86,7 +86,7 @@ pub(super) fn add_image(
     Ok((config_digest, Some(SavedManifest { digest, size_bytes: text.len() as u64 })))
 }
 
-/// Adds what says which images there are.
+/// Adds the list of images.
 pub(super) fn finish(
     archive: &mut Archive,
     format: ImageArchiveFormat,
@@ -113,7 +113,7 @@ fn docker_image(image: &SavedImage) -> Value {
     })
 }
 
-/// One descriptor for each tag, or one without a name.
+/// Returns one descriptor for each tag, or one without a name.
 fn oci_descriptors(image: &SavedImage) -> Vec<Value> {
     let Some(manifest) = &image.manifest else { return Vec::new() };
     let plain = descriptor(MANIFEST_TYPE, &manifest.digest, manifest.size_bytes);

@@ -1,11 +1,11 @@
-//! Why images cannot be saved.
+//! The errors of saving images.
 
 use std::path::PathBuf;
 
 use larder_erofs::EntryPath;
 use larder_erofs::reader::{ReadError, WalkError};
 
-/// Why images cannot be saved. There is no archive then, or still the old one.
+/// The error for images that cannot be saved. There is then no archive, or still the old one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SaveError {
@@ -13,21 +13,21 @@ pub enum SaveError {
     #[error("there is nothing to save: name at least one image")]
     NoReferences,
 
-    /// The index has a reference and nothing that it resolves to.
+    /// The index has the reference, but no manifest for it.
     #[error("`{reference}` resolves to nothing in the index: pull it again")]
     NoManifest {
         /// The reference.
         reference: String,
     },
 
-    /// Between the beginning and its turn, the image was removed or its reference came to name another.
+    /// After the save began, the image was removed or its reference changed to another image.
     #[error("`{reference}` was removed or replaced in the meantime: save it again")]
     Changed {
         /// The reference.
         reference: String,
     },
 
-    /// A layer's artifact is not there.
+    /// A layer's artifact does not exist.
     #[error("`{}` is missing, and `{reference}` needs it", .path.display())]
     Missing {
         /// The image.
@@ -36,14 +36,14 @@ pub enum SaveError {
         path: PathBuf,
     },
 
-    /// A layer's artifact is there and is not what it should be.
+    /// A layer's artifact is invalid.
     #[error("`{}`, which `{reference}` needs, is damaged: {what}", .path.display())]
     Damaged {
         /// The image.
         reference: String,
         /// The artifact.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         what: String,
     },
 
@@ -54,18 +54,18 @@ pub enum SaveError {
         reference: String,
         /// The artifact.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: ReadError,
     },
 
-    /// Something in a layer's artifact cannot be read.
+    /// An entry in a layer's artifact cannot be read.
     #[error("`{}`, which `{reference}` needs, is damaged", .path.display())]
     UnreadableEntry {
         /// The image.
         reference: String,
         /// The artifact.
         path: PathBuf,
-        /// Where, and what is wrong.
+        /// The path of the entry, and the problem.
         source: WalkError,
     },
 
@@ -74,17 +74,17 @@ pub enum SaveError {
     NotInTar {
         /// The image.
         reference: String,
-        /// The layer's position; 0 is the bottom.
+        /// The layer's position. 0 is the bottom.
         position: i32,
         /// The entry.
         entry: EntryPath,
-        /// What stands in its way.
+        /// The reason.
         why: &'static str,
     },
 }
 
 impl SaveError {
-    /// Whether a file of the cache is missing or damaged, so that a verification has more to say.
+    /// Returns whether a file of the cache is missing or damaged, so that a verification finds more details.
     pub fn is_damage(&self) -> bool {
         matches!(
             self,

@@ -1,10 +1,10 @@
-//! Layers back from EROFS images to tar.
+//! Converting layers from EROFS images back to tar.
 //!
-//! Members stand in the order of their paths, each directory directly before what it holds, so that the same image gives
-//! the same bytes. Removals become what the OCI image specification calls whiteouts: a character device 0/0 is
-//! `.wh.NAME`, a directory with `trusted.overlay.opaque=y` holds `.wh..wh..opq`. Of several names of an inode the first
-//! is the file, the others are hard links to it. A directory that no entry of the original layer described is not
-//! described here either. A socket has no form in tar and is left out.
+//! Members are ordered by their paths, each directory directly before its content, so the same image produces the same
+//! bytes. Removals are written as whiteouts of the OCI image specification: a character device 0/0 is `.wh.NAME`, and a
+//! directory with `trusted.overlay.opaque=y` contains `.wh..wh..opq`. The first of several names of an inode is the
+//! file, and the others are hard links to it. A directory that no entry of the original layer described has no entry
+//! here either. A socket has no form in tar and is left out.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -18,17 +18,17 @@ use tar::EntryType;
 
 use super::tar::{Member, write_end, write_header, write_padding};
 
-/// How much of a file is held in memory.
+/// The number of bytes of a file that are held in memory.
 const CHUNK: usize = 256 << 10;
 
-/// What a layer was turned into.
+/// A summary of a converted layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Written {
-    /// Sockets that were left out.
+    /// The number of sockets that were left out.
     pub(super) sockets: u64,
 }
 
-/// Why a layer was not turned into tar.
+/// The reason why a layer was not converted.
 #[derive(Debug)]
 pub(super) enum LayerFault {
     /// The image is damaged.
@@ -37,11 +37,11 @@ pub(super) enum LayerFault {
     NotInTar { entry: EntryPath, why: &'static str },
     /// The archive could not be written.
     Write(io::Error),
-    /// Nobody wants the archive any more.
+    /// The caller cancelled the save.
     Cancelled,
 }
 
-/// Told how far a layer is. Says whether somebody still wants it.
+/// A receiver of a layer's progress, which returns whether to continue.
 pub(super) trait Watch {
     fn read(&self, bytes: u64) -> Result<(), LayerFault>;
 }
@@ -71,7 +71,7 @@ struct LayerTar<'a, S, W, P> {
     image: &'a Image<S>,
     out: &'a mut W,
     watch: &'a P,
-    /// The first name of what has several.
+    /// The first name of each inode that has several.
     linked: HashMap<Nid, EntryPath>,
     buffer: Vec<u8>,
     written: Written,
@@ -204,10 +204,10 @@ impl<S: ReadAt, W: Write, P: Watch> LayerTar<'_, S, W, P> {
     }
 }
 
-/// Names and values of extended attributes, as an archive has them.
+/// The names and values of extended attributes, in the form of an archive.
 type TarXattrs<'a> = Vec<(Vec<u8>, &'a [u8])>;
 
-/// The extended attributes as they go into tar: all but the mark of an opaque directory, which has a form of its own.
+/// Returns the extended attributes for tar: all except the mark of an opaque directory, which has a form of its own.
 fn tar_xattrs<'a>(path: &EntryPath, metadata: &'a Metadata) -> Result<TarXattrs<'a>, LayerFault> {
     let opaque = metadata.xattrs.is_opaque();
     let mut xattrs = Vec::new();
@@ -227,7 +227,7 @@ fn tar_xattrs<'a>(path: &EntryPath, metadata: &'a Metadata) -> Result<TarXattrs<
     Ok(xattrs)
 }
 
-/// What the mark of a removal has of the metadata of what carries it in the image: the time.
+/// Returns the metadata for the mark of a removal: only the time of the metadata in the image.
 fn mark(metadata: Metadata) -> Metadata {
     Metadata {
         permissions: Permissions::from_mode(0),

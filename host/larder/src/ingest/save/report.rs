@@ -1,19 +1,19 @@
-//! What is told when images are saved.
+//! The report of a save.
 //!
-//! The JSON form of the records is stable: keys are the field names in alphabetical order, sizes in bytes.
+//! The JSON form of the records is stable: the keys are the field names in alphabetical order, sizes in bytes.
 
 use serde::{Serialize, Serializer};
 
 use super::ConfigOrigin;
 use crate::reference::Digest;
 
-/// What was saved.
+/// A report of the saved images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SaveReport {
-    /// The length of the archive.
+    /// The length of the archive in bytes.
     pub bytes_written: u64,
-    /// In the order in which they were asked for.
+    /// The images, in the order of the call.
     pub images: Vec<SavedImage>,
 }
 
@@ -21,18 +21,18 @@ pub struct SaveReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SavedImage {
-    /// How much of the original config is in the archive.
+    /// The origin of the config in the archive.
     pub config: ConfigOrigin,
-    /// Digest of the config in the archive.
+    /// The digest of the config in the archive.
     #[serde(serialize_with = "text")]
     pub config_digest: Digest,
-    /// Bottom to top.
+    /// The layers, bottom to top.
     pub layers: Vec<SavedLayer>,
-    /// The manifest in the archive; absent in a Docker archive, which has none.
+    /// The manifest in the archive. Absent in a Docker archive, which has none.
     pub manifest: Option<SavedManifest>,
-    /// The references that were asked for, as they stand in the index.
+    /// The references of the call, in the spelling of the index.
     pub references: Vec<String>,
-    /// What the archive calls it: the references, normalized, without digests.
+    /// The names in the archive: the references, normalized, without digests.
     pub tags: Vec<String>,
 }
 
@@ -40,10 +40,10 @@ pub struct SavedImage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SavedManifest {
-    /// Its digest.
+    /// The digest.
     #[serde(serialize_with = "text")]
     pub digest: Digest,
-    /// Its length.
+    /// The length in bytes.
     pub size_bytes: u64,
 }
 
@@ -51,17 +51,17 @@ pub struct SavedManifest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SavedLayer {
-    /// Digest of the layer as it is stored in the archive.
+    /// The digest of the layer as it is stored in the archive.
     #[serde(serialize_with = "text")]
     pub blob_digest: Digest,
-    /// Digest of the uncompressed layer in the archive.
+    /// The digest of the uncompressed layer in the archive.
     #[serde(serialize_with = "text")]
     pub diff_id: Digest,
-    /// Its length in the archive.
+    /// The length in the archive, in bytes.
     pub size_bytes: u64,
-    /// Sockets that were left out: tar has no form for them.
+    /// The number of sockets that were left out, because tar has no form for them.
     pub sockets_left_out: u64,
-    /// Its diff ID in the index.
+    /// The diff ID in the index.
     pub source_diff_id: String,
 }
 

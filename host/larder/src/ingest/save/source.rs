@@ -1,4 +1,4 @@
-//! What is saved: images of the index, and their files under leases.
+//! The source of a save: images of the index, and their files under leases.
 
 use std::fs::File;
 use std::io;
@@ -20,24 +20,24 @@ use crate::reference::{Digest, Reference};
 /// An image to save.
 #[derive(Debug)]
 pub(super) struct Target {
-    /// Its references as they stand in the index, one at least.
+    /// The references in the spelling of the index, at least one.
     pub(super) references: Vec<String>,
-    /// What the archive calls it.
+    /// The names for the archive.
     pub(super) tags: Vec<String>,
-    /// Which image it is.
+    /// The digest of the image's manifest.
     pub(super) manifest_digest: String,
 }
 
-/// An image whose files nobody deletes.
+/// An image with leases, so that no process deletes its files.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) detail: ImageDetail,
-    /// Absent where the file is missing or damaged.
+    /// The metadata. Absent if the file is missing or damaged.
     pub(super) metadata: Option<KeptMetadata>,
     _leases: SharedLeases,
 }
 
-/// The images of these references in their order, those of one manifest together.
+/// Returns the images of these references in their order, with the references of one manifest together.
 pub(super) fn resolve(connection: &Connection, references: &[String]) -> MicrosandboxResult<Vec<Target>> {
     let mut targets: Vec<Target> = Vec::new();
     for reference in references {
@@ -65,7 +65,7 @@ pub(super) fn resolve(connection: &Connection, references: &[String]) -> Microsa
 }
 
 impl Target {
-    /// Takes the leases of the image's files, and reads what there is to know of it under them.
+    /// Takes the leases of the image's files, and then reads its records.
     pub(super) fn hold(
         &self,
         connection: &Connection,
@@ -106,8 +106,9 @@ impl Target {
     }
 }
 
-/// The artifact of a layer, opened, with its path and length. That is judged by its superblock when it is read: the index
-/// may remember another, since microsandbox does not measure what it builds again.
+/// Opens the artifact of a layer. Returns it with its path and length. The length is checked against the
+/// superblock when the artifact is read, because the index may have another one: microsandbox does not
+/// measure what it builds again.
 pub(super) fn layer_file(
     rooms: &Rooms,
     cache: &CacheDir,

@@ -1,38 +1,38 @@
 //! The members of a layer's tar archive, byte for byte.
 //!
-//! Headers are POSIX ustar. What does not fit into one stands in a pax extended header before it (POSIX.1-2001, pax
+//! Headers are POSIX ustar. A value that does not fit into one is in a pax extended header before it (POSIX.1-2001, pax
 //! interchange format): names of more than 100 bytes, owners from 2²¹ on, files from 8 GiB on, times that are not whole
-//! seconds since 1970, and extended attributes as `SCHILY.xattr.NAME`, which is how image layers carry them. Names are
-//! bytes and go in as they are. The same member gives the same bytes.
+//! seconds since 1970, and extended attributes as `SCHILY.xattr.NAME`, as in image layers. Names are bytes and are
+//! written unchanged. The same member produces the same bytes.
 
 use std::io::{self, Write};
 
 use larder_erofs::{Metadata, Timestamp};
 use tar::{EntryType, Header};
 
-/// Every member begins at a multiple of this.
+/// The size of a block in bytes. Every member begins at a multiple of it.
 const BLOCK: usize = 512;
 /// The largest number in a field of 8 bytes, and in one of 12.
 const MAX_SHORT: u64 = 0o777_7777;
 const MAX_LONG: u64 = 0o777_7777_7777;
 
-/// A member, but for its content.
+/// A member without its content.
 pub(super) struct Member<'a> {
-    /// Relative, that of a directory with a `/` at its end.
+    /// The relative name. The name of a directory ends with `/`.
     pub(super) name: &'a [u8],
     pub(super) kind: EntryType,
-    /// The target of a hard or symbolic link, or nothing.
+    /// The target of a hard or symbolic link, or empty.
     pub(super) target: &'a [u8],
     pub(super) metadata: &'a Metadata,
-    /// The length of the content.
+    /// The length of the content in bytes.
     pub(super) size: u64,
-    /// Major and minor number of a device.
+    /// The major and minor number of a device.
     pub(super) device: (u32, u32),
-    /// Extended attributes, those that are marks of removal aside.
+    /// The extended attributes without the marks of removal.
     pub(super) xattrs: &'a [(Vec<u8>, &'a [u8])],
 }
 
-/// Writes what stands before the content of a member.
+/// Writes everything before the content of a member.
 pub(super) fn write_header(member: &Member<'_>, out: &mut impl Write) -> io::Result<()> {
     let Metadata { permissions, uid, gid, mtime, .. } = member.metadata;
     let mut pax = Vec::new();
@@ -65,13 +65,13 @@ pub(super) fn write_header(member: &Member<'_>, out: &mut impl Write) -> io::Res
     out.write_all(header.as_bytes())
 }
 
-/// Fills the last block of a content of this length.
+/// Writes the padding after a content of this length.
 pub(super) fn write_padding(size: u64, out: &mut impl Write) -> io::Result<()> {
     let over = (size % BLOCK as u64) as usize;
     out.write_all(&[0; BLOCK][..(BLOCK - over) % BLOCK])
 }
 
-/// Ends an archive.
+/// Writes the end of an archive.
 pub(super) fn write_end(out: &mut impl Write) -> io::Result<()> {
     out.write_all(&[0; 2 * BLOCK])
 }
@@ -91,7 +91,7 @@ fn write_pax(records: &[u8], out: &mut impl Write) -> io::Result<()> {
     write_padding(records.len() as u64, out)
 }
 
-/// A number as its field holds it, with a record where the field is too small for it.
+/// Returns the number for its field. Adds a pax record if the field is too small for it.
 fn short(pax: &mut Vec<u8>, key: &str, number: u64) -> u64 {
     if number > MAX_SHORT {
         record(pax, key.as_bytes(), number.to_string().as_bytes());
@@ -99,7 +99,7 @@ fn short(pax: &mut Vec<u8>, key: &str, number: u64) -> u64 {
     number.min(MAX_SHORT)
 }
 
-/// Puts a text into its field as far as it fits, with a record where it does not.
+/// Writes a text to its field as far as it fits. Adds a pax record if it does not fit.
 fn text(pax: &mut Vec<u8>, key: &str, text: &[u8], field: &mut [u8]) {
     if text.len() > field.len() {
         record(pax, key.as_bytes(), text);
@@ -108,7 +108,7 @@ fn text(pax: &mut Vec<u8>, key: &str, text: &[u8], field: &mut [u8]) {
     field[..fits].copy_from_slice(&text[..fits]);
 }
 
-/// `LENGTH KEY=VALUE\n`, the length being that of all of it in bytes.
+/// Writes the record `LENGTH KEY=VALUE\n`. The length is that of the whole record in bytes.
 fn record(pax: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let rest = key.len() + value.len() + 3;
     let mut length = rest;
@@ -128,7 +128,7 @@ fn digits(number: usize) -> usize {
     number.checked_ilog10().unwrap_or(0) as usize + 1
 }
 
-/// Seconds since 1970 as a decimal number, with as many digits as it needs.
+/// Formats seconds since 1970 as a decimal number, with as many digits as it needs.
 fn decimal(time: Timestamp) -> String {
     let (seconds, nanoseconds) = (time.seconds(), time.nanoseconds());
     if nanoseconds == 0 {
@@ -148,7 +148,7 @@ fn decimal(time: Timestamp) -> String {
 mod tests {
     use super::*;
 
-    /// A record counts its own length, also where that takes one digit more.
+    /// The length of a record includes itself, even if that takes one digit more.
     #[test]
     fn records_count_themselves() {
         for length in (0..=1100).chain([9_990, 99_980, 99_990, 100_000]) {
@@ -160,7 +160,7 @@ mod tests {
         }
     }
 
-    /// Times before 1970 count away from it, as pax readers expect.
+    /// Times before 1970 are negative numbers, as pax readers expect.
     #[test]
     fn times_are_decimal_numbers() {
         let table = [

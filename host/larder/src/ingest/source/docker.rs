@@ -1,4 +1,4 @@
-//! The images of a `docker save` archive, whose `manifest.json` has config, layers and tags.
+//! The images of a `docker save` archive. Its `manifest.json` lists config, layers and tags.
 
 use std::collections::{HashMap, hash_map};
 use std::io::{self, Read as _};
@@ -14,7 +14,7 @@ use crate::ingest::error::{IngestError, IngestProblem};
 use crate::ingest::layer::check_digest;
 use crate::reference::Digest;
 
-/// An image of `manifest.json`.
+/// An image in `manifest.json`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct DockerEntry {
@@ -26,7 +26,7 @@ pub(super) struct DockerEntry {
 }
 
 impl DockerEntry {
-    /// The digest in the name of the config, where there is one.
+    /// Returns the digest in the name of the config, if there is one.
     fn config_digest(&self) -> Option<Digest> {
         format!("sha256:{}", self.config_hex()).parse().ok()
     }
@@ -39,13 +39,13 @@ impl DockerEntry {
         self.config_hex() == image.config_digest.hex()
     }
 
-    /// Its names.
+    /// Returns the names of the image.
     pub(super) fn tags(&self) -> impl Iterator<Item = &String> {
         self.repo_tags.iter().flatten()
     }
 }
 
-/// What `manifest.json` says.
+/// Returns the images in `manifest.json`.
 pub(super) fn entries(
     bundle: &Bundle,
     resolver: &Resolver<'_>,
@@ -58,10 +58,10 @@ pub(super) fn entries(
     Ok(entries)
 }
 
-/// The digests of blobs that were read for them, by where they lie: links make many layers of one.
+/// The digests of blobs that were computed by reading them, by position: links can make many layers of one blob.
 type Digests = HashMap<SectionId, Digest>;
 
-/// The images for this machine.
+/// Returns the images for this machine.
 pub(super) fn images(
     bundle: &Bundle,
     resolver: &Resolver<'_>,
@@ -112,7 +112,8 @@ fn image(
     Ok(Candidate { rank, image: Ok(image) })
 }
 
-/// A layer as it is stored. One that is not compressed has its diff ID for a digest; another is read for it.
+/// Returns a layer as it is stored. The digest of an uncompressed layer is its diff ID, and a compressed
+/// layer is read to compute its digest.
 fn layer(
     bundle: &Bundle,
     file: &str,

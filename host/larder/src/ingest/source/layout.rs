@@ -1,4 +1,4 @@
-//! The images of an OCI image layout, which `index.json` names.
+//! The images of an OCI image layout. Its `index.json` lists them.
 
 use super::resolve::Candidate;
 use super::{Documents, Resolver, SourceImage, check_count};
@@ -26,7 +26,7 @@ impl Documents for Bundle {
     }
 }
 
-/// The images for this machine, with their names.
+/// Returns the images for this machine, with their names.
 pub(super) fn images(
     bundle: &Bundle,
     resolver: &Resolver<'_>,
@@ -56,7 +56,7 @@ pub(super) fn images(
     resolver.suitable(found, IngestProblem::NotAnArchive)
 }
 
-/// The names that a descriptor gives its image.
+/// Returns the names of an image in its descriptor.
 fn names_of(descriptor: &Descriptor) -> Vec<String> {
     let annotation = |key: &str| descriptor.annotations.get(key).filter(|name| !name.is_empty());
     let whole = annotation("org.opencontainers.image.ref.name").filter(|name| name.contains(['/', ':']));

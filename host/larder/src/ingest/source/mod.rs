@@ -1,12 +1,14 @@
-//! What images a bundle holds: `docker save` archives and OCI image layouts, each image for this machine's platform.
+//! The images in a bundle: a `docker save` archive or an OCI image layout. Each image is the one for this machine's
+//! platform.
 //!
-//! A `docker save` archive has a `manifest.json` with config, layers and tags, and no manifests: one is made of config
-//! and layers ([`synthesise_manifest`]), each layer as it is stored. An OCI image layout has an `index.json`. Newer
-//! Dockers write both; then the layout counts, whose manifests are real ones, and the tags of both.
+//! A `docker save` archive has a `manifest.json` with config, layers and tags, and no manifests. A manifest is made of
+//! config and layers ([`synthesise_manifest`]), each layer as it is stored. An OCI image layout has an `index.json`.
+//! Newer versions of Docker write both. Then the layout is used, because it has the real manifests, with the tags of
+//! both.
 //!
-//! Names of an image in a layout are its annotations `io.containerd.image.name`, and
-//! `org.opencontainers.image.ref.name` where that is a whole name: one with a `/` or a `:`. A mere tag, such as
-//! `latest`, names nothing by itself.
+//! The names of an image in a layout are its annotation `io.containerd.image.name`, and its annotation
+//! `org.opencontainers.image.ref.name` if that is a whole name: one with a `/` or a `:`. A tag alone, such as
+//! `latest`, is not a name.
 
 mod docker;
 mod layout;
@@ -21,7 +23,7 @@ use super::layer::check_limit;
 use super::limits::IngestLimits;
 use crate::reference::{Digest, Reference};
 
-/// An image that is to be taken in: everything of it but its layers' content.
+/// An image to be added to the cache: everything except the content of its layers.
 #[derive(Debug, Clone)]
 pub(crate) struct SourceImage {
     pub(crate) names: Vec<String>,
@@ -31,7 +33,7 @@ pub(crate) struct SourceImage {
     pub(crate) config_digest: Digest,
     pub(crate) config_json: String,
     pub(crate) config: Config,
-    /// From bottom to top.
+    /// The layers, from bottom to top.
     pub(crate) layers: Vec<SourceLayer>,
 }
 
@@ -42,18 +44,18 @@ pub(crate) struct SourceLayer {
     pub(crate) digest: Digest,
     pub(crate) size: u64,
     pub(crate) media_type: String,
-    /// Under which name the blob is found.
+    /// The name of the blob in its source.
     pub(crate) blob: String,
 }
 
-/// An image and the names that it is to get.
+/// An image and its names.
 #[derive(Debug)]
 pub(crate) struct NamedImage {
     pub(crate) image: SourceImage,
     pub(crate) references: Vec<Reference>,
 }
 
-/// The images of a bundle, with the names in it, or `tags` in their place.
+/// Returns the images of a bundle, with the names in it, or with `tags` instead.
 pub(crate) fn find_images(
     bundle: &Bundle,
     tags: &[Reference],
@@ -86,7 +88,7 @@ fn check_count(resolver: &Resolver<'_>, images: usize) -> Result<(), IngestError
     checked.map_err(|problem| resolver.fail(problem))
 }
 
-/// Gives images their names.
+/// Assigns the names to images.
 fn name(images: Vec<SourceImage>, tags: &[Reference]) -> Result<Vec<NamedImage>, IngestProblem> {
     if !tags.is_empty() {
         return match <[SourceImage; 1]>::try_from(images) {
@@ -110,7 +112,7 @@ fn name(images: Vec<SourceImage>, tags: &[Reference]) -> Result<Vec<NamedImage>,
     named.collect()
 }
 
-/// Makes one of images that are the same under several names.
+/// Merges images that are the same under several names.
 fn merge_same(images: &mut Vec<SourceImage>) {
     let mut merged: Vec<SourceImage> = Vec::new();
     for image in images.drain(..) {

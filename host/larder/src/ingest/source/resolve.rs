@@ -1,7 +1,6 @@
-//! From a manifest or an index, whose digest is known, to an image for this machine.
+//! Resolving a manifest or an index with a known digest to an image for this machine.
 //!
-//! Where the documents come from is not asked here: what is given has to have the size and the digest that were
-//! promised.
+//! The source of the documents does not matter: each document must have the expected size and digest.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -16,29 +15,29 @@ use crate::ingest::limits::IngestLimits;
 use crate::ingest::platform::Platform;
 use crate::reference::Digest;
 
-/// An index within an index within an index is enough.
+/// The maximum depth of indexes within indexes.
 const MAX_INDEX_DEPTH: usize = 3;
 
-/// What a document counts as at least: however small, somebody has to look for it.
+/// The minimum number of bytes that a document counts as, because each look-up has a cost.
 const SMALLEST_DOCUMENT: u64 = 1 << 10;
 
-/// Where manifests, indexes and configs come from.
+/// A source of manifests, indexes and configs.
 pub(crate) trait Documents {
-    /// The path or reference that they belong to, for errors.
+    /// Returns the path or reference that the documents belong to, for errors.
     fn origin(&self) -> &str;
 
-    /// A manifest or an index. Nothing of it is believed yet.
+    /// Returns a manifest or an index, which is not checked yet.
     fn manifest(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, IngestError>;
 
-    /// A config. Nothing of it is believed yet.
+    /// Returns a config, which is not checked yet.
     fn config(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, IngestError>;
 }
 
-/// What a descriptor leads to.
+/// The result of resolving a descriptor.
 pub(crate) struct Candidate {
-    /// How well it suits: less is better.
+    /// The rank for this machine: a lower rank is better.
     pub(super) rank: u32,
-    /// An image, or the platforms that there are images for where this machine's is not among them.
+    /// The image, or the platforms of the images if none is for this machine.
     pub(super) image: Result<SourceImage, Vec<Platform>>,
 }
 
@@ -48,13 +47,13 @@ impl Candidate {
     }
 }
 
-/// Finds images for this machine.
+/// A resolver that finds images for this machine.
 pub(crate) struct Resolver<'a> {
     documents: &'a dyn Documents,
     pub(super) wanted: Platform,
     pub(super) limits: &'a IngestLimits,
-    /// Bytes of documents that may still be read. Indexes that refer to the same few documents again and again would
-    /// take time without end otherwise, and images that do so memory.
+    /// The number of bytes of documents that may still be read. Otherwise indexes that refer to the same few
+    /// documents again and again would take endless time, and images that do so endless memory.
     left: Cell<u64>,
 }
 
@@ -64,7 +63,8 @@ impl<'a> Resolver<'a> {
         Self { documents, wanted: Platform::of_this_machine(), limits, left }
     }
 
-    /// Counts a document of this size that is about to be read, or refused because of its size.
+    /// Counts a document of this size that is about to be read, or refused for its size. Fails if the limit on all
+    /// documents is exceeded.
     pub(super) fn count(&self, size: u64) -> Result<(), IngestError> {
         let size = size.min(self.limits.document_bytes).max(SMALLEST_DOCUMENT);
         let left = self.left.get().checked_sub(size).ok_or_else(|| {
@@ -79,7 +79,7 @@ impl<'a> Resolver<'a> {
         problem.of(self.documents.origin())
     }
 
-    /// What a descriptor of an index leads to. None where it leads to nothing.
+    /// Resolves a descriptor of an index. Returns `None` if it leads to no image.
     pub(super) fn described(
         &self,
         descriptor: &Descriptor,
@@ -106,7 +106,7 @@ impl<'a> Resolver<'a> {
         }))
     }
 
-    /// What a manifest or an index of this digest leads to. None where it leads to nothing.
+    /// Resolves a manifest or an index of this digest. Returns `None` if it leads to no image.
     pub(crate) fn document(
         &self,
         digest: Digest,
@@ -131,7 +131,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// The image of an index that suits best, or all that it has where none does.
+    /// Returns the best image of an index, or all of its platforms if none is for this machine.
     fn index(&self, digest: &Digest, text: &[u8], depth: usize) -> Result<Option<Candidate>, IngestError> {
         let index: Index = parse(digest.as_str(), text).map_err(|problem| self.fail(problem))?;
         let mut best: Option<Candidate> = None;
@@ -167,7 +167,7 @@ impl<'a> Resolver<'a> {
         parts.assemble(self.limits).map_err(|problem| self.fail(problem))
     }
 
-    /// Refuses a document that has another digest or size than was promised.
+    /// Refuses a document whose digest or size is not the expected one.
     fn verify(&self, digest: &Digest, size: u64, text: &[u8]) -> Result<(), IngestError> {
         if text.len() as u64 != size {
             let (what, found) = (digest.to_string(), text.len() as u64);
@@ -176,7 +176,8 @@ impl<'a> Resolver<'a> {
         check_digest("a document", digest, Digest::of(text)).map_err(|problem| self.fail(problem))
     }
 
-    /// The images for this machine. Where all are for others, that is what is wrong; none at all is `nothing`.
+    /// Returns the images for this machine. If all images are for other platforms, fails with that problem. If there
+    /// are no images at all, fails with `nothing`.
     pub(crate) fn suitable(
         &self,
         found: impl IntoIterator<Item = Candidate>,
@@ -209,7 +210,7 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// A manifest and its config, both of the digests that they should have.
+/// A manifest and its config, both with the expected digests.
 struct Parts<'a> {
     digest: Digest,
     media_type: Option<&'a str>,
@@ -220,7 +221,7 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// The image, without names.
+    /// Makes the image, without names.
     fn assemble(self, limits: &IngestLimits) -> Result<SourceImage, IngestProblem> {
         let Parts { digest, media_type, manifest, manifest_json, config_digest, config_json } = self;
         let config: Config = parse(config_digest.as_str(), config_json.as_bytes())?;
