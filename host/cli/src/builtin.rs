@@ -1,32 +1,32 @@
-//! The policies that come with the program: those that `LARDER_BUILTIN_POLICIES` named when it was built.
+//! The policies that are compiled into the program: those that `LARDER_BUILTIN_POLICIES` named at build time.
 
 use std::fmt;
 
 use crate::render::plain;
 
-/// A policy that comes with the program.
+/// A policy that is compiled into the program.
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) struct Builtin {
-    /// What commands call it by.
+    /// The name of the policy in commands.
     pub(crate) name: &'static str,
     /// The component.
     pub(crate) bytes: &'static [u8],
 }
 
-/// Every one of them, sorted by name.
+/// All built-in policies, sorted by name.
 pub(crate) static BUILTINS: &[Builtin] = include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
 
-/// A name that no policy of this program has.
+/// The error for a name that no built-in policy has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UnknownPolicy {
-    /// As it was given.
+    /// The name as it was given.
     pub(crate) name: String,
 }
 
 /// Finds a policy by its name.
 ///
 /// # Errors
-/// [`UnknownPolicy`].
+/// [`UnknownPolicy`] if there is no policy of this name.
 pub(crate) fn find(name: &str) -> Result<&'static Builtin, UnknownPolicy> {
     let found = BUILTINS.iter().find(|builtin| builtin.name == name);
     found.ok_or_else(|| UnknownPolicy { name: name.to_owned() })

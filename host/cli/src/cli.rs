@@ -1,4 +1,4 @@
-//! The arguments that every command has, and the way from them to an exit status.
+//! The arguments that every command has, and running a command to its exit status.
 
 use std::cell::OnceCell;
 use std::path::PathBuf;
@@ -73,7 +73,7 @@ pub(crate) struct Global {
     now: Option<DateTime<Utc>>,
 }
 
-/// What a command works with.
+/// The state that a command works with.
 pub(crate) struct Context {
     pub(crate) console: Console,
     home: Option<PathBuf>,
@@ -82,8 +82,8 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// What comes of the work, unless the program is asked to end, by Ctrl-C or `SIGTERM`: then the work is dropped,
-    /// which cancels it. What it does to clean up, it does before the program ends; asked again, that ends at once.
+    /// Runs `work` until it completes or the program is interrupted by Ctrl-C or `SIGTERM`. An interrupt drops the
+    /// work, which cancels it. The program waits for the clean-up of the work, and a second interrupt ends it at once.
     pub(crate) async fn interruptible<T>(
         &self,
         work: impl Future<Output = MicrosandboxResult<T>>,
@@ -103,12 +103,12 @@ impl Context {
         }
     }
 
-    /// The home, which has to exist.
+    /// Opens the home, which has to exist.
     pub(crate) async fn open(&self) -> Result<LocalBackend, Failure> {
         self.build(LocalBackend::builder().existing()).await
     }
 
-    /// The home, made where there is none.
+    /// Opens the home, and creates it if it does not exist.
     pub(crate) async fn open_or_make(&self) -> Result<LocalBackend, Failure> {
         self.build(LocalBackend::builder()).await
     }
@@ -123,13 +123,13 @@ impl Context {
         Ok(builder.build().await?)
     }
 
-    /// What counts as now.
+    /// Returns the current time, or the time of `--now`.
     pub(crate) fn now(&self) -> DateTime<Utc> {
         self.now.unwrap_or_else(Utc::now)
     }
 }
 
-/// Everything from the arguments to the exit status.
+/// Runs the program, from the arguments to the exit status.
 pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -157,7 +157,7 @@ pub(crate) fn main() -> ExitCode {
     status.into()
 }
 
-/// Help and version, too, come as an error from the parser.
+/// Prints an error of the parser, which includes help and version, and returns the exit status.
 fn not_parsed(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         // Whoever closed the output has seen enough of it.
@@ -184,7 +184,7 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
     Status::Usage.into()
 }
 
-/// The parser, for completions and manual pages.
+/// Returns the parser, for completions and manual pages.
 pub(crate) fn parser() -> clap::Command {
     Cli::command()
 }

@@ -1,7 +1,7 @@
-//! The only place that prints, asks, or knows whether there is a terminal.
+//! The only code that prints, prompts, or checks for a terminal.
 //!
-//! Data goes to standard output, everything else to standard error. With `--format json` standard error, too, is for
-//! programs: one JSON object a line, `{"error": …}` or `{"warning": …}`, and nothing that is for people only.
+//! Data goes to standard output, everything else to standard error. With `--format json`, standard error is for
+//! programs, too: one JSON object a line, `{"error": …}` or `{"warning": …}`, without texts that are only for people.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::exit::Failure;
 
-/// For whom output is made.
+/// The format of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
     /// Tables, with sizes and ages that one can read
@@ -22,21 +22,21 @@ pub(crate) enum Format {
     Json,
 }
 
-/// How much is said besides data and errors.
+/// The amount of output besides data and errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verbosity {
-    /// Nothing.
+    /// Nothing else.
     Quiet,
-    /// What a person has to know.
+    /// The messages that a person needs.
     Normal,
-    /// What is being done.
+    /// A message for each step.
     Verbose,
-    /// What helps to find a fault.
+    /// Messages that help to find a fault.
     Debug,
 }
 
 impl Verbosity {
-    /// So many `-v`.
+    /// Returns the verbosity for this number of `-v`.
     pub(crate) fn from_count(count: u8) -> Self {
         match count {
             0 => Self::Normal,
@@ -46,7 +46,7 @@ impl Verbosity {
     }
 }
 
-/// Where everything is printed. Cheap to clone.
+/// The output of the program. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Console {
     format: Format,
@@ -70,7 +70,7 @@ impl Console {
         self.verbosity
     }
 
-    /// Data: the text as it is, but without colours where nobody sees them.
+    /// Prints data: the text unchanged, but without colours if standard output does not show them.
     pub(crate) fn data(&self, text: &str) -> Result<(), Failure> {
         let mut out = anstream::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -80,35 +80,35 @@ impl Console {
         }
     }
 
-    /// Data as an indented JSON document.
+    /// Prints data as an indented JSON document.
     pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(value)
             .map_err(|error| Failure::failed("output", "could not write the output as JSON", error))?;
         self.data(&(text + "\n"))
     }
 
-    /// Something that a person has to know, and no program needs.
+    /// Prints a message that a person needs, and no program.
     pub(crate) fn note(&self, text: &str) {
         if self.verbosity >= Verbosity::Normal && !self.is_json() {
             self.say(text);
         }
     }
 
-    /// What is being done.
+    /// Prints a message about a step.
     pub(crate) fn detail(&self, text: &str) {
         if self.verbosity >= Verbosity::Verbose && !self.is_json() {
             self.say(text);
         }
     }
 
-    /// What helps to find a fault.
+    /// Prints a message that helps to find a fault.
     pub(crate) fn debug(&self, text: &str) {
         if self.verbosity >= Verbosity::Debug && !self.is_json() {
             self.say(text);
         }
     }
 
-    /// Something that went wrong without stopping the rest.
+    /// Prints a warning about a problem that did not stop the rest.
     pub(crate) fn warn(&self, text: &str) {
         if self.verbosity < Verbosity::Normal {
             return;
@@ -120,19 +120,19 @@ impl Console {
         }
     }
 
-    /// Something that happened, for programs.
+    /// Prints an event, for programs.
     pub(crate) fn event(&self, event: &impl Serialize) {
         if self.is_json() && self.verbosity >= Verbosity::Normal {
             self.say(&json!({ "progress": event }).to_string());
         }
     }
 
-    /// Whether progress can be drawn, and whether anybody would see it.
+    /// Returns whether progress can be drawn and is visible.
     pub(crate) fn can_draw(&self) -> bool {
         self.verbosity >= Verbosity::Normal && !self.is_json() && io::stderr().is_terminal()
     }
 
-    /// Something that went wrong, what caused it, and what can be done about it.
+    /// Prints a failure, its causes, and a hint.
     pub(crate) fn failure(&self, failure: &Failure) {
         let mut messages = failure.messages();
         let error = messages.next().unwrap_or_default();
@@ -156,7 +156,7 @@ impl Console {
         }
     }
 
-    /// What a person is about to be asked about, or is told although nobody asks.
+    /// Prints the text that a question is about, even if the question is not asked.
     pub(crate) fn show(&self, text: &str) {
         let mut error = anstream::stderr().lock();
         // Without standard error there is nobody left to tell.
@@ -167,18 +167,18 @@ impl Console {
         self.show(&format!("{text}\n"));
     }
 
-    /// How wide tables may be: as wide as the terminal, or as they like where there is none.
+    /// Returns the maximum width of tables: that of the terminal, or `None` without a terminal.
     pub(crate) fn width(&self) -> Option<u16> {
         let out = io::stdout();
         out.is_terminal().then(|| terminal_size::terminal_size_of(out)).flatten().map(|(width, _)| width.0)
     }
 
-    /// Whether there is somebody to ask.
+    /// Returns whether the program can ask a question.
     pub(crate) fn can_ask(&self) -> bool {
         io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
-    /// Asks, and gives whether the answer was yes.
+    /// Asks a question. Returns whether the answer was yes.
     pub(crate) fn ask(&self, question: &str) -> Result<bool, Failure> {
         self.show(&format!("{question} [y/N] "));
         let mut answer = String::new();
@@ -189,7 +189,7 @@ impl Console {
         Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
-    /// Shows that something long goes on, until the result is dropped.
+    /// Shows a step in progress, until the result is dropped.
     pub(crate) fn step(&self, what: &'static str) -> Step {
         let people = self.verbosity >= Verbosity::Normal && !self.is_json();
         if !people || !io::stderr().is_terminal() {
@@ -206,7 +206,7 @@ impl Console {
     }
 }
 
-/// Something long that goes on.
+/// A step in progress that is shown.
 pub(crate) struct Step(Option<ProgressBar>);
 
 impl Drop for Step {

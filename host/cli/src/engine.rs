@@ -1,4 +1,4 @@
-//! Policies as commands load them, and their compiled code.
+//! Loading policies for commands, and their compiled code.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ pub(crate) struct CodeCache {
 }
 
 impl CodeCache {
-    /// An engine that keeps compiled code, where there is a place for it.
+    /// Returns an engine, which keeps compiled code if there is a directory for it.
     pub(crate) fn engine(&self) -> Result<PolicyEngine, Failure> {
         let mut builder = PolicyEngine::builder();
         if let Some(directory) = self.directory() {
@@ -33,7 +33,7 @@ impl CodeCache {
         Ok(builder.build()?)
     }
 
-    /// The directory; none for a user without a home.
+    /// Returns the directory, or `None` for a user without a home.
     pub(crate) fn directory(&self) -> Option<PathBuf> {
         let given = self.code_cache.clone().filter(|directory| !directory.as_os_str().is_empty());
         given.or_else(places::code)

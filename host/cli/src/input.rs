@@ -1,4 +1,4 @@
-//! What commands read besides the home: plans, policies, their configs and grants.
+//! The files that commands read besides the home: plans, policies, their configs and grants.
 
 use std::fmt;
 use std::fs::File;
@@ -11,19 +11,19 @@ use serde_json::{Map, Value};
 
 use crate::exit::Failure;
 
-/// A file of text that the arguments name.
+/// Reads a file of text that the arguments name.
 pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     let not_text =
         |_| Failure::unreadable(path, io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"));
     String::from_utf8(bytes(path, "plan, grant or config")?).map_err(not_text)
 }
 
-/// The bytes of a policy.
+/// Reads the bytes of a policy.
 pub(crate) fn policy(path: &Path) -> Result<Vec<u8>, Failure> {
     bytes(path, "policy")
 }
 
-/// The bytes of a file. What is larger than anything of its kind is not read to its end.
+/// Reads the bytes of a file. Refuses a file of more than [`MAX_BYTES`] without reading it to its end.
 fn bytes(path: &Path, kind: &str) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     File::open(path)
@@ -36,7 +36,7 @@ fn bytes(path: &Path, kind: &str) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// More than any engine compiles, and than the plan of a million images has.
+/// The maximum size of a file: more than any engine compiles, and more than the plan of a million images.
 const MAX_BYTES: ByteSize = ByteSize::mib(256);
 
 /// Reads a grant.
@@ -44,10 +44,10 @@ pub(crate) fn grant(path: &Path) -> Result<GrantDocument, Failure> {
     Ok(GrantDocument::from_toml(&read(path)?, &path.display().to_string())?)
 }
 
-/// One piece of a policy's config.
+/// A part of a policy's config.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ConfigArgument {
-    /// A key, and its value.
+    /// A key and its value.
     Value(String, Value),
     /// A file with an object in it.
     File(PathBuf),
@@ -56,7 +56,8 @@ pub(crate) enum ConfigArgument {
 impl FromStr for ConfigArgument {
     type Err = std::convert::Infallible;
 
-    /// What begins with a key and `=` is a value: JSON where it parses as such, and a text where it does not.
+    /// Parses an argument. A text that begins with a key and `=` is a value: JSON if it parses as JSON, and
+    /// otherwise a text. Any other text is the path of a file.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let is_key = |key: &str| {
             !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
@@ -71,7 +72,7 @@ impl FromStr for ConfigArgument {
     }
 }
 
-/// As it can be typed: what it parses to is the same piece.
+/// Writes the argument as it can be typed: the text parses to the same argument.
 impl fmt::Display for ConfigArgument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -84,7 +85,7 @@ impl fmt::Display for ConfigArgument {
     }
 }
 
-/// The config that these pieces make; of two values for a key the later one counts.
+/// Merges these arguments into one config. A later value of a key replaces an earlier one.
 pub(crate) fn config(arguments: &[ConfigArgument]) -> Result<Value, Failure> {
     let mut config = Map::new();
     for argument in arguments {
@@ -98,7 +99,7 @@ pub(crate) fn config(arguments: &[ConfigArgument]) -> Result<Value, Failure> {
     Ok(Value::Object(config))
 }
 
-/// The object in a file of JSON or TOML.
+/// Reads the object in a file of JSON or TOML.
 fn object(path: &Path) -> Result<Map<String, Value>, Failure> {
     let text = read(path)?;
     let invalid =
@@ -116,7 +117,7 @@ fn object(path: &Path) -> Result<Map<String, Value>, Failure> {
     }
 }
 
-/// A value of TOML as JSON has it. Dates become texts.
+/// Converts a TOML value to JSON. Dates are converted to texts.
 pub(crate) fn json(value: toml::Value) -> Result<Value, String> {
     Ok(match value {
         toml::Value::String(text) => text.into(),
@@ -141,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    /// A file without an end is refused, whatever it is taken for.
+    /// A file without an end is refused, for every kind of file.
     #[test]
     fn what_is_read_has_a_bound() {
         for refused in [read(Path::new("/dev/zero")).map(drop), policy(Path::new("/dev/zero")).map(drop)] {
@@ -155,7 +156,7 @@ mod tests {
         argument
     }
 
-    /// A value is JSON where it parses as such and a text where it does not; everything else is a file.
+    /// A value is JSON if it parses as JSON, and otherwise a text. Every other argument is a file.
     #[test]
     fn arguments() {
         let value = |key: &str, value: Value| ConfigArgument::Value(key.to_owned(), value);
@@ -176,7 +177,7 @@ mod tests {
         }
     }
 
-    /// Files of both kinds give an object, and of two values for a key the later one counts.
+    /// Files of both kinds contain an object, and a later value of a key replaces an earlier one.
     #[test]
     fn later_pieces_win() {
         let directory = tempfile::tempdir().expect("a directory");

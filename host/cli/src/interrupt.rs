@@ -1,8 +1,8 @@
-//! Ctrl-C, and a polite request to end (`SIGTERM`).
+//! Interrupts: Ctrl-C and `SIGTERM`.
 //!
-//! The first one is told to whoever asks: work that can be cancelled is, and cleans up after itself before the program
-//! ends. The second one ends the program at once. A thread of its own listens, since that of the program waits for what
-//! was cancelled and hears nothing then.
+//! The first interrupt cancels work that can be cancelled, and the work cleans up before the program ends. The second
+//! interrupt ends the program at once. A thread of its own listens for signals, since the program's own thread waits
+//! for the cancelled work.
 
 use std::io;
 use std::thread;
@@ -13,14 +13,14 @@ use tokio::sync::watch;
 
 use crate::exit::Status;
 
-/// Whether the program was asked to end.
+/// The state of interrupts of the program.
 #[derive(Debug)]
 pub(crate) struct Interrupts {
     told: watch::Receiver<bool>,
 }
 
 impl Interrupts {
-    /// Listens from now on: the program is not ended by the first signal any more.
+    /// Listens for interrupts from now on: the first signal no longer ends the program.
     pub(crate) fn listen() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_io().build()?;
         let mut signals = {
@@ -39,7 +39,7 @@ impl Interrupts {
         Ok(Self { told })
     }
 
-    /// Ends when the program is asked to end, also where it was before.
+    /// Waits until the program is interrupted. Returns at once if it was interrupted before.
     pub(crate) async fn asked(&self) {
         // An error means that the listener is gone, and with it the program.
         let _ = self.told.clone().wait_for(|&asked| asked).await;

@@ -1,4 +1,4 @@
-//! What the library has to say on the way, as the console says it.
+//! The library's log messages, printed by the console.
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -7,7 +7,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 use crate::console::{Console, Verbosity};
 
-/// Sends the library's messages to the console, as many as its verbosity asks for.
+/// Sends the library's messages to the console, as many as its verbosity allows.
 pub(crate) fn install(console: &Console) {
     let level = match console.verbosity() {
         Verbosity::Quiet => LevelFilter::ERROR,
@@ -38,7 +38,7 @@ impl<S: Subscriber> Layer<S> for ToConsole {
     }
 }
 
-/// The message of an event, then its fields.
+/// The text of an event: its message, then its fields.
 #[derive(Default)]
 struct Text(String);
 

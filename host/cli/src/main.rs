@@ -1,19 +1,19 @@
 //! `larder`: an OCI image cache at the command line.
 //!
-//! - `builtin`: the policies that come with the program
+//! - `builtin`: the policies that are compiled into the program
 //! - `cli`: the arguments that every command has
-//! - `commands`: one file a command: its arguments, what it asks of the library, what it shows
-//! - `console`: the only place that prints, asks, or knows whether there is a terminal
-//! - `engine`: how policies are loaded
-//! - `exit`: what each error of the library is at the command line: an exit status and a hint
-//! - `interrupt`: Ctrl-C
+//! - `commands`: one file a command: its arguments, its calls of the library, its output
+//! - `console`: the only code that prints, prompts, or checks for a terminal
+//! - `engine`: loading policies
+//! - `exit`: an exit status and a hint for each error of the library
+//! - `interrupt`: Ctrl-C and `SIGTERM`
 //! - `input`, `output`: the files that commands read and write
-//! - `places`: where compiled policies and tools are kept
-//! - `progress`: images on their way into the cache or out of it
+//! - `places`: the directories for compiled policies and tools
+//! - `progress`: the progress of loads, pulls and saves
 //! - `render`: tables, sizes and ages for people
-//! - `registry`: who is logged in to registries, and which proxies there are
-//! - `scenario`: caches written down in files, and what a policy is expected to decide about them
-//! - `source`: where a policy comes from, a file or the program
+//! - `registry`: credentials for registries, and proxies
+//! - `scenario`: files that describe caches and the expected decisions of a policy
+//! - `source`: the source of a policy: a file or the program
 
 mod builtin;
 mod cli;
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 /// Raises the limit of open file descriptors as far as this process may: each lease takes one, and a removal holds as
-/// many as it can. Where it cannot be raised, removals are smaller.
+/// many as it can. If it cannot be raised, removals are smaller.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);

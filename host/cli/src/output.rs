@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::exit::Failure;
 
-/// Writes a file: all of it or, after a failure, nothing. One that is there keeps its permissions, and a link to it
-/// stays a link. What is no regular file, such as a device or a pipe, is written to as it is.
+/// Writes a file completely, or leaves it unchanged after a failure. An existing file keeps its permissions, and a link
+/// to it stays a link. Anything that is not a regular file, such as a device or a pipe, is written to directly.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let write = || -> std::io::Result<()> {
         let target = if path.is_symlink() { path.canonicalize()? } else { path.to_owned() };
@@ -35,7 +35,7 @@ mod tests {
 
     use super::*;
 
-    /// A device is written to, and stays one.
+    /// A device is written to, and stays a device.
     #[test]
     fn devices_stay() {
         let full = Path::new("/dev/full");
@@ -48,7 +48,7 @@ mod tests {
         );
     }
 
-    /// What is written over keeps its permissions, through a link as well; what fails leaves nothing behind.
+    /// An overwritten file keeps its permissions, even through a link. A failed write leaves no file behind.
     #[test]
     fn permissions_and_links_stay() {
         let directory = tempfile::tempdir().expect("a directory");

@@ -1,16 +1,16 @@
-//! What the environment says of where the program keeps what it can make again (XDG Base Directory Specification,
+//! The directories for files that the program can make again (XDG Base Directory Specification,
 //! `XDG_CACHE_HOME`).
 
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Where compiled policies are kept; nowhere for a user without a home.
+/// Returns the directory for compiled policies, or `None` for a user without a home.
 pub(crate) fn code() -> Option<PathBuf> {
     Some(caches(|name| env::var_os(name))?.join("code"))
 }
 
-/// Where compilers and packages are installed that policies are built with; nowhere for a user without a home.
+/// Returns the directory for the compilers and packages that build policies, or `None` for a user without a home.
 #[cfg(feature = "kit")]
 pub(crate) fn tools() -> Option<PathBuf> {
     Some(caches(|name| env::var_os(name))?.join("tools"))
@@ -26,7 +26,8 @@ fn caches(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    /// What is made again is kept where the user says, or below the home; relative paths count as none.
+    /// Files that can be made again are in the directory that the user names, or below the home. Relative paths
+    /// are ignored.
     #[test]
     fn places() {
         let place = |cache: Option<&'static str>, home: Option<&'static str>| {

@@ -1,5 +1,5 @@
-//! Images on their way into the cache or out of it: a bar for each layer and one for all of them on a terminal, one line
-//! a step elsewhere, one JSON object an event for programs.
+//! The progress of loads, pulls and saves. On a terminal: a bar for each layer and one for all of them. Elsewhere: one
+//! line a step. For programs: one JSON object an event.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,10 @@ use crate::console::Console;
 use crate::render::size::{rate, size};
 use crate::render::{count, plain, short_digest};
 
-/// So many layers that are done keep their bars: with those that are worked on, they fit on a small terminal.
+/// The number of finished layers that keep their bars. With those in progress, they fit on a small terminal.
 const KEPT_BARS: usize = 8;
 
-/// Shows what it is told.
+/// A receiver of progress that shows it.
 pub(crate) struct IngestProgress {
     console: Console,
     bars: Option<MultiProgress>,
@@ -24,9 +24,9 @@ pub(crate) struct IngestProgress {
 
 #[derive(Default)]
 struct State {
-    /// Those that are worked on.
+    /// The layers in progress.
     layers: HashMap<String, Layer>,
-    /// The bars of those that are done. One that is dropped is drawn no more.
+    /// The bars of finished layers. A bar that is dropped is no longer drawn.
     kept: VecDeque<ProgressBar>,
     total: Option<ProgressBar>,
     converted: usize,
@@ -46,7 +46,7 @@ impl IngestProgress {
         Arc::new(Self { console: console.clone(), bars, state: Mutex::default() })
     }
 
-    /// What was done in all that time, in one line.
+    /// Returns a summary of the work in one line.
     pub(crate) fn summary(&self, images: usize, time: Duration) -> String {
         let state = self.state();
         let mut text = count(images, "image");
@@ -61,7 +61,7 @@ impl IngestProgress {
         text
     }
 
-    /// Takes all bars away.
+    /// Removes all bars.
     pub(crate) fn clear(&self) {
         let State { layers, kept, total, .. } = &mut *self.state();
         let layers = layers.drain().filter_map(|(_, layer)| layer.bar);
@@ -70,8 +70,7 @@ impl IngestProgress {
         }
     }
 
-    /// Takes all bars away and shows nothing any more, whatever else it is told: work that was cancelled goes on for a
-    /// moment.
+    /// Removes all bars and ignores later events, because cancelled work continues for a moment.
     pub(crate) fn close(&self) {
         self.state().closed = true;
         self.clear();
@@ -158,7 +157,7 @@ impl IngestProgress {
         self.note(&format!("`{}` is tried again in {wait:.1} s: {}", plain(what), plain(why)));
     }
 
-    /// Says something above the bars.
+    /// Prints a line above the bars.
     fn note(&self, text: &str) {
         match &self.bars {
             Some(bars) => bars.suspend(|| self.console.note(text)),

@@ -1,4 +1,4 @@
-//! What the environment says of registries: who is logged in to them, and which proxies there are.
+//! The environment's settings for registries: the credentials of `docker login`, and proxies.
 
 use std::env;
 use std::ffi::OsString;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use larder::ingest::Proxies;
 
-/// What `docker login` wrote; nowhere for a user without a home.
+/// Returns the path of the configuration that `docker login` writes, or `None` for a user without a home.
 pub(crate) fn docker_config() -> Option<PathBuf> {
     docker_directory(|name| env::var_os(name)).map(|directory| directory.join("config.json"))
 }
@@ -16,7 +16,7 @@ fn docker_directory(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathB
     set("DOCKER_CONFIG").or_else(|| Some(set("HOME")?.join(".docker")))
 }
 
-/// The proxies of the environment, by the names that other programs know them by.
+/// Returns the proxies of the environment, in the variables that other programs use.
 pub(crate) fn proxies() -> Proxies {
     proxies_of(|name| env::var(name).ok())
 }
@@ -46,7 +46,7 @@ mod tests {
         assert_eq!(place(None, None), None);
     }
 
-    /// Proxies are read in capitals and in small letters, but for that of plain HTTP.
+    /// The variables for proxies are read in capitals and in small letters, except that for plain HTTP.
     #[test]
     fn environment_of_proxies() {
         let of = |names: &'static [&'static str]| {

@@ -1,4 +1,4 @@
-//! Where a policy comes from: a file, or this program.
+//! The source of a policy: a file, or this program.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -12,20 +12,20 @@ use crate::builtin::{self, Builtin, UnknownPolicy};
 use crate::exit::Failure;
 use crate::input;
 
-/// A policy as an argument names it: by its path, or by its name where it comes with the program.
+/// A policy in an argument: its path, or its name if it is compiled into the program.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum PolicySource {
     /// A file.
     File(PathBuf),
-    /// A policy that comes with the program.
+    /// A policy that is compiled into the program.
     Builtin(&'static Builtin),
 }
 
 impl PolicySource {
-    /// Reads an argument. What has a `/` in it or ends in `.wasm` is a path, and anything else is a name.
+    /// Parses an argument. A text that contains `/` or ends in `.wasm` is a path, and any other text is a name.
     ///
     /// # Errors
-    /// [`UnknownPolicy`] for a name that this program has no policy of.
+    /// [`UnknownPolicy`] for a name that no built-in policy has.
     fn parse(argument: OsString) -> Result<Self, UnknownPolicy> {
         let bytes = argument.as_encoded_bytes();
         if bytes.contains(&b'/') || bytes.ends_with(b".wasm") {
@@ -42,7 +42,7 @@ impl PolicySource {
         }
     }
 
-    /// Returns the path; none for a policy that comes with the program.
+    /// Returns the path, or `None` for a policy that is compiled into the program.
     pub(crate) fn path(&self) -> Option<&Path> {
         match self {
             Self::File(path) => Some(path),
@@ -51,7 +51,7 @@ impl PolicySource {
     }
 }
 
-/// As it is typed.
+/// Writes the source as it is typed.
 impl fmt::Display for PolicySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -85,7 +85,7 @@ impl ValueParserFactory for PolicySource {
 mod tests {
     use super::*;
 
-    /// What has a `/` in it or ends in `.wasm` is a path, and anything else is a name.
+    /// A text that contains `/` or ends in `.wasm` is a path, and any other text is a name.
     #[test]
     fn sources() {
         let file = |path: &str| Ok(PolicySource::File(path.into()));

@@ -1,4 +1,4 @@
-//! What is made of the parser itself: completions and manual pages.
+//! The commands that print data of the parser itself: completions and manual pages.
 
 use std::fs;
 use std::path::PathBuf;

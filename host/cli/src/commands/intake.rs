@@ -1,4 +1,4 @@
-//! What every command does that takes images in: one after the other, each shown as it comes, and all in the end.
+//! The common part of commands that load or pull images: one after the other, with output for each and a summary.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::render::size::known;
 use crate::render::table::{Align, Table};
 use crate::render::{NOTHING, plain, short_digest};
 
-/// Does `work` for each of the sources, goes on after one that fails, and ends where the program is asked to.
+/// Runs `work` for each of the sources. Continues after a failure, and stops at an interrupt.
 pub(super) async fn take_in<S>(
     context: &Context,
     sources: Vec<S>,
@@ -45,7 +45,7 @@ pub(super) async fn take_in<S>(
     Ok(failures.status())
 }
 
-/// Shows images that came into the cache.
+/// Shows images that were added to the cache.
 fn show(images: &[ImageHandle], context: &Context) -> Result<(), Failure> {
     if context.console.is_json() {
         return context.console.json(&images);

@@ -36,7 +36,7 @@ pub(crate) struct Ls {
     reverse: bool,
 }
 
-/// What a listing is sorted by.
+/// The sort key of a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Key {
     Created,
@@ -45,11 +45,11 @@ enum Key {
     Reference,
 }
 
-/// Which images are listed.
+/// A selection of the images to list.
 #[derive(Debug, Clone)]
 enum Selection {
     Pattern(ReferencePattern),
-    /// One reference, or every reference of a repository, and the text itself for references that do not parse.
+    /// One reference, or every reference of a repository. For references that do not parse, the text itself.
     Name {
         text: String,
         reference: Reference,
@@ -57,7 +57,7 @@ enum Selection {
     },
 }
 
-/// A text that selects nothing.
+/// The error for text that is not a selection.
 #[derive(Debug)]
 enum SelectionError {
     Pattern(PatternError),
@@ -106,7 +106,7 @@ impl Selection {
 }
 
 impl Key {
-    /// What is not known comes last.
+    /// Compares two images by this key. Unknown values are last.
     fn compare(self, a: &ImageRecord, b: &ImageRecord) -> Ordering {
         let (a, b) = (&a.handle, &b.handle);
         match self {

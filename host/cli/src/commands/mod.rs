@@ -1,4 +1,4 @@
-//! One file a command: its arguments, whose comments are its help, what it asks of the library, what it shows.
+//! The commands, one per file: the arguments, whose comments are the help, the calls of the library, and the output.
 
 mod apply;
 mod consent;
@@ -71,7 +71,7 @@ impl Command {
     }
 }
 
-/// Goes on after failures, says each, and remembers how the first one ends the program.
+/// A record of failures: the command continues after each, prints it, and ends with the status of the first.
 struct Failures<'a> {
     context: &'a Context,
     first: Option<Status>,
@@ -82,7 +82,7 @@ impl<'a> Failures<'a> {
         Self { context, first: None }
     }
 
-    /// The value, or nothing where that failed, which is said now.
+    /// Returns the value, or prints the failure and returns `None`.
     fn catch<T>(&mut self, result: Result<T, impl Into<Failure>>) -> Option<T> {
         result.map_err(|error| self.add(&error.into())).ok()
     }
@@ -92,18 +92,18 @@ impl<'a> Failures<'a> {
         self.first.get_or_insert(failure.status());
     }
 
-    /// Whether anything has failed.
+    /// Returns whether any work has failed.
     fn any(&self) -> bool {
         self.first.is_some()
     }
 
-    /// How the command ends: as the first failure does.
+    /// Returns the exit status of the command, which is that of the first failure.
     fn status(self) -> Status {
         self.first.unwrap_or(Status::Done)
     }
 }
 
-/// One state of the cache, read off the asynchronous runtime.
+/// Reads a snapshot of the cache, off the asynchronous runtime.
 async fn look<T: Send + 'static>(
     local: &larder::LocalBackend,
     question: impl FnOnce(&mut dyn larder::snapshot::CacheSnapshot) -> larder::MicrosandboxResult<T>

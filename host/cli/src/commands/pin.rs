@@ -31,7 +31,7 @@ pub(crate) struct Unpin {
     references: Vec<String>,
 }
 
-/// What became of one pin.
+/// The result for one pin.
 #[derive(Debug, Serialize)]
 struct Change {
     change: PinChange,
@@ -67,7 +67,7 @@ impl Unpin {
     }
 }
 
-/// What a pin holds: the normalized reference, or the text as it stands where that is none.
+/// Returns the key of a pin: the normalized reference, or the unchanged text if it does not parse.
 fn normalized(reference: String) -> String {
     reference.parse::<Reference>().map_or(reference, |parsed| parsed.to_string())
 }

@@ -69,7 +69,7 @@ impl Verify {
         Ok(if damaged { Status::Failed } else { Status::Done })
     }
 
-    /// Deletes the orphans of a report, and says in it which are gone.
+    /// Deletes the orphans of a report, and records in it which were deleted.
     async fn repair(
         &self,
         local: &LocalBackend,
@@ -125,7 +125,7 @@ fn table(report: &VerifyReport, context: &Context) -> String {
     )
 }
 
-/// A digest is known by its first digits, a reference only as a whole.
+/// Shortens a digest to its first digits. A reference stays whole.
 fn owner(owner: &str) -> String {
     if owner.starts_with("sha256:") { short_digest(owner) } else { owner.to_owned() }
 }

@@ -1,10 +1,10 @@
-//! Instants as people read them: how long ago.
+//! Instants in the form of ages for people.
 
 use chrono::{DateTime, Utc};
 
 use super::NOTHING;
 
-/// From so many seconds on, in units of so many seconds each.
+/// The units: the number of seconds from which each is used, and its length in seconds.
 const UNITS: [(i64, i64, &str); 7] = [
     (2 * 365 * 86_400, 365 * 86_400, "year"),
     (60 * 86_400, 30 * 86_400, "month"),
@@ -15,7 +15,7 @@ const UNITS: [(i64, i64, &str); 7] = [
     (0, 1, "second"),
 ];
 
-/// Such as `3 days ago`, rounded down.
+/// Formats the age of an instant, such as `3 days ago`, rounded down.
 pub(crate) fn age(time: DateTime<Utc>, now: DateTime<Utc>) -> String {
     let seconds = (now - time).num_seconds();
     let length = seconds.unsigned_abs();
@@ -33,7 +33,7 @@ pub(crate) fn age(time: DateTime<Utc>, now: DateTime<Utc>) -> String {
     }
 }
 
-/// The age of an instant that may not be known.
+/// Formats the age of an instant that may not be known.
 pub(crate) fn known(time: Option<DateTime<Utc>>, now: DateTime<Utc>) -> String {
     time.map_or(NOTHING.to_owned(), |time| age(time, now))
 }
@@ -42,7 +42,7 @@ pub(crate) fn known(time: Option<DateTime<Utc>>, now: DateTime<Utc>) -> String {
 mod tests {
     use super::*;
 
-    /// The unit is the largest of which there are two, and the future is told from the past.
+    /// The unit is the largest of which there are at least two, and the future is distinguished from the past.
     #[test]
     fn ages() {
         let now = DateTime::from_timestamp(2_000_000_000, 0).expect("an instant");

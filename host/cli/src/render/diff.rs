@@ -1,17 +1,17 @@
-//! How one list of lines differs from another.
+//! The difference between two lists of lines.
 
 use anstyle::{AnsiColor, Style};
 use similar::{Algorithm, ChangeTag, capture_diff_slices, group_diff_ops};
 
 use super::plain;
 
-/// So many lines that are the same are shown around those that differ.
+/// The number of equal lines that are shown around those that differ.
 const CONTEXT: usize = 3;
 const GONE: Style = AnsiColor::Red.on_default();
 const NEW: Style = AnsiColor::Green.on_default();
 
-/// The lines of both, those of `before` alone with `-`, those of `after` alone with `+`, each safe to print; nothing
-/// where they are the same.
+/// Returns the lines of both lists, those only in `before` with `-` and those only in `after` with `+`, each safe to
+/// print. Returns no lines if the lists are equal.
 pub(crate) fn lines(before: &[String], after: &[String]) -> Vec<String> {
     let mut lines = Vec::new();
     for group in group_diff_ops(capture_diff_slices(Algorithm::Myers, before, after), CONTEXT) {
@@ -30,7 +30,7 @@ pub(crate) fn lines(before: &[String], after: &[String]) -> Vec<String> {
     lines
 }
 
-/// The same in colours, with the names of both, indented by so many spaces.
+/// Returns the same difference in colours, with the names of both lists, indented by this many spaces.
 pub(crate) fn render(before: (&str, &[String]), after: (&str, &[String]), indent: usize) -> String {
     let mut text = String::new();
     let mut line = |style: Style, line: &str| {
@@ -57,7 +57,7 @@ mod tests {
         lines.iter().map(|&line| line.to_owned()).collect()
     }
 
-    /// What differs is shown with the lines around it, and far apart places by themselves.
+    /// A difference is shown with the lines around it, and distant differences are shown separately.
     #[test]
     fn differences() {
         let numbers: Vec<String> = (0..20).map(|number| number.to_string()).collect();

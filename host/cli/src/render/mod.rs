@@ -1,4 +1,4 @@
-//! How data looks to people.
+//! The form of data for people.
 
 pub(crate) mod age;
 pub(crate) mod diff;
@@ -8,11 +8,11 @@ pub(crate) mod report;
 pub(crate) mod size;
 pub(crate) mod table;
 
-/// What stands where there is nothing to show.
+/// The text for an absent value.
 pub(crate) const NOTHING: &str = "-";
 
-/// A text from the cache or a policy, safe to print on one line: whatever could move the cursor or reorder text is
-/// replaced.
+/// Makes a text from the cache or a policy safe to print on one line: replaces everything that could move the
+/// cursor or reorder text.
 pub(crate) fn plain(text: &str) -> String {
     let disarm = |character: char| match character {
         '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
@@ -33,13 +33,13 @@ pub(crate) fn word(text: &str) -> String {
     }
 }
 
-/// A digest as people tell it from others: its first twelve digits.
+/// Returns a digest in its short form for people: its first twelve digits.
 pub(crate) fn short_digest(digest: &str) -> String {
     let digits = digest.split_once(':').map_or(digest, |(_, digits)| digits);
     plain(&digits.chars().take(12).collect::<String>())
 }
 
-/// A number with the word for what is counted, such as `1 image` or `3 images`.
+/// Returns a number with the word for what is counted, such as `1 image` or `3 images`.
 pub(crate) fn count(number: usize, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }
@@ -48,13 +48,13 @@ pub(crate) fn count(number: usize, one: &str) -> String {
 mod tests {
     use super::*;
 
-    /// No text of the cache reaches a terminal as anything but text.
+    /// No text of the cache has an effect on a terminal.
     #[test]
     fn texts_are_disarmed() {
         assert_eq!(plain("a\u{1b}[2Jb\nc\u{202e}d"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d");
     }
 
-    /// A word is quoted where a shell would take it for something else.
+    /// A word is quoted if a shell would interpret it.
     #[test]
     fn words() {
         let table = [
@@ -69,7 +69,7 @@ mod tests {
         }
     }
 
-    /// Digests are shortened with or without their algorithm, and short texts stay as they are.
+    /// Digests are shortened with or without their algorithm, and short texts stay unchanged.
     #[test]
     fn digests_are_shortened() {
         assert_eq!(short_digest("sha256:0123456789abcdef"), "0123456789ab");

@@ -1,4 +1,4 @@
-//! What became of a plan.
+//! The report of an applied plan.
 
 use larder::plan::{Decision, ImageVerdict, Plan, PlanReport};
 
@@ -8,7 +8,7 @@ use super::{count, plain};
 use crate::cli::Context;
 use crate::exit::Failure;
 
-/// Prints a report: for programs as it is, for people its sum.
+/// Prints a report: the whole report for programs, and its sums for people.
 pub(crate) fn print(report: &PlanReport, context: &Context) -> Result<(), Failure> {
     let console = &context.console;
     if console.is_json() {
@@ -28,7 +28,7 @@ pub(crate) fn print(report: &PlanReport, context: &Context) -> Result<(), Failur
     console.data(&format!("{sum}\n"))
 }
 
-/// Prints what was spared, for people; a report for programs says it.
+/// Prints the spared images, for people. For programs they are in the report.
 pub(crate) fn print_spared(report: &PlanReport, context: &Context) -> Result<(), Failure> {
     let console = &context.console;
     if console.is_json() {
@@ -41,7 +41,7 @@ pub(crate) fn print_spared(report: &PlanReport, context: &Context) -> Result<(),
     console.data(&table.render())
 }
 
-/// The report of a plan of which nothing is left to do: what is gone already, and what stays.
+/// Returns the report of a plan with nothing left to do: the images that were removed before, and those that stay.
 pub(crate) fn nothing_done(plan: &Plan, gone: Vec<String>) -> PlanReport {
     let kept =
         plan.entries.iter().filter(|entry| entry.decision == Decision::Keep).map(|entry| ImageVerdict {

@@ -1,4 +1,4 @@
-//! Tables without borders, as `ls` and `docker` have them.
+//! Tables without borders, as in the output of `ls` and `docker`.
 
 use anstyle::Style;
 use comfy_table::{CellAlignment, ContentArrangement, Table as Layout, presets};
@@ -7,22 +7,22 @@ use super::plain;
 
 const HEADER: Style = Style::new().bold();
 
-/// A table in the making. Its cells are made safe to print.
+/// A table that is being built. Its cells are made safe to print.
 pub(crate) struct Table {
     layout: Layout,
 }
 
-/// How a column is aligned.
+/// The alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Align {
-    /// Text.
+    /// Left, for text.
     Left,
-    /// Numbers.
+    /// Right, for numbers.
     Right,
 }
 
 impl Table {
-    /// A table with these columns, at most this wide.
+    /// Makes a table with these columns, at most this wide.
     pub(crate) fn new<const N: usize>(columns: [(&str, Align); N], width: Option<u16>) -> Self {
         let mut layout = Layout::new();
         layout.load_style(presets::NOTHING).set_header(columns.map(|(name, _)| name));
@@ -39,12 +39,12 @@ impl Table {
         Self { layout }
     }
 
-    /// One more row.
+    /// Adds a row.
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.layout.add_row(cells.map(|cell| plain(&cell)));
     }
 
-    /// The table with its header, or nothing where it has no rows.
+    /// Returns the table with its header, or an empty text if it has no rows.
     pub(crate) fn render(&self) -> String {
         if self.layout.row_count() == 0 {
             return String::new();
