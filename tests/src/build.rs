@@ -1,4 +1,4 @@
-//! Homes made to measure: any number of images that share layers, manifests and users as told.
+//! Homes for measurements: any number of images that share layers, manifests and users as specified.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -7,10 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, params};
 use sha2::{Digest as _, Sha256};
 
-/// What needs an image.
+/// The users of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Users {
-    /// Nothing.
+    /// No user.
     #[default]
     None,
     /// A sandbox, by its row.
@@ -21,34 +21,35 @@ pub enum Users {
     Snapshot,
 }
 
-/// An image to put into a home.
+/// An image to add to a home.
 #[derive(Debug, Clone, Default)]
 pub struct ImageSpec {
     /// The reference.
     pub reference: String,
-    /// Which manifest it names: references with the same number name the same.
+    /// The number of its manifest. References with the same number share a manifest.
     pub manifest: u32,
-    /// Its layers: manifests with the same numbers share them. Counted only with the first reference of a manifest.
+    /// The numbers of its layers. Manifests with the same numbers share layers. Only the first reference of a
+    /// manifest counts.
     pub layers: Vec<u32>,
-    /// What needs it.
+    /// The users of the image.
     pub users: Users,
-    /// Age in days, at the time that is given to [`populate`].
+    /// The age in days, at the time passed to [`populate`].
     pub age_days: i64,
-    /// Days since it was last used.
+    /// The number of days since its last use.
     pub unused_days: i64,
 }
 
-/// The digest of the manifest with this number.
+/// Returns the digest of the manifest with this number.
 pub fn manifest_digest(number: u32) -> String {
     format!("sha256:a{number:063x}")
 }
 
-/// The digest of the layer with this number.
+/// Returns the digest of the layer with this number.
 pub fn layer_digest(number: u32) -> String {
     format!("sha256:d{number:063x}")
 }
 
-/// Puts images into a home that exists, with their files.
+/// Adds images with their files to an existing home.
 pub fn populate(home: &Path, now: DateTime<Utc>, images: &[ImageSpec]) {
     let cache = home.join("cache");
     for room in ["layers", "fsmeta", "vmdk", "manifests", "tmp"] {
@@ -163,14 +164,14 @@ fn add_user(index: &Connection, image: &ImageSpec, manifest: i64, digest: &str) 
     }
 }
 
-/// What is enough of an EROFS image to be taken for one: so many blocks, and the superblock's first bytes.
+/// Returns the minimum of bytes that pass for an EROFS image: this many blocks, and the superblock's first bytes.
 fn erofs(blocks: usize) -> Vec<u8> {
     let mut image = vec![0; blocks * 4096];
     image[1024..1028].copy_from_slice(&0xE0F5_E1E2_u32.to_le_bytes());
     image
 }
 
-/// Writes a file that was last modified long ago: nothing spares it for its youth.
+/// Writes a file that was last modified long ago, so that its age does not protect it.
 fn write(path: &Path, content: &[u8]) {
     fs::write(path, content).expect("a file");
     let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);

@@ -1,7 +1,7 @@
 //! Policies as components.
 //!
-//! `cargo xtask test` builds them before the tests, and names their directory in `LARDER_POLICIES`. Without it, a test that
-//! needs a policy has it built.
+//! `cargo xtask test` builds them before the tests, and names their directory in `LARDER_POLICIES`. Without the
+//! variable, a test builds the policy that it needs.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -10,31 +10,31 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::judge::SKIPPED;
 
-/// Returns the directory of everything that is built.
+/// Returns the directory of all build outputs.
 pub fn target() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |set| root.join(set))
 }
 
-/// Tells whether tests that take a minute for a language go through all of them, as `cargo xtask ci` has them do by
-/// `LARDER_LANGUAGES=all`. Else they do with those that are quick.
+/// Returns whether tests that take a minute per language run for all languages. `cargo xtask ci` requests it with
+/// `LARDER_LANGUAGES=all`. Otherwise they run only for the quick languages.
 pub fn has_all_languages() -> bool {
     std::env::var_os("LARDER_LANGUAGES").is_some_and(|which| which == "all")
 }
 
-/// Returns the component of a policy in Rust, built where it is not up to date.
+/// Returns the component of a policy in Rust. Builds it if it is out of date.
 ///
 /// # Panics
-/// Where it cannot be built.
+/// Panics if it cannot be built.
 pub fn component(name: &str) -> PathBuf {
     find_component(name).unwrap_or_else(|| panic!("`{name}` was built before the tests"))
 }
 
-/// Returns the component of a policy. Where its language could not be built on this machine, says that what needs it is
-/// skipped.
+/// Returns the component of a policy. Prints that the test is skipped if the policy's language cannot be built on this
+/// machine.
 ///
 /// # Panics
-/// Where it has to be built, and cannot be.
+/// Panics if it must be built and cannot be.
 pub fn find_component(name: &str) -> Option<PathBuf> {
     let file = Path::new(name).with_extension("wasm");
     if let Some(built) = std::env::var_os("LARDER_POLICIES") {

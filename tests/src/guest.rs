@@ -1,4 +1,4 @@
-//! Guests as WebAssembly text: fields of a core module, made a component of the contract.
+//! Guests as WebAssembly text: fields of a core module, made into a component of the contract.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,27 +8,27 @@ use larder::policy::PolicyEngine;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::{Resolve, WorldId};
 
-/// One engine for all tests of a program, as a process has one. What it compiles is kept for other processes of tests.
+/// The one engine for all tests of a program, as a process has one. It keeps compiled code for other test processes.
 pub static ENGINE: LazyLock<PolicyEngine> = LazyLock::new(|| {
     PolicyEngine::builder().code_cache(crate::target().join("tests-code")).build().expect("an engine starts")
 });
 
-/// The component of a guest in `guest/hostile/`.
+/// Returns the component of a guest in `guest/hostile/`.
 pub fn hostile_guest(name: &str) -> Vec<u8> {
     let path = hostile_guests().join(name).with_extension("wat");
     guest(&fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
 }
 
-/// Where the guests that misbehave are.
+/// Returns the directory of the hostile guests.
 pub fn hostile_guests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest/hostile")
 }
 
-/// The binary of a guest: of a whole module or component as it stands, or of the fields of a core module as
+/// Returns the binary of a guest. The text is a whole module or component, or the fields of a core module as
 /// `guest/hostile/README.md` describes them.
 ///
 /// # Panics
-/// Where the text is wrong: the test is.
+/// Panics if the text is invalid, because then the test is wrong.
 pub fn guest(text: &str) -> Vec<u8> {
     let begins = text.lines().map(str::trim_start).find(|line| !line.is_empty() && !line.starts_with(";;"));
     if begins.is_some_and(|line| line.starts_with("(component") || line.starts_with("(module")) {

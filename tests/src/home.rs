@@ -15,23 +15,22 @@ use tempfile::TempDir;
 
 use crate::judge::tool;
 
-/// What counts as now for tests on the fixture: a day after microsandbox made it.
+/// The current time for tests on the fixture: a day after microsandbox made it.
 pub const FIXTURE_NOW: &str = "2026-11-24T12:00:00Z";
 
-/// A home of its own, gone when dropped.
+/// A temporary home, which drop deletes.
 #[derive(Debug)]
 pub struct Home {
     directory: TempDir,
 }
 
 impl Home {
-    /// A home that does not exist yet.
+    /// Returns a home that does not exist yet.
     pub fn missing() -> Self {
         Self { directory: tempfile::tempdir().expect("a temporary directory") }
     }
 
-    /// A copy of the home that microsandbox 0.7.13 made: 41 references, three of them used by sandboxes and a
-    /// snapshot.
+    /// Copies the home that microsandbox 0.7.13 made: 41 references, three of them used by sandboxes and a snapshot.
     pub fn fixture() -> Self {
         let home = Self::missing();
         let archive = File::open(fixtures().join("msb-0.7.13-41.tar.gz")).expect("the fixture");
@@ -41,37 +40,37 @@ impl Home {
         home
     }
 
-    /// An empty home that Larder made.
+    /// Makes an empty home with Larder.
     pub fn made() -> Self {
         let home = Self::missing();
         run(async { home.open().await });
         home
     }
 
-    /// Another home with the same in it. Nobody may have this one open.
+    /// Makes another home with the same content. No process may have this one open.
     pub fn copy(&self) -> Self {
         let copy = Self::missing();
         tool("cp", [OsStr::new("--archive"), self.path().as_os_str(), copy.path().as_os_str()]);
         copy
     }
 
-    /// Where it is.
+    /// Returns the path of the home.
     pub fn path(&self) -> PathBuf {
         self.directory.path().join("home")
     }
 
-    /// Where its artifacts are.
+    /// Returns the directory of its artifacts.
     pub fn cache(&self) -> PathBuf {
         self.path().join("cache")
     }
 
-    /// A backend on it, whose clock stands at [`FIXTURE_NOW`].
+    /// Opens a backend on it, whose clock is always at [`FIXTURE_NOW`].
     pub async fn open(&self) -> LocalBackend {
         let now: DateTime<Utc> = FIXTURE_NOW.parse().expect("a time");
         LocalBackend::builder().home(self.path()).clock(move || now).build().await.expect("the home opened")
     }
 
-    /// Its index, to be looked at or meddled with.
+    /// Opens its index, for reading or changing.
     pub fn index(&self) -> Connection {
         let connection = Connection::open(self.path().join("db/msb.db")).expect("the index opened");
         connection.busy_timeout(std::time::Duration::from_secs(5)).expect("a timeout");
@@ -83,7 +82,7 @@ impl Home {
         self.index().execute_batch(statements).expect("the statements");
     }
 
-    /// The first column of a query's rows.
+    /// Returns the first column of a query's rows.
     pub fn texts(&self, query: &str) -> BTreeSet<String> {
         let index = self.index();
         let mut statement = index.prepare(query).expect("a query");
@@ -91,19 +90,19 @@ impl Home {
         rows.collect::<rusqlite::Result<_>>().expect("texts")
     }
 
-    /// The number that a query gives.
+    /// Returns the number that is the result of a query.
     pub fn count(&self, query: &str) -> i64 {
         self.index().query_row(query, [], |row| row.get(0)).expect("a number")
     }
 
-    /// The names in a directory of the cache, locks and leases aside.
+    /// Returns the names in a directory of the cache, without locks and leases.
     pub fn files(&self, room: &str) -> BTreeSet<String> {
         let Ok(entries) = fs::read_dir(self.cache().join(room)) else { return BTreeSet::new() };
         let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
         names.filter(|name| name != ".msb-leases" && !name.ends_with(".lock")).collect()
     }
 
-    /// Every file under it with its content, to tell whether anything has changed.
+    /// Returns every file below it with its content, so that a test can compare states.
     pub fn everything(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = BTreeMap::new();
         let mut directories = vec![self.path()];
@@ -121,22 +120,22 @@ impl Home {
         files
     }
 
-    /// Holds an entry as microsandbox does while it reads or publishes it.
+    /// Takes the lease on an entry that microsandbox takes while it reads or publishes the entry.
     pub fn lease(&self, room: &str, name: &str) -> File {
         self.try_lease(room, name).expect("nobody deletes it")
     }
 
-    /// As [`lease`](Self::lease), unless somebody is deleting the entry.
+    /// Takes the same lease as [`lease`](Self::lease), unless a process is deleting the entry. Returns `None` then.
     pub fn try_lease(&self, room: &str, name: &str) -> Option<File> {
         self.lock(&lease_name(room, name), FlockOperation::NonBlockingLockShared)
     }
 
-    /// Holds an entry as whoever deletes it.
+    /// Takes the lease on an entry that a deletion takes.
     pub fn deletion(&self, room: &str, name: &str) -> File {
         self.lock(&lease_name(room, name), FlockOperation::NonBlockingLockExclusive).expect("nobody uses it")
     }
 
-    /// Holds an entry as whoever makes it.
+    /// Takes the lock on an entry that its maker takes.
     pub fn making(&self, room: &str, name: &str) -> File {
         let lock = format!("{room}/{name}.lock");
         self.lock(&lock, FlockOperation::NonBlockingLockExclusive).expect("nobody makes it")
@@ -155,12 +154,12 @@ fn lease_name(room: &str, name: &str) -> String {
     format!("{room}/.msb-leases/{key}.lock")
 }
 
-/// The directory of the fixtures.
+/// Returns the directory of the fixtures.
 pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-/// The JSON documents of a fixture with one on each line.
+/// Returns the JSON documents of a fixture with one document on each line.
 pub fn lines_of(fixture: &str) -> Vec<serde_json::Value> {
     let text = fs::read_to_string(fixtures().join(fixture)).expect("the fixture");
     text.lines().map(|line| serde_json::from_str(line).expect("a document")).collect()

@@ -1,4 +1,5 @@
-//! Programs that know better than a test, and the kernel. Where they are missing, a test says so and passes.
+//! Other programs and the kernel as judges of results. If a program is missing, the test prints that it is skipped and
+//! passes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -9,10 +10,10 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// What [`has_tools`] says of a test that it skips begins so: `cargo xtask test` counts these lines.
+/// The beginning of the line that [`has_tools`] prints for a skipped test. `cargo xtask test` counts these lines.
 pub const SKIPPED: &str = "skipped: ";
 
-/// Whether these programs are installed. Says that the test is skipped where one is not.
+/// Returns whether these programs are installed. Prints that the test is skipped if one is missing.
 pub fn has_tools(names: &[&str]) -> bool {
     let missing = names.iter().find(|name| Command::new(name).arg("--version").output().is_err());
     if let Some(name) = missing {
@@ -21,7 +22,7 @@ pub fn has_tools(names: &[&str]) -> bool {
     missing.is_none()
 }
 
-/// Whether images can be mounted here. Says that the test is skipped where they cannot.
+/// Returns whether images can be mounted here. Prints that the test is skipped if they cannot.
 pub fn can_mount() -> bool {
     let why = if !rustix::process::geteuid().is_root() {
         "mounting needs root"
@@ -36,10 +37,10 @@ pub fn can_mount() -> bool {
     false
 }
 
-/// Runs a program to its end, and gives what it said.
+/// Runs a program to its end, and returns its output.
 ///
 /// # Panics
-/// Where it fails: the test cannot go on.
+/// Panics if the program fails, because the test cannot continue.
 #[track_caller]
 pub fn tool<S: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = S>) -> String {
     let mut command = Command::new(name);
@@ -48,7 +49,7 @@ pub fn tool<S: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = S>)
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A mounted EROFS image with its devices. Dropping it takes all of that away.
+/// A mounted EROFS image with its devices. Drop unmounts everything.
 #[derive(Debug)]
 pub struct Mount {
     directory: TempDir,
@@ -70,7 +71,7 @@ impl Mount {
         mount
     }
 
-    /// Where it is mounted.
+    /// Returns the mount point.
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -93,8 +94,8 @@ impl Drop for Mount {
     }
 }
 
-/// Everything below a directory, and what the kernel says of it: kind, mode, owners, time, link count, device, extended
-/// attributes, content. The directory itself is left out.
+/// Returns everything below a directory, with the kernel's records: kind, mode, owners, time, link count, device,
+/// extended attributes, content. The directory itself is left out.
 pub fn walk(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut pending = vec![root.to_owned()];

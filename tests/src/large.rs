@@ -1,4 +1,4 @@
-//! Images too large to be held in memory, written as they are made up.
+//! Images too large for memory, written while they are generated.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek as _, Write};
@@ -12,21 +12,22 @@ use tar::{Builder, Header};
 
 use crate::archive::{Files, Packing, add_blob, blob_name, this_architecture, write_directory};
 
-/// Files have between one byte and this.
+/// The maximum size of a file in bytes. The minimum is one byte.
 const MAX_FILE: u64 = 512 << 10;
 
 /// An image on disk in two forms, which have the same blobs.
 #[derive(Debug)]
 pub struct LargeImage {
-    /// As an OCI image layout.
+    /// The image as an OCI image layout.
     pub layout: PathBuf,
     /// The layout as a tar archive.
     pub archive: PathBuf,
 }
 
 impl LargeImage {
-    /// Makes an image of so many layers with so many bytes of files each, in this directory. Half of the files are text,
-    /// and half cannot be compressed; small ones are more than large ones. The same arguments give the same image.
+    /// Makes an image of this many layers with this many bytes of files each, in this directory. Half of the files
+    /// are text, and half cannot be compressed. There are more small files than large ones. The same arguments
+    /// produce the same image.
     pub fn make(directory: &Path, packing: Packing, layers: u64, layer_bytes: u64) -> Self {
         let image = Self { layout: directory.join("layout"), archive: directory.join("archive.tar") };
         fs::create_dir_all(image.layout.join("blobs/sha256")).expect("a directory");
@@ -39,7 +40,7 @@ impl LargeImage {
         image
     }
 
-    /// Writes a layer's blob, and gives its diff ID and descriptor.
+    /// Writes a layer's blob, and returns its diff ID and descriptor.
     fn write_layer(&self, packing: Packing, number: u64, bytes: u64) -> (String, Value) {
         let path = self.layout.join("blobs/sha256/unnamed");
         let blob = Hashing::new(BufWriter::new(File::create(&path).expect("a blob")));
@@ -68,7 +69,7 @@ impl LargeImage {
     }
 }
 
-/// Everything of a layout but its layers.
+/// Returns everything in a layout except its layers.
 fn documents(diff_ids: &[String], layers: &[Value]) -> Files {
     let mut files = Files::new();
     let platform = json!({ "os": "linux", "architecture": this_architecture() });
@@ -88,7 +89,7 @@ fn documents(diff_ids: &[String], layers: &[Value]) -> Files {
     files
 }
 
-/// Writes the archive of a layer, and gives its digest.
+/// Writes the archive of a layer, and returns its digest.
 fn write_files<W: Write>(sink: W, number: u64, bytes: u64) -> (String, W) {
     let mut tar = Builder::new(Hashing::new(sink));
     let mut random = Random::new(number + 1);
@@ -112,7 +113,7 @@ fn write_files<W: Write>(sink: W, number: u64, bytes: u64) -> (String, W) {
     tar.into_inner().expect("an archive").finish()
 }
 
-/// Numbers that look like chance and are the same each time.
+/// A generator of pseudo-random numbers, which are the same each time.
 struct Random(u64);
 
 impl Random {
@@ -128,11 +129,11 @@ impl Random {
     }
 }
 
-/// A file without end.
+/// The content of a file without an end.
 struct Content {
     random: Random,
     text: bool,
-    /// What is left of the last word.
+    /// The rest of the last word.
     word: Vec<u8>,
 }
 
@@ -157,7 +158,7 @@ impl Read for Content {
     }
 }
 
-/// What is written, hashed on the way.
+/// A writer that hashes the bytes on the way.
 struct Hashing<W> {
     sink: W,
     hasher: Sha256,

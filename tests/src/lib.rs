@@ -1,4 +1,4 @@
-//! What the whole-system tests share: homes to work on, and policies to run on them.
+//! The common parts of the whole-system tests: homes to work on, and policies to run on them.
 
 mod build;
 mod component;

@@ -1,4 +1,4 @@
-//! What tests of loading share.
+//! The common parts of the tests of loading.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::archive::{Files, TestImage, digest, docker_files, tar_of};
 use crate::home::{Home, run};
 
-/// A home, and a directory for what is loaded into it.
+/// A home, and a directory for the inputs of loads.
 #[derive(Debug)]
 pub struct LoadTest {
     /// The home.
@@ -22,35 +22,35 @@ pub struct LoadTest {
 }
 
 impl LoadTest {
-    /// A new home.
+    /// Makes a new home.
     #[expect(clippy::new_without_default, reason = "it makes directories")]
     pub fn new() -> Self {
         Self { home: Home::made(), directory: tempfile::tempdir().expect("a directory") }
     }
 
-    /// A path beside the home.
+    /// Returns a path beside the home.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// These files as an archive.
+    /// Writes these files as an archive.
     pub fn archive(&self, files: &Files) -> PathBuf {
         self.file("archive.tar", &tar_of(files))
     }
 
-    /// A file with this content.
+    /// Writes a file with this content.
     pub fn file(&self, name: &str, content: &[u8]) -> PathBuf {
         fs::write(self.path(name), content).expect("a file");
         self.path(name)
     }
 
-    /// Loads what lies there.
+    /// Loads the archive or layout at a path.
     pub fn load(&self, input: &Path, tags: &[&str]) -> MicrosandboxResult<Vec<ImageHandle>> {
         let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
         run(async { Image::load_local(&self.home.open().await, input, tags).await })
     }
 
-    /// Why something cannot be loaded, after a look at the cache, which has nothing then.
+    /// Returns the error for an input that cannot be loaded, after checking that the cache is empty.
     pub fn refusal(&self, input: &Path, tags: &[&str]) -> String {
         let error = self.load(input, tags).expect_err("a refusal");
         assert_eq!(contents(&self.home), BTreeMap::new(), "left by: {error}");
@@ -58,12 +58,12 @@ impl LoadTest {
         error.to_string().replace(&self.directory.path().display().to_string(), "DIR")
     }
 
-    /// Why an archive of these files cannot be loaded.
+    /// Returns the error for an archive of these files that cannot be loaded.
     pub fn refused_archive(&self, files: &Files) -> String {
         self.refusal(&self.archive(files), &[])
     }
 
-    /// Why an image with this layer alone cannot be loaded.
+    /// Returns the error for an image with only this layer that cannot be loaded.
     pub fn refused_layer(&self, layer: Vec<u8>) -> String {
         let diff_id = digest(&layer);
         let files = docker_files(&[TestImage::new(&["acme/app:1"], vec![layer])]);
@@ -71,7 +71,7 @@ impl LoadTest {
     }
 }
 
-/// Every file of the cache but locks, with its content.
+/// Returns every file of the cache except locks, with its content.
 pub fn contents(home: &Home) -> BTreeMap<String, Vec<u8>> {
     let mut contents = BTreeMap::new();
     for room in ["layers", "fsmeta", "vmdk", "manifests", "tmp"] {
@@ -83,7 +83,7 @@ pub fn contents(home: &Home) -> BTreeMap<String, Vec<u8>> {
     contents
 }
 
-/// What a sandbox sees of an image: every path, with its content where it is a file and its target where it is a link.
+/// Returns the paths of an image that a sandbox sees, with the content of each file and the target of each link.
 pub fn tree(home: &Home, manifest: &str, diff_ids: &[String]) -> BTreeMap<String, String> {
     let image = joined(home, manifest, diff_ids);
     reader::check(&image).expect("a sound image");
@@ -101,18 +101,18 @@ pub fn tree(home: &Home, manifest: &str, diff_ids: &[String]) -> BTreeMap<String
 /// An entry of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// What it is.
+    /// The kind.
     pub kind: FileKind,
-    /// How many names it has; nothing of a directory, since file systems count these differently.
+    /// The number of names. Absent for a directory, since file systems count these differently.
     pub links: u32,
-    /// Whose it is, from when, and who may do what.
+    /// The owner, time and permissions.
     pub metadata: Metadata,
-    /// The digest of what it holds, or where it leads to.
+    /// The digest of the content, or the target of a link.
     pub content: String,
 }
 
-/// As [`tree`], with everything that the image says of each path. Whether it is sound nobody asks here: microsandbox's
-/// images are not, since it counts the links of directories otherwise.
+/// Returns the same paths as [`tree`], with everything that the image states about each. Does not check that the image
+/// is valid: images of microsandbox are not, since it counts the links of directories differently.
 pub fn entries(home: &Home, manifest: &str, diff_ids: &[String]) -> BTreeMap<String, Seen> {
     let image = joined(home, manifest, diff_ids);
     let seen = |inode: &Inode| Seen {
@@ -132,7 +132,7 @@ pub fn entries(home: &Home, manifest: &str, diff_ids: &[String]) -> BTreeMap<Str
         .collect()
 }
 
-/// The image that layers make together.
+/// Returns the image that the layers form together.
 fn joined(home: &Home, manifest: &str, diff_ids: &[String]) -> reader::Image<File> {
     let open = |room: &str, digest: &str| {
         let name = format!("{}.erofs", digest.replace(':', "_"));
@@ -142,7 +142,7 @@ fn joined(home: &Home, manifest: &str, diff_ids: &[String]) -> reader::Image<Fil
     reader::Image::open_with_devices(open("fsmeta", manifest), layers).expect("an image")
 }
 
-/// The bytes of a file, or the target of a link.
+/// Returns the bytes of a file, or the target of a link.
 fn content(image: &reader::Image<File>, inode: &Inode) -> Vec<u8> {
     if inode.kind() == FileKind::Symlink {
         return image.link_target(inode).expect("a target");

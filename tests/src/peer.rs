@@ -1,5 +1,5 @@
-//! microsandbox's own SDK, asked by `larder-peer`, which `cargo xtask peer` builds. Where it is not built, a test says so
-//! and passes.
+//! microsandbox's own SDK, called through `larder-peer`, which `cargo xtask peer` builds. If it is not built,
+//! a test prints that it is skipped and passes.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -18,43 +18,44 @@ pub struct Peer {
     program: PathBuf,
 }
 
-/// What it says of a call.
+/// The program's report of a call.
 #[derive(Debug, Clone, Deserialize)]
 pub struct PeerReport {
-    /// The SDK's answer, in the form that Larder's records have.
+    /// The SDK's answer, in the form of Larder's records.
     pub answer: Value,
     opened_ns: u64,
     calls_ns: Vec<u64>,
     cpu_ms: u64,
-    /// The most memory that the process had.
+    /// The peak memory of the process, in KiB.
     pub peak_memory_kib: u64,
 }
 
 impl PeerReport {
-    /// How long it took the SDK to open the home.
+    /// Returns the time that the SDK took to open the home.
     pub fn opened(&self) -> Duration {
         Duration::from_nanos(self.opened_ns)
     }
 
-    /// How long each call took.
+    /// Returns the time of each call.
     pub fn calls(&self) -> Vec<Duration> {
         self.calls_ns.iter().copied().map(Duration::from_nanos).collect()
     }
 
-    /// Processor time of the whole process.
+    /// Returns the processor time of the whole process.
     pub fn cpu(&self) -> Duration {
         Duration::from_millis(self.cpu_ms)
     }
 }
 
 impl Peer {
-    /// The program, where it was built.
+    /// Returns the program, if it was built.
     pub fn built() -> Option<Self> {
         let program = target().join("peer/release/larder-peer");
         program.exists().then_some(Self { program })
     }
 
-    /// As [`built`](Self::built), for a test: says that it is skipped where there is no program.
+    /// Finds the program like [`built`](Self::built), for a test: prints that the test is skipped if there is
+    /// no program.
     pub fn find() -> Option<Self> {
         let peer = Self::built();
         if peer.is_none() {
@@ -63,10 +64,10 @@ impl Peer {
         peer
     }
 
-    /// Makes a call, such as `["get", "docker.io/acme/app:1"]`, on the home that lies there.
+    /// Makes a call, such as `["get", "docker.io/acme/app:1"]`, on the home at a path.
     ///
     /// # Errors
-    /// What the SDK says where it refuses.
+    /// The SDK's message if it refuses the call.
     pub fn call<S: AsRef<OsStr>>(
         &self,
         home: &Path,
@@ -87,10 +88,10 @@ impl Peer {
         command
     }
 
-    /// Makes a call, and ends it when it takes longer than `limit`. Absent then.
+    /// Makes a call, and ends it if it takes longer than `limit`. Returns `None` then.
     ///
     /// # Panics
-    /// Where the SDK refuses.
+    /// Panics if the SDK refuses the call.
     pub fn call_within<S: AsRef<OsStr>>(
         &self,
         home: &Path,
@@ -114,10 +115,10 @@ impl Peer {
         Some(serde_json::from_slice(&output.stdout).expect("a report"))
     }
 
-    /// The answer to a [`call`](Self::call).
+    /// Returns the answer to a [`call`](Self::call).
     ///
     /// # Panics
-    /// Where the SDK refuses: the test cannot go on.
+    /// Panics if the SDK refuses the call, because the test cannot continue.
     #[track_caller]
     pub fn ask<S: AsRef<OsStr>>(&self, home: &Path, call: impl IntoIterator<Item = S>) -> Value {
         self.call(home, call).unwrap_or_else(|refusal| panic!("{refusal}")).answer

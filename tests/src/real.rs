@@ -1,4 +1,4 @@
-//! Homes with images whose layers are real: EROFS images made of entries, with the rows and the metadata of a pull.
+//! Homes whose images have real layers: EROFS images made of entries, with the rows and the metadata of a pull.
 
 use std::fs;
 use std::io::Cursor;
@@ -11,7 +11,7 @@ use larder_erofs::{EntryPath, Metadata, Permissions, Timestamp, XattrName, Xattr
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Value, json};
 
-/// A layer in the making, by entries as an archive would have them.
+/// A builder of a layer, from entries in the order of an archive.
 pub struct LayerOf {
     builder: LayerBuilder<Cursor<Vec<u8>>>,
     metadata: Metadata,
@@ -24,7 +24,7 @@ impl Default for LayerOf {
 }
 
 impl LayerOf {
-    /// A layer without entries.
+    /// Makes a layer without entries.
     pub fn new() -> Self {
         let metadata = Metadata {
             permissions: Permissions::from_mode(0o644),
@@ -37,20 +37,20 @@ impl LayerOf {
         Self { builder, metadata }
     }
 
-    /// From here on, entries have these permissions and owners.
+    /// Sets the permissions and owners of later entries.
     pub fn owned(mut self, mode: u32, uid: u32, gid: u32) -> Self {
         self.metadata.permissions = Permissions::from_mode(mode);
         (self.metadata.uid, self.metadata.gid) = (uid, gid);
         self
     }
 
-    /// From here on, entries have this time.
+    /// Sets the time of later entries.
     pub fn at(mut self, seconds: i64, nanoseconds: u32) -> Self {
         self.metadata.mtime = Timestamp::new(seconds, nanoseconds).expect("a time");
         self
     }
 
-    /// From here on, entries have these extended attributes.
+    /// Sets the extended attributes of later entries.
     pub fn xattrs(mut self, xattrs: &[(&[u8], &[u8])]) -> Self {
         self.metadata.xattrs = Xattrs::new();
         for (name, value) in xattrs {
@@ -85,34 +85,35 @@ impl LayerOf {
         self
     }
 
-    /// The EROFS image.
+    /// Returns the EROFS image.
     pub fn done(self) -> Vec<u8> {
         self.builder.finish().expect("an image").0.into_inner()
     }
 }
 
-/// An image to put into a home.
+/// An image to add to a home.
 #[derive(Debug, Clone)]
 pub struct RealImage {
     /// The reference.
     pub reference: &'static str,
-    /// What its config has besides `rootfs`.
+    /// The fields of its config besides `rootfs`.
     pub config: Value,
-    /// EROFS images, bottom to top.
+    /// The EROFS images, bottom to top.
     pub layers: Vec<Vec<u8>>,
 }
 
-/// The diff ID that a layer of [`fill`] has in the index. Its archive was made by somebody else, who wrote another one.
+/// Returns the diff ID in the index of a layer of [`fill`]. It differs from that of an archive by Larder, as if another
+/// program had written the layer's archive.
 pub fn source_diff_id(layer: &[u8]) -> String {
     Digest::of(layer).to_string()
 }
 
-/// The file of a layer of [`fill`], in the cache.
+/// Returns the path in the cache of a layer of [`fill`].
 pub fn layer_path(layer: &[u8]) -> String {
     format!("layers/{}.erofs", source_diff_id(layer).replace(':', "_"))
 }
 
-/// Puts images into a home that exists, as a pull does.
+/// Adds images to an existing home, as a pull does.
 pub fn fill(home: &Path, images: &[RealImage]) {
     let cache = home.join("cache");
     for room in ["layers", "fsmeta", "vmdk", "manifests", "tmp"] {
@@ -124,7 +125,7 @@ pub fn fill(home: &Path, images: &[RealImage]) {
     }
 }
 
-/// The text of an image's config in a home filled by [`fill`]: not as a serializer would write it.
+/// Returns the text of an image's config in a home filled by [`fill`]. Its form differs from that of a serializer.
 pub fn config_text(image: &RealImage) -> String {
     let diff_ids: Vec<String> = image.layers.iter().map(|layer| source_diff_id(layer)).collect();
     let fields = image.config.as_object().expect("fields");
@@ -178,7 +179,7 @@ fn add(index: &Connection, cache: &Path, image: &RealImage) {
     fs::write(cache.join(metadata_path(image.reference)), metadata.to_string()).expect("the metadata");
 }
 
-/// The metadata file of a reference, in the cache.
+/// Returns the path in the cache of a reference's metadata file.
 pub fn metadata_path(reference: &str) -> String {
     let reference: Reference = reference.parse().expect("a reference");
     let key = Digest::of(reference.as_str().as_bytes()).to_string();

@@ -1,7 +1,7 @@
-//! A registry on loopback that answers as a test wants it to, and remembers what it was asked.
+//! A registry on loopback that answers as a test wants, and records the requests.
 //!
 //! It speaks the part of the OCI distribution specification that pulling needs, over plain HTTP/1.1, a thread for each
-//! connection. A rule of the test sees each request first, and may spoil the answer.
+//! connection. A rule of the test sees each request first, and may replace the answer.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Write};
@@ -14,39 +14,39 @@ use serde_json::Value;
 
 use crate::archive::{Files, Packing, TestImage, blob_name, layout_files};
 
-/// What a client asked for.
+/// A request of a client.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The path with the query.
     pub path: String,
     /// Headers, their names in lowercase.
     pub headers: BTreeMap<String, String>,
-    /// How often this path was asked for before.
+    /// The number of earlier requests for this path.
     pub before: usize,
 }
 
 impl Request {
-    /// Whether it is for a blob.
+    /// Returns whether the request is for a blob.
     pub fn is_blob(&self) -> bool {
         self.path.contains("/blobs/")
     }
 
-    /// Whether it is for a manifest or index.
+    /// Returns whether the request is for a manifest or index.
     pub fn is_manifest(&self) -> bool {
         self.path.contains("/manifests/")
     }
 }
 
-/// What becomes of a request.
+/// The answer to a request.
 #[derive(Debug, Clone)]
 pub enum Answer {
-    /// What is right.
+    /// The correct answer.
     Right,
-    /// What is right, but the connection is closed after so many bytes of the body.
+    /// The correct answer, with the connection closed after this many bytes of the body.
     Cut(usize),
-    /// All of it, whatever part was asked for.
+    /// The whole content, even if the client requested a part.
     Whole,
-    /// Something else.
+    /// Another answer.
     Other {
         /// The status.
         status: u16,
@@ -58,18 +58,18 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// A status with an error of the specification's form.
+    /// Returns a status with an error in the form of the specification.
     pub fn error(status: u16, code: &str, message: &str) -> Self {
         let body = serde_json::json!({ "errors": [{ "code": code, "message": message }] });
         Self::Other { status, headers: Vec::new(), body: body.to_string().into_bytes() }
     }
 
-    /// A status with a header and nothing else.
+    /// Returns a status with a header and nothing else.
     pub fn header(status: u16, name: &str, value: &str) -> Self {
         Self::Other { status, headers: vec![(name.to_owned(), value.to_owned())], body: Vec::new() }
     }
 
-    /// Bytes in the place of what is right.
+    /// Returns an answer with these bytes instead of the correct ones.
     pub fn body(body: impl Into<Vec<u8>>) -> Self {
         Self::Other { status: 200, headers: Vec::new(), body: body.into() }
     }
@@ -77,7 +77,7 @@ impl Answer {
 
 type Rule = dyn Fn(&Request) -> Answer + Send + Sync;
 
-/// The registry. Dropping it closes it.
+/// A registry for tests. Drop closes it.
 pub struct TestRegistry {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -85,9 +85,9 @@ pub struct TestRegistry {
 }
 
 struct Shared {
-    /// The blobs of a layout, manifests among them.
+    /// The blobs of a layout, including manifests.
     files: Files,
-    /// Digests of manifests and indexes by `REPOSITORY:TAG`.
+    /// The digests of manifests and indexes by `REPOSITORY:TAG`.
     tags: BTreeMap<String, String>,
     rule: Box<Rule>,
     requests: Mutex<Vec<Request>>,
@@ -95,12 +95,12 @@ struct Shared {
 }
 
 impl TestRegistry {
-    /// With these images, which answers as it should.
+    /// Starts a registry with these images, which answers correctly.
     pub fn new(images: &[TestImage], packing: Packing) -> Self {
         Self::with_rule(images, packing, |_| Answer::Right)
     }
 
-    /// With these images, and answers that `rule` decides on.
+    /// Starts a registry with these images, whose answers `rule` determines.
     pub fn with_rule(
         images: &[TestImage],
         packing: Packing,
@@ -109,7 +109,7 @@ impl TestRegistry {
         Self::with_files(layout_files(images, packing), rule)
     }
 
-    /// With what a layout holds, under the names in its `index.json`.
+    /// Starts a registry with the files of a layout, under the names in its `index.json`.
     pub fn with_files(files: Files, rule: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         let index: Value = serde_json::from_slice(&files["index.json"]).expect("an index");
         let named = index["manifests"].as_array().expect("manifests").iter().filter_map(|descriptor| {
@@ -133,22 +133,22 @@ impl TestRegistry {
         Self { address, shared, accepting: Some(accepting) }
     }
 
-    /// The reference of an image here, such as `127.0.0.1:40001/acme/app:1`.
+    /// Returns the reference of an image in this registry, such as `127.0.0.1:40001/acme/app:1`.
     pub fn reference(&self, name: &str) -> String {
         format!("{}/{name}", self.address)
     }
 
-    /// Where it listens.
+    /// Returns the address of the registry.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What it was asked so far.
+    /// Returns the requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The digests of the blobs that it was asked for, in that order.
+    /// Returns the digests of the requested blobs, in the order of the requests.
     pub fn blobs_asked_for(&self) -> Vec<String> {
         let of = |request: &Request| request.path.rsplit('/').next().unwrap_or_default().to_owned();
         self.requests().iter().filter(|request| request.is_blob()).map(of).collect()
@@ -211,7 +211,7 @@ fn read_request(input: &mut BufReader<&TcpStream>, shared: &Shared) -> io::Resul
     Ok(Some(request))
 }
 
-/// Whether the connection stays open.
+/// Sends an answer. Returns whether the connection stays open.
 fn respond(mut stream: &TcpStream, shared: &Shared, request: &Request, answer: Answer) -> io::Result<bool> {
     let begin = request
         .headers
@@ -244,7 +244,7 @@ fn respond(mut stream: &TcpStream, shared: &Shared, request: &Request, answer: A
 }
 
 impl Shared {
-    /// What a path leads to: `/v2/REPOSITORY/manifests/TAG`, or `DIGEST` in the place of `TAG`, or `blobs/DIGEST`.
+    /// Returns the content at a path: `/v2/REPOSITORY/manifests/TAG`, or `DIGEST` instead of `TAG`, or `blobs/DIGEST`.
     fn content(&self, request: &Request) -> Option<&[u8]> {
         let path = request.path.strip_prefix("/v2/")?;
         let (rest, last) = path.rsplit_once('/')?;

@@ -1,11 +1,11 @@
-//! Programs while they run: what they say, and what becomes of them when they are asked to end.
+//! Running programs: their output, and their reaction to signals.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A program that runs, and what it has said on standard error. It is ended when this is dropped.
+/// A running program, with its output on standard error. Drop ends it.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -22,10 +22,10 @@ impl Running {
         Self { child, stderr, said: String::new() }
     }
 
-    /// Waits for a line with this text on standard error, and gives it.
+    /// Waits for a line with this text on standard error, and returns it.
     ///
     /// # Panics
-    /// Where the program ends before it says so.
+    /// Panics if the program ends before it prints the line.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) -> String {
         loop {
@@ -45,7 +45,7 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).expect("a program that runs");
     }
 
-    /// Waits for its end, and gives how it ended, its standard output, and all of its standard error.
+    /// Waits for its end, and returns its exit status, its standard output, and all of its standard error.
     pub fn end(mut self) -> (ExitStatus, String, String) {
         let mut stdout = String::new();
         self.child.stdout.take().expect("standard output").read_to_string(&mut stdout).expect("text");

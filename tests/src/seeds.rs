@@ -1,7 +1,7 @@
-//! What fuzzing begins with: small things that are real, by target.
+//! The seeds of fuzzing: small, real inputs for each target.
 //!
-//! Layers come from the `tar` of this machine in each of its formats, images of what they become, archives and documents
-//! from [`archive`](crate::archive).
+//! Layers are from this machine's `tar` in each of its formats, images are made from them, and archives and documents
+//! are from [`archive`](crate::archive).
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -24,10 +24,10 @@ use crate::archive::{
 };
 use crate::judge::tool;
 
-/// Seeds by name.
+/// The seeds by name.
 pub type Seeds = BTreeMap<String, Vec<u8>>;
 
-/// The seeds of each target.
+/// Returns the seeds of each target.
 pub fn seeds() -> BTreeMap<&'static str, Seeds> {
     let layers = layers();
     BTreeMap::from([
@@ -38,7 +38,7 @@ pub fn seeds() -> BTreeMap<&'static str, Seeds> {
     ])
 }
 
-/// Layers that are not compressed.
+/// Returns layers that are not compressed.
 fn layers() -> Seeds {
     let mut layers = Seeds::new();
     for (index, layer) in TestImage::small(&[]).layers.into_iter().enumerate() {
@@ -64,7 +64,7 @@ fn layers() -> Seeds {
     layers
 }
 
-/// A `tree` with a bit of everything that needs no privilege, and a file with `holes`.
+/// Makes a `tree` with an entry of each kind that needs no privilege, and a file with `holes`.
 fn make_tree(root: &Path) {
     let long = "n".repeat(120);
     fs::create_dir_all(root.join("tree/etc").join(&long)).expect("directories");
@@ -82,7 +82,8 @@ fn make_tree(root: &Path) {
     holes.set_len(256 << 10).expect("a hole at its end");
 }
 
-/// What the `tar` of this machine makes of a directory's tree. It is not what packs archives here otherwise.
+/// Returns the archive that this machine's `tar` makes of a directory's tree. Other archives here are made by another
+/// library.
 fn tar_program(directory: &Path, options: &[&str]) -> Vec<u8> {
     let mut tar = Command::new("tar");
     tar.arg("-C").arg(directory).args(["-cf", "-", "-b1", "--sort=name", "--mtime=@1700000000.5"]);
@@ -92,7 +93,7 @@ fn tar_program(directory: &Path, options: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// Entries of which one seldom sees one.
+/// Returns a layer of rare entries.
 fn odd_layer() -> Vec<u8> {
     layer(&[
         Item::Dir("./"),
@@ -111,7 +112,7 @@ fn odd_layer() -> Vec<u8> {
     ])
 }
 
-/// Extended headers: for all, and for one entry each.
+/// Returns a layer with extended headers: global ones, and ones for one entry.
 fn extended_layer() -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     let mut global = tar::Header::new_ustar();
@@ -137,7 +138,7 @@ fn extended_layer() -> Vec<u8> {
     tar.into_inner().expect("an archive")
 }
 
-/// Layers as blobs: some of them compressed.
+/// Returns layers as blobs, some of them compressed.
 fn blobs(layers: &Seeds) -> Seeds {
     let mut blobs = layers.clone();
     for name in ["small-0", "posix", "odd"] {
@@ -153,7 +154,7 @@ fn blobs(layers: &Seeds) -> Seeds {
     blobs
 }
 
-/// EROFS images: of layers, of layers that are merged, and with all that layers do not have.
+/// Returns EROFS images: of layers, of merged layers, and with everything that layers do not have.
 fn images(layers: &Seeds) -> Seeds {
     let limits = IngestLimits::default();
     let mut images: Seeds = layers
@@ -172,7 +173,7 @@ fn images(layers: &Seeds) -> Seeds {
     images
 }
 
-/// An image with each kind of inode, extended attributes that repeat, and a directory of several blocks.
+/// Returns an image with each kind of inode, extended attributes that repeat, and a directory of several blocks.
 fn rich_image(encoding: Encoding) -> Vec<u8> {
     let options = Options { encoding, ..Options::default() };
     let mut builder = LayerBuilder::new(Cursor::new(Vec::new()), options).expect("a layer");
@@ -219,7 +220,7 @@ fn merge(layers: &[&[u8]], encoding: Encoding) -> Vec<u8> {
     merger.finish(Cursor::new(Vec::new()), options).expect("merged").0.into_inner()
 }
 
-/// Archives of images, in every way that they come.
+/// Returns archives of images, in every supported form.
 fn archives() -> Seeds {
     let names = ["acme/app:1", "localhost:5000/app:2"];
     let image = TestImage::new(&names, vec![layer(&[Item::File("a", b"x")]), layer(&[Item::Dir("b")])]);
@@ -245,13 +246,13 @@ fn archives() -> Seeds {
     archives
 }
 
-/// The `manifest.json` of Docker that belongs to a layout with one image.
+/// Returns Docker's `manifest.json` for a layout with one image.
 fn docker_entry(layout: &BTreeMap<String, Vec<u8>>) -> String {
     let blobs: Vec<&String> = layout.keys().filter(|name| name.starts_with("blobs/")).collect();
     json!([{ "Config": blobs[0], "RepoTags": ["acme/app:docker"], "Layers": blobs[1..] }]).to_string()
 }
 
-/// Documents as the target `manifest` puts them together: the index of a layout, Docker's `manifest.json`, and blobs.
+/// Returns documents in the form of the target `manifest`: the index of a layout, Docker's `manifest.json`, and blobs.
 fn documents() -> Seeds {
     let architecture = this_architecture();
     let config = json!({
@@ -302,7 +303,7 @@ fn documents() -> Seeds {
     ])
 }
 
-/// The document with the number 9 is a layer.
+/// Joins documents to an input. The document with the number 9 is a layer.
 fn input(documents: &[&str]) -> Vec<u8> {
     let mut all: Vec<&str> = documents.to_vec();
     all.resize(9, "");

@@ -1,4 +1,4 @@
-//! A terminal with a program in it.
+//! A terminal in which a program runs.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -14,10 +14,10 @@ use rustix::termios::{Winsize, tcsetwinsize};
 const ROWS: NonZero<u16> = NonZero::new(24).expect("rows");
 const COLUMNS: NonZero<u16> = NonZero::new(100).expect("columns");
 
-/// A program that says nothing for as long as this hangs.
+/// The time without output after which a program counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A terminal with a program in it, which is ended when this is dropped.
+/// A terminal in which a program runs. Drop ends the program.
 pub struct Terminal {
     output: Receiver<Vec<u8>>,
     screen: vt100::Parser,
@@ -55,10 +55,10 @@ impl Terminal {
         Self { output, screen: vt100::Parser::new(ROWS, COLUMNS, 0), child }
     }
 
-    /// Waits until the screen shows what is looked for, and gives the screen.
+    /// Waits until the screen looks as expected, and returns the screen.
     ///
     /// # Panics
-    /// Where the program ends or hangs before it is there.
+    /// Panics if the program ends or hangs before that.
     #[track_caller]
     pub fn wait_for(&mut self, looks_so: impl Fn(&str) -> bool) -> String {
         while !looks_so(&self.contents()) {
@@ -67,17 +67,17 @@ impl Terminal {
         self.contents()
     }
 
-    /// Waits for the end of the program, and gives how it ended and what is on the screen then.
+    /// Waits for the end of the program, and returns its exit status and the final screen.
     ///
     /// # Panics
-    /// Where it hangs.
+    /// Panics if it hangs.
     #[track_caller]
     pub fn end(mut self) -> (ExitStatus, String) {
         while self.read() {}
         (self.child.wait().expect("its end"), self.contents())
     }
 
-    /// Takes in more of what the program says. Says whether there was more.
+    /// Reads more of the program's output. Returns whether there was more.
     #[track_caller]
     fn read(&mut self) -> bool {
         match self.output.recv_timeout(PATIENCE) {

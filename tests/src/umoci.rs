@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::judge::tool;
 
-/// A layout with an image of two layers that umoci made of changes to a file system, and the bundle of its last state.
+/// Returns a layout with an image of two layers that umoci made of changes to a file system, and the bundle of its
+/// last state.
 pub fn umoci_layout(directory: &Path) -> (PathBuf, PathBuf) {
     let layout = directory.join("layout");
     let image = format!("{}:latest", layout.display());

@@ -1,25 +1,25 @@
-//! What a process has used of its machine, as the kernel counts it for that process itself.
+//! The resources that a process has used, as the kernel counts them for the process itself.
 //!
-//! A process that reads this of itself gets the peak of its own memory. What its parent could learn of it is not that:
-//! a process inherits the peak of whoever made it.
+//! A process that reads these numbers itself gets its own peak memory. Its parent cannot get that number, because a
+//! process inherits the peak of its parent.
 
 use std::fs;
 use std::time::Duration;
 
-/// Processor time and memory.
+/// The processor time and memory of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// Processor time of this process and of those that it has waited for.
+    /// The processor time of this process and of the processes that it has waited for.
     pub cpu: Duration,
-    /// The most memory that it had at any time.
+    /// The peak memory, in KiB.
     pub peak_memory_kib: u64,
 }
 
 impl Usage {
-    /// Of this process, up to now (proc_pid_stat and proc_pid_status of the kernel's manual).
+    /// Returns the usage of this process up to now (proc_pid_stat and proc_pid_status of the kernel's manual).
     ///
     /// # Panics
-    /// Where `/proc` does not have it: there is nothing to measure with.
+    /// Panics if `/proc` does not have the numbers, because nothing else has them.
     pub fn of_this_process() -> Self {
         let stat = fs::read_to_string("/proc/self/stat").expect("`/proc/self/stat`");
         // Behind the name, which may hold spaces: utime, stime, cutime and cstime, in hundredths of a second.

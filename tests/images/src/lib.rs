@@ -1,6 +1,6 @@
-//! Images made on the spot, and the archives and layouts that they come in.
+//! Test images that are made in memory, and the archives and layouts that contain them.
 //!
-//! An archive is a map from names to contents, so that a test can damage what it likes before it is written.
+//! An archive is a map from names to contents, so a test can damage any file before it is written.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,10 +28,10 @@ pub enum Item<'a> {
     Other(&'a str, u8),
 }
 
-/// How blobs of layers are compressed.
+/// The compression of layer blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
-    /// Not at all.
+    /// No compression.
     Plain,
     /// gzip.
     Gzip,
@@ -39,41 +39,41 @@ pub enum Packing {
     Zstd,
 }
 
-/// An image that does not come in anything yet.
+/// An image that is not in an archive or layout yet.
 #[derive(Debug, Clone)]
 pub struct TestImage {
-    /// Its layers as tar archives, from bottom to top.
+    /// The layers as tar archives, from bottom to top.
     pub layers: Vec<Vec<u8>>,
-    /// Its architecture.
+    /// The architecture.
     pub architecture: String,
-    /// How a sandbox is started from it: the field `config` of its config.
+    /// The settings for starting a sandbox: the field `config` of the image's config.
     pub runtime: Value,
-    /// Its names.
+    /// The names.
     pub names: Vec<String>,
 }
 
-/// The digest of some bytes.
+/// Returns the digest of some bytes.
 pub fn digest(bytes: &[u8]) -> String {
     let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }
 
-/// The name of a digest's blob in a layout.
+/// Returns the name of a digest's blob in a layout.
 pub fn blob_name(digest: &str) -> String {
     format!("blobs/{}", digest.replace(':', "/"))
 }
 
-/// The architecture of this machine, as images name it.
+/// Returns the architecture of this machine, as images name it.
 pub fn this_architecture() -> &'static str {
     if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
 }
 
-/// The architecture of another machine.
+/// Returns the architecture of another machine.
 pub fn foreign_architecture() -> &'static str {
     if cfg!(target_arch = "aarch64") { "amd64" } else { "arm64" }
 }
 
-/// A layer with these entries.
+/// Makes a layer with these entries.
 pub fn layer(items: &[Item<'_>]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for item in items {
@@ -100,7 +100,7 @@ pub fn layer(items: &[Item<'_>]) -> Vec<u8> {
     tar.into_inner().expect("an archive")
 }
 
-/// Compressed bytes.
+/// Compresses bytes.
 pub fn pack(bytes: &[u8], packing: Packing) -> Vec<u8> {
     match packing {
         Packing::Plain => bytes.to_vec(),
@@ -114,7 +114,7 @@ pub fn pack(bytes: &[u8], packing: Packing) -> Vec<u8> {
 }
 
 impl TestImage {
-    /// An image for this machine.
+    /// Makes an image for this machine.
     pub fn new(names: &[&str], layers: Vec<Vec<u8>>) -> Self {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
         let runtime = json!({
@@ -123,7 +123,7 @@ impl TestImage {
         Self { layers, architecture: this_architecture().to_owned(), runtime, names }
     }
 
-    /// A small image of two layers, the upper of which removes and replaces something of the lower.
+    /// Makes a small image of two layers, the upper of which removes and replaces something of the lower.
     pub fn small(names: &[&str]) -> Self {
         let lower = layer(&[
             Item::Dir("etc"),
@@ -136,12 +136,12 @@ impl TestImage {
         Self::new(names, vec![lower, upper])
     }
 
-    /// The digests of its layers.
+    /// Returns the digests of its layers.
     pub fn diff_ids(&self) -> Vec<String> {
         self.layers.iter().map(|layer| digest(layer)).collect()
     }
 
-    /// Its config.
+    /// Returns its config.
     pub fn config(&self) -> Value {
         json!({
             "architecture": self.architecture,
@@ -152,7 +152,7 @@ impl TestImage {
     }
 }
 
-/// What `docker save` writes.
+/// Returns the files that `docker save` writes.
 pub fn docker_files(images: &[TestImage]) -> Files {
     let mut files = Files::new();
     let mut entries = Vec::new();
@@ -172,7 +172,7 @@ pub fn docker_files(images: &[TestImage]) -> Files {
     files
 }
 
-/// An OCI image layout.
+/// Returns the files of an OCI image layout.
 pub fn layout_files(images: &[TestImage], packing: Packing) -> Files {
     let mut files = Files::new();
     let mut manifests = Vec::new();
@@ -194,7 +194,7 @@ pub fn layout_files(images: &[TestImage], packing: Packing) -> Files {
     files
 }
 
-/// Adds a blob, and gives its descriptor.
+/// Adds a blob, and returns its descriptor.
 pub fn add_blob(files: &mut Files, media_type: &str, bytes: Vec<u8>) -> Value {
     let digest = digest(&bytes);
     let descriptor = json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() });
@@ -202,7 +202,7 @@ pub fn add_blob(files: &mut Files, media_type: &str, bytes: Vec<u8>) -> Value {
     descriptor
 }
 
-/// Adds the manifest of an image with all that it needs, and gives its descriptor.
+/// Adds the manifest of an image with everything that it needs, and returns its descriptor.
 pub fn add_manifest(files: &mut Files, image: &TestImage, packing: Packing) -> Value {
     let suffix = match packing {
         Packing::Plain => "",
@@ -219,7 +219,7 @@ pub fn add_manifest(files: &mut Files, image: &TestImage, packing: Packing) -> V
     add_blob(files, media_type, manifest.to_string().into_bytes())
 }
 
-/// Files as one tar archive.
+/// Returns files as one tar archive.
 pub fn tar_of(files: &Files) -> Vec<u8> {
     let items: Vec<Item<'_>> = files.iter().map(|(name, content)| Item::File(name, content)).collect();
     layer(&items)

@@ -1,11 +1,10 @@
-//! Makes what the demo shows: the images that a team has built over some months, and a sandbox that uses one of them.
+//! Makes the data of the demo: the images that a team has built over some months, and a sandbox that uses one of them.
 //!
 //! `larder-images make DIRECTORY` writes an archive for each image, as `docker save` does, and prints a line for each:
 //! the archive's name and the image's age in days, oldest first. All of them share a base, those of one repository a
 //! runtime.
 //!
-//! `larder-images use HOME REFERENCE NAME` puts a sandbox of that name on an image into the index, as microsandbox does
-//! when it makes one.
+//! `larder-images use HOME REFERENCE NAME` adds a sandbox of that name on an image to the index, as microsandbox does.
 
 use std::error::Error;
 use std::fs;
@@ -16,7 +15,7 @@ use rusqlite::{Connection, params};
 
 const MIB: usize = 1 << 20;
 
-/// A repository: how large its runtime is, how large the layer of each version, and the age in days of each version.
+/// A repository: the size of its runtime, the size of the layer of each version, and the age in days of each version.
 const REPOSITORIES: [(&str, usize, usize, &[u32]); 3] = [
     ("acme/shop", 24 * MIB, 14 * MIB, &[96, 61, 33, 12, 0]),
     ("acme/worker", 16 * MIB, 11 * MIB, &[88, 47, 9, 2]),
@@ -60,7 +59,7 @@ fn make(directory: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Bytes that do not become smaller when they are compressed; the same in each run.
+/// A generator of bytes that do not compress. They are the same in each run.
 struct Random(u64);
 
 impl Random {

@@ -1,4 +1,4 @@
-//! Does one thing to a home and ends without any cleaning up at a named point, for the tests of recovery.
+//! Does one thing to a home and ends without clean-up at a named point, for the tests of recovery.
 //!
 //! `larder-crash HOME remove|force|prune|load REFERENCE|ARCHIVE FAILPOINT NTH`
 
