@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what `tests/benches/` measures.
+//! `cargo xtask bench`: runs the measurements in `tests/benches/`.
 
 use std::fs;
 use std::process::Stdio;
@@ -8,12 +8,12 @@ use anyhow::{Context as _, Result, ensure};
 use crate::shell::{cargo, root, words};
 use crate::steps::{Announcement, Steps};
 
-/// Where the figures stand in the page.
+/// The line before the figures in the page.
 const BEGIN: &str = "<!-- figures: cargo xtask bench languages -->\n";
 const END: &str = "<!-- end of figures -->";
 
-/// Runs these benches with a release build, or all of them where none is named. That of the languages alone writes its
-/// table into their page.
+/// Runs these benches with a release build, or all of them if none is named. The bench of languages, if it is named
+/// alone, writes its table into the page on languages.
 pub(crate) fn run_benches(names: &[String]) -> Result<()> {
     if names == ["languages"] {
         return run_languages();

@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the program as it is released, with the policies inside that come with it.
+//! `cargo xtask build`: builds the release of the program, with the built-in policies inside.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::guests::{self, Along, BUILTIN, EMBED};
 use crate::shell::{cargo, target};
 use crate::steps::{Announcement, Steps};
 
-/// The largest that a release may be.
+/// The maximum size of a release, in bytes.
 const MAX_BYTES: u64 = 25_000_000;
 
 /// Builds the policies, then the program with them.

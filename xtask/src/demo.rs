@@ -1,9 +1,9 @@
-//! `cargo xtask demo`: the case that people come with. A disk is nearly full of images; what a prune would take, and what a
-//! policy takes instead.
+//! `cargo xtask demo`: shows the main use. A disk is almost full of images. The demo compares what a prune would
+//! remove with what a policy removes.
 //!
-//! It builds what it runs and no more: the policy `keep-recent`, the program with it inside and without the parts that pull
-//! images and build policies, and the maker of images. Everything lies in `target/demo/`; the disk is a file system in
-//! memory, where it can be mounted, and gone when the demo ends.
+//! It builds only what it runs: the policy `keep-recent`, the program with it inside and without the parts that pull
+//! images and build policies, and the maker of images. All files are in `target/demo/`. The disk is a file system in
+//! memory if that can be mounted, and is unmounted when the demo ends.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,22 +20,22 @@ remove    = ["docker.io/acme/**"]  # what the policy may remove
 max-share = "75%"                  # and how many of all images at most
 "#;
 
-/// The size of the disk: a little more than the images take.
+/// The size of the disk: a little more than the size of the images.
 const DISK: &str = "268m";
 
-/// When the demo takes place.
+/// The date of the demo.
 const TODAY: &str = "2026-06-01T12:00:00Z";
 
-/// Lines of an output that are shown.
+/// The lines of an output that are shown.
 #[derive(Debug, Clone, Copy)]
 enum Shown {
     All,
-    /// So many of the first, and the last.
+    /// This many of the first lines, and the last line.
     Cut(usize),
     Last,
 }
 
-/// Runs the demo, and says how long it took.
+/// Runs the demo, and prints how long it took.
 pub(crate) fn run_demo() -> Result<()> {
     let mut steps = Steps::begin("demo");
     run_in(&mut steps)?;
@@ -73,11 +73,11 @@ struct Demo {
     disk: Disk,
 }
 
-/// Where the home lies.
+/// The disk of the home.
 enum Disk {
-    /// On a file system in memory, unmounted when dropped.
+    /// A file system in memory. Drop unmounts it.
     Mounted(PathBuf),
-    /// On the disk that the repository lies on.
+    /// The disk of the repository.
     Plain { reason: &'static str },
 }
 
@@ -105,7 +105,7 @@ impl Drop for Disk {
 }
 
 impl Demo {
-    /// Makes the disk, the images and the home, in place of those of an earlier demo.
+    /// Makes the disk, the images and the home. Replaces those of an earlier demo.
     fn set_up() -> Result<Self> {
         let directory = target().join("demo");
         let disk = directory.join("disk");
@@ -185,7 +185,7 @@ impl Demo {
         Ok(larder)
     }
 
-    /// Runs the program some days before today, and shows nothing.
+    /// Runs the program some days before today, and prints nothing.
     fn quietly(&self, days_ago: u32, arguments: &[&str]) -> Result<()> {
         let seconds = u64::from(days_ago) * 86_400;
         let date =
@@ -194,7 +194,7 @@ impl Demo {
         output(larder.args(["--now", date.trim()])).map(drop)
     }
 
-    /// Runs the program, and shows the command as one would type it, and of its output what matters.
+    /// Runs the program. Prints the command as a user would type it, and the relevant part of its output.
     fn larder(&self, shown: Shown, arguments: &[&str]) -> Result<()> {
         println!("$ larder {}", arguments.join(" "));
         let mut larder = self.command(arguments)?;
@@ -215,7 +215,7 @@ impl Demo {
     }
 }
 
-/// Runs a program, and returns what it wrote to standard output. What it wrote to standard error is told where it fails.
+/// Runs a program, and returns its standard output. If it fails, the error contains its standard error.
 fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("could not run `{}`", words(command)))?;
     if !output.status.success() {

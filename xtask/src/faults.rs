@@ -1,4 +1,4 @@
-//! `cargo xtask faults`: every fault at the system's edge, and many processes on one home for a minute each.
+//! `cargo xtask faults`: tests every fault at the system's edge, and runs many processes on one home for a minute each.
 
 use std::fs;
 
@@ -8,12 +8,12 @@ use crate::guests::{self, BUILTIN, EMBED};
 use crate::shell::{command, install_packages, linted, succeeds, target};
 use crate::steps::{Announcement, Steps};
 
-/// The variable by which the tests run everything, where they draw a sample without it.
+/// The variable that makes the tests run every fault. Without it they run a sample.
 const SWITCH: &str = "LARDER_FAULTS";
-/// The variable that says where the table goes.
+/// The variable that names the file of the table.
 const TABLE: &str = "LARDER_FAULTS_TABLE";
 
-/// Runs all faults, prints their table, and lets processes share a home. Stops at the first step that fails.
+/// Runs all faults, prints their table, and runs several processes on one home. Stops at the first step that fails.
 pub(crate) fn run_faults() -> Result<()> {
     let mut steps = Steps::begin("faults");
     let policies = guests::build_builtin(&mut steps, &BUILTIN)?;

@@ -1,10 +1,11 @@
-//! `cargo xtask fuzz`: bytes that nobody would write, for whatever takes bytes from strangers.
+//! `cargo xtask fuzz`: tests all parsers of untrusted bytes with invalid input.
 //!
-//! The targets of `tests/fuzz/` are built with the instrumentation that libFuzzer needs. Stable Rust has it: it is a pass
-//! of LLVM. Sanitizers are not among it, and add little to Rust: overflows and bounds are panics, and memory has a bound.
+//! The targets of `tests/fuzz/` are built with the instrumentation that libFuzzer needs. Stable Rust supports it,
+//! because it is a pass of LLVM. Stable Rust does not support sanitizers, which add little to Rust: overflows and
+//! bounds are panics, and memory has a bound.
 //!
-//! Everything lies in `target/fuzz/`: seeds, the corpus that grows from run to run, a log for each target, and what was
-//! found in `artifacts/TARGET/`.
+//! All files are in `target/fuzz/`: seeds, the corpus that grows from run to run, a log for each target, and findings
+//! in `artifacts/TARGET/`.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -18,21 +19,21 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::shell::{cargo, command, install_packages, root, succeeds, target, words};
 use crate::steps::{Announcement, Step, Steps};
 
-/// The targets that there are, and the longest input of each in bytes.
+/// The targets, with the maximum length of an input in bytes.
 pub(crate) const TARGETS: [(&str, u32); 4] =
     [("archive", 32 << 10), ("erofs", 48 << 10), ("manifest", 8 << 10), ("tar", 24 << 10)];
 
-/// For how long a target runs in `cargo xtask ci`.
+/// The duration of each target in `cargo xtask ci`.
 pub(crate) const A_MINUTE: Duration = Duration::from_secs(60);
 
-/// An input that takes longer is a finding. Most take a thousandth of a second.
+/// The time after which an input counts as a finding. Most inputs take a thousandth of a second.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A process that has more memory is a finding.
+/// The memory above which a process counts as a finding, in MiB.
 const MEMORY_MIB: u32 = 512;
 
-/// What counts the edges of code that an input comes to, and tells libFuzzer what is compared. One unit of code a
-/// crate, or tables of counters and of places would not match.
+/// The flags that count the executed edges of code, and report comparisons to libFuzzer. Each crate has one unit of
+/// code, because otherwise the tables of counters and of places would not match.
 const INSTRUMENTATION: [&str; 6] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -42,16 +43,16 @@ const INSTRUMENTATION: [&str; 6] = [
     "-Ccodegen-units=1",
 ];
 
-/// Where a run begins to look.
+/// The starting point of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// Where each run of this kind does: the same change is judged alike each time.
+    /// The same for each run: the same change is always judged the same way.
     Same,
-    /// Where chance has it: the longer it is run, the more is found.
+    /// A random one: longer runs find more.
     Random,
 }
 
-/// Builds these targets, or all of them where none is named, and runs each for this long.
+/// Builds these targets, or all of them if none is named, and runs each for this long.
 pub(crate) fn run_fuzz(names: &[String], time: Duration, start: Start) -> Result<()> {
     let mut steps = Steps::begin("fuzz");
     run_targets(&mut steps, names, time, start)?;
@@ -59,8 +60,8 @@ pub(crate) fn run_fuzz(names: &[String], time: Duration, start: Start) -> Result
     Ok(())
 }
 
-/// Builds these targets, or all of them where none is named, and runs each for this long: as many at once as there are
-/// processors. Without a C++ compiler, the step says that it skips them.
+/// Builds these targets, or all of them if none is named, and runs each for this long. Runs as many at once as there
+/// are processors. Without a C++ compiler, the step reports that it skips them.
 pub(crate) fn run_targets(steps: &mut Steps, names: &[String], time: Duration, start: Start) -> Result<()> {
     let announcement = Announcement {
         name: "fuzz targets",
@@ -105,7 +106,7 @@ pub(crate) fn run_targets(steps: &mut Steps, names: &[String], time: Duration, s
     })
 }
 
-/// Tells whether libFuzzer can be compiled; the compiler is installed where it can be.
+/// Returns whether libFuzzer can be compiled. Installs the compiler if possible.
 fn has_compiler(step: &mut Step<'_>) -> bool {
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
     let is_there = || succeeds(Command::new(&compiler).arg("--version"));
@@ -117,7 +118,7 @@ fn has_compiler(step: &mut Step<'_>) -> bool {
     is_there()
 }
 
-/// Lints the targets, with the flags that they are built with, so that what they depend on is prepared once.
+/// Lints the targets with their build flags, so that their dependencies are prepared once.
 pub(crate) fn run_lints(step: &mut Step<'_>) -> Result<()> {
     if !has_compiler(step) {
         step.skip("lints of the fuzz targets, which need a C++ compiler (Debian: g++)".to_owned());
@@ -126,7 +127,7 @@ pub(crate) fn run_lints(step: &mut Step<'_>) -> Result<()> {
     step.run(instrumented("clippy").args(["--all-targets", "--", "-D", "warnings"]))
 }
 
-/// Builds all targets, and gives the directory that they are in.
+/// Builds all targets, and returns their directory.
 fn build(step: &mut Step<'_>) -> Result<PathBuf> {
     step.run(&mut instrumented("build"))?;
     let host = host_triple()?;
@@ -146,7 +147,7 @@ fn instrumented(subcommand: &str) -> Command {
     cargo
 }
 
-/// The name of this machine's platform, as rustc has it.
+/// Returns rustc's name of this machine's platform.
 fn host_triple() -> Result<String> {
     let mut rustc = command("rustc");
     let output = rustc.args(["--print", "host-tuple"]).output();
@@ -160,7 +161,7 @@ fn make_seeds(step: &mut Step<'_>) -> Result<()> {
     step.run(command(target().join("debug/larder-seeds")).arg(target().join("fuzz/seeds")))
 }
 
-/// Runs a target, and says what it did.
+/// Runs a target, and prints a summary.
 fn run_target(
     programs: &std::path::Path,
     name: &str,
@@ -210,7 +211,7 @@ fn run_target(
     Ok(summary(&log))
 }
 
-/// What a log says of a run that found nothing.
+/// Returns a summary of the log of a run that found nothing.
 fn summary(log: &str) -> String {
     let behind = |key: &str| {
         let (_, rest) = log.rsplit_once(key)?;

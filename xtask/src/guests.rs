@@ -1,4 +1,5 @@
-//! `cargo xtask guests`: policies as components in `target/policies`, by the program `larder-guests` of the author kit.
+//! `cargo xtask guests`: builds policies as components in `target/policies`, with the program `larder-guests` of the
+//! author kit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,26 +9,26 @@ use anyhow::{Context as _, Result};
 use crate::shell::{cargo, command, target};
 use crate::steps::{Announcement, Step, Steps};
 
-/// The policies that come with the program, built in Rust.
+/// The built-in policies of the program, in Rust.
 pub(crate) const BUILTIN: [&str; 3] = ["disk-budget", "keep-recent", "max-age"];
 
 /// The same policy in the other languages.
 const OTHER_LANGUAGES: [&str; 4] =
     ["keep-recent-c", "keep-recent-go", "keep-recent-javascript", "keep-recent-python"];
 
-/// The variable that names the directory of the policies that are compiled into the program.
+/// The variable that names the directory of the built-in policies.
 pub(crate) const EMBED: &str = "LARDER_BUILTIN_POLICIES";
 
-/// Which compilers of other languages have to be there.
+/// The compilers of other languages that are required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Languages {
     /// All of them.
     All,
-    /// Those that are installed, or can be.
+    /// Those that are installed or can be installed.
     Available,
 }
 
-/// What is compiled in one go with the author kit, so that what they share is compiled once.
+/// The packages that are compiled together with the author kit, so that common dependencies are compiled once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Along {
     /// Nothing.
@@ -37,7 +38,7 @@ pub(crate) enum Along {
 }
 
 impl Along {
-    /// Returns the arguments that select it.
+    /// Returns the arguments that select the packages.
     pub(crate) fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Nothing => &["--package", "larder-kit"],
@@ -56,7 +57,7 @@ impl Along {
     }
 }
 
-/// Builds the policies of these names, or every one.
+/// Builds the policies with these names, or all policies if there are none.
 pub(crate) fn run_guests(names: &[String]) -> Result<()> {
     let mut steps = Steps::begin("guests");
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -90,7 +91,7 @@ pub(crate) fn build_kit(steps: &mut Steps, along: Along) -> Result<()> {
     })
 }
 
-/// Builds policies in Rust, and returns the directory that they are in for the program to be compiled with.
+/// Builds policies in Rust, and returns their directory for compiling the program.
 pub(crate) fn build_builtin(steps: &mut Steps, names: &[&str]) -> Result<PathBuf> {
     let announcement = Announcement {
         name: "policies",
@@ -123,7 +124,7 @@ pub(crate) fn build_other_languages(steps: &mut Steps, languages: Languages) -> 
     })
 }
 
-/// Compiles the program again, with policies inside.
+/// Compiles the program again, with built-in policies.
 pub(crate) fn embed(step: &mut Step<'_>, along: Along, policies: &Path) -> Result<()> {
     step.run(cargo().args(["build", "--locked", "--bins"]).args(along.arguments()).env(EMBED, policies))
 }
@@ -132,8 +133,8 @@ fn program() -> std::process::Command {
     command(target().join("debug/larder-guests"))
 }
 
-/// Puts components into a directory of their own. One that is the same as before is left alone, so that the program is
-/// not compiled again.
+/// Copies components to a directory of their own. Leaves unchanged files alone, so that the program is not compiled
+/// again.
 fn embedded(names: &[&str]) -> Result<PathBuf> {
     let directory = target().join("builtin");
     fs::create_dir_all(&directory).with_context(|| format!("could not make `{}`", directory.display()))?;

@@ -1,7 +1,7 @@
-//! `cargo xtask TASK`: the tasks behind the README's commands.
+//! `cargo xtask TASK`: runs the tasks behind the README's commands.
 //!
-//! Each installs what it needs and is missing, and can be run again and again. It depends on next to nothing, so that it
-//! starts in seconds: what needs more is a program of its own, built by the task that runs it.
+//! Each task installs missing tools, and can be repeated. This program has almost no dependencies, so it starts in
+//! seconds. Larger tools are programs of their own, which the task builds and runs.
 
 mod bench;
 mod build;

@@ -1,7 +1,7 @@
-//! `cargo xtask peer`: microsandbox's own SDK as the judge of our homes, and we of its.
+//! `cargo xtask peer`: tests Larder on homes of microsandbox's own SDK, and the SDK on homes of Larder.
 //!
-//! The program is a workspace of its own in `tests/peer`, since its SDK bundles SQLite as Larder does, and is built only
-//! here: compiling the SDK takes minutes. What is built once serves the tests and the benches from then on.
+//! The program is a workspace of its own in `tests/peer`, since its SDK bundles SQLite as Larder does. Only
+//! this task builds it, because compiling the SDK takes minutes. Later tests and benches use the same build.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::shell::{cargo, linted, target};
 use crate::steps::{Announcement, Steps};
 
-/// Builds the program where it is not up to date, and runs the tests that need it.
+/// Builds the program if it is out of date, and runs the tests that need it.
 pub(crate) fn run_peer() -> Result<()> {
     let mut steps = Steps::begin("peer");
     let announcement = Announcement {
@@ -40,7 +40,7 @@ pub(crate) fn run_tests(steps: &mut Steps) -> Result<()> {
     steps.run(announcement, |step| step.run(linted(&["test"]).args(["--workspace", "--test", "peer"])))
 }
 
-/// Returns the path of the program, once it is built.
+/// Returns the path of the built program.
 pub(crate) fn program() -> PathBuf {
     directory().join("release/larder-peer")
 }

@@ -1,4 +1,4 @@
-//! Commands, and where things are.
+//! Commands and paths.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,13 @@ use anyhow::{Result, ensure};
 
 use crate::steps::Step;
 
-/// Returns the top of the repository.
+/// Returns the root of the repository.
 pub(crate) fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_owned()
 }
 
-/// Returns the directory of everything that is built.
+/// Returns the directory of all build outputs.
 pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |set| root().join(set))
 }
@@ -24,9 +24,9 @@ pub(crate) fn cargo() -> Command {
     command("cargo")
 }
 
-/// Returns a command of Cargo, such as `test`, with clippy in the place of the compiler for the crates of this workspace,
-/// which fails on a warning: what is linted is compiled with that, and dependencies are compiled once for both. Tests are
-/// not told: the Cargo that they run is an ordinary one.
+/// Returns a command of Cargo, such as `test`, with clippy instead of the compiler for the crates of this
+/// workspace. It fails on a warning. Lints and builds share their output, so dependencies are compiled once
+/// for both. Tests do not inherit this setting: they run an ordinary Cargo.
 pub(crate) fn linted(command: &[&str]) -> Command {
     let mut cargo = cargo();
     // Behind the command: Cargo hands nothing that stands before it to commands that are programs of their own.
@@ -36,30 +36,30 @@ pub(crate) fn linted(command: &[&str]) -> Command {
     cargo
 }
 
-/// Returns a program, to be run at the top of the repository.
+/// Returns a program that runs at the root of the repository.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root());
     command
 }
 
-/// Tells whether a program runs and succeeds. It shows nothing.
+/// Returns whether a program runs and succeeds. Shows no output.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-/// Returns a command as one would type it.
+/// Returns a command as a user would type it.
 pub(crate) fn words(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
-/// Tells whether this user is root.
+/// Returns whether this user is root.
 pub(crate) fn is_root() -> bool {
     succeeds(command("sh").args(["-c", "test $(id -u) = 0"]))
 }
 
-/// Installs Debian packages, where this is Debian and the user is root.
+/// Installs Debian packages if this is Debian and the user is root.
 pub(crate) fn install_packages(step: &mut Step<'_>, packages: &[&str]) -> Result<()> {
     let may = is_root() && succeeds(command("apt-get").arg("--version"));
     ensure!(may, "`{}` can be installed as root on Debian only", packages.join(" "));

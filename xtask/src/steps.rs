@@ -1,7 +1,7 @@
-//! Steps of a task: each says what it does before it begins, and the task ends with a summary.
+//! Steps of a task: each prints its purpose before it begins, and the task ends with a summary.
 //!
-//! On a terminal a step's programs write to it themselves, so that Cargo's own progress shows. Elsewhere a step is one
-//! line: what its programs write goes to a log, of which the end is shown where the step fails.
+//! On a terminal a step's programs write to it directly, so that Cargo's own progress shows. Elsewhere a step is one
+//! line: its programs' output is written to a log, and the end of the log is shown if the step fails.
 
 use std::fs::{self, File};
 use std::io::{IsTerminal as _, Write as _};
@@ -13,10 +13,10 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::shell::{target, words};
 
-/// How many lines of a log are shown where a step fails.
+/// The number of lines of a log that are shown if a step fails.
 const TAIL: usize = 200;
 
-/// A task on its way: what was done so far.
+/// A task in progress: the steps that were done so far.
 pub(crate) struct Steps {
     task: &'static str,
     begun: Instant,
@@ -25,25 +25,25 @@ pub(crate) struct Steps {
     output: Output,
 }
 
-/// Where the output of a step's programs goes.
+/// The destination of the output of a step's programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Output {
     Terminal,
     Log,
 }
 
-/// A step, as it is announced.
+/// The announcement of a step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Announcement {
-    /// One word or two.
+    /// The name: one word or two.
     pub(crate) name: &'static str,
-    /// What the step does, as the rest of a sentence.
+    /// The action of the step, as the rest of a sentence.
     pub(crate) does: &'static str,
-    /// How long it usually takes on two cores, where nothing of it was done before.
+    /// The usual duration on two cores, if nothing of it was done before.
     pub(crate) usually: &'static str,
 }
 
-/// A step under way: what its work runs programs by.
+/// A step in progress, through which its work runs programs.
 pub(crate) struct Step<'a> {
     log: Option<Log>,
     skipped: &'a mut Vec<String>,
@@ -62,7 +62,7 @@ impl Steps {
         Self { task, begun: Instant::now(), done: Vec::new(), skipped: Vec::new(), output }
     }
 
-    /// Announces a step, does its work, and says how long it took.
+    /// Announces a step, does its work, and prints how long it took.
     pub(crate) fn run<T>(
         &mut self,
         announcement: Announcement,
@@ -98,7 +98,7 @@ impl Steps {
         result.with_context(|| format!("step `{name}`"))
     }
 
-    /// Says what the task did, what it skipped, and how long all of it took.
+    /// Prints what the task did, what it skipped, and the total duration.
     pub(crate) fn finish(self) {
         eprintln!("\n{}: {} in {}", self.task, count(self.done.len()), duration(self.begun.elapsed()));
         let width = self.done.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -124,18 +124,18 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Notes something that this step leaves out, and why: it is said with the step and again at the end.
+    /// Notes something that this step skips, and the reason. It is printed with the step and again at the end.
     pub(crate) fn skip(&mut self, what: String) {
         self.notes.push(format!("skipped: {what}"));
         self.skipped.push(what);
     }
 
-    /// Says a line once the step is over.
+    /// Prints a line after the step.
     pub(crate) fn note(&mut self, line: String) {
         self.notes.push(line);
     }
 
-    /// Returns what the step's programs have written so far, where that goes to a log.
+    /// Returns the output of the step's programs so far, if it is written to a log.
     pub(crate) fn written(&self) -> Result<Option<String>> {
         self.log.as_ref().map(Log::read).transpose()
     }
@@ -172,7 +172,7 @@ fn count(steps: usize) -> String {
     if steps == 1 { "1 step".to_owned() } else { format!("{steps} steps") }
 }
 
-/// A time as people read it, such as `3 min 7 s`.
+/// Formats a duration for people, such as `3 min 7 s`.
 pub(crate) fn duration(time: Duration) -> String {
     match time.as_secs() {
         0 => format!("{} ms", time.as_millis()),
@@ -185,7 +185,7 @@ pub(crate) fn duration(time: Duration) -> String {
 mod tests {
     use super::*;
 
-    /// Times are told in the unit in which people wait.
+    /// A duration is in the unit that fits its length.
     #[test]
     fn durations() {
         let table =

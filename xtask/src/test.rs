@@ -1,4 +1,4 @@
-//! `cargo xtask test`, which a person runs, and `cargo xtask ci`, which is that and the rest.
+//! `cargo xtask test`, which a person runs, and `cargo xtask ci`, which runs the same and more.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,11 +13,11 @@ use crate::{demo, peer};
 
 const CARGO_DENY: &str = "0.20.2";
 
-/// The variable that tells tests where policies are that were built for them.
+/// The variable that names the directory of the policies that were built for tests.
 const POLICIES: &str = "LARDER_POLICIES";
 
-/// The variable by which tests that take minutes for each language go through all of them, where they do with Rust without
-/// it.
+/// The variable that makes tests that take minutes for each language run for all languages. Without it they
+/// run for Rust.
 const LANGUAGES: &str = "LARDER_LANGUAGES";
 
 /// Checks format and lints, and runs all tests of the workspace. Stops at the first step that fails.
@@ -28,7 +28,7 @@ pub(crate) fn run_test() -> Result<()> {
     Ok(())
 }
 
-/// Does what `cargo xtask test` does, with every language, and everything else that a change is judged by.
+/// Runs `cargo xtask test` with every language, and all other checks of a change.
 pub(crate) fn run_ci() -> Result<()> {
     let mut steps = Steps::begin("ci");
     let policies = test(&mut steps, Languages::All)?;
@@ -37,7 +37,7 @@ pub(crate) fn run_ci() -> Result<()> {
     Ok(())
 }
 
-/// Returns the directory of the policies that come with the program.
+/// Runs the tests. Returns the directory of the built-in policies.
 fn test(steps: &mut Steps, languages: Languages) -> Result<PathBuf> {
     let announcement =
         Announcement { name: "format", does: "checks that all code is formatted", usually: "2 s" };
@@ -95,7 +95,7 @@ fn test(steps: &mut Steps, languages: Languages) -> Result<PathBuf> {
     Ok(policies)
 }
 
-/// Notes how many tests passed, where their output went to a log.
+/// Notes the number of passed tests, if their output was written to a log.
 fn summarize(step: &mut Step<'_>) -> Result<()> {
     let Some(log) = step.written()? else { return Ok(()) };
     let mut sums = [0_u64; 3];
@@ -180,8 +180,8 @@ fn install_toolchain(step: &mut Step<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Installs the programs that judge what is taken in and written, by the Debian packages that have them. Without them the
-/// tests that need them say `skipped: ` and pass.
+/// Installs the programs that check inputs and outputs, from their Debian packages. Without them, the tests
+/// that need them print `skipped: ` and pass.
 fn install_judges(step: &mut Step<'_>) -> Result<()> {
     const JUDGES: [(&str, &str); 5] = [
         ("skopeo", "skopeo"),
@@ -208,7 +208,7 @@ fn install_judges(step: &mut Step<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Checks what needs no network: bans, licences and sources of a workspace.
+/// Checks everything that needs no network: bans, licences and sources of a workspace.
 fn run_cargo_deny(step: &mut Step<'_>, manifest: &str) -> Result<()> {
     let tools = target().join("tools");
     let program = tools.join("bin/cargo-deny");
