@@ -1,5 +1,5 @@
 //! Puts policies into the program: every `NAME.wasm` of the directory that `LARDER_BUILTIN_POLICIES` names. Without the
-//! variable the program has none.
+//! variable the program has none. Strips a release.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -8,8 +8,18 @@ const DIRECTORY: &str = "LARDER_BUILTIN_POLICIES";
 
 fn main() {
     println!("cargo::rerun-if-env-changed={DIRECTORY}");
+    strip();
     if let Err(problem) = write() {
         println!("cargo::error={problem}");
+    }
+}
+
+/// Has the linker remove the names of functions from a release. Cargo does so by `strip = "symbols"` for a package of which
+/// it overrides no setting of the profile, and for this one the size of the code is overridden.
+fn strip() {
+    let is = |name: &str, value: &str| env::var(name).is_ok_and(|set| set == value);
+    if is("PROFILE", "release") && is("DEBUG", "false") {
+        println!("cargo::rustc-link-arg-bins=-Wl,--strip-all");
     }
 }
 
