@@ -29,7 +29,7 @@
 //!   this module.
 
 mod error;
-mod grant;
+pub(crate) mod grant;
 
 #[cfg(feature = "policy")]
 mod access;
