@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larder::maintenance::{FindingKind, VerifyDepth};
+use larder::plan::Maker;
 use larder::policy::{Plan, PlanEntry};
 use larder::snapshot::Removal;
 use larder::{Image, ImagePruneReport, LocalBackend, MicrosandboxError};
@@ -244,7 +245,8 @@ async fn apply(
         .collect();
     let refs = ImagePruneReport { image_refs_removed: selected.len() as u32, ..ImagePruneReport::default() };
     let identity = local.identity().await.expect("the home");
-    let plan = Plan::new(FIXTURE_NOW.parse().expect("a time"), entries, Vec::new(), refs).for_home(identity);
+    let now = FIXTURE_NOW.parse().expect("a time");
+    let plan = Plan::new(Maker::Removal, now, entries, Vec::new(), refs).for_home(identity);
     assert_eq!(plan.bytes, together.bytes, "one by one and together");
     drop(snapshot);
 

@@ -142,11 +142,12 @@ impl Image {
     /// Removes every reference that is neither used nor pinned, then the manifests and layers that nothing reaches, and
     /// the files of the cache that no row owns and that are older than an hour.
     ///
-    /// Skips and counts images that a live operation holds, and never waits for them. Leaves images that cannot be
-    /// removed, and continues with the rest.
+    /// Leaves what the guard of the home protects ([`LocalBackend::guard`]). Skips and counts images that a live operation
+    /// holds, and never waits for them. Leaves images that cannot be removed, and continues with the rest.
     ///
     /// # Errors
-    /// Fails if the home cannot be written. Images that were removed before the failure stay removed.
+    /// Fails if the home cannot be written, or its guard cannot be understood. Images that were removed before the failure
+    /// stay removed.
     pub async fn prune_local(local: &LocalBackend) -> MicrosandboxResult<ImagePruneReport> {
         open_for_writing(local).await?;
         let report = local.apply(&local.plan_prune().await?).await?;

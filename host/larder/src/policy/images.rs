@@ -114,6 +114,11 @@ impl Images {
         images
     }
 
+    /// Every image, those that the run cannot see too, in the order of the list.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Image> {
+        self.all.iter()
+    }
+
     /// How many references the cache has, hidden and staged ones counted.
     pub(super) fn len(&self) -> usize {
         self.all.len()
@@ -187,7 +192,8 @@ impl Images {
         Subject {
             name: image.name(),
             pinned: image.state.pinned,
-            created_at: image.state.handle.created_at,
+            arrived_at: image.state.arrived_at,
+            last_used_at: image.state.handle.last_used_at,
             in_use: !image.state.users.is_empty(),
             left_in_repository: left.and_then(|left| left.get(image.repository()?).copied()),
         }

@@ -10,7 +10,7 @@ use super::error::{LimitKey, PolicyError};
 use super::images::{Images, Staged};
 use super::run::PolicyRun;
 use super::session::{Answer, Session, Stop};
-use crate::plan::{Plan, PlanEntry, PlanPolicy, Right};
+use crate::plan::{Maker, Plan, PlanEntry, PlanPolicy, Right, unmatched};
 use crate::records::ImagePruneReport;
 use crate::snapshot::{CacheSnapshot, Freed, Removal, Sharing};
 
@@ -91,13 +91,15 @@ impl Wanted {
 impl Session {
     pub(super) fn remove(&mut self, reference: &str, force: bool) -> Answer<()> {
         let index = self.find(reference)?;
-        let answer = self.access.may_remove(&self.images.subject(index), force);
+        let subject = self.images.subject(index);
+        let answer = self.access.may_remove(&subject, force);
+        let force = self.access.effective_force(&subject, force);
         self.images.get_mut(index).asked |= !matches!(
             &answer,
             Err(NotRemovable::Refused(Refusal { right: Right::Remove | Right::Force, .. }))
         );
         match answer {
-            Ok(()) => self.stage(&[index], self.access.effective_force(force), false).map(drop),
+            Ok(()) => self.stage(&[index], force, false).map(drop),
             Err(NotRemovable::Refused(refusal)) => {
                 self.images.get_mut(index).refused = Some(refusal.message.clone());
                 Err(self.deny(Some(index), refusal))
@@ -222,11 +224,18 @@ impl Session {
             vmdk_removed: freed.vmdk,
             ..ImagePruneReport::default()
         };
-        let plan = Plan::new(run.now(), entries, Vec::new(), report);
+        let plan = Plan::new(Maker::Policy, run.now(), entries, Vec::new(), report);
+        let rights = run.rights();
+        let names: Vec<_> =
+            self.images.all().map(|image| (image.reference(), image.name().reference())).collect();
+        let unmatched = unmatched::of_grant(&rights, &names);
+        drop(names);
         Ok(Plan {
             policy: Some(policy),
             config: Some(run.config().clone()),
+            guard: Some(rights.guard.for_policy()),
             grant: run.grant().cloned(),
+            unmatched,
             denials: self.denials,
             log: self.log,
             ..plan

@@ -22,8 +22,10 @@ pub struct MemoryImage {
     pub layers: Vec<String>,
     /// Compressed size of all layers in bytes.
     pub size_bytes: Option<i64>,
-    /// When it came into the cache.
+    /// When its reference first came into the cache.
     pub created_at: Option<DateTime<Utc>>,
+    /// When the manifest that it names came in, where that was later than `created_at`.
+    pub arrived_at: Option<DateTime<Utc>>,
     /// When it was last used.
     pub last_used_at: Option<DateTime<Utc>>,
     /// Names of the sandboxes that use it.
@@ -50,6 +52,7 @@ impl MemoryImage {
             layers: Vec::new(),
             size_bytes: None,
             created_at: None,
+            arrived_at: None,
             last_used_at: None,
             sandboxes: Vec::new(),
             snapshots: Vec::new(),
@@ -58,6 +61,13 @@ impl MemoryImage {
             env: Vec::new(),
             labels: None,
         }
+    }
+
+    /// The same, with a manifest that came in at this instant: a tag that was pulled again.
+    #[must_use]
+    pub fn with_arrived_at(mut self, arrived_at: DateTime<Utc>) -> Self {
+        self.arrived_at = Some(arrived_at);
+        self
     }
 
     fn users(&self) -> ImageUsers {
@@ -135,6 +145,8 @@ impl MemoryCache {
             users: image.users(),
             pinned: image.pinned,
             origin: image.origin,
+            // A time that is not known is earlier than every time.
+            arrived_at: image.created_at.max(image.arrived_at),
         };
         self.images.iter().map(state).collect()
     }

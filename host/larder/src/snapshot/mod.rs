@@ -7,6 +7,7 @@
 mod costs;
 mod memory;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 pub use costs::{
@@ -31,6 +32,9 @@ pub struct ImageRecord {
     pub pinned: bool,
     /// Where it came from.
     pub origin: Origin,
+    /// When it came in: the latest of its reference's first arrival, that of the manifest that it names now, and what
+    /// Larder recorded of it. A tag that is pulled again with another manifest is as young as that is.
+    pub arrived_at: Option<DateTime<Utc>>,
 }
 
 /// The disk under the cache.

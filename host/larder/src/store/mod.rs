@@ -34,21 +34,30 @@ use crate::artifacts::marker::Keeper;
 use crate::catalog::{Catalog, Clock, Writer, identity};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home::{HomePaths, MissingHome};
+use crate::records::Guard;
 
 /// The index of one home, its cache directory, and the clock for ages.
 pub(crate) struct Store {
     catalog: Arc<Catalog>,
     cache: CacheDir,
     clock: Clock,
+    /// The embedder's guard, in addition to the home's.
+    guard: Guard,
     /// Set if this process has checked that the cache is marked.
     is_marked: Arc<AtomicBool>,
 }
 
 impl Store {
     /// Makes a store whose home is opened with its first use.
-    pub(crate) fn new(paths: HomePaths, cache: CacheDir, missing: MissingHome, clock: Clock) -> Self {
+    pub(crate) fn new(
+        paths: HomePaths,
+        cache: CacheDir,
+        missing: MissingHome,
+        clock: Clock,
+        guard: Guard,
+    ) -> Self {
         let catalog = Arc::new(Catalog::new(paths, missing, Arc::clone(&clock)));
-        Self { catalog, cache, clock, is_marked: Arc::default() }
+        Self { catalog, cache, clock, guard, is_marked: Arc::default() }
     }
 
     pub(crate) fn catalog(&self) -> &Arc<Catalog> {
@@ -57,6 +66,11 @@ impl Store {
 
     pub(crate) fn cache(&self) -> &CacheDir {
         &self.cache
+    }
+
+    /// Returns the embedder's guard, which holds in addition to the home's.
+    pub(crate) fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     /// Returns the keeper of the cache for the home of this index.

@@ -91,7 +91,8 @@ impl CacheSnapshot for HomeSnapshot {
             let rows = graph::images(connection)?.rows;
             let mut left: HashMap<i64, usize> = HashMap::new();
             rows.iter().for_each(|row| *left.entry(row.manifest).or_default() += 1);
-            let images = rows.into_iter().map(|graph::ImageRow { handle, manifest }| {
+            let images = rows.into_iter().map(|row| {
+                let graph::ImageRow { handle, manifest, manifest_created_at } = row;
                 let key = if noted { pins::key(handle.reference()) } else { String::new() };
                 let others = left.get_mut(&manifest).map(|left| {
                     *left -= 1;
@@ -100,12 +101,16 @@ impl CacheSnapshot for HomeSnapshot {
                 // Most images are the only ones of their manifest, and take its users as they are.
                 let users =
                     if others == Some(0) { users.remove(&manifest) } else { users.get(&manifest).cloned() };
+                let recorded = origins.get(&key);
                 ImageRecord {
                     users: users.unwrap_or_default(),
                     pinned: pins.contains(&key),
-                    origin: origins
-                        .get(&key)
-                        .map_or(Origin::Unknown, |origin| origin.of(handle.manifest_digest())),
+                    origin: recorded.map_or(Origin::Unknown, |origin| origin.of(handle.manifest_digest())),
+                    // A time that is not known is earlier than every time.
+                    arrived_at: handle
+                        .created_at
+                        .max(manifest_created_at)
+                        .max(recorded.and_then(|origin| origin.recorded_at)),
                     handle,
                 }
             });

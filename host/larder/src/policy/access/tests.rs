@@ -1,8 +1,11 @@
 use std::time::Duration;
 
+use chrono::TimeDelta;
+use proptest::prelude::*;
+
 use super::*;
 use crate::policy::grant::{Grant, Guard};
-use crate::units::Share;
+use crate::units::{ByteSize, Share};
 
 const NOW: DateTime<Utc> = DateTime::from_timestamp(1_700_000_000, 0).expect("a time");
 const HOUR: u64 = 3600;
@@ -27,7 +30,7 @@ fn lists_of_patterns() {
         (&[], "python:3.12", false),
         (&["**"], "python:3.12", true),
         (&["docker.io/library/**"], "python:3.12", true),
-        (&["python:3.12"], "python:3.12", false),
+        (&["docker.io/library/python"], "python:3.12", true),
         (&["docker.io/acme/**"], "python:3.12", false),
         (&["docker.io/acme/**", "docker.io/library/python:*"], "python:3.12", true),
         (&["**"], "NOT A REFERENCE", true),
@@ -41,8 +44,14 @@ fn lists_of_patterns() {
         let read = access(Grant::default().with_read(list.clone()), guard.clone());
         let inspect = access(Grant::default().with_inspect(list.clone()), guard.clone());
         let remove = access(Grant::default().with_remove(list.clone()), guard);
-        let subject =
-            Subject { name, pinned: false, created_at: None, in_use: false, left_in_repository: None };
+        let subject = Subject {
+            name,
+            pinned: false,
+            arrived_at: None,
+            last_used_at: None,
+            in_use: false,
+            left_in_repository: None,
+        };
         assert_eq!(read.may_read(name), expected, "read {list:?} {text}");
         assert_eq!(inspect.may_inspect(name).is_ok(), expected, "inspect {list:?} {text}");
         assert_eq!(remove.may_remove(&subject, false).is_ok(), expected, "remove {list:?} {text}");
@@ -63,12 +72,16 @@ fn switches() {
 #[test]
 fn removing() {
     let python = OnceCell::new();
-    let guard =
-        Guard { protect: patterns(&["docker.io/acme/**"]), min_age: Duration::from_secs(HOUR), keep: 1 };
+    let guard = Guard {
+        protect: patterns(&["docker.io/acme/**"]),
+        min_age: Some(Duration::from_secs(HOUR)),
+        keep: 1,
+    };
     let base = Subject {
         name: Name::new("python:3.12", &python),
         pinned: false,
-        created_at: ago(HOUR),
+        arrived_at: ago(HOUR),
+        last_used_at: ago(HOUR),
         in_use: false,
         left_in_repository: Some(2),
     };
@@ -76,7 +89,8 @@ fn removing() {
     let every = Subject {
         name: Name::new("docker.io/acme/app:1", &acme),
         pinned: true,
-        created_at: ago(0),
+        arrived_at: ago(0),
+        last_used_at: None,
         in_use: true,
         left_in_repository: Some(1),
     };
@@ -106,14 +120,22 @@ fn removing() {
             "protected: docker.io/acme/app:1: `docker.io/acme/**` is protected",
         ),
         (
-            Subject { created_at: ago(HOUR - 1), in_use: true, left_in_repository: Some(1), ..base },
+            Subject { arrived_at: ago(HOUR - 1), in_use: true, left_in_repository: Some(1), ..base },
             true,
             true,
             true,
             "protected: docker.io/library/python:3.12: it is younger than 1h",
         ),
         (
-            Subject { created_at: None, ..base },
+            Subject { last_used_at: ago(HOUR - 1), ..base },
+            true,
+            false,
+            false,
+            "protected: docker.io/library/python:3.12: it is younger than 1h",
+        ),
+        (Subject { last_used_at: None, ..base }, true, false, false, "yes"),
+        (
+            Subject { arrived_at: None, ..base },
             true,
             false,
             false,
@@ -124,7 +146,7 @@ fn removing() {
             true,
             true,
             true,
-            "protected: docker.io/library/python:3.12: its repository would be left with fewer than 1 references",
+            "protected: docker.io/library/python:3.12: its repository would be left without any reference",
         ),
         (Subject { left_in_repository: None, ..base }, true, false, false, "yes"),
         (Subject { in_use: true, ..base }, true, false, true, "in use"),
@@ -157,16 +179,23 @@ fn removing() {
 fn odd_ages() {
     let python = OnceCell::new();
     let remove = Grant::default().with_remove(patterns(&["**"]));
-    for (min_age, created_at, expected) in [
+    for (min_age, arrived_at, expected) in [
         (Duration::MAX, DateTime::from_timestamp(0, 0), false),
         (Duration::ZERO, None, true),
         (Duration::ZERO, ago(0), true),
         (Duration::from_secs(1), NOW.checked_add_signed(TimeDelta::days(1)), false),
     ] {
         let name = Name::new("python:3.12", &python);
-        let subject = Subject { name, pinned: false, created_at, in_use: false, left_in_repository: None };
+        let subject = Subject {
+            name,
+            pinned: false,
+            arrived_at,
+            last_used_at: None,
+            in_use: false,
+            left_in_repository: None,
+        };
         let access = access(remove.clone(), Guard::default().with_min_age(min_age));
-        assert_eq!(access.may_remove(&subject, false).is_ok(), expected, "{min_age:?} {created_at:?}");
+        assert_eq!(access.may_remove(&subject, false).is_ok(), expected, "{min_age:?} {arrived_at:?}");
     }
 }
 
@@ -178,7 +207,14 @@ fn refusals_say_what_would_allow_it() {
     let none = access(Grant::default(), Guard::default());
     assert_eq!(none.hidden(name).allowed_by, "`read = [\"docker.io/library/python:3.12\"]` in `[grant]`");
     assert_eq!(none.may_prune().expect_err("refused").allowed_by, "`prune = true` in `[grant]`");
-    let subject = Subject { name, pinned: true, created_at: None, in_use: false, left_in_repository: None };
+    let subject = Subject {
+        name,
+        pinned: true,
+        arrived_at: None,
+        last_used_at: None,
+        in_use: false,
+        left_in_repository: None,
+    };
     let all = access(Grant::default().with_remove(patterns(&["**"])), Guard::default());
     let Err(NotRemovable::Refused(refusal)) = all.may_remove(&subject, false) else { panic!("refused") };
     assert_eq!(refusal.allowed_by, "`larder unpin docker.io/library/python:3.12`");
@@ -208,4 +244,124 @@ fn budgets() {
     }
     let none = Access::new(GrantDocument::default(), NOW);
     assert!(none.within_budget(Total { references: u64::MAX, bytes: u64::MAX }, 0).is_ok());
+}
+
+/// Everything that decides about one removal.
+#[derive(Debug, Clone)]
+struct Drawn {
+    remove: Vec<usize>,
+    force_granted: bool,
+    guards: [(Vec<usize>, Option<u64>, u32); 2],
+    reference: usize,
+    arrived: Option<u64>,
+    used: Option<u64>,
+    pinned: bool,
+    in_use: bool,
+    force: bool,
+    left: u32,
+}
+
+const REFERENCES: [&str; 4] =
+    ["docker.io/acme/app:1", "docker.io/acme/base:2", "docker.io/library/python:3", "quay.io/acme/app:1"];
+
+/// Patterns, and the references that each matches by its meaning.
+const PATTERNS: [(&str, [bool; 4]); 5] = [
+    ("**", [true; 4]),
+    ("docker.io/acme/*", [true, true, false, false]),
+    ("docker.io/acme/app", [true, false, false, false]),
+    ("**:3", [false, false, true, false]),
+    ("quay.io/**", [false, false, false, true]),
+];
+
+impl Drawn {
+    /// What the design says, rule by rule: which right is lacking, or that it is in use.
+    fn expected(&self) -> Result<(), &'static str> {
+        let matches = |list: &[usize]| list.iter().any(|&pattern| PATTERNS[pattern].1[self.reference]);
+        let min_age = self.guards.iter().filter_map(|guard| guard.1).max().unwrap_or(HOUR);
+        let age = self.arrived.map(|arrived| self.used.map_or(arrived, |used| used.min(arrived)));
+        let keep = self.guards.iter().map(|guard| guard.2).max().unwrap_or_default();
+        if !matches(&self.remove) {
+            Err("remove")
+        } else if self.pinned
+            || self.guards.iter().any(|guard| matches(&guard.0))
+            || min_age > 0 && age.is_none_or(|age| age < min_age)
+            || self.left <= keep
+        {
+            Err("protected")
+        } else if self.in_use && !self.force {
+            Err("in use")
+        } else if self.in_use && !self.force_granted {
+            Err("force")
+        } else {
+            Ok(())
+        }
+    }
+
+    fn decided(&self) -> Result<(), &'static str> {
+        let list =
+            |list: &[usize]| patterns(&list.iter().map(|&pattern| PATTERNS[pattern].0).collect::<Vec<_>>());
+        let guards = self.guards.iter().map(|(protect, min_age, keep)| {
+            let min_age = min_age.map(Duration::from_secs);
+            Guard::default().with_protect(list(protect)).with_min_age(min_age).with_keep(*keep)
+        });
+        let guard = guards.fold(Guard::default(), |all, guard| all.and(&guard));
+        let grant = Grant::default().with_remove(list(&self.remove)).with_force(self.force_granted);
+        let cell = OnceCell::new();
+        let subject = Subject {
+            name: Name::new(REFERENCES[self.reference], &cell),
+            pinned: self.pinned,
+            arrived_at: self.arrived.and_then(ago),
+            last_used_at: self.used.and_then(ago),
+            in_use: self.in_use,
+            left_in_repository: Some(self.left),
+        };
+        match access(grant, guard).may_remove(&subject, self.force) {
+            Ok(()) => Ok(()),
+            Err(NotRemovable::InUse) => Err("in use"),
+            Err(NotRemovable::Refused(Refusal { right: Right::Remove, .. })) => Err("remove"),
+            Err(NotRemovable::Refused(Refusal { right: Right::Force, .. })) => Err("force"),
+            Err(NotRemovable::Refused(_)) => Err("protected"),
+        }
+    }
+}
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    let list = || prop::collection::vec(0..PATTERNS.len(), 0..3);
+    let few = || prop::collection::vec(1..PATTERNS.len(), 0..2);
+    let times = || {
+        prop::sample::select(vec![
+            None,
+            Some(0),
+            Some(HOUR - 1),
+            Some(HOUR),
+            Some(HOUR + 1),
+            Some(100 * HOUR),
+        ])
+    };
+    let guard = || (few(), prop::sample::select(vec![None, Some(0), Some(HOUR), Some(2 * HOUR)]), 0..3_u32);
+    let image = (0..REFERENCES.len(), times(), times(), prop::bool::weighted(0.2), any::<bool>(), 1..5_u32);
+    (list(), any::<bool>(), [guard(), guard()], image, any::<bool>()).prop_map(
+        |(remove, force_granted, guards, (reference, arrived, used, pinned, in_use, left), force)| Drawn {
+            remove,
+            force_granted,
+            guards,
+            reference,
+            arrived,
+            used,
+            pinned,
+            in_use,
+            force,
+            left,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    /// Grant × guard × state: what is decided about a removal is what the rules say of it, one after the other.
+    #[test]
+    fn decides_by_the_rules(case in drawn()) {
+        prop_assert_eq!(case.decided(), case.expected());
+    }
 }

@@ -62,7 +62,7 @@ fn bytes_sum_up() {
         entries,
         [
             (Decision::Keep, false, 0),
-            (Decision::Remove, true, 100),
+            (Decision::Remove, false, 100),
             (Decision::Remove, true, 0),
             (Decision::Remove, false, 100),
         ]
@@ -70,13 +70,19 @@ fn bytes_sum_up() {
     assert_eq!((plan.bytes, plan.report.image_refs_removed, plan.report.layers_removed), (200, 3, 2));
 }
 
-/// `force` is staged no further than it is granted: an image that comes into use later is not removed for having
-/// been asked for with force.
+/// `force` is staged no further than it is granted, and only where something uses the image: one that comes into use later
+/// is not removed for having been asked for with force.
 #[test]
-fn force_is_staged_as_granted() {
-    let mut session = session(cache(), grant("[grant]\nremove = [\"**\"]"));
-    assert_eq!(said(session.remove("docker.io/acme/app:2", true)), "()");
-    assert!(plan(session).expect("a plan").entries.iter().all(|entry| !entry.force));
+fn force_is_staged_as_granted_and_needed() {
+    let mut granted = session(cache(), grant("[grant]\nremove = [\"**\"]"));
+    assert_eq!(said(granted.remove("docker.io/acme/app:2", true)), "()");
+    assert!(plan(granted).expect("a plan").entries.iter().all(|entry| !entry.force));
+    let mut needed = session(cache(), everything());
+    for name in ["docker.io/acme/app:2", "docker.io/acme/app:1"] {
+        assert_eq!(said(needed.remove(name, true)), "()");
+    }
+    let forced: Vec<_> = plan(needed).expect("a plan").removals().map(|entry| entry.force).collect();
+    assert_eq!(forced, [false, true], "the newer one is not in use");
 }
 
 /// Each cap refuses the removal that passes it and in the end the whole plan, and says how much was wanted in all.

@@ -7,9 +7,9 @@
 //!    without waiting. Spare an image if an entry of its own is busy. A busy layer that several images share stays.
 //!    Query again without the spared images.
 //! 2. Look at the files, to distinguish them from later files of the same names.
-//! 3. In one transaction: check that every image is unchanged and that nothing needs it, delete the rows, record the
-//!    decision about each image, and record the files that no row owns any longer (`larder_deletion`). The transaction
-//!    is on disk when it is committed.
+//! 3. In one transaction: check that every image is unchanged, that nothing needs it and that nothing has a
+//!    [veto](Veto), delete the rows, record the decision about each image, and record the files that no row owns any
+//!    longer (`larder_deletion`). The transaction is on disk when it is committed.
 //! 4. Delete the files, and release the claims.
 //! 5. Some batches later: sync the directories to disk, and remove the records in that batch's transaction. The last
 //!    records are removed in a transaction of their own ([`recovery`](super::recovery)).
@@ -21,6 +21,7 @@
 //! The writer is free between batches. A smaller batch has a shorter transaction.
 
 mod batch;
+mod sparing;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use batch::Batch;
+pub use sparing::{SpareReason, SparedImage};
+pub(crate) use sparing::{Veto, reason_to_spare};
 
 use super::full_disk::{self, FullDisk, Tried};
 use super::gc::Collected;
@@ -40,7 +43,7 @@ use crate::catalog::Writer;
 use crate::catalog::remove::{self, ExpectedRef, RefRow};
 use crate::catalog::roots;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::records::{ImagePruneReport, ImageUsers};
+use crate::records::ImagePruneReport;
 use crate::reference::RowDigest;
 
 /// The protection of an image from removal. A live operation always protects it, too.
@@ -75,51 +78,6 @@ pub struct RemovedImage {
     pub manifest_digest: Option<String>,
     /// The allocated bytes of the files that were deleted with it.
     pub bytes: u64,
-}
-
-/// The reason why an image was not removed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SpareReason {
-    /// A sandbox or snapshot uses it.
-    InUse(ImageUsers),
-    /// An operator pinned it.
-    Pinned,
-    /// A live operation reads, publishes or deletes it.
-    Leased,
-    /// The reference names a different manifest than at the decision.
-    Replaced,
-    /// It was used after the decision.
-    Used,
-}
-
-impl std::fmt::Display for SpareReason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::InUse(users) => write!(f, "used by {users}"),
-            Self::Pinned => f.write_str("pinned"),
-            Self::Leased => f.write_str("held by a live operation"),
-            Self::Replaced => f.write_str("names another manifest than when this was decided"),
-            Self::Used => f.write_str("was used after this was decided"),
-        }
-    }
-}
-
-impl Serialize for SpareReason {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-/// An image that was to be removed and was not.
-#[derive(Debug, Clone, Serialize)]
-pub struct SparedImage {
-    /// The reference.
-    pub reference: String,
-    /// The manifest that it named at the decision.
-    pub manifest_digest: Option<String>,
-    /// The reason.
-    pub reason: SpareReason,
 }
 
 /// The result of a removal.
@@ -223,19 +181,31 @@ pub(crate) struct UnreachedRows {
     pub(crate) layers: HashSet<RowDigest>,
 }
 
+/// The removal that a batch is part of.
+#[derive(Clone, Copy)]
+struct Decided<'a> {
+    /// The number of the run on record.
+    run: i64,
+    veto: &'a dyn Veto,
+    /// Allocated bytes that were freed before it.
+    freed: u64,
+}
+
 /// A removal in progress: runs batches, and removes the records of deleted files.
 pub(crate) struct Remover<'a> {
     store: &'a Arc<Store>,
     /// The number of the run that records the decisions.
     run: i64,
     disk: FullDisk,
+    veto: Arc<dyn Veto>,
     outcome: Outcome,
 }
 
 impl<'a> Remover<'a> {
-    /// Makes a removal as part of a recorded run. `disk` holds what it may free if the disk is full.
-    pub(crate) fn new(store: &'a Arc<Store>, run: i64, disk: FullDisk) -> Self {
-        Self { store, run, disk, outcome: Outcome::default() }
+    /// Makes a removal as part of a recorded run. `disk` holds what it may free if the disk is full, `veto` has the last
+    /// word on each image.
+    pub(crate) fn new(store: &'a Arc<Store>, run: i64, disk: FullDisk, veto: Arc<dyn Veto>) -> Self {
+        Self { store, run, disk, veto, outcome: Outcome::default() }
     }
 
     /// Returns whether the disk was full at any time.
@@ -351,8 +321,11 @@ impl<'a> Remover<'a> {
                 continue;
             }
             let again = batch.clone();
-            let outcome =
-                self.store.write_on("remove images", move |writer, cache| batch.run(writer, cache, run));
+            let (veto, freed) =
+                (Arc::clone(&self.veto), self.outcome.report.bytes_reclaimed.unwrap_or_default());
+            let outcome = self.store.write_on("remove images", move |writer, cache| {
+                batch.run(writer, cache, &Decided { run, veto: &*veto, freed })
+            });
             match outcome.await {
                 Err(error) if batch::is_out_of_descriptors(&error) => {
                     let Some([first, second]) = again.halves() else { return Err(error) };
