@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use larder_guest::{Age, Cache, Failure, Image, Policy, Timestamp, repository};
+use larder_guest::{Age, Cache, Failure, Image, Policy, Request, Timestamp};
 use serde::Deserialize;
 
 /// The policy.
@@ -14,9 +14,9 @@ pub struct KeepRecent;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
-    /// How many images of each repository are kept, the newest created first.
+    /// How many images of each repository are kept, those that arrived last.
     keep: u32,
-    /// What was used within this time is kept, too. What was never used counts from its creation.
+    /// What was used or arrived within this time is kept, too.
     used_within: Option<Age>,
 }
 
@@ -34,27 +34,20 @@ impl Policy for KeepRecent {
     const CONFIG_SCHEMA: &'static str = include_str!("../config.schema.json");
     type Config = Config;
 
-    fn evaluate(config: Config, now: Timestamp, cache: &mut impl Cache) -> Result<(), Failure> {
+    fn evaluate(config: Config, request: Request, cache: &mut impl Cache) -> Result<(), Failure> {
         if config.keep == 0 && config.used_within.is_none() {
             return Err(Failure::new(
                 "`keep` is 0 and `used-within` is not set, which would remove every image that nothing uses: \
                  set `keep` to at least 1, or set `used-within`",
             ));
         }
-        let mut repositories: HashMap<String, u32> = HashMap::new();
-        for image in newest_first(cache.images()?) {
-            let repository = repository(&image.handle.reference);
-            // An image without a creation date has no place among the others.
-            let rank = image.handle.created_at.map(|_| {
-                let rank = repositories.entry(repository.clone()).or_default();
-                *rank += 1;
-                *rank
-            });
-            match decide(&config, now, &image, &repository, rank) {
-                Decision::Keep(reason) => cache.explain(&image.handle.reference, &reason),
-                Decision::Remove(reason) => {
-                    cache.remove_because(&image.handle.reference, &reason)?;
-                }
+        let images = newest_first(cache.images()?);
+        let ranks = ranks(&images);
+        // The oldest first: a run with a goal ends as soon as that is met.
+        for (image, rank) in images.iter().zip(ranks).rev() {
+            match decide(&config, request.now, image, rank) {
+                Decision::Keep(reason) => _ = cache.explain(&image.handle.reference, &reason),
+                Decision::Remove(reason) => _ = cache.remove_because(&image.handle.reference, &reason)?,
             }
         }
         Ok(())
@@ -68,22 +61,39 @@ enum Decision {
     Remove(String),
 }
 
-/// By creation, the newest first; of one instant, by reference.
+/// Sorts images by arrival, the newest first; those of one instant by reference.
 fn newest_first(mut images: Vec<Image>) -> Vec<Image> {
     images.sort_unstable_by(|a, b| {
-        let key = |image: &Image| Reverse(image.handle.created_at);
+        let key = |image: &Image| Reverse(image.handle.arrived_at);
         key(a).cmp(&key(b)).then_with(|| a.handle.reference.cmp(&b.handle.reference))
     });
     images
 }
 
-/// What becomes of the image that is the `rank`th newest of its repository, counted from 1.
-fn decide(config: &Config, now: Timestamp, image: &Image, repository: &str, rank: Option<u32>) -> Decision {
+/// Returns the place of each image among those of its repository, counted from 1. An image without an arrival has none.
+fn ranks(newest_first: &[Image]) -> Vec<Option<u32>> {
+    let mut counts: HashMap<&str, u32> = HashMap::new();
+    newest_first
+        .iter()
+        .map(|image| {
+            image.handle.arrived_at?;
+            let count = counts.entry(&image.handle.repository).or_default();
+            *count += 1;
+            Some(*count)
+        })
+        .collect()
+}
+
+/// Decides about the image that is the `rank`th newest of its repository.
+fn decide(config: &Config, now: Timestamp, image: &Image, rank: Option<u32>) -> Decision {
+    let repository = &image.handle.repository;
     if let Some(holder) = image.held_by() {
         return Decision::Keep(holder);
     }
     let Some(rank) = rank else {
-        return Decision::Keep(format!("has no creation date, so its place in {repository} is unknown"));
+        return Decision::Keep(format!(
+            "its arrival is not recorded, so its place in {repository} is unknown"
+        ));
     };
     if rank <= config.keep {
         return Decision::Keep(match config.keep {
@@ -97,7 +107,7 @@ fn decide(config: &Config, now: Timestamp, image: &Image, repository: &str, rank
         return Decision::Remove(format!("{place}, of which {} {are} kept", config.keep));
     };
     let touched = image.handle.touched(now);
-    // An instant in the future has no age: it counts as just used.
+    // An instant in the future has no age: it counts as just now.
     let age = image.handle.touched_at().and_then(|touched| touched.age(now)).unwrap_or_default();
     if age <= within {
         Decision::Keep(format!("{place}, {touched}, which is within {within}"))
@@ -106,7 +116,7 @@ fn decide(config: &Config, now: Timestamp, image: &Image, repository: &str, rank
     }
 }
 
-/// `1st`, `2nd`, `3rd`, `4th`, …
+/// Returns `1st`, `2nd`, `3rd`, `4th`, …
 fn ordinal(number: u32) -> String {
     let suffix = match (number % 10, number % 100) {
         (1, n) if n != 11 => "st",
