@@ -68,6 +68,7 @@ const CRIMES: &[(&str, &str)] = &[
     ("recursion", "limit stack 512KiB"),
     ("removal-flood", "limit removals 5"),
     ("result-past-memory", "trap in evaluate: it handed over what the contract does not allow"),
+    ("schema-for-a-terminal", "a plan that removes 0"),
     ("schema-is-not-json", "description config-schema"),
     ("string-not-utf8", "trap in evaluate: it handed over what the contract does not allow"),
     ("string-past-memory", "trap in evaluate: it handed over what the contract does not allow"),

@@ -77,6 +77,18 @@ fn checking_odd_files() {
     );
 }
 
+/// The schema of a stranger's policy is shown as text, to people and in JSON, and comes back from that as it was.
+#[test]
+fn a_schema_does_not_reach_the_terminal() {
+    let test = environment();
+    test.write("odd.wasm", larder_tests::hostile_guest("schema-for-a-terminal"));
+    let shown = test.larder("policy check odd.wasm");
+    assert!(shown.stdout.contains("config   {\"a\":\"\u{fffd}2J\u{fffd}x\"}"), "{shown}");
+    let json = test.larder("policy check odd.wasm --format json");
+    assert!(!json.stdout.contains(['\u{9b}', '\u{202e}']), "{json}");
+    assert_eq!(json.json()[0]["description"]["config_schema"]["a"], "\u{9b}2J\u{202e}x");
+}
+
 /// Compiled code is kept where it is told to, and found there by every command.
 #[test]
 fn warming() {
