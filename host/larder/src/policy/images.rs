@@ -104,19 +104,25 @@ pub(super) enum Found {
 #[derive(Debug)]
 pub(super) struct Images {
     all: Vec<Image>,
-    names: Names,
+    /// By their references as the index has them.
+    texts: Names,
+    /// By what these normalize to.
+    normalized: Names,
     repositories: Vec<Repository>,
 }
 
 impl Images {
     pub(super) fn new(records: Vec<ImageRecord>, access: &Access) -> Self {
-        let names = Names::new(records.len(), |index| &records[index].handle.reference);
-        let mut images = Self { all: Vec::with_capacity(records.len()), names, repositories: Vec::new() };
+        let none = || Names::new(0, |_| "");
+        let all = Vec::with_capacity(records.len());
+        let mut images = Self { all, texts: none(), normalized: none(), repositories: Vec::new() };
         let mut numbers = HashMap::new();
         for record in records {
             let image = images.read(record, access, &mut numbers);
             images.all.push(image);
         }
+        images.texts = Names::new(images.len(), |index| images.get(index).reference());
+        images.normalized = Names::new(images.len(), |index| images.get(index).name().normalized());
         images
     }
 
@@ -205,10 +211,9 @@ impl Images {
     }
 
     fn find_where(&self, text: &str, is_meant: impl Fn(&Image) -> bool) -> Found {
-        let exact = |text: &str| self.names.find(text, |index| self.all[index].reference());
-        if let Some(index) = exact(text)
-            && is_meant(&self.all[index])
-        {
+        let meant = |index: &usize| is_meant(&self.all[*index]);
+        let exact = |text| self.texts.find(text, |index| self.all[index].reference()).next();
+        if let Some(index) = exact(text).filter(meant) {
             return Found::Image(index);
         }
         let name = match text.parse::<Reference>() {
@@ -216,14 +221,13 @@ impl Images {
             Err(error) => return Found::Invalid(error),
         };
         // The normalized spelling comes before the others, as it does in the index.
-        let spellings: Vec<usize> = name.spellings().iter().filter_map(|text| exact(text)).collect();
-        let meant = spellings.iter().find(|&&index| is_meant(&self.all[index]));
-        let hidden = || spellings.iter().find(|&&index| !self.all[index].facts.is_visible);
-        match (meant, hidden()) {
-            (Some(&index), _) => Found::Image(index),
-            (None, Some(&index)) => Found::Hidden(index),
-            (None, None) => Found::Absent,
+        if let Some(index) = exact(name.as_str()).filter(meant) {
+            return Found::Image(index);
         }
+        let spellings = || self.normalized.find(name.as_str(), |index| self.all[index].name().normalized());
+        let hidden = || spellings().find(|&index| !self.all[index].facts.is_visible);
+        let seen = spellings().find(meant).map(Found::Image);
+        seen.or_else(|| hidden().map(Found::Hidden)).unwrap_or(Found::Absent)
     }
 
     /// Returns the image as [`Access`] judges it.
