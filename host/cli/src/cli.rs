@@ -26,7 +26,7 @@ use crate::logging;
     version,
     max_term_width = 100,
     after_help = "Exit status: 0 done, 1 failed, 2 usage, 3 no such image, 4 in use, 5 the policy failed or broke a \
-                  limit, 6 denied by grant or guard, 7 applied, but some entries were spared.",
+                  limit, 6 denied by the grant, 7 applied, but some entries were spared.",
     after_long_help = "\
 Exit status:
   0  done
@@ -35,7 +35,7 @@ Exit status:
   3  no such image
   4  an image is in use
   5  the policy failed or broke a limit
-  6  denied by grant or guard
+  6  denied by the grant: a removal was refused, and nothing went
   7  applied, but some entries were spared
 
 Examples:

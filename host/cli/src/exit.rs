@@ -30,7 +30,8 @@ pub(crate) enum Status {
     InUse = 4,
     /// The policy could not be loaded, failed, or broke a limit.
     Policy = 5,
-    /// There is no grant, a cap of it refused the plan, or nothing that the policy wanted was allowed.
+    /// There is no grant, a cap of it refused the plan, or a removal was refused for want of a right and nothing went. That
+    /// a guard kept something is no failure.
     Denied = 6,
     /// The plan was applied, and some of its entries were spared.
     Spared = 7,
@@ -109,7 +110,7 @@ impl Failure {
 
     /// The policy was allowed nothing of what it wanted.
     pub(crate) fn denied() -> Self {
-        let error = anyhow::Error::msg("the grant or the guard denied everything that the policy wanted");
+        let error = anyhow::Error::msg("the grant allows none of what the policy wants to remove");
         Self { status: Status::Denied, kind: "denied", hint: None, error }
     }
 

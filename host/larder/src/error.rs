@@ -3,6 +3,8 @@
 //! [`MicrosandboxError`] keeps the names of the microsandbox SDK where that has one. A source error is printed
 //! once: a variant either shows it in its message or gives it as [`source`](std::error::Error::source), not both.
 
+pub(crate) mod slip;
+
 use std::path::{Path, PathBuf};
 
 use crate::home::HomeError;

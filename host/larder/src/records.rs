@@ -2,6 +2,10 @@
 //!
 //! Their JSON form is stable: keys are the field names in alphabetical order, times RFC 3339, sizes in bytes.
 
+mod guard;
+
+pub use guard::Guard;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -183,6 +187,15 @@ impl std::fmt::Display for ImageUsers {
     }
 }
 
+/// What running a policy took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunCost {
+    /// Wall time in milliseconds, rounded up.
+    pub duration_ms: u64,
+    /// Fuel, where it was counted.
+    pub fuel: Option<u64>,
+}
+
 /// A row that no reference reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -191,6 +204,27 @@ pub enum UnreachedKind {
     Manifest,
     /// A layer that no manifest has.
     Layer,
+}
+
+/// What made a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Maker {
+    /// A policy. Its grant, guards, users and pins stand in the way of what it removes.
+    Policy,
+    /// A prune without a policy. The guard of the home, users and pins stand in its way.
+    Prune,
+    /// A removal by name: the operator's own word, which stands above guards and, where it is forced, above users and pins.
+    Removal,
+    /// A repair: files that nothing owns.
+    Repair,
+}
+
+impl std::fmt::Display for Maker {
+    /// The word that documents have for it, such as `policy`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// The policy that made a plan.

@@ -101,6 +101,14 @@ impl Reference {
         names.retain(|name| name.parse().as_ref() == Ok(self));
         names
     }
+
+    /// Returns every text that means its repository, before a tag or a digest.
+    pub(crate) fn repository_spellings(&self) -> Vec<String> {
+        // Any tag but the default one, which may be left out.
+        let tagged = format!("{}:x", self.repository()).parse::<Self>();
+        let spellings = tagged.map(|tagged| tagged.spellings()).unwrap_or_default();
+        spellings.iter().filter_map(|text| text.strip_suffix(":x")).map(str::to_owned).collect()
+    }
 }
 
 impl FromStr for Reference {

@@ -220,6 +220,24 @@ pub(crate) mod human_duration {
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         from.deserialize_str(Text { expected: A_DURATION, parse: parse_duration })
     }
+
+    /// The same for a duration that may be absent; where it is written, it is there.
+    pub(crate) mod option {
+        use super::*;
+
+        pub(in super::super::super) fn serialize<S: Serializer>(
+            duration: &Option<Duration>,
+            to: S,
+        ) -> Result<S::Ok, S::Error> {
+            duration.map(format_duration).serialize(to)
+        }
+
+        pub(in super::super::super) fn deserialize<'de, D: Deserializer<'de>>(
+            from: D,
+        ) -> Result<Option<Duration>, D::Error> {
+            super::deserialize(from).map(Some)
+        }
+    }
 }
 
 /// Splits `12.5GiB` into the number and the unit.

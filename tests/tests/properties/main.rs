@@ -244,7 +244,8 @@ async fn apply(
         .collect();
     let refs = ImagePruneReport { image_refs_removed: selected.len() as u32, ..ImagePruneReport::default() };
     let identity = local.identity().await.expect("the home");
-    let plan = Plan::new(FIXTURE_NOW.parse().expect("a time"), entries, Vec::new(), refs).for_home(identity);
+    let now = FIXTURE_NOW.parse().expect("a time");
+    let plan = Plan::new(Maker::Removal, now, entries, Vec::new(), refs).for_home(identity);
     assert_eq!(plan.bytes, together.bytes, "one by one and together");
     drop(snapshot);
 

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use larder::plan::{Plan, PlanReport};
+use larder::plan::{Plan, PlanReport, RunCost};
 use larder::{LocalBackend, MicrosandboxError};
 
 use super::consent::Consent;
@@ -11,7 +11,8 @@ use crate::{input, render};
 /// Do what a plan says
 ///
 /// Takes a plan that `larder prune --plan FILE` wrote, and removes nothing that is not in it. Each image is checked
-/// again: one that names another manifest by now, was used since, is in use or pinned, is spared.
+/// again: one that names another manifest by now, was used since, is in use or pinned, or is kept by the guard of the home
+/// or by the plan's own guard and caps as things are now, is spared.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -30,14 +31,18 @@ impl Apply {
         self.consent.require(context)?;
         let plan = Plan::from_json(&input::read(&self.plan)?)?;
         let local = context.open().await?;
-        apply(&local, &plan, self.consent, context).await
+        context.console.note(&render::plan::origin(&plan, context.now()));
+        render::plan::patterns(&plan, &context.console);
+        apply(&local, &plan, None, self.consent, context).await
     }
 }
 
-/// Shows what is left to do of a plan, asks, does it, and shows what became of it.
+/// Shows what is left to do of a plan, asks, does it, and shows what became of it. `cost` is what its policy took, where
+/// that has just run.
 pub(crate) async fn apply(
     local: &LocalBackend,
     plan: &Plan,
+    cost: Option<RunCost>,
     consent: Consent,
     context: &Context,
 ) -> Result<Status, Failure> {
@@ -45,7 +50,7 @@ pub(crate) async fn apply(
     let progress = local.progress_of(plan).await?;
     if progress.left == 0 {
         if context.console.is_json() {
-            context.console.json(&render::report::nothing_done(plan, progress.gone))?;
+            context.console.json(&PlanReport { gone: progress.gone, ..PlanReport::of(plan) })?;
         } else {
             context.console.data(if plan.is_empty() {
                 "nothing to remove\n"
@@ -55,7 +60,7 @@ pub(crate) async fn apply(
         }
         return Ok(Status::Done);
     }
-    let report = show_ask_apply(local, plan, consent, context).await?;
+    let report = show_ask_apply(local, plan, cost, consent, context).await?;
     render::report::print_spared(&report, context)?;
     render::report::print(&report, context)?;
     Ok(if report.spared.is_empty() { Status::Done } else { Status::Spared })
@@ -67,13 +72,18 @@ pub(crate) async fn apply(
 pub(crate) async fn show_ask_apply(
     local: &LocalBackend,
     plan: &Plan,
+    cost: Option<RunCost>,
     consent: Consent,
     context: &Context,
 ) -> Result<PlanReport, Failure> {
     consent.obtain(context, plan)?;
     let step = context.console.step("removing");
     let work = async {
-        match local.apply(plan).await {
+        let applied = match cost {
+            Some(cost) => local.apply_run(plan, cost).await,
+            None => local.apply(plan).await,
+        };
+        match applied {
             Err(MicrosandboxError::Incomplete { report, source }) => Ok(Applied::Partly(report, *source)),
             applied => applied.map(Applied::Whole),
         }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use larder::LocalBackend;
+use larder::plan::{FailedRun, PlanPolicy, RunCost};
 use larder::policy::{ByteSize, Evaluation, Plan, Policy, PolicyRun};
 
 use crate::cli::Context;
@@ -79,15 +80,17 @@ impl RunArguments {
     }
 }
 
-/// What the policy wants on a home, as far as it may.
+/// What the policy wants on a home, as far as it may, and what it took to find out.
 pub(crate) async fn decide(
     local: &LocalBackend,
     policy: &Policy,
     run: &PolicyRun,
     context: &Context,
-) -> Result<Plan, Failure> {
+) -> Result<(Plan, RunCost), Failure> {
     let step = context.console.step("running the policy");
-    let Evaluation { plan, stats, .. } = local.plan_policy(policy, run).await?;
+    let evaluation = local.plan_policy(policy, run).await?;
+    let cost = evaluation.cost();
+    let Evaluation { plan, stats, .. } = evaluation;
     drop(step);
     context.console.detail(&format!(
         "the policy took {:.1} ms, {} and {} of memory",
@@ -95,7 +98,49 @@ pub(crate) async fn decide(
         render::count(usize::try_from(stats.host_calls).unwrap_or(usize::MAX), "host call"),
         render::size::size(stats.memory_bytes),
     ));
-    Ok(plan)
+    Ok((plan, cost))
+}
+
+/// Puts on record that a run came to nothing. That this fails, too, is said and is not why nothing was done.
+pub(crate) async fn put_on_record(
+    local: &LocalBackend,
+    policy: &Policy,
+    run: &PolicyRun,
+    failure: &Failure,
+    context: &Context,
+) {
+    let described = policy.description().ok();
+    let mut failed = FailedRun::new(failure.messages().collect::<Vec<_>>().join(": "));
+    failed.policy = described.map(|about| PlanPolicy {
+        name: about.name.clone(),
+        version: about.version.clone(),
+        hash: policy.hash().to_string(),
+    });
+    failed.config = run.config().clone();
+    failed.grant = run.grant().cloned();
+    record(local, failed, context).await;
+}
+
+/// The same for a run that made a plan which is refused.
+pub(crate) async fn put_plan_on_record(
+    local: &LocalBackend,
+    plan: &Plan,
+    cost: Option<RunCost>,
+    failure: &Failure,
+    context: &Context,
+) {
+    let mut failed = FailedRun::new(failure.messages().collect::<Vec<_>>().join(": "));
+    failed.policy = plan.policy.clone();
+    failed.config = plan.config.clone().unwrap_or_default();
+    failed.grant = plan.grant.clone();
+    failed.cost = cost;
+    record(local, failed, context).await;
+}
+
+async fn record(local: &LocalBackend, failed: FailedRun, context: &Context) {
+    if let Err(error) = local.record_failure(failed).await {
+        context.console.warn(&format!("the run is not on record: {error}"));
+    }
 }
 
 /// Shows a plan that is not applied: every decision for people, the document for programs.

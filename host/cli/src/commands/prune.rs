@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use larder::policy::Plan;
+use larder::plan::{Denial, Plan, PlanReport, Right};
 
 use super::apply::apply;
 use super::consent::Consent;
@@ -13,7 +13,7 @@ use crate::{output, render};
 /// Remove what nothing uses, or what a policy says
 ///
 /// Without a policy: every image that no sandbox and no snapshot uses and nobody pinned, and every file that nothing
-/// owns. With a policy: what it wants and its grant allows. What goes is shown first, image by image, and what was
+/// owns. With a policy: what it wants and its grant allows. What the guard in `HOME/larder.toml` keeps stays in any case. What goes is shown first, image by image, and what was
 /// shown is what is done. A dry run of a policy needs no grant, and shows what it would remove if it might.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -48,13 +48,20 @@ impl Prune {
             self.consent.require(context)?;
         }
         let local = context.open().await?;
-        let plan = match &self.policy {
+        let (plan, cost) = match &self.policy {
             Some(source) => {
                 let run = self.run.run(context)?;
                 let policy = self.run.load(source, context)?;
-                deciding::decide(&local, &policy, &run, context).await?
+                let decided = deciding::decide(&local, &policy, &run, context).await;
+                match decided {
+                    Err(failure) if !only_plans => {
+                        deciding::put_on_record(&local, &policy, &run, &failure, context).await;
+                        return Err(failure);
+                    }
+                    decided => decided.map(|(plan, cost)| (plan, Some(cost)))?,
+                }
             }
-            None => local.plan_prune().await?,
+            None => (local.plan_prune().await?, None),
         };
         render::plan::remarks(&plan, &context.console);
         if only_plans {
@@ -65,13 +72,20 @@ impl Prune {
             self.run.note_preview(policy, context);
             return Ok(Status::Done);
         }
-        if plan.is_empty() && !plan.denials.is_empty() {
-            return Err(Failure::denied());
+        if plan.is_empty() && plan.denials.iter().any(is_refusal) {
+            let failure = Failure::denied();
+            if !only_plans {
+                if context.console.is_json() {
+                    context.console.json(&PlanReport::of(&plan))?;
+                }
+                deciding::put_plan_on_record(&local, &plan, cost, &failure, context).await;
+            }
+            return Err(failure);
         }
         if only_plans {
             return Ok(Status::Done);
         }
-        apply(&local, &plan, self.consent, context).await
+        apply(&local, &plan, cost, self.consent, context).await
     }
 
     /// Writes the plan where that was asked for: all of it or, after a failure, nothing.
@@ -81,4 +95,10 @@ impl Prune {
         context.console.note(&format!("wrote `{0}`; to do what it says: `larder apply {0}`", path.display()));
         Ok(())
     }
+}
+
+/// Returns whether a removal was refused for want of a right. That a guard did its work, or that an image was not to be
+/// seen, is no failure.
+fn is_refusal(denial: &Denial) -> bool {
+    matches!(denial.right, Right::Remove | Right::Force | Right::Prune)
 }

@@ -42,7 +42,7 @@ impl Rm {
         if planned.plan.is_empty() {
             return Ok(failures.status());
         }
-        let report = show_ask_apply(&local, &planned.plan, self.consent, context).await?;
+        let report = show_ask_apply(&local, &planned.plan, None, self.consent, context).await?;
         render::report::print(&report, context)?;
         for image in &report.spared {
             let text = format!("`{}` stays: {}", image.reference, image.reason);

@@ -78,7 +78,7 @@ impl Verify {
     ) -> Result<VerifyReport, Failure> {
         let plan = local.plan_repair(&report).await?;
         if !plan.is_empty() {
-            report.problems.extend(show_ask_apply(local, &plan, self.consent, context).await?.problems);
+            report.problems.extend(show_ask_apply(local, &plan, None, self.consent, context).await?.problems);
         }
         Ok(local.note_repairs(report).await?)
     }

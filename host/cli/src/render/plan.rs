@@ -2,16 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use larder::maintenance::UnownedKind;
-use larder::plan::{Decision, Denial, LogLevel, Plan, PlanEntry, Uncollected, UnreachedKind};
+use larder::plan::{
+    Decision, Denial, LogLevel, Maker, PatternList, Plan, PlanEntry, Right, Uncollected, UnmatchedPattern,
+    UnreachedKind,
+};
+use larder::reference::Reference;
 
+use super::age::age;
 use super::size::size;
 use super::table::{Align, Table};
 use super::{NOTHING, count, plain};
 use crate::console::{Console, Verbosity};
 
-/// So many denials are shown; a plan has them all.
-const DENIALS_SHOWN: usize = 10;
+/// So many sums of denials are shown; a plan has every denial.
+const GROUPS_SHOWN: usize = 10;
 
 /// Why something goes that no image reaches.
 const UNREACHED: &str = "no image needs it";
@@ -132,10 +138,91 @@ pub(crate) fn remarks(plan: &Plan, console: &Console) {
         ));
         console.note("if no other home uses that cache, `larder verify --claim-cache` makes it this home's");
     }
-    for Denial { message, allowed_by, .. } in plan.denials.iter().take(DENIALS_SHOWN) {
-        console.warn(&format!("denied: {}; allowed by: {}", plain(message), plain(allowed_by)));
+    patterns(plan, console);
+    denials(plan, console);
+}
+
+/// Which patterns matched nothing. Programs find them in the data.
+pub(crate) fn patterns(plan: &Plan, console: &Console) {
+    if console.is_json() {
+        return;
     }
-    if let Some(more) = plan.denials.len().checked_sub(DENIALS_SHOWN).filter(|&more| more > 0) {
-        console.warn(&format!("{} more; the plan has them all", count(more, "denial")));
+    for UnmatchedPattern { list, pattern } in &plan.unmatched {
+        let (list, table) = match list {
+            PatternList::Protect => ("protect", "guard"),
+            PatternList::Read => ("read", "grant"),
+            PatternList::Inspect => ("inspect", "grant"),
+            PatternList::Remove => ("remove", "grant"),
+        };
+        console.warn(&format!("`{pattern}` in `{list}` of `[{table}]` matches no image of this home"));
     }
+}
+
+/// What the policy was denied, summed up by right and repository. Programs find each denial in the data.
+fn denials(plan: &Plan, console: &Console) {
+    if console.is_json() {
+        return;
+    }
+    let mut groups: BTreeMap<(Right, String), Vec<&Denial>> = BTreeMap::new();
+    for denial in &plan.denials {
+        let repository = denial.reference.as_deref().map(repository).unwrap_or_default();
+        groups.entry((denial.right, repository)).or_default().push(denial);
+    }
+    let hidden = groups.len().saturating_sub(GROUPS_SHOWN);
+    for ((right, repository), denials) in groups.into_iter().take(GROUPS_SHOWN) {
+        let text = match denials.as_slice() {
+            [] => continue,
+            [Denial { message, allowed_by, .. }] => {
+                format!("denied: {}; allowed by: {}", plain(message), plain(allowed_by))
+            }
+            [first, ..] => {
+                let allowed_by = match word(right) {
+                    Some((_, Some(key))) => format!("`{key} = [\"{repository}\"]` in `[grant]`"),
+                    _ => first.allowed_by.clone(),
+                };
+                let what = word(right).map_or("touch", |(verb, _)| verb);
+                let images = count(denials.len(), "image");
+                format!(
+                    "denied: to {what} {images} of {}; allowed by: {}",
+                    plain(&repository),
+                    plain(&allowed_by)
+                )
+            }
+        };
+        // That the guard does its work is no reason to worry.
+        if right == Right::Protected { console.detail(&text) } else { console.warn(&text) }
+    }
+    if hidden > 0 {
+        console.warn(&format!("and {} more like these; the plan has every denial", hidden));
+    }
+}
+
+/// What is done with a right, and the list in `[grant]` that has the images it is given for.
+fn word(right: Right) -> Option<(&'static str, Option<&'static str>)> {
+    match right {
+        Right::Read => Some(("see", Some("read"))),
+        Right::Inspect => Some(("inspect", Some("inspect"))),
+        Right::Remove => Some(("remove", Some("remove"))),
+        Right::Force => Some(("force the removal of", None)),
+        Right::Protected => Some(("remove", None)),
+        Right::Prune | Right::Budget => None,
+    }
+}
+
+/// The repository of an image; the text itself where it is no reference.
+fn repository(reference: &str) -> String {
+    let parsed = reference.parse::<Reference>();
+    parsed.map_or_else(|_| reference.to_owned(), |parsed| parsed.repository().to_owned())
+}
+
+/// When a plan was made, by what, and for which home.
+pub(crate) fn origin(plan: &Plan, now: DateTime<Utc>) -> String {
+    let maker = match (&plan.policy, plan.made_by) {
+        (Some(policy), _) => format!("{} {}", plain(&policy.name), plain(&policy.version)),
+        (None, Maker::Removal) => "a removal by name".to_owned(),
+        (None, Maker::Repair) => "a repair".to_owned(),
+        (None, Maker::Policy | Maker::Prune) => "a prune".to_owned(),
+    };
+    let home = plan.home.as_ref().map(|home| format!(" for `{}`", plain(&home.path))).unwrap_or_default();
+    format!("this plan was made {} by {maker}{home}", age(plan.created_at, now))
 }

@@ -1,6 +1,6 @@
 //! What became of a plan.
 
-use larder::plan::{Decision, ImageVerdict, Plan, PlanReport};
+use larder::plan::PlanReport;
 
 use super::size::size;
 use super::table::{Align, Table};
@@ -39,16 +39,4 @@ pub(crate) fn print_spared(report: &PlanReport, context: &Context) -> Result<(),
         table.row([image.reference.clone(), image.reason.clone()]);
     }
     console.data(&table.render())
-}
-
-/// The report of a plan of which nothing is left to do: what is gone already, and what stays.
-pub(crate) fn nothing_done(plan: &Plan, gone: Vec<String>) -> PlanReport {
-    let kept =
-        plan.entries.iter().filter(|entry| entry.decision == Decision::Keep).map(|entry| ImageVerdict {
-            bytes: 0,
-            manifest_digest: entry.manifest_digest.clone(),
-            reason: entry.reason.clone(),
-            reference: entry.reference.clone(),
-        });
-    PlanReport { gone, kept: kept.collect(), ..PlanReport::default() }
 }

@@ -215,9 +215,9 @@ fn configs() {
 #[test]
 fn no_plan() {
     let test = environment();
-    test.write("newer.json", "{\"version\": 2}");
+    test.write("newer.json", "{\"version\": 3}");
     test.write("text.json", "hello");
-    test.write("unknown.json", "{\"version\": 1, \"frobs\": []}");
+    test.write("unknown.json", "{\"version\": 2, \"frobs\": []}");
     assert_output!(
         "no_plan",
         test.larder("apply nothing.json --yes"),

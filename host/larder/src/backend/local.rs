@@ -12,6 +12,7 @@ use crate::artifacts::CacheDir;
 use crate::catalog::{Clock, Writer};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home::{HomeIdentity, HomePaths, MissingHome, config};
+use crate::records::Guard;
 use crate::store::Store;
 
 /// The image cache of a home. Cheap to clone; clones share their connections.
@@ -124,6 +125,7 @@ pub struct LocalBackendBuilder {
     cache_dir: Option<PathBuf>,
     clock: Option<Clock>,
     missing: MissingHome,
+    guard: Guard,
 }
 
 impl LocalBackendBuilder {
@@ -144,6 +146,13 @@ impl LocalBackendBuilder {
     /// What counts as now, for ages and records. Default: the clock of the system.
     pub fn clock(mut self, clock: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
         self.clock = Some(Arc::new(clock));
+        self
+    }
+
+    /// What neither a prune nor a policy removes through this backend, in addition to what `HOME/larder.toml` says.
+    /// Default: nothing more.
+    pub fn guard(mut self, guard: Guard) -> Self {
+        self.guard = guard;
         self
     }
 
@@ -183,7 +192,7 @@ impl LocalBackendBuilder {
         };
         let cache = CacheDir::new(cache, paths.home.clone());
         let clock = self.clock.unwrap_or_else(|| Arc::new(Utc::now));
-        let store = Store::new(paths, cache, self.missing, clock);
+        let store = Store::new(paths, cache, self.missing, clock, self.guard);
         Ok(LocalBackend { store: Arc::new(store) })
     }
 }

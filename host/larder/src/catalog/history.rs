@@ -11,10 +11,12 @@ use std::borrow::Cow;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::lenient::{integer, text};
 use super::{pins, time};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::records::{ImagePruneReport, PlanPolicy};
+use crate::records::{ImagePruneReport, Maker, PlanPolicy, RunCost};
 
 /// Of so many runs everything is kept but their kept images.
 const RUNS_KEPT: u32 = 1000;
@@ -35,16 +37,24 @@ pub enum Verdict {
     Spared,
 }
 
-/// A run that changed the cache.
+/// A run that changed the cache, or was to and was refused or failed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunRecord {
+    /// The policy's config.
+    pub config: Option<Value>,
+    /// What running the policy took; absent where a plan was applied that was made before.
+    pub cost: Option<RunCost>,
     /// How long applying it took, in milliseconds.
     pub duration_ms: u64,
+    /// The policy's grant, with everything that any guard kept.
+    pub grant: Option<Value>,
     /// Its number; later runs have higher ones.
     pub id: i64,
     /// How many images it kept, as far as that is still on record.
     pub kept: u64,
-    /// The policy that decided; absent for a plain prune.
+    /// What made its plan; absent where it was recorded by an earlier version.
+    pub made_by: Option<Maker>,
+    /// The policy that decided; absent without one, and where it could not say what it is.
     pub policy: Option<PlanPolicy>,
     /// What ended it before it was complete, or that it has not ended.
     pub problem: Option<String>,
@@ -87,6 +97,17 @@ pub(crate) struct NewDecision<'a> {
     pub(crate) bytes: u64,
 }
 
+/// The beginning of a run.
+pub(crate) struct NewRun<'a> {
+    pub(crate) started_at: DateTime<Utc>,
+    pub(crate) made_by: Maker,
+    pub(crate) policy: Option<&'a PlanPolicy>,
+    pub(crate) config: Option<&'a Value>,
+    /// A grant, with the guard of the run, as a document.
+    pub(crate) grant: Option<&'a Value>,
+    pub(crate) cost: Option<RunCost>,
+}
+
 /// The end of a run.
 pub(crate) struct RunEnd<'a> {
     pub(crate) problem: Option<&'a str>,
@@ -109,15 +130,14 @@ impl Verdict {
 }
 
 /// Begins the record of a run. Returns its number.
-pub(crate) fn begin_run(
-    connection: &Connection,
-    started_at: DateTime<Utc>,
-    policy: Option<&PlanPolicy>,
-) -> rusqlite::Result<i64> {
+pub(crate) fn begin_run(connection: &Connection, run: &NewRun<'_>) -> rusqlite::Result<i64> {
+    let &NewRun { started_at, made_by, policy, config, grant, cost } = run;
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     connection
         .prepare_cached(
-            "INSERT INTO larder_run (started_at, policy_name, policy_version, policy_hash, problem, report, duration_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)",
+            "INSERT INTO larder_run (started_at, policy_name, policy_version, policy_hash, problem, report, duration_ms,
+                                     made_by, config, granted, policy_ms, fuel)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11)",
         )?
         .insert(params![
             time::format(started_at),
@@ -126,6 +146,11 @@ pub(crate) fn begin_run(
             policy.map(|policy| &policy.hash),
             NOT_ENDED,
             json(&ImagePruneReport::default())?,
+            made_by.to_string(),
+            config.map(Value::to_string),
+            grant.map(Value::to_string),
+            cost.map(|cost| number(cost.duration_ms)),
+            cost.and_then(|cost| cost.fuel).map(number),
         ])
 }
 
@@ -214,23 +239,41 @@ pub(crate) fn expire(connection: &Connection, at_most: usize) -> rusqlite::Resul
 /// The last runs, newest first.
 pub(crate) fn runs(connection: &Connection, limit: u32) -> MicrosandboxResult<Vec<RunRecord>> {
     let query = || -> rusqlite::Result<Vec<RunRecord>> {
-        let mut statement = connection.prepare_cached(
+        // A home that an earlier Larder wrote last is read as it is.
+        let has_maker = connection.prepare("SELECT made_by FROM larder_run LIMIT 0").is_ok();
+        let more = if has_maker {
+            "run.made_by, run.config, run.granted, run.policy_ms, run.fuel"
+        } else {
+            "NULL, NULL, NULL, NULL, NULL"
+        };
+        let query = format!(
             "SELECT run.started_at, run.policy_name, run.policy_version, run.policy_hash, run.id, run.problem, run.report,
                     run.duration_ms,
                     count(*) FILTER (WHERE decision.decision = 'removed'),
                     count(*) FILTER (WHERE decision.decision = 'spared'),
-                    count(*) FILTER (WHERE decision.decision = 'kept')
+                    count(*) FILTER (WHERE decision.decision = 'kept'), {more}
                FROM larder_run AS run LEFT JOIN larder_decision AS decision ON decision.run_id = run.id
               WHERE run.id IN (SELECT id FROM larder_run ORDER BY id DESC LIMIT ?1)
-              GROUP BY run.id ORDER BY run.id DESC",
-        )?;
+              GROUP BY run.id ORDER BY run.id DESC"
+        );
+        let mut statement = connection.prepare_cached(&query)?;
         statement.query_map([limit], run_record)?.collect()
     };
     query().map_err(MicrosandboxError::db("list past runs"))
 }
 
 fn run_record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
+    let document = |column| Ok::<_, rusqlite::Error>(text(row, column)?.and_then(|text| text.parse().ok()));
+    let unsigned_at = |column| {
+        Ok::<_, rusqlite::Error>(integer(row, column)?.and_then(|number| u64::try_from(number).ok()))
+    };
+    let fuel = unsigned_at(15)?;
+    let made_by = text(row, 11)?.and_then(|word| serde_json::from_value(Value::from(word)).ok());
     Ok(RunRecord {
+        config: document(12)?,
+        cost: unsigned_at(14)?.map(|duration_ms| RunCost { duration_ms, fuel }),
+        grant: document(13)?,
+        made_by,
         started_at: started_at(row)?,
         policy: policy(row)?,
         id: row.get(4)?,
@@ -277,8 +320,8 @@ fn started_at(row: &Row<'_>) -> rusqlite::Result<DateTime<Utc>> {
 fn policy(row: &Row<'_>) -> rusqlite::Result<Option<PlanPolicy>> {
     let name: Option<String> = row.get(1)?;
     let Some(name) = name else { return Ok(None) };
-    let text = |column| row.get::<_, Option<String>>(column).map(Option::unwrap_or_default);
-    Ok(Some(PlanPolicy { name, version: text(2)?, hash: text(3)? }))
+    let also = |column| row.get::<_, Option<String>>(column).map(Option::unwrap_or_default);
+    Ok(Some(PlanPolicy { name, version: also(2)?, hash: also(3)? }))
 }
 
 fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {

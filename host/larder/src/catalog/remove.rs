@@ -191,6 +191,8 @@ pub(crate) fn users(connection: &Connection, row: &RefRow) -> rusqlite::Result<I
 pub(crate) struct LiveRef {
     pub(crate) manifest: i64,
     pub(crate) expected: ExpectedRef,
+    /// As [`ImageRecord`](crate::snapshot::ImageRecord) has it.
+    pub(crate) arrived_at: Option<DateTime<Utc>>,
     pub(crate) in_use: bool,
     pub(crate) pinned: bool,
 }
@@ -202,12 +204,13 @@ pub(crate) fn live_refs<'a>(
 ) -> rusqlite::Result<HashMap<i64, LiveRef>> {
     let known: HashMap<i64, &RefRow> = rows.clone().map(|row| (row.id, row)).collect();
     let pinned = pinned_among(connection, known.values().map(|row| row.key()))?;
+    let recorded = recorded_among(connection, known.values().map(|row| row.key()))?;
     let query = [
         "SELECT ",
         read::handle_columns!(),
         ", ref.id, ref.manifest_id, manifest.id IS NOT NULL AND NOT (",
         unused!(),
-        ") FROM image_ref AS ref LEFT JOIN manifest ON manifest.id = ref.manifest_id
+        "), manifest.created_at FROM image_ref AS ref LEFT JOIN manifest ON manifest.id = ref.manifest_id
            WHERE ref.id IN (SELECT value FROM json_each(?1))",
     ]
     .concat();
@@ -219,7 +222,10 @@ pub(crate) fn live_refs<'a>(
             return Ok(None);
         };
         let pinned = pinned.contains(known.key());
-        let live = LiveRef { manifest, expected: ExpectedRef::of(&handle), in_use: row.get(10)?, pinned };
+        let recorded_at = recorded.get(known.key()).copied();
+        let arrived_at = handle.created_at.max(read::time_at(row, 11)?).max(recorded_at);
+        let expected = ExpectedRef::of(&handle);
+        let live = LiveRef { manifest, expected, arrived_at, in_use: row.get(10)?, pinned };
         Ok(Some((id, live)))
     })?;
     live.filter_map(Result::transpose).collect()
@@ -234,6 +240,51 @@ fn pinned_among<'a>(
         "SELECT reference FROM larder_pin WHERE reference IN (SELECT value FROM json_each(?1))",
     )?;
     statement.query_map([keys], |row| row.get(0))?.collect()
+}
+
+/// When Larder recorded the last arrival under each of these keys.
+fn recorded_among<'a>(
+    connection: &Connection,
+    keys: impl Iterator<Item = &'a str>,
+) -> rusqlite::Result<HashMap<String, DateTime<Utc>>> {
+    let keys = serde_json::Value::from(keys.collect::<Vec<_>>()).to_string();
+    let mut statement = connection.prepare_cached(
+        "SELECT reference, recorded_at FROM larder_origin WHERE reference IN (SELECT value FROM json_each(?1))",
+    )?;
+    let recorded = statement.query_map([keys], |row| Ok((row.get(0)?, read::time_at(row, 1)?)))?;
+    recorded.filter_map(|row| row.map(|(key, time)| Some((key, time?))).transpose()).collect()
+}
+
+/// Counts the references of the repository of `reference`, in every spelling, up to `at_most`.
+pub(crate) fn count_repository(
+    connection: &Connection,
+    reference: &Reference,
+    at_most: u32,
+) -> rusqlite::Result<u32> {
+    // What has this name, or begins with it and the sign before a tag or a digest: ranges of the index of references.
+    let mut statement = connection.prepare_cached(
+        "SELECT reference FROM image_ref WHERE reference = ?1
+         UNION ALL SELECT reference FROM image_ref WHERE reference > ?1 || ':' AND reference < ?1 || ';'
+         UNION ALL SELECT reference FROM image_ref WHERE reference > ?1 || '@' AND reference < ?1 || 'A'",
+    )?;
+    let mut count = 0;
+    for name in reference.repository_spellings() {
+        let mut rows = statement.query([name])?;
+        while let Some(row) = rows.next()? {
+            if count >= at_most {
+                return Ok(count);
+            }
+            // A port and a path may follow the same sign.
+            let other = super::lenient::text(row, 0)?.and_then(|text| text.parse::<Reference>().ok());
+            count += u32::from(other.is_some_and(|other| other.repository() == reference.repository()));
+        }
+    }
+    Ok(count)
+}
+
+/// Counts the references of an index.
+pub(crate) fn count_references(connection: &Connection) -> rusqlite::Result<u64> {
+    connection.query_row("SELECT count(*) FROM image_ref", [], |row| row.get::<_, u32>(0)).map(u64::from)
 }
 
 /// Forgets what Larder noted about references that are gone in every spelling: their origin, and the pins of those that

@@ -14,7 +14,7 @@ const SCHEMA_0_7_13: &str = include_str!("msb-0.7.13.schema.sql");
 const MIGRATIONS_0_7_13: &str = include_str!("msb-0.7.13.migrations.txt");
 
 /// Larder's own migrations: the position in this list, counted from 1, is the version that they lead to.
-const LARDER_MIGRATIONS: [&str; 4] = [
+const LARDER_MIGRATIONS: [&str; 5] = [
     "
     CREATE INDEX larder_image_ref_manifest ON image_ref (manifest_id);
     CREATE INDEX larder_manifest_layer_layer ON manifest_layer (layer_id);
@@ -93,6 +93,15 @@ const LARDER_MIGRATIONS: [&str; 4] = [
     -- One row: which home this is.
     CREATE TABLE larder_home (id TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID;
     INSERT INTO larder_home (id) VALUES (lower(hex(randomblob(16))));
+",
+    "
+    -- What made the plan of a run, and of a policy its config and grant (JSON) and what running it took. Absent where it was
+    -- recorded before.
+    ALTER TABLE larder_run ADD COLUMN made_by TEXT;
+    ALTER TABLE larder_run ADD COLUMN config TEXT;
+    ALTER TABLE larder_run ADD COLUMN granted TEXT;
+    ALTER TABLE larder_run ADD COLUMN policy_ms INTEGER;
+    ALTER TABLE larder_run ADD COLUMN fuel INTEGER;
 ",
 ];
 

@@ -6,6 +6,7 @@
 //!   db/msb.db.migration.lock     held by whoever opens the home for writing
 //!   db/self-downgrade/*/         journals of microsandbox downgrades
 //!   config.json                  the user's settings, which may say where the artifacts lie
+//!   larder.toml                  the operator's guard: what stays, whoever decides ([`guard`])
 //!   .larder-ballast              bytes that are given up where the disk is full ([`ballast`])
 //!   cache/                       the artifacts, unless they were set to lie elsewhere
 //! ```
@@ -20,6 +21,7 @@
 pub(crate) mod ballast;
 pub(crate) mod config;
 mod error;
+pub(crate) mod guard;
 mod identity;
 pub(crate) mod opening;
 
@@ -69,6 +71,7 @@ pub(crate) struct HomePaths {
     pub(crate) migration_lock: PathBuf,
     pub(crate) downgrades: PathBuf,
     pub(crate) ballast: PathBuf,
+    pub(crate) settings: PathBuf,
 }
 
 impl HomePaths {
@@ -79,6 +82,7 @@ impl HomePaths {
             migration_lock: db_dir.join("msb.db.migration.lock"),
             downgrades: db_dir.join("self-downgrade"),
             ballast: home.join(".larder-ballast"),
+            settings: home.join("larder.toml"),
             db_dir,
             home,
         }

@@ -2,8 +2,9 @@
 //!
 //! A plan may be old, and others may have worked on the cache since. Of each image that is to go, under its lease
 //! and in the transaction that removes it: it names the manifest that it named, it was not used since, nothing has
-//! come to use it (unless the plan forces it), and nobody has pinned it (unless an operator forces it). One that is gone already needs nothing.
-//! Nothing is removed that is not in the plan, and a plan for another home is refused.
+//! come to use it (unless the plan forces it), nobody has pinned it (unless an operator forces it), and neither a guard nor
+//! the plan's own grant keeps it ([`recheck`](super::recheck)). One that is gone already needs nothing. Nothing is removed
+//! that is not in the plan, and a plan for another home, or one that contradicts itself, is refused.
 //!
 //! The run goes on record in the home before anything is removed, each removal with the rows that it removes, and the end of
 //! the run when all is done or when something ended it half-way ([`record`]).
@@ -15,13 +16,15 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::document::{Decision, Plan, PlanEntry};
-use super::record;
+use super::document::{Decision, Denial, Plan, PlanEntry};
+use super::recheck::{Chosen, Recheck};
+use super::record::{self, Begun};
+use super::unmatched::UnmatchedPattern;
 use crate::backend::LocalBackend;
 use crate::catalog::remove::{self, ExpectedRef};
 use crate::catalog::roots;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::records::{ImagePruneReport, UnreachedKind};
+use crate::records::{ImagePruneReport, Maker, PlanPolicy, RunCost, UnreachedKind};
 use crate::reference::RowDigest;
 use crate::store::full_disk::FullDisk;
 use crate::store::removal::{RemoveMode, RemovedImage, Remover, SparedImage, Target, UnreachedRows};
@@ -29,12 +32,16 @@ use crate::store::removal::{RemoveMode, RemovedImage, Remover, SparedImage, Targ
 /// What became of a plan.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct PlanReport {
+    /// What the policy tried and was not allowed, as the plan says.
+    pub denials: Vec<Denial>,
     /// How long it took, in milliseconds.
     pub duration_ms: u64,
     /// References that were to go and were gone already.
     pub gone: Vec<String>,
     /// What stayed, as the plan says.
     pub kept: Vec<ImageVerdict>,
+    /// The policy that decided; absent without one.
+    pub policy: Option<PlanPolicy>,
     /// What stood in the way without stopping the rest: one sentence each.
     pub problems: Vec<String>,
     /// What went.
@@ -45,6 +52,8 @@ pub struct PlanReport {
     pub run: Option<i64>,
     /// What was to go and was left alone.
     pub spared: Vec<ImageVerdict>,
+    /// Patterns of grant and guard that matched no image, as the plan says.
+    pub unmatched: Vec<UnmatchedPattern>,
 }
 
 /// What became of one image.
@@ -89,27 +98,45 @@ impl LocalBackend {
 
     /// Does what a plan says, as far as it still holds, and puts on record what became of it.
     ///
+    /// What the guard of the home keeps by now, and what goes past the plan's own grant or guard as the cache is by now, is
+    /// spared.
+    ///
     /// # Errors
-    /// [`InvalidPlan`](MicrosandboxError::InvalidPlan) for a [preview](Plan::check_allowed),
-    /// [`PlanForAnotherHome`](MicrosandboxError::PlanForAnotherHome), or where the home cannot be written. [`Incomplete`](MicrosandboxError::Incomplete) where something was removed before the error: that stays
-    /// removed, is in the error's report, and is on record.
+    /// [`InvalidPlan`](MicrosandboxError::InvalidPlan) for a plan that [contradicts itself](Plan::check_allowed) and for a
+    /// preview, [`PlanForAnotherHome`](MicrosandboxError::PlanForAnotherHome), or where the home cannot be written or its
+    /// guard not be understood. [`Incomplete`](MicrosandboxError::Incomplete) where something was removed before the error:
+    /// that stays removed, is in the error's report, and is on record.
     pub async fn apply(&self, plan: &Plan) -> MicrosandboxResult<PlanReport> {
+        self.apply_decided(plan, None).await
+    }
+
+    /// As [`apply`](Self::apply), for a plan whose policy has just run, which took so much: that goes on record, too.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub async fn apply_run(&self, plan: &Plan, cost: RunCost) -> MicrosandboxResult<PlanReport> {
+        self.apply_decided(plan, Some(cost)).await
+    }
+
+    async fn apply_decided(&self, plan: &Plan, cost: Option<RunCost>) -> MicrosandboxResult<PlanReport> {
         plan.check_allowed()?;
         plan.check_home(&self.identity().await?)?;
         let started_at = self.now();
         let clock = Instant::now();
+        let recheck = Recheck::new(self.store(), plan);
         let mut disk = FullDisk::new(self.store(), plan.collect.clone());
-        let found = disk.run(|| self.targets(plan)).await;
-        let Targets { targets, gone } = found.map_err(|error| with_what_went(error, &disk))?;
-        let mut report = PlanReport { gone, ..PlanReport::default() };
-        if targets.is_empty() && plan.unreached.is_empty() && plan.collect.is_empty() {
+        let found = disk.run(|| self.targets(plan, recheck.clone())).await;
+        let Targets { chosen, gone } = found.map_err(|error| with_what_went(error, &disk))?;
+        let mut report = PlanReport { gone, ..PlanReport::of(plan) };
+        let nothing_else = plan.unreached.is_empty() && plan.collect.is_empty();
+        if chosen.targets.is_empty() && chosen.spared.is_empty() && nothing_else {
             return Ok(report);
         }
-        let begun = disk.run(|| record::begin(self.store(), plan, started_at)).await;
+        let begun = disk.run(|| record::begin(self.store(), Begun::of(plan, started_at, cost))).await;
         let run = begun.map_err(|error| with_what_went(error, &disk))?;
         report.run = Some(run);
-        let mut remover = Remover::new(self.store(), run, disk);
-        let result = remove_all(&mut remover, plan, targets).await;
+        let mut remover = Remover::new(self.store(), run, disk, Arc::new(recheck));
+        let result = remove_all(&mut remover, plan, chosen.targets).await;
         let (outcome, finished) = remover.finish().await;
         let ended = result.and(finished).err();
 
@@ -119,9 +146,7 @@ impl LocalBackend {
         let planned: HashMap<&str, &PlanEntry> =
             plan.entries.iter().map(|entry| (entry.reference.as_str(), entry)).collect();
         report.removed = outcome.removed.into_iter().map(|image| removed(image, &planned)).collect();
-        report.spared = outcome.spared.into_iter().map(spared).collect();
-        let kept = plan.entries.iter().filter(|entry| entry.decision == Decision::Keep);
-        report.kept = kept.map(|entry| verdict(entry, entry.reason.clone(), 0)).collect();
+        report.spared = chosen.spared.into_iter().chain(outcome.spared).map(spared).collect();
 
         let report = Arc::new(report);
         let problem = ended.as_ref().map(ToString::to_string);
@@ -138,7 +163,7 @@ impl LocalBackend {
     }
 
     /// What of the plan is there to be removed.
-    async fn targets(&self, plan: &Plan) -> MicrosandboxResult<Targets> {
+    async fn targets(&self, plan: &Plan, recheck: Recheck) -> MicrosandboxResult<Targets> {
         let wanted: Vec<String> = plan.removals().map(|entry| entry.reference.clone()).collect();
         let mut rows = self
             .store()
@@ -154,22 +179,40 @@ impl LocalBackend {
                 continue;
             };
             // A policy that may force is stopped by a pin; an operator who forces has made up their mind.
-            let mode = match (entry.force, &plan.policy) {
-                (false, _) => RemoveMode::Unused,
-                (true, Some(_)) => RemoveMode::Untag,
-                (true, None) => RemoveMode::Force,
+            let mode = match (entry.force, plan.made_by) {
+                (true, Maker::Policy) => RemoveMode::Untag,
+                (true, Maker::Removal) => RemoveMode::Force,
+                _ => RemoveMode::Unused,
             };
             let manifest_digest = entry.manifest_digest.clone().map(RowDigest::from);
             let expected = ExpectedRef { manifest_digest, last_used_at: entry.last_used_at };
             targets.push(Target { row, mode, expected, reason: entry.reason.clone(), bytes: entry.bytes });
         }
-        Ok(Targets { targets, gone })
+        let missing = gone.len();
+        let choose = move |connection: &rusqlite::Connection| recheck.choose(connection, targets, missing);
+        let action = "look at the images again";
+        let chosen = self.store().write_on(action, move |writer, _| choose(writer.connection())).await?;
+        Ok(Targets { chosen, gone })
+    }
+}
+
+impl PlanReport {
+    /// A report of a plan of which nothing has been done.
+    pub fn of(plan: &Plan) -> Self {
+        let kept = plan.entries.iter().filter(|entry| entry.decision == Decision::Keep);
+        Self {
+            denials: plan.denials.clone(),
+            kept: kept.map(|entry| verdict(entry, entry.reason.clone(), 0)).collect(),
+            policy: plan.policy.clone(),
+            unmatched: plan.unmatched.clone(),
+            ..Self::default()
+        }
     }
 }
 
 /// What of a plan is there to be removed, and what is gone already.
 struct Targets {
-    targets: Vec<Target>,
+    chosen: Chosen,
     gone: Vec<String>,
 }
 

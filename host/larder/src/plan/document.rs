@@ -8,8 +8,7 @@
 //! the order of the fields below, images in the order of the list (newest created first). [`VERSION`] changes when a
 //! reader of before would misunderstand it; keys that a reader does not know are refused, not ignored.
 
-use std::collections::HashSet;
-use std::path::{Component, Path};
+mod check;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -17,12 +16,13 @@ use serde::{Deserialize, Serialize};
 use crate::artifacts::unowned::UnownedFile;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home::HomeIdentity;
+use crate::plan::UnmatchedPattern;
 use crate::policy::GrantDocument;
-use crate::records::{ImageHandle, ImagePruneReport, PlanPolicy, UnreachedKind};
-use crate::reference::{Digest, RowDigest};
+use crate::records::{Guard, ImageHandle, ImagePruneReport, Maker, PlanPolicy, UnreachedKind};
+use crate::reference::RowDigest;
 
 /// The version of the document that this crate writes and reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The largest document that is read, in bytes: a plan over a million images has about half of it.
 const MAX_DOCUMENT: usize = 512 << 20;
@@ -39,12 +39,14 @@ const MAX_DOCUMENT: usize = 512 << 20;
 pub struct Plan {
     /// [`VERSION`].
     pub version: u32,
+    /// What made it. What may be in a plan, and what stands in its way when it is applied, depends on that.
+    pub made_by: Maker,
     /// The instant that the decision counts as now.
     pub created_at: DateTime<Utc>,
     /// The home that it is for, and no other; absent where it was made from a cache in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<HomeIdentity>,
-    /// What decided; absent for a plain prune or removal.
+    /// The policy that decided; there exactly if a policy made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PlanPolicy>,
     /// The policy's config; absent without a policy.
@@ -53,6 +55,9 @@ pub struct Plan {
     /// What the policy was allowed; absent without a policy, and in a preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantDocument>,
+    /// What stayed whoever decided: all guards of that time together. Absent where none was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
     /// What applying it frees, in allocated bytes: the sum over `entries`, `unreached` and `collect`.
     pub bytes: u64,
     /// What applying it will report, if nothing changes until then.
@@ -68,6 +73,9 @@ pub struct Plan {
     /// Files that nothing of this home owns and that stay, since the cache may be another home's as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncollected: Option<Uncollected>,
+    /// Patterns of grant and guard that matched no image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmatched: Vec<UnmatchedPattern>,
     /// What the policy tried and was not allowed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denials: Vec<Denial>,
@@ -214,9 +222,10 @@ impl PlanEntry {
 }
 
 impl Plan {
-    /// A plan that no policy made. `report` is what is projected; its `bytes_reclaimed` and the plan's `bytes` are
+    /// A plan without a policy. `report` is what is projected; its `bytes_reclaimed` and the plan's `bytes` are
     /// set to what the entries and files sum up to.
     pub fn new(
+        made_by: Maker,
         created_at: DateTime<Utc>,
         entries: Vec<PlanEntry>,
         collect: Vec<UnownedFile>,
@@ -224,17 +233,20 @@ impl Plan {
     ) -> Self {
         let mut plan = Self {
             version: VERSION,
+            made_by,
             created_at,
             home: None,
             policy: None,
             config: None,
             grant: None,
+            guard: None,
             bytes: 0,
             report,
             entries,
             unreached: Vec::new(),
             collect,
             uncollected: None,
+            unmatched: Vec::new(),
             denials: Vec::new(),
             log: Vec::new(),
         };
@@ -278,19 +290,6 @@ impl Plan {
     /// Whether applying it does nothing.
     pub fn is_empty(&self) -> bool {
         self.removals().next().is_none() && self.unreached.is_empty() && self.collect.is_empty()
-    }
-
-    /// Checks that somebody allowed what is in it: an operator by a grant, or whoever planned without a policy.
-    ///
-    /// # Errors
-    /// [`MicrosandboxError::InvalidPlan`] for a preview.
-    pub fn check_allowed(&self) -> MicrosandboxResult<()> {
-        if self.policy.is_none() || self.grant.is_some() {
-            return Ok(());
-        }
-        let problem =
-            "its policy ran without a grant: it shows what would be removed, and nobody allowed that";
-        Err(invalid(problem.to_owned()))
     }
 
     /// Checks that it is for a home.
@@ -342,67 +341,10 @@ impl Plan {
         plan.check().map_err(invalid)?;
         Ok(plan)
     }
-
-    /// Whether the parts agree with each other, so that what was shown is what is done.
-    fn check(&self) -> Result<(), String> {
-        if let Some(policy) = &self.policy {
-            policy.hash.parse::<Digest>().map_err(|error| format!("`policy.hash`: {error}"))?;
-        }
-        if self.config.as_ref().is_some_and(|config| !config.is_object()) {
-            return Err("`config`: expected an object".to_owned());
-        }
-        if let Some(grant) = &self.grant {
-            grant.check().map_err(|error| format!("`grant`: {error}"))?;
-        }
-        let mut seen = HashSet::new();
-        let mut removed = 0_u32;
-        for (index, entry) in self.entries.iter().enumerate() {
-            let place = |field: &str, problem: String| format!("`entries[{index}].{field}`: {problem}");
-            let reference = &entry.reference;
-            if reference.is_empty() {
-                return Err(place("reference", "it is empty".to_owned()));
-            }
-            if !seen.insert(reference) {
-                return Err(place("reference", format!("`{reference}` is in the plan already")));
-            }
-            if let Some(Err(error)) = entry.manifest_digest.as_deref().map(str::parse::<Digest>) {
-                return Err(place("manifest_digest", error.to_string()));
-            }
-            match entry.decision {
-                Decision::Remove => removed += 1,
-                Decision::Keep if entry.bytes > 0 || entry.force => {
-                    return Err(place("bytes", "what stays frees nothing and needs no force".to_owned()));
-                }
-                Decision::Keep => {}
-            }
-        }
-        for (index, entry) in self.collect.iter().enumerate() {
-            if !stays_inside(&entry.path) {
-                let path = entry.path.display();
-                return Err(format!("`collect[{index}].path`: `{path}` is not a path inside the cache"));
-            }
-        }
-        let total = self.all_bytes().try_fold(0, u64::checked_add);
-        if total != Some(self.bytes) {
-            return Err(format!("`bytes` is {}, which is not the sum of the bytes in it", self.bytes));
-        }
-        if self.report.image_refs_removed != removed {
-            let said = self.report.image_refs_removed;
-            return Err(format!(
-                "`report.image_refs_removed` is {said}, and {removed} entries are to be removed"
-            ));
-        }
-        Ok(())
-    }
 }
 
 fn invalid(problem: String) -> MicrosandboxError {
     MicrosandboxError::InvalidPlan(problem)
-}
-
-/// Whether a relative path goes down only.
-fn stays_inside(path: &Path) -> bool {
-    path.components().next().is_some() && path.components().all(|part| matches!(part, Component::Normal(_)))
 }
 
 #[cfg(test)]

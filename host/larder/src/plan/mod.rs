@@ -9,6 +9,7 @@
 //! - [`LocalBackend::plan_repair`](crate::LocalBackend::plan_repair): files that nothing owns, as a verification found
 //!   them
 //! - [`LocalBackend::apply`](crate::LocalBackend::apply): doing what a plan says, as far as it still holds
+//! - [`Guard`], [`LocalBackend::guard`](crate::LocalBackend::guard): what stays, whoever decides
 //! - [`LocalBackend::history`](crate::LocalBackend::history), [`explain`](crate::LocalBackend::explain): what runs did
 //! - [`LocalBackend::usage`](crate::LocalBackend::usage): what a prune would free, in numbers
 //!
@@ -21,11 +22,14 @@
 
 mod apply;
 mod document;
+pub(crate) mod guard;
 mod history;
 mod prune;
+mod recheck;
 mod record;
 mod remove;
 mod repair;
+pub(crate) mod unmatched;
 mod usage;
 
 pub use apply::{ImageVerdict, PlanProgress, PlanReport};
@@ -34,11 +38,13 @@ pub use document::{
     VERSION as PLAN_VERSION,
 };
 pub use history::Explanation;
+pub use record::FailedRun;
 pub use remove::PlannedRemoval;
+pub use unmatched::{PatternList, UnmatchedPattern};
 pub use usage::Usage;
 
 pub use crate::catalog::history::{DecisionRecord, RunRecord, Verdict};
-pub use crate::records::{PlanPolicy, UnreachedKind};
+pub use crate::records::{Guard, Maker, PlanPolicy, RunCost, UnreachedKind};
 
 /// A number of rows, as reports have it.
 fn count(rows: usize) -> u32 {

@@ -1,21 +1,25 @@
-//! The plan of a prune: everything that nothing uses, and every file that nothing owns.
+//! The plan of a prune: everything that nothing uses and no guard keeps, and every file that nothing owns.
 //!
 //! One snapshot decides it. What goes, and what that frees, is read off the snapshot's cost graph, in as many steps as
 //! the graph has files.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
 
 use super::count;
 use super::document::{Decision, Plan, PlanEntry, Uncollected, UnreachedRow};
+use super::guard::{self, Candidate};
+use super::unmatched::{self, UnmatchedPattern};
 use crate::artifacts::Room;
 use crate::artifacts::marker::Custody;
 use crate::artifacts::unowned::{Unowned, UnownedKind, find_unowned};
 use crate::backend::LocalBackend;
 use crate::catalog::{blocking, owners};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::records::ImagePruneReport;
-use crate::reference::Digest;
+use crate::records::{Guard, ImagePruneReport, Maker};
+use crate::reference::{Digest, Reference};
 use crate::snapshot::{CacheSnapshot as _, ImageRecord, Removal};
 use crate::store::Store;
 use crate::store::snapshot::HomeSnapshot;
@@ -24,11 +28,16 @@ impl LocalBackend {
     /// Returns what [`Image::prune_local`](crate::Image::prune_local) would do now, as a plan to show and
     /// [apply](Self::apply). Writes nothing.
     ///
+    /// What the guard of this home keeps ([`guard`](Self::guard)) stays, with the reason.
+    ///
     /// # Errors
-    /// Where the home cannot be read.
+    /// Where the home or its guard cannot be read.
     pub async fn plan_prune(&self) -> MicrosandboxResult<Plan> {
         let store = Arc::clone(self.store());
-        let plan = move || plan(&mut HomeSnapshot::open(&store)?, &store).map(|planned| planned.plan);
+        let plan = move || {
+            let guard = guard::of_home(&store)?;
+            plan(&mut HomeSnapshot::open(&store)?, &store, guard).map(|planned| planned.plan)
+        };
         blocking("plan a prune", plan).await
     }
 }
@@ -39,16 +48,22 @@ pub(super) struct PlannedPrune {
     pub(super) images: Vec<ImageRecord>,
 }
 
-/// Plans a prune of what a snapshot of this store shows.
-pub(super) fn plan(snapshot: &mut HomeSnapshot, store: &Store) -> MicrosandboxResult<PlannedPrune> {
+/// Plans a prune of what a snapshot of this store shows, under a guard.
+pub(super) fn plan(
+    snapshot: &mut HomeSnapshot,
+    store: &Store,
+    guard: Guard,
+) -> MicrosandboxResult<PlannedPrune> {
     let now = store.now();
     let images = snapshot.images()?;
     let costs = snapshot.home_costs()?;
     let mut removal = Removal::new(Arc::new(costs.graph));
+    let kept = Kept::find(&images, &guard, now);
     let entries: Vec<PlanEntry> = images
         .iter()
+        .zip(kept.reasons)
         .enumerate()
-        .map(|(index, image)| match reason_to_keep(image) {
+        .map(|(index, (image, reason))| match reason {
             Some(reason) => PlanEntry::keep(&image.handle, reason),
             None => PlanEntry::remove(&image.handle, "nothing uses it", removal.remove(index).bytes, false),
         })
@@ -83,8 +98,10 @@ pub(super) fn plan(snapshot: &mut HomeSnapshot, store: &Store) -> MicrosandboxRe
         vmdk_removed: freed.vmdk + count(orphans(Room::Vmdk)),
         ..ImagePruneReport::default()
     };
-    let mut plan = Plan::new(now, entries, unowned.old, report).with_unreached(unreached);
+    let mut plan = Plan::new(Maker::Prune, now, entries, unowned.old, report).with_unreached(unreached);
     plan.uncollected = uncollected;
+    plan.guard = (guard != Guard::default()).then_some(guard);
+    plan.unmatched = kept.unmatched;
     Ok(PlannedPrune { plan: plan.for_home(keeper.home().clone()), images })
 }
 
@@ -95,6 +112,50 @@ fn uncollected(found: &Unowned, custody: Custody) -> Option<Uncollected> {
     let bytes = left().map(|file| file.bytes).fold(0, u64::saturating_add);
     let files = u64::try_from(left().count()).unwrap_or(u64::MAX);
     (files > 0).then_some(Uncollected { bytes, files, reason })
+}
+
+/// Why images stay, and what that did not depend on.
+struct Kept {
+    /// Of each image; absent for one that goes.
+    reasons: Vec<Option<String>>,
+    unmatched: Vec<UnmatchedPattern>,
+}
+
+impl Kept {
+    /// Finds out what stays of these images, which are listed with the newest first.
+    fn find(images: &[ImageRecord], guard: &Guard, now: DateTime<Utc>) -> Self {
+        let mut reasons: Vec<Option<String>> = images.iter().map(reason_to_keep).collect();
+        if guard.is_empty() {
+            return Self { reasons, unmatched: Vec::new() };
+        }
+        let references: Vec<Option<Reference>> =
+            images.iter().map(|image| image.handle.reference().parse().ok()).collect();
+        let mut left: HashMap<&str, u32> = HashMap::new();
+        for reference in references.iter().flatten() {
+            *left.entry(reference.repository()).or_default() += 1;
+        }
+        // The oldest first, so that the newest of a repository are those that stay.
+        for ((image, reference), reason) in images.iter().zip(&references).zip(&mut reasons).rev() {
+            if reason.is_some() {
+                continue;
+            }
+            let left = reference.as_ref().and_then(|reference| left.get_mut(reference.repository()));
+            let candidate = Candidate {
+                text: image.handle.reference(),
+                reference: reference.as_ref(),
+                arrived_at: image.arrived_at,
+                last_used_at: image.handle.last_used_at(),
+                left_in_repository: left.as_deref().copied(),
+            };
+            match guard.protection(&candidate, now) {
+                Some(protection) => *reason = Some(format!("kept by the guard: {protection}")),
+                None => left.into_iter().for_each(|left| *left -= 1),
+            }
+        }
+        let names: Vec<_> = images.iter().map(|image| image.handle.reference()).collect();
+        let names: Vec<_> = names.into_iter().zip(references.iter().map(Option::as_ref)).collect();
+        Self { reasons, unmatched: unmatched::of_guard(guard, &names) }
+    }
 }
 
 fn reason_to_keep(image: &ImageRecord) -> Option<String> {

@@ -11,20 +11,105 @@ use chrono::{DateTime, Utc};
 
 use super::apply::{ImageVerdict, PlanReport};
 use super::document::Plan;
-use crate::catalog::history::{self, Expiry, NewDecision, RunEnd, Verdict};
+use crate::backend::LocalBackend;
+use crate::catalog::history::{self, Expiry, NewDecision, NewRun, RunEnd, Verdict};
 use crate::catalog::{Writer, pins};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::policy::GrantDocument;
+use crate::records::{Maker, PlanPolicy, RunCost};
 use crate::store::Store;
 
 /// So many decisions are put on record in one transaction, or let go of: a few milliseconds' worth.
 const DECISIONS_AT_ONCE: usize = 1000;
 
-/// Puts on record that a plan is being applied. Returns the number of the run.
-pub(super) async fn begin(store: &Store, plan: &Plan, started_at: DateTime<Utc>) -> MicrosandboxResult<i64> {
-    let policy = plan.policy.clone();
+/// A run of a policy that removed nothing, since it failed or was refused.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct FailedRun {
+    /// Why, in one sentence.
+    pub problem: String,
+    /// The policy, as far as it says what it is.
+    pub policy: Option<PlanPolicy>,
+    /// Its config.
+    pub config: serde_json::Value,
+    /// Its grant; absent for a preview.
+    pub grant: Option<GrantDocument>,
+    /// What it took, where that is known.
+    pub cost: Option<RunCost>,
+}
+
+impl FailedRun {
+    /// A run that ended for this reason, of a policy of which nothing is known.
+    pub fn new(problem: impl Into<String>) -> Self {
+        let config = serde_json::Value::Object(serde_json::Map::new());
+        Self { problem: problem.into(), policy: None, config, grant: None, cost: None }
+    }
+}
+
+impl LocalBackend {
+    /// Puts a run on record that removed nothing, so that its absence can be explained. Returns its number.
+    ///
+    /// # Errors
+    /// Where the home cannot be written.
+    pub async fn record_failure(&self, run: FailedRun) -> MicrosandboxResult<i64> {
+        let FailedRun { problem, policy, config, grant, cost } = run;
+        let begun = Begun {
+            started_at: self.now(),
+            made_by: Maker::Policy,
+            policy,
+            config: Some(config),
+            grant: grant.as_ref().and_then(|grant| serde_json::to_value(grant).ok()),
+            cost,
+        };
+        let number = begin(self.store(), begun).await?;
+        end(self.store(), number, Arc::default(), Some(problem)).await?;
+        Ok(number)
+    }
+}
+
+/// What is on record of a run from its beginning.
+pub(super) struct Begun {
+    started_at: DateTime<Utc>,
+    made_by: Maker,
+    policy: Option<PlanPolicy>,
+    config: Option<serde_json::Value>,
+    grant: Option<serde_json::Value>,
+    cost: Option<RunCost>,
+}
+
+impl Begun {
+    /// The application of a plan, whose policy took so much.
+    pub(super) fn of(plan: &Plan, started_at: DateTime<Utc>, cost: Option<RunCost>) -> Self {
+        let grant = plan.grant.clone().map(|grant| match &plan.guard {
+            Some(guard) => grant.with_guard(guard.clone()),
+            None => grant,
+        });
+        Self {
+            started_at,
+            made_by: plan.made_by,
+            policy: plan.policy.clone(),
+            config: plan.config.clone(),
+            // What serialized into the plan serializes.
+            grant: grant.as_ref().and_then(|grant| serde_json::to_value(grant).ok()),
+            cost,
+        }
+    }
+}
+
+/// Puts on record that something is about to be removed. Returns the number of the run.
+pub(super) async fn begin(store: &Store, begun: Begun) -> MicrosandboxResult<i64> {
     let action = "put a run on record";
     let begin = move |writer: &mut Writer, _: &_| {
-        in_transaction(writer, |index| history::begin_run(index, started_at, policy.as_ref()))
+        let Begun { started_at, made_by, policy, config, grant, cost } = &begun;
+        let run = NewRun {
+            started_at: *started_at,
+            made_by: *made_by,
+            policy: policy.as_ref(),
+            config: config.as_ref(),
+            grant: grant.as_ref(),
+            cost: *cost,
+        };
+        in_transaction(writer, |index| history::begin_run(index, &run))
     };
     store.write_on(action, begin).await
 }

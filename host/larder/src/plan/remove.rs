@@ -15,7 +15,7 @@ use crate::catalog::blocking;
 use crate::catalog::removal_set::{RemovalSet, SetRow, Wanted};
 use crate::catalog::remove::{self, LiveRef, RefRow};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::records::ImagePruneReport;
+use crate::records::{ImagePruneReport, Maker};
 use crate::snapshot::{CostGraphBuilder, Removal};
 use crate::store::Store;
 use crate::store::snapshot::{HomeSnapshot, cost_of};
@@ -98,7 +98,7 @@ fn plan(store: &Arc<Store>, references: &[String], force: bool) -> MicrosandboxR
         ..ImagePruneReport::default()
     };
     let home = store.keeper(connection)?.home().clone();
-    let plan = Plan::new(store.now(), entries, Vec::new(), report).for_home(home);
+    let plan = Plan::new(Maker::Removal, store.now(), entries, Vec::new(), report).for_home(home);
     Ok(PlannedRemoval { plan, refused })
 }
 

@@ -9,7 +9,7 @@ use crate::artifacts::unowned::find_unowned;
 use crate::backend::LocalBackend;
 use crate::catalog::{blocking, owners};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::records::ImagePruneReport;
+use crate::records::{ImagePruneReport, Maker};
 use crate::store::Store;
 use crate::store::verify::{FindingKind, RepairOutcome, VerifyReport};
 
@@ -51,6 +51,6 @@ fn plan(store: &Arc<Store>, orphans: &HashSet<PathBuf>) -> MicrosandboxResult<Pl
     let keeper = store.keeper(&reader)?;
     let mut collect = keeper.judge(find_unowned(store.cache(), &owned, &HashSet::new(), now)).old;
     collect.retain(|file| orphans.contains(&file.path));
-    let plan = Plan::new(now, Vec::new(), collect, ImagePruneReport::default());
+    let plan = Plan::new(Maker::Repair, now, Vec::new(), collect, ImagePruneReport::default());
     Ok(plan.for_home(keeper.home().clone()))
 }

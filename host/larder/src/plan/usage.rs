@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::guard;
 use super::prune::{self, PlannedPrune};
 use crate::backend::LocalBackend;
 use crate::catalog::blocking;
 use crate::error::MicrosandboxResult;
+use crate::records::Guard;
 use crate::snapshot::ImageRecord;
 use crate::store::snapshot::{HomeSnapshot, disk_status};
 
@@ -46,11 +48,16 @@ impl LocalBackend {
     pub async fn usage(&self) -> MicrosandboxResult<Usage> {
         let store = Arc::clone(self.store());
         let measured = blocking("measure the cache", move || {
+            // Reading goes on without a guard that cannot be understood.
+            let guard = guard::of_home(&store).unwrap_or_else(|error| {
+                tracing::warn!("what a prune would free is shown without the guard: {error}");
+                Guard::default()
+            });
             // Each looks at every file: at the same time it takes half as long.
             std::thread::scope(|scope| {
                 let disk = scope.spawn(|| disk_status(store.cache().root()));
-                let planned =
-                    HomeSnapshot::open(&store).and_then(|mut snapshot| prune::plan(&mut snapshot, &store));
+                let planned = HomeSnapshot::open(&store)
+                    .and_then(|mut snapshot| prune::plan(&mut snapshot, &store, guard));
                 let disk = disk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                 Ok((planned?, disk?))
             })

@@ -1,22 +1,21 @@
 //! The one place that decides what a policy may do.
 //!
-//! Each right is one function, and no other code reads a [`Grant`](super::Grant) or a [`Guard`](super::Guard). They
-//! are pure: they get a [`Subject`], say yes, or say which right is lacking, why, and what would allow it.
-//!
-//! Where something is not known, the answer is no: an image of unknown age counts as young, and a clock that cannot
-//! be subtracted from makes every image young.
+//! Each right is one function. They are pure: they get a [`Subject`], say yes, or say which right is lacking, why, and
+//! what would allow it. What a guard keeps is decided where it is decided for everybody ([`crate::plan::guard`]), and
+//! what the lists and caps of a grant mean is the grant's to say: both are asked again when a plan is applied.
 
 use std::cell::OnceCell;
 use std::fmt::Write as _;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use super::error::Overrun;
-use super::grant::{EVERYTHING, GrantDocument};
+pub(super) use super::grant::Total;
+use super::grant::{GrantDocument, any};
 use crate::pattern::ReferencePattern;
 use crate::plan::Right;
+use crate::plan::guard::Candidate;
 use crate::reference::Reference;
-use crate::units::ByteSize;
 
 /// What an image is called: its reference as it stands in the index, and, once a pattern or a repository asks for
 /// it, what that normalizes to.
@@ -37,6 +36,11 @@ impl<'a> Name<'a> {
         self.reference().map_or(self.text, Reference::as_str)
     }
 
+    /// Returns whether a pattern matches.
+    pub(super) fn matches(self, pattern: &ReferencePattern) -> bool {
+        pattern.is_everything() || pattern.matches_text(self.text, self.reference())
+    }
+
     /// The reference; there are texts in the index that are none.
     pub(super) fn reference(self) -> Option<&'a Reference> {
         self.reference.get_or_init(|| self.text.parse().ok()).as_ref()
@@ -48,7 +52,8 @@ impl<'a> Name<'a> {
 pub(super) struct Subject<'a> {
     pub(super) name: Name<'a>,
     pub(super) pinned: bool,
-    pub(super) created_at: Option<DateTime<Utc>>,
+    pub(super) arrived_at: Option<DateTime<Utc>>,
+    pub(super) last_used_at: Option<DateTime<Utc>>,
     /// Whether a sandbox or snapshot uses it.
     pub(super) in_use: bool,
     /// References that its repository has before this one goes; `None` where the name has no repository.
@@ -73,14 +78,6 @@ pub(super) enum NotRemovable {
     InUse,
 }
 
-/// What a run has staged, or wanted to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Total {
-    pub(super) references: u64,
-    /// Allocated bytes.
-    pub(super) bytes: u64,
-}
-
 /// What remains of the caps. A field is absent if there is no such cap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Remaining {
@@ -96,7 +93,9 @@ pub(super) struct Access {
 }
 
 impl Access {
-    pub(super) fn new(document: GrantDocument, now: DateTime<Utc>) -> Self {
+    /// The rights that a document gives at this instant. Its guard is one for a policy.
+    pub(super) fn new(mut document: GrantDocument, now: DateTime<Utc>) -> Self {
+        document.guard = document.guard.for_policy();
         Self { document, now }
     }
 
@@ -106,12 +105,12 @@ impl Access {
 
     /// Whether every image may be seen, so that nobody has to look at names.
     pub(super) fn reads_everything(&self) -> bool {
-        is_everything(&self.document.grant.read)
+        self.document.grant.read.iter().any(ReferencePattern::is_everything)
     }
 
     /// Whether the image may be seen at all.
     pub(super) fn may_read(&self, name: Name<'_>) -> bool {
-        any(&self.document.grant.read, name)
+        self.reads_everything() || self.document.grant.allows_reading(name.text, name.reference())
     }
 
     /// Why an image that exists is not there for this run: for the operator, never for the policy.
@@ -121,7 +120,7 @@ impl Access {
 
     /// Whether config and layers may be read.
     pub(super) fn may_inspect(&self, name: Name<'_>) -> Result<(), Refusal> {
-        if any(&self.document.grant.inspect, name) {
+        if any(&self.document.grant.inspect, name.text, name.reference()) {
             return Ok(());
         }
         Err(refusal(
@@ -140,7 +139,7 @@ impl Access {
     /// Whether the image may be removed. Caps are [`within_budget`](Self::within_budget)'s.
     pub(super) fn may_remove(&self, image: &Subject<'_>, force: bool) -> Result<(), NotRemovable> {
         let name = image.name;
-        if !is_everything(&self.document.grant.remove) && !any(&self.document.grant.remove, name) {
+        if !self.document.grant.allows_removal(name.text, name.reference()) {
             let why = "the grant does not let this policy remove it";
             return Err(refusal(Right::Remove, name, why, in_list("remove", name)).into());
         }
@@ -155,9 +154,10 @@ impl Access {
         }
     }
 
-    /// What is staged of a removal that asked for `force`: no more than the grant gives.
-    pub(super) fn effective_force(&self, force: bool) -> bool {
-        force && self.document.grant.force
+    /// What is staged of a removal that asked for `force`: no more than the grant gives, and only where something uses the
+    /// image. What comes into use later is spared when the plan is applied.
+    pub(super) fn effective_force(&self, image: &Subject<'_>, force: bool) -> bool {
+        force && image.in_use && self.document.grant.force
     }
 
     /// Whether everything unused may be removed in one call.
@@ -190,22 +190,7 @@ impl Access {
 
     /// Every cap that this much goes past.
     pub(super) fn overruns(&self, wanted: Total, references_in_cache: u64) -> Vec<Overrun> {
-        let grant = &self.document.grant;
-        let references = wanted.references;
-        let removals = grant.max_removals.filter(|&granted| references > u64::from(granted));
-        let bytes = grant.max_bytes.filter(|granted| wanted.bytes > granted.as_bytes());
-        let share = grant.max_share.filter(|granted| references > granted.of(references_in_cache));
-        let mut overruns = Vec::new();
-        overruns.extend(removals.map(|granted| Overrun::Removals { granted, wanted: references }));
-        overruns
-            .extend(bytes.map(|granted| Overrun::Bytes { granted, wanted: ByteSize::bytes(wanted.bytes) }));
-        overruns.extend(share.map(|granted| Overrun::Share {
-            granted,
-            granted_references: granted.of(references_in_cache),
-            wanted: references,
-            total: references_in_cache,
-        }));
-        overruns
+        self.document.grant.overruns(wanted, references_in_cache)
     }
 
     /// Returns what remains of the caps after this much is staged, of a cache with this many references.
@@ -231,37 +216,21 @@ impl Access {
 
     /// Whether the operator protects the image from every policy.
     fn unguarded(&self, image: &Subject<'_>) -> Result<(), Refusal> {
-        let guard = &self.document.guard;
         let name = image.name;
-        let protected =
-            |why: String, allowed_by: String| Err(refusal(Right::Protected, name, &why, allowed_by));
         if image.pinned {
-            return protected("it is pinned".to_owned(), format!("`larder unpin {}`", name.normalized()));
+            let allowed_by = format!("`larder unpin {}`", name.normalized());
+            return Err(refusal(Right::Protected, name, "it is pinned", allowed_by));
         }
-        if let Some(pattern) = guard.protect.iter().find(|pattern| matches(pattern, name)) {
-            let allowed_by = format!("`protect` in `[guard]` without `{pattern}`");
-            return protected(format!("`{pattern}` is protected"), allowed_by);
-        }
-        if !guard.min_age.is_zero() {
-            let min_age = crate::units::format_duration(guard.min_age);
-            let old_enough = || {
-                let oldest_young = self.now.checked_sub_signed(TimeDelta::from_std(guard.min_age).ok()?)?;
-                Some(image.created_at? <= oldest_young)
-            };
-            if old_enough() != Some(true) {
-                let why = match image.created_at {
-                    Some(_) => format!("it is younger than {min_age}"),
-                    None => format!("nobody knows whether it is older than {min_age}"),
-                };
-                return protected(why, "a lower `min-age` in `[guard]`".to_owned());
-            }
-        }
-        match image.left_in_repository {
-            Some(left) if left <= guard.keep => {
-                let why = format!("its repository would be left with fewer than {} references", guard.keep);
-                protected(why, "a lower `keep` in `[guard]`".to_owned())
-            }
-            _ => Ok(()),
+        let candidate = Candidate {
+            text: name.text,
+            reference: name.reference(),
+            arrived_at: image.arrived_at,
+            last_used_at: image.last_used_at,
+            left_in_repository: image.left_in_repository,
+        };
+        match self.document.guard.protection(&candidate, self.now) {
+            None => Ok(()),
+            Some(why) => Err(refusal(Right::Protected, name, &why.to_string(), why.allowed_by())),
         }
     }
 }
@@ -270,18 +239,6 @@ impl From<Refusal> for NotRemovable {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
-}
-
-fn matches(pattern: &ReferencePattern, name: Name<'_>) -> bool {
-    pattern.as_str() == EVERYTHING || pattern.matches_text(name.normalized())
-}
-
-fn any(patterns: &[ReferencePattern], name: Name<'_>) -> bool {
-    patterns.iter().any(|pattern| matches(pattern, name))
-}
-
-fn is_everything(patterns: &[ReferencePattern]) -> bool {
-    patterns.iter().any(|pattern| pattern.as_str() == EVERYTHING)
 }
 
 fn refusal(right: Right, name: Name<'_>, why: &str, allowed_by: String) -> Refusal {

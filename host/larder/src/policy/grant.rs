@@ -1,7 +1,7 @@
 //! What a policy may do, as the operator writes it down.
 //!
-//! A [`GrantDocument`] is a TOML file of three tables: `[grant]`, what this policy may do; `[guard]`, what no policy
-//! may do under any grant; and `[limits]`, what a run may use up. Every key may be left out. An empty document lets
+//! A [`GrantDocument`] is a TOML file of three tables: `[grant]`, what this policy may do; `[guard]`, what it may not
+//! remove whatever else it may, beside what the home's own guard keeps; and `[limits]`, what a run may use up. Every key may be left out. An empty document lets
 //! a policy see every image and change nothing.
 //!
 //! ```toml
@@ -11,7 +11,7 @@
 //! max-bytes = "20GiB"
 //!
 //! [guard]
-//! protect = ["docker.io/acme/base:*"]
+//! protect = ["docker.io/acme/base"]
 //!
 //! [limits]
 //! time = "5s"
@@ -27,8 +27,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::PolicyError;
+use super::error::{Overrun, PolicyError};
 use crate::pattern::ReferencePattern;
+pub use crate::records::Guard;
+use crate::reference::Reference;
 use crate::units::{ByteSize, Share, human_duration};
 
 /// A grant with its guard and limits: the whole file.
@@ -37,7 +39,7 @@ use crate::units::{ByteSize, Share, human_duration};
 pub struct GrantDocument {
     /// What the policy may do.
     pub grant: Grant,
-    /// What no policy may do.
+    /// What stays in any case, in addition to the guard of the home.
     pub guard: Guard,
     /// What a run may use up.
     pub limits: Limits,
@@ -68,20 +70,6 @@ pub struct Grant {
     /// At most this share of the references in the cache, hidden ones counted. Default: no cap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_share: Option<Share>,
-}
-
-/// What no policy may do, whatever its grant says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Guard {
-    /// References that no policy removes. Default: none.
-    pub protect: Vec<ReferencePattern>,
-    /// No policy removes what came into the cache less than this ago, or at an unknown time. `0s` turns it off.
-    /// Default: one hour.
-    #[serde(with = "human_duration")]
-    pub min_age: Duration,
-    /// No repository is left with fewer references. Default: 0.
-    pub keep: u32,
 }
 
 /// What a run may use up. Exceeding any of them ends the run, and nothing is changed.
@@ -132,12 +120,6 @@ impl Default for Grant {
             max_bytes: None,
             max_share: None,
         }
-    }
-}
-
-impl Default for Guard {
-    fn default() -> Self {
-        Self { protect: Vec::new(), min_age: Duration::from_secs(3600), keep: 0 }
     }
 }
 
@@ -219,6 +201,50 @@ impl Grant {
     }
 }
 
+impl Grant {
+    /// Returns whether it lets a policy remove the image that stands in the index as this text.
+    pub(crate) fn allows_removal(&self, text: &str, reference: Option<&Reference>) -> bool {
+        any(&self.remove, text, reference)
+    }
+
+    /// Returns whether it lets a policy see that image.
+    pub(crate) fn allows_reading(&self, text: &str, reference: Option<&Reference>) -> bool {
+        any(&self.read, text, reference)
+    }
+
+    /// Returns every cap that this much goes past, of a cache with so many references.
+    pub(crate) fn overruns(&self, wanted: Total, references_in_cache: u64) -> Vec<Overrun> {
+        let references = wanted.references;
+        let removals = self.max_removals.filter(|&granted| references > u64::from(granted));
+        let bytes = self.max_bytes.filter(|granted| wanted.bytes > granted.as_bytes());
+        let share = self.max_share.filter(|granted| references > granted.of(references_in_cache));
+        let mut overruns = Vec::new();
+        overruns.extend(removals.map(|granted| Overrun::Removals { granted, wanted: references }));
+        overruns
+            .extend(bytes.map(|granted| Overrun::Bytes { granted, wanted: ByteSize::bytes(wanted.bytes) }));
+        overruns.extend(share.map(|granted| Overrun::Share {
+            granted,
+            granted_references: granted.of(references_in_cache),
+            wanted: references,
+            total: references_in_cache,
+        }));
+        overruns
+    }
+}
+
+/// Returns whether one of the patterns matches.
+pub(super) fn any(patterns: &[ReferencePattern], text: &str, reference: Option<&Reference>) -> bool {
+    patterns.iter().any(|pattern| pattern.is_everything() || pattern.matches_text(text, reference))
+}
+
+/// What a run has staged, or wanted to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Total {
+    pub(crate) references: u64,
+    /// Allocated bytes.
+    pub(crate) bytes: u64,
+}
+
 /// The pattern that every reference matches.
 pub(super) fn everything() -> ReferencePattern {
     EVERYTHING.parse().expect("two stars are a pattern")
@@ -281,15 +307,6 @@ setters!(Grant {
     with_max_bytes: max_bytes = Option<ByteSize>;
     /// The same with this cap on the share of the cache.
     with_max_share: max_share = Option<Share>;
-});
-
-setters!(Guard {
-    /// The same, protecting these.
-    with_protect: protect = Vec<ReferencePattern>;
-    /// The same with this minimum age.
-    with_min_age: min_age = Duration;
-    /// The same, keeping this many references in every repository.
-    with_keep: keep = u32;
 });
 
 setters!(Limits {

@@ -126,6 +126,11 @@ impl Images {
         images
     }
 
+    /// Returns every image, those that the run cannot see too, in the order of the list.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Image> {
+        self.all.iter()
+    }
+
     /// Works out what is known of an image.
     fn read(&mut self, record: ImageRecord, access: &Access, numbers: &mut HashMap<Arc<str>, u32>) -> Image {
         let reference = record.handle.reference.parse::<Reference>().ok();
@@ -264,7 +269,8 @@ fn subject(image: &Image) -> Subject<'_> {
     Subject {
         name: image.name(),
         pinned: record.pinned,
-        created_at: record.handle.created_at,
+        arrived_at: record.arrived_at,
+        last_used_at: record.handle.last_used_at,
         in_use: false,
         left_in_repository: None,
     }

@@ -32,7 +32,7 @@
 //!   this module.
 
 mod error;
-mod grant;
+pub(crate) mod grant;
 
 #[cfg(feature = "policy")]
 mod access;

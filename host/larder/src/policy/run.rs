@@ -18,7 +18,7 @@ use super::access::Access;
 use super::component::{Description, Policy};
 use super::engine::{Flavour, Prepared};
 use super::error::{LimitKey, PolicyError, cut, one_line, short_name};
-use super::grant::{GrantDocument, Limits};
+use super::grant::{GrantDocument, Guard, Limits};
 use super::guest::GuestState;
 use super::session::Session;
 use super::suggest::Needs;
@@ -30,7 +30,7 @@ use crate::units::ByteSize;
 /// What a run is given.
 ///
 /// A run has a grant, or it is a preview. A preview shows what the policy would remove if it might: the policy has every
-/// right except `force`, and the default guard, the default limits and pins hold. No [`Plan`] of a preview can be
+/// right except `force`, and the guards of home and run, the default limits and pins hold. No [`Plan`] of a preview can be
 /// applied, since nobody allowed any of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PolicyRun {
@@ -38,6 +38,8 @@ pub struct PolicyRun {
     /// Absent for a preview.
     grant: Option<GrantDocument>,
     goal: Option<ByteSize>,
+    /// What stays besides what the grant's own guard keeps.
+    guard: Guard,
     now: DateTime<Utc>,
 }
 
@@ -83,7 +85,8 @@ impl PolicyRun {
 
     /// A preview at this instant, without config: see [`PolicyRun`].
     pub fn preview(now: DateTime<Utc>) -> Self {
-        Self { config: serde_json::Value::Object(serde_json::Map::new()), grant: None, goal: None, now }
+        let config = serde_json::Value::Object(serde_json::Map::new());
+        Self { config, grant: None, goal: None, guard: Guard::default(), now }
     }
 
     /// The same with this config, which has to be a JSON object. Whether it suits the policy, the policy says.
@@ -106,6 +109,21 @@ impl PolicyRun {
     pub fn with_goal(mut self, goal: ByteSize) -> Self {
         self.goal = Some(goal);
         self
+    }
+
+    /// The same, with what this guard keeps, in addition to what was kept so far. That of a home is added by
+    /// [`LocalBackend::plan_policy`](crate::LocalBackend::plan_policy).
+    #[must_use]
+    pub fn with_guard(mut self, guard: &Guard) -> Self {
+        self.guard = self.guard.and(guard);
+        self
+    }
+
+    /// The rights, limits and guard of the run: the grant, or what a preview may, with everything that stays.
+    pub(super) fn rights(&self) -> GrantDocument {
+        let mut rights = self.grant.clone().unwrap_or_else(GrantDocument::preview);
+        rights.guard = rights.guard.and(&self.guard);
+        rights
     }
 
     /// The config.
@@ -145,9 +163,9 @@ impl Policy {
         source: Box<dyn CacheSnapshot>,
         run: &PolicyRun,
     ) -> Result<Evaluation, PolicyError> {
-        let PolicyRun { config, grant, goal, now } = run;
+        let PolicyRun { config, goal, now, .. } = run;
         check_config(config)?;
-        let rights = grant.clone().unwrap_or_else(GrantDocument::preview);
+        let rights = run.rights();
         rights.check()?;
         let limits = &rights.limits;
         let description = self.description_within(limits)?;

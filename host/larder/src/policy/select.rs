@@ -65,7 +65,7 @@ impl Conditions {
             && self.unused_since.is_none_or(|since| handle.last_used_at.is_none_or(|used| used < since))
             && self.arrived_before.is_none_or(|before| arrived_at.is_some_and(|arrived| arrived < before))
             && self.min_size_bytes.is_none_or(|min| handle.size_bytes.is_some_and(|size| size >= min))
-            && self.reference.as_ref().is_none_or(|pattern| pattern.matches_text(image.name().normalized()))
+            && self.reference.as_ref().is_none_or(|pattern| image.name().matches(pattern))
     }
 }
 
@@ -180,8 +180,11 @@ mod tests {
 
     fn conditions() -> impl Strategy<Value = Conditions> {
         let few = || proptest::option::of(0..4_i64);
-        let pattern =
-            proptest::option::of(prop_oneof![Just("docker.io/acme/**"), Just("**:1*"), Just("docker.io/*")]);
+        let pattern = proptest::option::of(prop_oneof![
+            Just("docker.io/acme/**"),
+            Just("**:1*"),
+            Just("docker.io/acme/*")
+        ]);
         (pattern, few(), few(), few(), any::<Option<bool>>()).prop_map(
             |(pattern, since, before, min, unused)| Conditions {
                 reference: pattern.map(|pattern| pattern.parse().expect("a pattern")),

@@ -12,7 +12,7 @@ use super::error::{LimitKey, PolicyError};
 use super::images::{Image, Images, Staged};
 use super::run::PolicyRun;
 use super::session::{Answer, CallError, GuestError, Session};
-use crate::plan::{Decision, Plan, PlanEntry, PlanPolicy, Right};
+use crate::plan::{Decision, Maker, Plan, PlanEntry, PlanPolicy, Right, unmatched};
 use crate::records::ImagePruneReport;
 use crate::snapshot::{Freed, Removal};
 use crate::units::ByteSize;
@@ -61,8 +61,7 @@ impl Session {
         );
         match answer {
             Ok(()) => {
-                // What nothing uses needs no force: if it comes into use until the plan is applied, it stays.
-                let force = self.images.get(index).facts.is_in_use && self.access.effective_force(force);
+                let force = self.access.effective_force(&self.images.subject(index), force);
                 self.stage(&[index], force, false).map(drop)
             }
             Err(NotRemovable::Refused(refusal)) => {
@@ -232,11 +231,18 @@ impl Session {
             vmdk_removed: freed.vmdk,
             ..ImagePruneReport::default()
         };
-        let plan = Plan::new(run.now(), entries, Vec::new(), report);
+        let plan = Plan::new(Maker::Policy, run.now(), entries, Vec::new(), report);
+        let rights = run.rights();
+        let names: Vec<_> =
+            self.images.all().map(|image| (image.reference(), image.name().reference())).collect();
+        let unmatched = unmatched::of_grant(&rights, &names);
+        drop(names);
         Ok(Plan {
             policy: Some(policy),
             config: Some(run.config().clone()),
+            guard: Some(rights.guard),
             grant: run.grant().cloned(),
+            unmatched,
             denials: self.denials.into_list(),
             log: self.log,
             ..plan

@@ -117,7 +117,7 @@ impl LocalBackend {
         run: &PolicyRun,
     ) -> MicrosandboxResult<GrantSuggestion> {
         let source = self.snapshot().await?;
-        let (policy, run) = (policy.clone(), run.clone());
+        let (policy, run) = (policy.clone(), run.clone().with_guard(&self.guard().await?));
         crate::catalog::blocking("try grants", move || Ok(policy.suggest_grant(source, &run)?)).await
     }
 }

@@ -34,21 +34,30 @@ use crate::artifacts::marker::Keeper;
 use crate::catalog::{Catalog, Clock, Writer, identity};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home::{HomePaths, MissingHome};
+use crate::records::Guard;
 
 /// The index of one home, the cache directory that it describes, and the clock that ages are measured by.
 pub(crate) struct Store {
     catalog: Arc<Catalog>,
     cache: CacheDir,
     clock: Clock,
+    /// What the embedder's own word keeps, beside the home's guard.
+    guard: Guard,
     /// Whether this process has looked whether the cache is to be marked.
     is_marked: Arc<AtomicBool>,
 }
 
 impl Store {
     /// A store whose home is opened with its first use.
-    pub(crate) fn new(paths: HomePaths, cache: CacheDir, missing: MissingHome, clock: Clock) -> Self {
+    pub(crate) fn new(
+        paths: HomePaths,
+        cache: CacheDir,
+        missing: MissingHome,
+        clock: Clock,
+        guard: Guard,
+    ) -> Self {
         let catalog = Arc::new(Catalog::new(paths, missing, Arc::clone(&clock)));
-        Self { catalog, cache, clock, is_marked: Arc::default() }
+        Self { catalog, cache, clock, guard, is_marked: Arc::default() }
     }
 
     pub(crate) fn catalog(&self) -> &Arc<Catalog> {
@@ -57,6 +66,11 @@ impl Store {
 
     pub(crate) fn cache(&self) -> &CacheDir {
         &self.cache
+    }
+
+    /// What the embedder keeps, beside the home's guard.
+    pub(crate) fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     /// Tells whose the cache is, for the home of this index.

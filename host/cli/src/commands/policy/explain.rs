@@ -59,7 +59,7 @@ impl Explain {
             self.compare(&local, &policy, &suggestion, &run, context).await?;
             return Ok(Status::Done);
         }
-        let plan = deciding::decide(&local, &policy, &run, context).await?;
+        let (plan, _) = deciding::decide(&local, &policy, &run, context).await?;
         render::plan::remarks(&plan, &context.console);
         deciding::show(&plan, context)?;
         if run.grant().is_none() {

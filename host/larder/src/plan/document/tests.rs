@@ -1,5 +1,6 @@
 use super::*;
 use crate::artifacts::unowned::UnownedKind;
+use crate::reference::Digest;
 
 fn plan() -> Plan {
     let handle = |reference: &str| ImageHandle {
@@ -18,7 +19,7 @@ fn plan() -> Plan {
     ];
     let collect = vec![UnownedFile { bytes: 7, kind: UnownedKind::Artifact, path: "layers/x.erofs".into() }];
     let report = ImagePruneReport { image_refs_removed: 1, ..ImagePruneReport::default() };
-    Plan::new(DateTime::UNIX_EPOCH, entries, collect, report)
+    Plan::new(Maker::Prune, DateTime::UNIX_EPOCH, entries, collect, report)
 }
 
 /// A plan reads back as it was written, and its bytes are the sum of its parts.
@@ -28,7 +29,9 @@ fn a_plan_survives_its_document() {
     assert_eq!((plan.bytes, plan.report.bytes_reclaimed), (107, Some(107)));
     let json = plan.to_json().expect("JSON");
     assert!(
-        json.starts_with("{\n  \"version\": 1,\n  \"created_at\": \"1970-01-01T00:00:00Z\",\n"),
+        json.starts_with(
+            "{\n  \"version\": 2,\n  \"made_by\": \"prune\",\n  \"created_at\": \"1970-01-01T00:00:00Z\",\n"
+        ),
         "{json}"
     );
     assert_eq!(Plan::from_json(&json).expect("the same"), plan);
@@ -43,9 +46,13 @@ fn contradictions_are_refused_with_their_place() {
         Plan::from_json(&json.replacen(from, to, 1)).expect_err("refused").to_string()
     };
     let table = [
-        ("\"version\": 1", "\"version\": 2", "`version` is 2, and this larder reads 1: make the plan again"),
+        ("\"version\": 2", "\"version\": 3", "`version` is 3, and this larder reads 2: make the plan again"),
         ("\"bytes\": 107", "\"bytes\": 108", "`bytes` is 108, which is not the sum of the bytes in it"),
-        ("app:1\"", "app:2\"", "`entries[1].reference`: `docker.io/acme/app:2` is in the plan already"),
+        (
+            "app:1\"",
+            "app:2\"",
+            "`entries[1].reference`: `docker.io/acme/app:2` is to be removed and to be kept",
+        ),
         (
             "layers/x.erofs",
             "layers/../../x",

@@ -1,8 +1,10 @@
 use std::time::Duration;
 
+use chrono::TimeDelta;
+
 use super::*;
 use crate::policy::grant::{Grant, Guard};
-use crate::units::Share;
+use crate::units::{ByteSize, Share};
 
 const NOW: DateTime<Utc> = DateTime::from_timestamp(1_700_000_000, 0).expect("a time");
 const HOUR: u64 = 3600;
@@ -27,7 +29,7 @@ fn lists_of_patterns() {
         (&[], "python:3.12", false),
         (&["**"], "python:3.12", true),
         (&["docker.io/library/**"], "python:3.12", true),
-        (&["python:3.12"], "python:3.12", false),
+        (&["docker.io/library/python"], "python:3.12", true),
         (&["docker.io/acme/**"], "python:3.12", false),
         (&["docker.io/acme/**", "docker.io/library/python:*"], "python:3.12", true),
         (&["**"], "NOT A REFERENCE", true),
@@ -41,8 +43,14 @@ fn lists_of_patterns() {
         let read = access(Grant::default().with_read(list.clone()), guard.clone());
         let inspect = access(Grant::default().with_inspect(list.clone()), guard.clone());
         let remove = access(Grant::default().with_remove(list.clone()), guard);
-        let subject =
-            Subject { name, pinned: false, created_at: None, in_use: false, left_in_repository: None };
+        let subject = Subject {
+            name,
+            pinned: false,
+            arrived_at: None,
+            last_used_at: None,
+            in_use: false,
+            left_in_repository: None,
+        };
         assert_eq!(read.may_read(name), expected, "read {list:?} {text}");
         assert_eq!(inspect.may_inspect(name).is_ok(), expected, "inspect {list:?} {text}");
         assert_eq!(remove.may_remove(&subject, false).is_ok(), expected, "remove {list:?} {text}");
@@ -63,12 +71,16 @@ fn switches() {
 #[test]
 fn removing() {
     let python = OnceCell::new();
-    let guard =
-        Guard { protect: patterns(&["docker.io/acme/**"]), min_age: Duration::from_secs(HOUR), keep: 1 };
+    let guard = Guard {
+        protect: patterns(&["docker.io/acme/**"]),
+        min_age: Some(Duration::from_secs(HOUR)),
+        keep: 1,
+    };
     let base = Subject {
         name: Name::new("python:3.12", &python),
         pinned: false,
-        created_at: ago(HOUR),
+        arrived_at: ago(HOUR),
+        last_used_at: ago(HOUR),
         in_use: false,
         left_in_repository: Some(2),
     };
@@ -76,7 +88,8 @@ fn removing() {
     let every = Subject {
         name: Name::new("docker.io/acme/app:1", &acme),
         pinned: true,
-        created_at: ago(0),
+        arrived_at: ago(0),
+        last_used_at: None,
         in_use: true,
         left_in_repository: Some(1),
     };
@@ -106,14 +119,22 @@ fn removing() {
             "protected: docker.io/acme/app:1: `docker.io/acme/**` is protected",
         ),
         (
-            Subject { created_at: ago(HOUR - 1), in_use: true, left_in_repository: Some(1), ..base },
+            Subject { arrived_at: ago(HOUR - 1), in_use: true, left_in_repository: Some(1), ..base },
             true,
             true,
             true,
             "protected: docker.io/library/python:3.12: it is younger than 1h",
         ),
         (
-            Subject { created_at: None, ..base },
+            Subject { last_used_at: ago(HOUR - 1), ..base },
+            true,
+            false,
+            false,
+            "protected: docker.io/library/python:3.12: it is younger than 1h",
+        ),
+        (Subject { last_used_at: None, ..base }, true, false, false, "yes"),
+        (
+            Subject { arrived_at: None, ..base },
             true,
             false,
             false,
@@ -124,7 +145,7 @@ fn removing() {
             true,
             true,
             true,
-            "protected: docker.io/library/python:3.12: its repository would be left with fewer than 1 references",
+            "protected: docker.io/library/python:3.12: its repository would be left without any reference",
         ),
         (Subject { left_in_repository: None, ..base }, true, false, false, "yes"),
         (Subject { in_use: true, ..base }, true, false, true, "in use"),
@@ -157,16 +178,23 @@ fn removing() {
 fn odd_ages() {
     let python = OnceCell::new();
     let remove = Grant::default().with_remove(patterns(&["**"]));
-    for (min_age, created_at, expected) in [
+    for (min_age, arrived_at, expected) in [
         (Duration::MAX, DateTime::from_timestamp(0, 0), false),
         (Duration::ZERO, None, true),
         (Duration::ZERO, ago(0), true),
         (Duration::from_secs(1), NOW.checked_add_signed(TimeDelta::days(1)), false),
     ] {
         let name = Name::new("python:3.12", &python);
-        let subject = Subject { name, pinned: false, created_at, in_use: false, left_in_repository: None };
+        let subject = Subject {
+            name,
+            pinned: false,
+            arrived_at,
+            last_used_at: None,
+            in_use: false,
+            left_in_repository: None,
+        };
         let access = access(remove.clone(), Guard::default().with_min_age(min_age));
-        assert_eq!(access.may_remove(&subject, false).is_ok(), expected, "{min_age:?} {created_at:?}");
+        assert_eq!(access.may_remove(&subject, false).is_ok(), expected, "{min_age:?} {arrived_at:?}");
     }
 }
 
@@ -178,7 +206,14 @@ fn refusals_say_what_would_allow_it() {
     let none = access(Grant::default(), Guard::default());
     assert_eq!(none.hidden(name).allowed_by, "`read = [\"docker.io/library/python:3.12\"]` in `[grant]`");
     assert_eq!(none.may_prune().expect_err("refused").allowed_by, "`prune = true` in `[grant]`");
-    let subject = Subject { name, pinned: true, created_at: None, in_use: false, left_in_repository: None };
+    let subject = Subject {
+        name,
+        pinned: true,
+        arrived_at: None,
+        last_used_at: None,
+        in_use: false,
+        left_in_repository: None,
+    };
     let all = access(Grant::default().with_remove(patterns(&["**"])), Guard::default());
     let Err(NotRemovable::Refused(refusal)) = all.may_remove(&subject, false) else { panic!("refused") };
     assert_eq!(refusal.allowed_by, "`larder unpin docker.io/library/python:3.12`");

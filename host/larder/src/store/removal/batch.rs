@@ -7,7 +7,8 @@ use std::io;
 use rusqlite::Connection;
 use rustix::io::Errno;
 
-use super::{Outcome, RemoveMode, RemovedImage, SpareReason, SparedImage, Target, Undeleted};
+use super::sparing::reason_to_spare;
+use super::{Decided, Outcome, RemoveMode, RemovedImage, SpareReason, SparedImage, Target, Undeleted};
 use crate::artifacts::lease::{Claim, Claims};
 use crate::artifacts::unlink::{Unlinked, unlink};
 use crate::artifacts::unowned::manifest_named_by;
@@ -15,7 +16,7 @@ use crate::artifacts::{CacheDir, Entry, FileStat, Room, Rooms};
 use crate::catalog::graph::DigestRow;
 use crate::catalog::history::{self, NewDecision, Verdict};
 use crate::catalog::removal_set::{RemovalSet, SetRow, Wanted};
-use crate::catalog::remove::{self, LiveRef, RefRow};
+use crate::catalog::remove::{self, RefRow};
 use crate::catalog::{Writer, deletions, pins, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::failpoint::failpoint;
@@ -128,7 +129,7 @@ impl Batch {
         mut self,
         writer: &mut Writer,
         cache: &CacheDir,
-        run: i64,
+        decided: &Decided<'_>,
     ) -> MicrosandboxResult<Outcome> {
         let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
         let mut outcome = Outcome::default();
@@ -141,7 +142,7 @@ impl Batch {
             let Writer { gone, synced, .. } = writer;
             synced.append(gone);
         }
-        let files = self.commit(writer, cache, run, &seen, &claims, &mut outcome)?;
+        let files = self.commit(writer, cache, decided, &seen, &claims, &mut outcome)?;
         failpoint!("removal.committed");
         let mut freed = vec![0; self.targets.len()];
         for file in &files {
@@ -293,7 +294,7 @@ impl Batch {
         &mut self,
         writer: &mut Writer,
         cache: &CacheDir,
-        run: i64,
+        decided: &Decided<'_>,
         seen: &Seen,
         claims: &Claims,
         outcome: &mut Outcome,
@@ -304,7 +305,7 @@ impl Batch {
         let transaction = writer.begin()?;
         deletions::forget(&transaction, &forgotten).map_err(db("forget deleted files"))?;
         roots::refresh(&transaction).map_err(db("find out what is in use"))?;
-        let in_use = self.spare_changed(&transaction, outcome).map_err(db("look at the images again"))?;
+        let in_use = self.spare_changed(&transaction, decided, outcome)?;
         let mut set = self.set(&transaction, &in_use)?;
         // A layer that became unused only now is not claimed: its row waits for the next prune. Manifests are all
         // claimed, they are those of the batch.
@@ -318,7 +319,7 @@ impl Batch {
             .map(|target| target.row.key())
             .collect();
         remove::forget_notes(&transaction, &refs, &forced).map_err(db("remove images"))?;
-        history::insert_decisions(&transaction, run, &self.decisions(outcome))
+        history::insert_decisions(&transaction, decided.run, &self.decisions(outcome))
             .map_err(db("put what was decided on record"))?;
         let mut files = Vec::new();
         let mut recorded = HashSet::new();
@@ -360,27 +361,38 @@ impl Batch {
         removed.chain(spared).collect()
     }
 
-    /// Takes out of the batch what is not as it was decided about. Returns which manifests of the rest are in use.
+    /// Takes out of the batch what is not as it was decided about, and what stays by a veto. Returns which manifests of the
+    /// rest are in use.
     fn spare_changed(
         &mut self,
         connection: &Connection,
+        decided: &Decided<'_>,
         outcome: &mut Outcome,
-    ) -> rusqlite::Result<HashSet<i64>> {
-        let live = remove::live_refs(connection, self.targets.iter().map(|target| &target.row))?;
-        let mut kept = Vec::with_capacity(self.targets.len());
-        let mut in_use = HashSet::new();
+    ) -> MicrosandboxResult<HashSet<i64>> {
+        let db = || MicrosandboxError::db("look at the images again");
+        let live =
+            remove::live_refs(connection, self.targets.iter().map(|target| &target.row)).map_err(db())?;
+        let mut unchanged = Vec::with_capacity(self.targets.len());
         for target in std::mem::take(&mut self.targets) {
             // One that is gone was removed by another process: there is nothing left to do, and nothing to report.
             let Some(now) = live.get(&target.row.id) else { continue };
-            match reason_to_spare(connection, &target, now)? {
+            match reason_to_spare(connection, &target, now).map_err(db())? {
+                Some(reason) => outcome.spare(&target, reason),
+                None => unchanged.push((target, now)),
+            }
+        }
+        let images: Vec<_> = unchanged.iter().map(|(target, now)| (target, *now)).collect();
+        let vetoes = decided.veto.veto(connection, &images, decided.freed)?;
+        let mut in_use = HashSet::new();
+        for ((target, now), veto) in unchanged.into_iter().zip(vetoes) {
+            match veto {
                 Some(reason) => outcome.spare(&target, reason),
                 None => {
                     in_use.extend(now.in_use.then_some(target.row.manifest));
-                    kept.push(target);
+                    self.targets.push(target);
                 }
             }
         }
-        self.targets = kept;
         Ok(in_use)
     }
 }
@@ -447,24 +459,6 @@ impl Seen {
     }
 }
 
-fn reason_to_spare(
-    connection: &Connection,
-    target: &Target,
-    now: &LiveRef,
-) -> rusqlite::Result<Option<SpareReason>> {
-    if target.row.manifest != now.manifest || target.expected.manifest_digest != now.expected.manifest_digest
-    {
-        return Ok(Some(SpareReason::Replaced));
-    }
-    if target.expected.last_used_at != now.expected.last_used_at {
-        return Ok(Some(SpareReason::Used));
-    }
-    if now.in_use && target.mode == RemoveMode::Unused {
-        return Ok(Some(SpareReason::InUse(remove::users(connection, &target.row)?)));
-    }
-    Ok((now.pinned && target.mode != RemoveMode::Force).then_some(SpareReason::Pinned))
-}
-
 /// What turned out to be busy: numbers of rows.
 #[derive(Default)]
 struct Busy {
@@ -489,11 +483,6 @@ impl Outcome {
     fn spare(&mut self, target: &Target, reason: SpareReason) {
         // microsandbox counts here what a live operation held, and not what is in use by its rows.
         self.report.skipped_in_use += u32::from(reason == SpareReason::Leased);
-        let manifest_digest = target.expected.manifest_digest.clone().map(String::from);
-        self.spared.push(SparedImage {
-            reference: target.row.handle.reference.clone(),
-            manifest_digest,
-            reason,
-        });
+        self.spared.push(SparedImage::of(target, reason));
     }
 }

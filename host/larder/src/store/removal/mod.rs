@@ -6,8 +6,8 @@
 //!    waiting. An image of which an entry of its own is busy is spared, and a busy layer that several share stays;
 //!    the rest is asked for again without them.
 //! 2. Look at the files: they are told from later ones of the same names by what is seen now.
-//! 3. In one transaction: check that every image is still what it was and that nothing needs it, delete the rows,
-//!    put what was decided about each image on record, and record the files that nothing owns any longer (`larder_deletion`). It is on disk when it is committed.
+//! 3. In one transaction: check that every image is still what it was, that nothing needs it and that nothing has a
+//!    [veto](Veto), delete the rows, put what was decided about each image on record, and record the files that nothing owns any longer (`larder_deletion`). It is on disk when it is committed.
 //! 4. Delete the files, and release the claims.
 //! 5. Some batches later: write the directories to disk, and forget the records in that batch's transaction; the last
 //!    ones, in one of their own ([`recovery`](super::recovery)).
@@ -19,6 +19,7 @@
 //! The writer is free between batches, and each transaction is as short as its batch is small.
 
 mod batch;
+mod sparing;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use batch::Batch;
+pub use sparing::{SpareReason, SparedImage};
+pub(crate) use sparing::{Veto, reason_to_spare};
 
 use super::full_disk::{self, FullDisk, Tried};
 use super::gc::Collected;
@@ -38,7 +41,7 @@ use crate::catalog::Writer;
 use crate::catalog::remove::{self, ExpectedRef, RefRow};
 use crate::catalog::roots;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::records::{ImagePruneReport, ImageUsers};
+use crate::records::ImagePruneReport;
 use crate::reference::RowDigest;
 
 /// What protects an image from being removed, besides a live operation, which always does.
@@ -73,51 +76,6 @@ pub struct RemovedImage {
     pub manifest_digest: Option<String>,
     /// Allocated bytes of the files that went with it.
     pub bytes: u64,
-}
-
-/// Why an image that was to go was left alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SpareReason {
-    /// Something uses it.
-    InUse(ImageUsers),
-    /// The operator pinned it.
-    Pinned,
-    /// A live operation reads it, publishes it or deletes it.
-    Leased,
-    /// The reference names another manifest than when it was decided to remove it.
-    Replaced,
-    /// It was used after it was decided to remove it.
-    Used,
-}
-
-impl std::fmt::Display for SpareReason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::InUse(users) => write!(f, "used by {users}"),
-            Self::Pinned => f.write_str("pinned"),
-            Self::Leased => f.write_str("held by a live operation"),
-            Self::Replaced => f.write_str("names another manifest than when this was decided"),
-            Self::Used => f.write_str("was used after this was decided"),
-        }
-    }
-}
-
-impl Serialize for SpareReason {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-/// An image that was to go and was left alone.
-#[derive(Debug, Clone, Serialize)]
-pub struct SparedImage {
-    /// The reference.
-    pub reference: String,
-    /// The manifest that it named when it was decided to remove it.
-    pub manifest_digest: Option<String>,
-    /// Why.
-    pub reason: SpareReason,
 }
 
 /// What became of a removal.
@@ -221,19 +179,31 @@ pub(crate) struct UnreachedRows {
     pub(crate) layers: HashSet<RowDigest>,
 }
 
+/// What a batch is part of.
+#[derive(Clone, Copy)]
+struct Decided<'a> {
+    /// The number of the run on record.
+    run: i64,
+    veto: &'a dyn Veto,
+    /// Allocated bytes that were freed before it.
+    freed: u64,
+}
+
 /// A removal under way: runs batches, and forgets the records of files that are gone.
 pub(crate) struct Remover<'a> {
     store: &'a Arc<Store>,
     /// The number of the run whose record has the decisions.
     run: i64,
     disk: FullDisk,
+    veto: Arc<dyn Veto>,
     outcome: Outcome,
 }
 
 impl<'a> Remover<'a> {
-    /// A removal that is part of a run on record, and what it may give up where the disk is full.
-    pub(crate) fn new(store: &'a Arc<Store>, run: i64, disk: FullDisk) -> Self {
-        Self { store, run, disk, outcome: Outcome::default() }
+    /// A removal that is part of a run on record, what it may give up where the disk is full, and what has the last word on
+    /// each image.
+    pub(crate) fn new(store: &'a Arc<Store>, run: i64, disk: FullDisk, veto: Arc<dyn Veto>) -> Self {
+        Self { store, run, disk, veto, outcome: Outcome::default() }
     }
 
     /// Returns whether the disk was found full.
@@ -349,8 +319,11 @@ impl<'a> Remover<'a> {
                 continue;
             }
             let again = batch.clone();
-            let outcome =
-                self.store.write_on("remove images", move |writer, cache| batch.run(writer, cache, run));
+            let (veto, freed) =
+                (Arc::clone(&self.veto), self.outcome.report.bytes_reclaimed.unwrap_or_default());
+            let outcome = self.store.write_on("remove images", move |writer, cache| {
+                batch.run(writer, cache, &Decided { run, veto: &*veto, freed })
+            });
             match outcome.await {
                 Err(error) if batch::is_out_of_descriptors(&error) => {
                     let Some([first, second]) = again.halves() else { return Err(error) };
