@@ -138,6 +138,8 @@ impl Go {
             environment: Vec::new(),
         };
         let mut env = go.bare();
+        // Go checks these even where it only says how it is set.
+        env.env("GOEXPERIMENT", "none").env("GOFLAGS", "-trimpath");
         env.args(["env", "-json"]).args(FETCHING);
         // An older Go does not know all of them, and says nothing of those.
         let set: BTreeMap<String, String> =
