@@ -107,6 +107,13 @@ impl ReferencePattern {
     }
 }
 
+impl PatternError {
+    /// What is wrong, without the text that it is wrong with.
+    pub fn problem(&self) -> String {
+        format!("at character {}, {}", self.position, self.expected)
+    }
+}
+
 impl FromStr for ReferencePattern {
     type Err = PatternError;
 

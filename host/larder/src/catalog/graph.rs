@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 
 use super::lenient::{any_text, integer, text};
@@ -14,6 +15,8 @@ use crate::reference::RowDigest;
 pub(crate) struct ImageRow {
     pub(crate) handle: ImageHandle,
     pub(crate) manifest: i64,
+    /// When the manifest came in.
+    pub(crate) manifest_created_at: Option<DateTime<Utc>>,
 }
 
 /// A row whose digest names its files.
@@ -43,7 +46,8 @@ pub(crate) fn images(connection: &Connection) -> rusqlite::Result<Images> {
     let mut statement = connection.prepare_cached(concat!(
         "SELECT ",
         read::handle_columns!(),
-        ", ref.manifest_id FROM image_ref AS ref LEFT JOIN manifest ON manifest.id = ref.manifest_id
+        ", ref.manifest_id, manifest.created_at
+           FROM image_ref AS ref LEFT JOIN manifest ON manifest.id = ref.manifest_id
            ORDER BY ref.created_at DESC, ref.reference"
     ))?;
     let mut images = Images::default();
@@ -51,7 +55,10 @@ pub(crate) fn images(connection: &Connection) -> rusqlite::Result<Images> {
     while let Some(row) = rows.next()? {
         let Some(manifest) = integer(row, 8)? else { continue };
         match read::handle(row)? {
-            Some(handle) => images.rows.push(ImageRow { handle, manifest }),
+            Some(handle) => {
+                let manifest_created_at = read::time_at(row, 9)?;
+                images.rows.push(ImageRow { handle, manifest, manifest_created_at });
+            }
             None => images.nameless.push(manifest),
         }
     }
@@ -84,6 +91,8 @@ pub(crate) struct RecordedOrigin {
     origin: Origin,
     /// The manifest that came from there.
     manifest: Option<String>,
+    /// When this was recorded. Whatever the name means now, it has not meant it for longer.
+    pub(crate) recorded_at: Option<DateTime<Utc>>,
 }
 
 impl RecordedOrigin {
@@ -116,7 +125,7 @@ pub(crate) fn origins(connection: &Connection) -> rusqlite::Result<HashMap<Strin
     // A home that an earlier Larder wrote last is read as it is.
     let has_manifest = connection.prepare("SELECT manifest_digest FROM larder_origin LIMIT 0").is_ok();
     let manifest = if has_manifest { "manifest_digest" } else { "NULL" };
-    let query = format!("SELECT reference, origin, {manifest} FROM larder_origin");
+    let query = format!("SELECT reference, origin, {manifest}, recorded_at FROM larder_origin");
     let mut statement = connection.prepare_cached(&query)?;
     let rows = statement.query_map([], |row| {
         let origin = match text(row, 1)?.as_deref() {
@@ -124,7 +133,8 @@ pub(crate) fn origins(connection: &Connection) -> rusqlite::Result<HashMap<Strin
             Some("archive") => Origin::Archive,
             _ => Origin::Unknown,
         };
-        Ok((any_text(row, 0)?, RecordedOrigin { origin, manifest: text(row, 2)? }))
+        let recorded_at = read::time_at(row, 3)?;
+        Ok((any_text(row, 0)?, RecordedOrigin { origin, manifest: text(row, 2)?, recorded_at }))
     })?;
     rows.collect()
 }

@@ -146,7 +146,11 @@ pub(super) fn handle(row: &Row<'_>) -> rusqlite::Result<Option<ImageHandle>> {
     }))
 }
 
-fn time_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<chrono::DateTime<chrono::Utc>>> {
+/// Returns a time; none where the column holds anything else.
+pub(super) fn time_at(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Option<chrono::DateTime<chrono::Utc>>> {
     Ok(match row.get_ref(column)? {
         ValueRef::Text(text) => std::str::from_utf8(text).ok().and_then(time::parse),
         _ => None,

@@ -81,6 +81,13 @@ pub(super) struct Total {
     pub(super) bytes: u64,
 }
 
+/// What remains of the caps. A field is absent if there is no such cap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Remaining {
+    pub(super) removals: Option<u64>,
+    pub(super) bytes: Option<u64>,
+}
+
 /// The rights of one run.
 #[derive(Debug, Clone)]
 pub(super) struct Access {
@@ -125,7 +132,7 @@ impl Access {
         ))
     }
 
-    /// Whether environment variables and labels are shown.
+    /// Whether environment variables are shown.
     pub(super) fn sees_secrets(&self) -> bool {
         self.document.grant.secrets
     }
@@ -199,6 +206,17 @@ impl Access {
             total: references_in_cache,
         }));
         overruns
+    }
+
+    /// Returns what remains of the caps after this much is staged, of a cache with this many references.
+    pub(super) fn remaining(&self, staged: Total, references_in_cache: u64) -> Remaining {
+        let grant = &self.document.grant;
+        let share = grant.max_share.map(|share| share.of(references_in_cache));
+        let removals = grant.max_removals.map(u64::from).into_iter().chain(share).min();
+        Remaining {
+            removals: removals.map(|granted| granted.saturating_sub(staged.references)),
+            bytes: grant.max_bytes.map(|granted| granted.as_bytes().saturating_sub(staged.bytes)),
+        }
     }
 
     /// Whether bytes matter to any cap.

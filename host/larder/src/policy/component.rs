@@ -43,7 +43,8 @@ pub struct Description {
     pub version: String,
     /// One sentence, of at most 1024 bytes.
     pub summary: String,
-    /// The JSON Schema of its config, a JSON object or a boolean.
+    /// The JSON Schema of its config, a JSON object or a boolean, of at most 256 KiB. It serves people and editors: the
+    /// policy checks its config, the host does not. Its texts are as the policy wrote them.
     pub config_schema: serde_json::Value,
 }
 

@@ -28,14 +28,14 @@ use wasmtime::{
     Config, Engine, InstanceAllocationStrategy, PoolConcurrencyLimitError, PoolingAllocationConfig,
 };
 
-use super::bindings::{ImagePolicy, ImagePolicyPre};
 use super::code_cache::{CodeCache, CodeKey};
 use super::component::CodeOrigin;
 use super::error::PolicyError;
 use super::grant::Limits;
-use super::host::RunState;
+use super::guest::GuestState;
 use super::load;
 use super::ticker::{Running, Ticker};
+use super::v0_2::{ImagePolicy, ImagePolicyPre};
 use crate::units::ByteSize;
 
 /// The largest component that is compiled, unless an engine is told otherwise. A Python policy has 19 MB.
@@ -58,7 +58,7 @@ struct Shared {
 #[derive(Clone)]
 struct Flavoured {
     engine: Engine,
-    linker: Arc<Linker<RunState>>,
+    linker: Arc<Linker<GuestState>>,
 }
 
 /// What an engine is made for.
@@ -103,7 +103,7 @@ impl Flavour {
 #[derive(Clone)]
 pub(super) struct Prepared {
     pub(super) engine: Engine,
-    pub(super) policy: ImagePolicyPre<RunState>,
+    pub(super) policy: ImagePolicyPre<GuestState>,
     pub(super) origin: CodeOrigin,
 }
 

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 
 use super::{
-    CacheSnapshot, CostGraph, CostGraphBuilder, DiskStatus, FileCost, ImageRecord, ImageUsers, Origin,
+    CacheSnapshot, CostGraph, CostGraphBuilder, DiskStatus, FileCost, ImageHistory, ImageRecord, ImageUsers,
+    Origin,
 };
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::records::{ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail};
@@ -22,8 +23,10 @@ pub struct MemoryImage {
     pub layers: Vec<String>,
     /// Compressed size of all layers in bytes.
     pub size_bytes: Option<i64>,
-    /// When it came into the cache.
+    /// When its reference first came into the cache.
     pub created_at: Option<DateTime<Utc>>,
+    /// When the manifest that it names came in, where that was later than `created_at`.
+    pub arrived_at: Option<DateTime<Utc>>,
     /// When it was last used.
     pub last_used_at: Option<DateTime<Utc>>,
     /// Names of the sandboxes that use it.
@@ -34,6 +37,8 @@ pub struct MemoryImage {
     pub pinned: bool,
     /// Where it came from.
     pub origin: Origin,
+    /// What is recorded of its past.
+    pub history: ImageHistory,
     /// Environment variables as `KEY=value`.
     pub env: Vec<String>,
     /// Labels, a JSON object.
@@ -50,14 +55,23 @@ impl MemoryImage {
             layers: Vec::new(),
             size_bytes: None,
             created_at: None,
+            arrived_at: None,
             last_used_at: None,
             sandboxes: Vec::new(),
             snapshots: Vec::new(),
             pinned: false,
             origin: Origin::Unknown,
+            history: ImageHistory::default(),
             env: Vec::new(),
             labels: None,
         }
+    }
+
+    /// The same, with a manifest that came in at this instant: a tag that was pulled again.
+    #[must_use]
+    pub fn with_arrived_at(mut self, arrived_at: DateTime<Utc>) -> Self {
+        self.arrived_at = Some(arrived_at);
+        self
     }
 
     fn users(&self) -> ImageUsers {
@@ -135,6 +149,8 @@ impl MemoryCache {
             users: image.users(),
             pinned: image.pinned,
             origin: image.origin,
+            // A time that is not known is earlier than every time.
+            arrived_at: image.created_at.max(image.arrived_at),
         };
         self.images.iter().map(state).collect()
     }
@@ -192,6 +208,10 @@ impl CacheSnapshot for MemoryCache {
             graph.image(None, Some(manifests[&image.manifest]));
         }
         Ok(graph.build())
+    }
+
+    fn history(&mut self) -> MicrosandboxResult<Vec<ImageHistory>> {
+        Ok(self.images.iter().map(|image| image.history.clone()).collect())
     }
 
     fn disk(&mut self) -> MicrosandboxResult<DiskStatus> {

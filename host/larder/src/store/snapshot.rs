@@ -19,8 +19,8 @@ use crate::home::HomeIdentity;
 use crate::records::{ImageDetail, UnreachedKind};
 use crate::reference::{Reference, RowDigest};
 use crate::snapshot::{
-    CacheSnapshot, CostGraph, CostGraphBuilder, DiskStatus, FileCost, HardLinks, ImageRecord, ManifestId,
-    Origin,
+    CacheSnapshot, CostGraph, CostGraphBuilder, DiskStatus, FileCost, HardLinks, ImageHistory, ImageRecord,
+    ManifestId, Origin,
 };
 
 /// One state of a home.
@@ -92,7 +92,8 @@ impl CacheSnapshot for HomeSnapshot {
             let rows = graph::images(connection)?.rows;
             let mut left: HashMap<i64, usize> = HashMap::new();
             rows.iter().for_each(|row| *left.entry(row.manifest).or_default() += 1);
-            let images = rows.into_iter().map(|graph::ImageRow { handle, manifest }| {
+            let images = rows.into_iter().map(|row| {
+                let graph::ImageRow { handle, manifest, manifest_created_at } = row;
                 let key = if noted { pins::key(handle.reference()) } else { String::new() };
                 let others = left.get_mut(&manifest).map(|left| {
                     *left -= 1;
@@ -101,12 +102,16 @@ impl CacheSnapshot for HomeSnapshot {
                 // Most images are the only ones of their manifest, and take its users as they are.
                 let users =
                     if others == Some(0) { users.remove(&manifest) } else { users.get(&manifest).cloned() };
+                let recorded = origins.get(&key);
                 ImageRecord {
                     users: users.unwrap_or_default(),
                     pinned: pins.contains(&key),
-                    origin: origins
-                        .get(&key)
-                        .map_or(Origin::Unknown, |origin| origin.of(handle.manifest_digest())),
+                    origin: recorded.map_or(Origin::Unknown, |origin| origin.of(handle.manifest_digest())),
+                    // A time that is not known is earlier than every time.
+                    arrived_at: handle
+                        .created_at
+                        .max(manifest_created_at)
+                        .max(recorded.and_then(|origin| origin.recorded_at)),
                     handle,
                 }
             });
@@ -120,6 +125,20 @@ impl CacheSnapshot for HomeSnapshot {
 
     fn costs(&mut self) -> MicrosandboxResult<CostGraph> {
         Ok(self.home_costs()?.graph)
+    }
+
+    fn history(&mut self) -> MicrosandboxResult<Vec<ImageHistory>> {
+        self.query(|connection| {
+            let origins = graph::origins(connection)?;
+            let history = |row: graph::ImageRow| {
+                let reference = row.handle.reference();
+                let is_recorded = !origins.is_empty() && origins.contains_key(&pins::key(reference));
+                // Of each reference, the last arrival alone is on record.
+                let arrivals = u32::from(is_recorded);
+                ImageHistory { first_seen_at: row.manifest_created_at, arrivals, ..ImageHistory::default() }
+            };
+            Ok(graph::images(connection)?.rows.into_iter().map(history).collect())
+        })
     }
 
     fn disk(&mut self) -> MicrosandboxResult<DiskStatus> {
