@@ -25,8 +25,8 @@ pub struct FakeCache {
     pub(super) page: usize,
     /// The grant's caps.
     caps: Budget,
-    /// Set once a cap has refused a removal: the host refuses the whole plan then.
-    is_over_budget: bool,
+    /// Indexes of images whose removal a cap has refused.
+    refused: Vec<usize>,
     pub(super) goal_bytes: Option<u64>,
     /// Indexes of images, in the order of their removal.
     staged: Vec<usize>,
@@ -72,7 +72,7 @@ impl FakeCache {
             disk,
             page: PAGE,
             caps: Budget::default(),
-            is_over_budget: false,
+            refused: Vec::new(),
             goal_bytes: None,
             staged: Vec::new(),
             by_reference,
@@ -151,9 +151,12 @@ impl FakeCache {
         self.is_staged = before.is_staged;
     }
 
-    /// Returns the error of a run that a cap has refused, whatever the policy made of the refusal.
+    /// Returns the error of a run that wanted more than its caps allow, whatever it made of the refusal.
     pub(super) fn over_budget(&self) -> Option<String> {
-        self.is_over_budget.then(|| "the policy wants to remove more than its grant allows".to_owned())
+        let refused: Vec<usize> =
+            self.refused.iter().copied().filter(|&index| !self.is_staged[index]).collect();
+        let is_over = !refused.is_empty() && self.is_past_caps(&refused);
+        is_over.then(|| "the policy wants to remove more than its grant allows".to_owned())
     }
 
     /// Takes back the removals that the goal does not take.
@@ -167,9 +170,10 @@ impl FakeCache {
         let mut freed = 0;
         for index in staged {
             if freed >= goal {
-                break;
+                self.record_reason(index, "the goal is met without it");
+            } else {
+                freed += self.stage(index);
             }
-            freed += self.stage(index);
         }
     }
 
@@ -216,7 +220,7 @@ impl FakeCache {
     /// Returns the right that a removal would lack. An image in use lacks [`Right::Force`] without `force`.
     pub(super) fn lacks(&self, index: usize, force: bool) -> Option<Right> {
         let image = &self.images[index];
-        let refused = image.refused.filter(|right| *right != Right::Force);
+        let refused = image.refused.filter(|right| matches!(right, Right::Remove | Right::Protected));
         let refused = refused.or(image.pinned.then_some(Right::Protected));
         let is_forced = force && image.refused != Some(Right::Force);
         let in_use = (self.is_in_use(index) && !is_forced).then_some(Right::Force);
@@ -238,8 +242,7 @@ impl FakeCache {
         }
     }
 
-    pub(super) fn deny(&mut self, right: Right, index: Option<usize>) -> Error {
-        self.is_over_budget |= right == Right::Budget;
+    pub(super) fn deny(&self, right: Right, index: Option<usize>) -> Error {
         let reference = index.map(|index| self.images[index].handle.reference.clone());
         let message = match &reference {
             Some(reference) => format!("`{reference}`: {}", right.obstacle()),
@@ -251,6 +254,9 @@ impl FakeCache {
     /// Stages images, or none of them if a cap refuses.
     pub(super) fn stage_all(&mut self, indexes: &[usize]) -> Result<(), Error> {
         if self.is_past_caps(indexes) {
+            self.refused.extend(indexes);
+            self.refused.sort_unstable();
+            self.refused.dedup();
             let only = if let &[index] = indexes { Some(index) } else { None };
             return Err(self.deny(Right::Budget, only));
         }

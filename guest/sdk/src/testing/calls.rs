@@ -20,7 +20,11 @@ impl Cache for FakeCache {
 
     fn inspect(&self, reference: &str) -> Result<ImageDetail, Error> {
         self.count_call();
-        let image = &self.images[self.find(reference)?];
+        let index = self.find(reference)?;
+        let image = &self.images[index];
+        if image.refused == Some(Right::Inspect) {
+            return Err(self.deny(Right::Inspect, Some(index)));
+        }
         let layer = |(position, name): (usize, &String)| {
             let bytes = i64::try_from(self.ledger.layer_bytes(name)).ok();
             ImageLayerDetail {
@@ -56,7 +60,8 @@ impl Cache for FakeCache {
         self.count_call();
         let index = self.find(reference)?;
         match self.lacks(index, force) {
-            None => self.stage_all(&[index]),
+            // That is the caps' to say.
+            None | Some(Right::Budget) => self.stage_all(&[index]),
             Some(Right::Force) if !force => {
                 let manifest = self.ledger.manifest(&self.images[index]);
                 Err(Error::ImageInUse(ImageUsers {
@@ -77,8 +82,9 @@ impl Cache for FakeCache {
     fn prune(&mut self) -> Result<ImagePruneReport, Error> {
         self.count_call();
         let is_free = |&index: &usize| self.lacks(index, false).is_none_or(|right| right == Right::Budget);
-        // The oldest first.
-        let unused: Vec<usize> = self.visible().into_iter().rev().filter(is_free).collect();
+        // The first arrival first.
+        let mut unused: Vec<usize> = self.visible().into_iter().rev().filter(is_free).collect();
+        unused.sort_by_key(|&index| self.images[index].handle.arrived_at);
         let freed = self.ledger.freed(unused.iter().map(|&index| &self.images[index]));
         self.stage_all(&unused)?;
         Ok(ImagePruneReport {

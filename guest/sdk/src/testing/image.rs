@@ -136,19 +136,24 @@ impl FakeImage {
         self
     }
 
-    /// Withholds a right for it: a removal that needs the right is denied.
+    /// Withholds a right for it: a call that needs the right is denied.
+    ///
+    /// # Panics
+    ///
+    /// Panics on a right that no image can lack alone. Hidden images are left out of a cache, and caps are the cache's.
     pub fn refused(mut self, right: Right) -> Self {
+        let is_of_image = matches!(right, Right::Inspect | Right::Remove | Right::Force | Right::Protected);
+        assert!(is_of_image, "{right:?} is not a right of one image");
         self.refused = Some(right);
         self
     }
 }
 
 impl FakeImage {
-    /// Fills in what follows from the rest: the size of its layers, and the dates that were not set.
+    /// Fills in what follows from the rest: the size of its layers, and its arrival.
     pub(super) fn complete(&mut self, bytes: u64) {
         let handle = &mut self.handle;
         handle.size_bytes = i64::try_from(bytes).ok();
-        handle.created_at = handle.created_at.or(handle.arrived_at);
         handle.arrived_at = handle.arrived_at.max(handle.created_at);
         self.history.reference.clone_from(&handle.reference);
     }

@@ -57,6 +57,7 @@ fn refusals() {
         FakeImage::new("other:1").created("2d").refused(Right::Remove),
         FakeImage::new("free:1").created("1d").refused(Right::Force),
     ]);
+    assert!(cache.inspect("free:1").is_ok());
     let denied = |result: Result<(), Error>| match result {
         Err(Error::Denied(denial)) => Some(denial.right),
         _ => None,
@@ -75,6 +76,14 @@ fn refusals() {
     assert_eq!(cache.prune().unwrap(), ImagePruneReport { bytes_reclaimed: Some(0), ..Default::default() });
     cache.remove("used:1", true).unwrap();
     assert_eq!(cache.reclaimable_bytes(&["used:2"]), Ok(0));
+}
+
+/// An image whose config may not be read can be listed all the same.
+#[test]
+fn inspecting() {
+    let cache = FakeCache::new([FakeImage::new("a:1").refused(Right::Inspect)]);
+    assert!(matches!(cache.inspect("a:1"), Err(Error::Denied(denial)) if denial.right == Right::Inspect));
+    assert_eq!(cache.get_usage(Some(&["a:1"])).unwrap()[0].lacks, None);
 }
 
 /// A page has three images, whatever was asked for, starts behind any image, removed ones too, and has them in the
@@ -188,6 +197,16 @@ fn caps() {
     cache.restore("a:1").unwrap();
     assert_eq!(cache.get_budget().removals, Some(2));
 
+    // What a cap has refused can be removed all the same, once another removal is taken back.
+    let mut cache = sample().with_max_removals(1);
+    cache.remove("a:1", false).unwrap();
+    cache.remove("b:1", false).unwrap_err();
+    assert!(cache.over_budget().is_some());
+    cache.restore("a:1").unwrap();
+    assert_eq!(cache.over_budget(), None);
+    cache.remove("b:1", false).unwrap();
+    assert_eq!(cache.over_budget(), None);
+
     let mut cache = sample().with_max_removals(3);
     run::<Sweep>("{}", &mut cache).unwrap_err();
     assert!(cache.staged().is_empty());
@@ -210,5 +229,12 @@ fn goals() {
         let mut cache = sample().with_goal(goal);
         run::<Sweep>("{}", &mut cache).unwrap();
         assert_eq!(cache.staged(), staged, "{goal}");
+        assert!(
+            cache
+                .decisions()
+                .iter()
+                .filter(|line| line.starts_with("keep"))
+                .all(|line| line.contains("goal"))
+        );
     }
 }
