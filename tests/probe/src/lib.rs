@@ -110,6 +110,9 @@ fn done(result: Result<(), Error>) -> Result<String, Error> {
 }
 
 fn each<T>(records: Vec<T>, one: fn(&T) -> String) -> String {
+    if records.is_empty() {
+        return "none".to_owned();
+    }
     records.iter().fold(String::new(), |mut text, record| {
         // Writing to a string cannot fail.
         let _ = write!(text, "[{}]", one(record));
@@ -146,11 +149,11 @@ fn seconds(instant: Option<Timestamp>) -> Option<i64> {
 /// Returns an error without its sentences.
 fn failed(error: &Error) -> String {
     match error {
-        Error::ImageNotFound(reference) => format!("not found {reference}"),
+        Error::ImageNotFound(reference) => format!("not found {reference:?}"),
         Error::ImageInUse(users) => format!("in use {users:?}"),
         Error::Unsupported(_) => "unsupported".to_owned(),
         Error::Denied(denial) => format!("denied {:?} {:?}", denial.right, denial.reference),
-        Error::InvalidReference(invalid) => format!("invalid {}", invalid.text),
+        Error::InvalidReference(invalid) => format!("invalid {:?}", invalid.text),
         Error::Other(_) => "other".to_owned(),
     }
 }
