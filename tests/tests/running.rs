@@ -1,5 +1,6 @@
 //! Runs that end well, or by the policy's own will.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use larder::policy::{
 };
 use larder::snapshot::{CacheSnapshot, CostGraph, DiskStatus, ImageRecord, MemoryCache, MemoryImage};
 use larder::{ImageDetail, MicrosandboxResult};
-use larder_tests::{ENGINE, guest};
+use larder_tests::{ENGINE, component, guest};
 use serde_json::json;
 
 const NOW: DateTime<Utc> = DateTime::from_timestamp(1_700_000_000, 0).expect("a time");
@@ -272,9 +273,9 @@ fn a_list_arrives() {
     evaluate(&caller(&[LIST], expect_three), grant).expect("a plan");
 }
 
-/// More policies run at once than the pool has room for: each gets its plan.
+/// Forty runs of one policy are under way at once, and each gets its plan.
 #[test]
-fn a_pool_that_is_empty_stops_nobody() {
+fn many_run_at_once() {
     struct Waiting(MemoryCache, Arc<Barrier>);
     impl CacheSnapshot for Waiting {
         fn images(&mut self) -> MicrosandboxResult<Vec<ImageRecord>> {
@@ -311,9 +312,36 @@ fn a_pool_that_is_empty_stops_nobody() {
     });
 }
 
-/// A policy with a larger table than the pool has room for is stopped by its limit alone, and runs where that allows it.
+/// A policy is compiled for other limits while it runs under those that it is compiled for: no run waits for that.
 #[test]
-fn what_does_not_fit_into_the_pool_runs() {
+fn compiling_delays_no_run() {
+    let bytes = std::fs::read(component("keep-recent")).expect("the component");
+    let engine = PolicyEngine::new().expect("an engine");
+    let policy = Policy::load(&engine, &bytes).expect("a policy");
+    policy.description().expect("a description");
+    let evaluate = |limits: Limits| {
+        let run = PolicyRun::new(NOW).with_grant(everything().with_limits(limits));
+        policy.evaluate(Box::new(cache()), &run).expect("a plan");
+    };
+    let (begins, has_begun) = std::sync::mpsc::channel();
+    let is_compiled = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            begins.send(()).expect("the other thread waits");
+            for kib in [64, 128, 256] {
+                evaluate(Limits::default().with_stack(ByteSize::kib(kib)).with_time(Duration::from_secs(60)));
+            }
+            is_compiled.store(true, Ordering::SeqCst);
+        });
+        has_begun.recv().expect("the other thread begins");
+        evaluate(Limits::default().with_time(Duration::from_secs(60)));
+        assert!(!is_compiled.load(Ordering::SeqCst), "the run ends before all is compiled");
+    });
+}
+
+/// A policy with a large table is stopped by its limit alone, and runs where that allows it.
+#[test]
+fn a_large_table_has_a_limit() {
     let large = guest("(table 1500000 funcref)");
     let error = evaluate(&large, everything()).expect_err("too large").to_string();
     assert!(error.contains("`table-elements` is 1000000"), "{error}");

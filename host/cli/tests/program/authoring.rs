@@ -25,7 +25,7 @@ fn checking_policies() {
     assert_eq!(checked[0]["description"]["config_schema"]["properties"]["keep"]["default"], 3);
     assert_eq!(
         (&checked[0]["wit_version"], &checked[0]["problem"]),
-        (&"0.1.0".into(), &serde_json::Value::Null)
+        (&"0.2.0".into(), &serde_json::Value::Null)
     );
 }
 
@@ -36,7 +36,7 @@ fn checking_odd_files() {
     let test = environment();
     let policy = fs::read(test.directory().join("keep-recent.wasm")).expect("the policy");
     let newer = |bytes: &[u8]| {
-        let (from, to) = (b"larder:image/policy@0.1.0", b"larder:image/policy@0.2.0");
+        let (from, to) = (b"larder:image/policy@0.2.0", b"larder:image/policy@0.3.0");
         let mut bytes = bytes.to_vec();
         for start in 0..bytes.len() - from.len() {
             if bytes[start..].starts_with(from) {

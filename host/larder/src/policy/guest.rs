@@ -44,13 +44,6 @@ impl GuestState {
         }
     }
 
-    /// Returns the state for another attempt to make an instance.
-    pub(super) fn again(mut self) -> Self {
-        (self.host_calls, self.memory, self.table_elements) = (0, 0, 0);
-        (self.exhausted, self.stopped) = (None, None);
-        self
-    }
-
     /// Returns the session and what its images look like; none while `describe` runs.
     pub(super) fn session(&mut self) -> Option<(&mut Session, &v0_2::Handles)> {
         Some((self.session.as_mut()?, &self.handles))

@@ -16,7 +16,7 @@ use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace};
 
 use super::access::Access;
 use super::component::{Description, Policy};
-use super::engine::{Flavour, Prepared};
+use super::engine::{CompiledPolicy, Flavour};
 use super::error::{LimitKey, PolicyError, cut, one_line, short_name};
 use super::grant::{GrantDocument, Guard, Limits};
 use super::guest::GuestState;
@@ -175,7 +175,7 @@ impl Policy {
             hash: self.hash().to_string(),
         };
         // Before the clock of this run starts: compiling is not the policy's doing.
-        self.prepared(Flavour::of(limits))?;
+        let compiled = self.compiled(Flavour::of(limits))?;
         let began = Instant::now();
         let session = Session::new(source, Access::new(rights.clone(), *now), *goal)?;
         let state = GuestState::new(Some(session), limits.clone());
@@ -185,7 +185,7 @@ impl Policy {
             goal_bytes: goal.map(ByteSize::as_bytes),
         };
         let started = Instant::now();
-        let mut instance = Instance::new(self, state, started)?;
+        let mut instance = Instance::new(self, &compiled, state, started)?;
         let evaluating = Instant::now();
         let answer = instance
             .enter("evaluate", |policy, store| policy.larder_image_policy().call_evaluate(store, &request));
@@ -230,9 +230,9 @@ impl Policy {
 
 /// Runs `describe` under these limits, without access to anything.
 pub(super) fn describe(policy: &Policy, limits: &Limits) -> Result<Description, PolicyError> {
-    policy.prepared(Flavour::of(limits))?;
+    let compiled = policy.compiled(Flavour::of(limits))?;
     let state = GuestState::new(None, limits.clone());
-    let mut instance = Instance::new(policy, state, Instant::now())?;
+    let mut instance = Instance::new(policy, &compiled, state, Instant::now())?;
     let said =
         instance.enter("describe", |policy, store| policy.larder_image_policy().call_describe(store))?;
     let wrong = |field, problem: &str| PolicyError::InvalidDescription { field, problem: problem.to_owned() };
@@ -278,25 +278,20 @@ struct Instance {
 }
 
 impl Instance {
-    /// A fresh instance, from the pool where that has room.
-    fn new(policy: &Policy, mut state: GuestState, started: Instant) -> Result<Self, PolicyError> {
+    /// Makes a fresh instance.
+    fn new(
+        policy: &Policy,
+        compiled: &CompiledPolicy,
+        state: GuestState,
+        started: Instant,
+    ) -> Result<Self, PolicyError> {
         let during = if state.session.is_some() { "evaluate" } else { "describe" };
         let clock = policy.engine().clock()?;
-        let flavour = Flavour::of(&state.limits);
-        for flavour in [flavour, flavour.on_demand()] {
-            let prepared = policy.prepared(flavour)?;
-            let mut store = store(&prepared, state, started)?;
-            match prepared.policy.instantiate(&mut store) {
-                Ok(policy) => return Ok(Self { store, policy, _clock: clock }),
-                // Nothing has run yet that another instance could tell.
-                Err(error) if flavour.may_lack_room(&error) && store.data().host_calls == 0 => {
-                    state = store.into_data().again();
-                }
-                Err(error) => return Err(diagnose(&error, store.data_mut(), during)),
-            }
+        let mut store = store(compiled, state, started)?;
+        match compiled.policy.instantiate(&mut store) {
+            Ok(policy) => Ok(Self { store, policy, _clock: clock }),
+            Err(error) => Err(diagnose(&error, store.data_mut(), during)),
         }
-        // The second flavour has no pool and so never lacks room in one.
-        Err(PolicyError::Host("it has no room for an instance".to_owned()))
     }
 
     fn enter<T>(
@@ -310,11 +305,15 @@ impl Instance {
 }
 
 /// A store for one instance, with every limit in place.
-fn store(prepared: &Prepared, state: GuestState, started: Instant) -> Result<Store<GuestState>, PolicyError> {
+fn store(
+    compiled: &CompiledPolicy,
+    state: GuestState,
+    started: Instant,
+) -> Result<Store<GuestState>, PolicyError> {
     let Limits { time, transfer, fuel, .. } = state.limits;
     // No deadline where it lies beyond what the clock can count to.
     let deadline = started.checked_add(time);
-    let mut store = Store::new(&prepared.engine, state);
+    let mut store = Store::new(&compiled.engine, state);
     store.limiter(|state| state);
     store.set_hostcall_fuel(transfer.as_len());
     // The contract has no resources.
