@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use larder::maintenance::{FindingKind, VerifyDepth};
+use larder::plan::Maker;
 use larder::policy::{Plan, PlanEntry};
 use larder::snapshot::Removal;
 use larder::{Image, ImagePruneReport, LocalBackend, MicrosandboxError};

@@ -45,7 +45,13 @@ fn describe(explanation: &Explanation, context: &Context) -> String {
             match (explanation.users.is_empty(), explanation.pinned) {
                 (false, _) => line(format!("is used by {}", explanation.users)),
                 (true, true) => {}
-                (true, false) => line("nothing uses it: a prune would remove it".to_owned()),
+                (true, false) if explanation.kept_by_guard.is_none() => {
+                    line("nothing uses it: a prune would remove it".to_owned());
+                }
+                (true, false) => {}
+            }
+            if let Some(why) = &explanation.kept_by_guard {
+                line(format!("is kept by the guard of this home: {why}"));
             }
         }
         None => line("is not in the cache".to_owned()),

@@ -141,13 +141,7 @@ impl Ls {
         }
         context.console.data(&table(&images, context))?;
         if images.is_empty() {
-            context.console.note(match &self.pattern {
-                _ if all == 0 => "the cache is empty",
-                Some(Selection::Pattern(_)) => {
-                    "no image matches; a pattern has to match the whole reference, as in `docker.io/library/python:*`"
-                }
-                _ => "no image matches",
-            });
+            context.console.note(if all == 0 { "the cache is empty" } else { "no image matches" });
         }
         Ok(Status::Done)
     }

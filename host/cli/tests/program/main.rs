@@ -8,6 +8,7 @@ mod builtins;
 mod changing;
 mod full_disk;
 mod granting;
+mod guarding;
 mod interrupting;
 mod loading;
 mod policies;

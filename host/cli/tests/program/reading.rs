@@ -17,8 +17,9 @@ fn ls() {
         test.larder("ls acme/app00000 --unused --sort used --reverse"),
         test.larder("ls docker.io/acme/*:v1 --sort size"),
         test.larder("ls **:v2 --sort reference"),
+        test.larder("ls docker.io/acme/none*"),
+        test.larder("ls -q docker.io/acme/none*"),
         test.larder("ls app*"),
-        test.larder("ls -q app*"),
     );
     assert_output!(
         "ls_refused",

@@ -1,13 +1,14 @@
 //! What runs did to a home, and what is known about an image.
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::guard::Candidate;
 use crate::backend::LocalBackend;
 use crate::catalog::history::{self, DecisionRecord, RunRecord};
-use crate::catalog::{pins, read, roots};
+use crate::catalog::{pins, read, remove, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::records::ImageHandle;
-use crate::records::ImageUsers;
+use crate::records::{Guard, ImageHandle, ImageUsers};
 
 /// What is known about an image and what became of it.
 #[derive(Debug, Clone, Serialize)]
@@ -16,6 +17,8 @@ pub struct Explanation {
     pub decisions: Vec<DecisionRecord>,
     /// The image as it is now; absent where it is not in the cache.
     pub image: Option<ImageHandle>,
+    /// Why the guard of the home keeps it now, in a clause; absent where it would let it go, and where it cannot be read.
+    pub kept_by_guard: Option<String>,
     /// Whether it is pinned.
     pub pinned: bool,
     /// The normalized reference, or the text as it was given where it is none.
@@ -39,12 +42,21 @@ impl LocalBackend {
     /// [`ImageNotFound`](MicrosandboxError::ImageNotFound) where it is neither in the cache nor on record,
     /// [`InvalidReference`](MicrosandboxError::InvalidReference), or where the home cannot be read.
     pub async fn explain(&self, reference: &str) -> MicrosandboxResult<Explanation> {
-        let reference = reference.to_owned();
-        self.store().read("explain an image", move |connection| explain(connection, &reference)).await
+        let (reference, now) = (reference.to_owned(), self.now());
+        // Reading goes on without a guard that cannot be understood.
+        let guard = self.guard().await.unwrap_or_default();
+        self.store()
+            .read("explain an image", move |connection| explain(connection, &reference, &guard, now))
+            .await
     }
 }
 
-fn explain(connection: &rusqlite::Connection, reference: &str) -> MicrosandboxResult<Explanation> {
+fn explain(
+    connection: &rusqlite::Connection,
+    reference: &str,
+    guard: &Guard,
+    now: DateTime<Utc>,
+) -> MicrosandboxResult<Explanation> {
     let decisions = history::decisions(connection, reference)?;
     let image = match read::get(connection, reference) {
         Ok(image) => Some(image),
@@ -58,7 +70,39 @@ fn explain(connection: &rusqlite::Connection, reference: &str) -> MicrosandboxRe
             .map_err(db("find out what uses an image"))?,
         None => ImageUsers::default(),
     };
+    let kept_by_guard = match &image {
+        Some(image) => kept_by(connection, image, guard, now)?,
+        None => None,
+    };
     let reference = pins::key(reference);
     let pinned = pins::list(connection)?.contains(&reference);
-    Ok(Explanation { decisions, image, pinned, reference, users })
+    Ok(Explanation { decisions, image, kept_by_guard, pinned, reference, users })
+}
+
+/// Returns why a guard keeps an image. Its users are known ([`roots::refresh`]).
+fn kept_by(
+    connection: &rusqlite::Connection,
+    image: &ImageHandle,
+    guard: &Guard,
+    now: DateTime<Utc>,
+) -> MicrosandboxResult<Option<String>> {
+    if guard.is_empty() {
+        return Ok(None);
+    }
+    let db = || MicrosandboxError::db("find out what keeps an image");
+    let row = remove::find_ref(connection, image.reference()).map_err(db())?;
+    let live = remove::live_refs(connection, row.iter()).map_err(db())?;
+    let Some((row, live)) = row.as_ref().and_then(|row| Some((row, live.get(&row.id)?))) else {
+        return Ok(None);
+    };
+    let enough = guard.keep.saturating_add(1);
+    let left = row.parsed.as_ref().map(|parsed| remove::count_repository(connection, parsed, enough));
+    let candidate = Candidate {
+        text: image.reference(),
+        reference: row.parsed.as_ref(),
+        arrived_at: live.arrived_at,
+        last_used_at: live.expected.last_used_at,
+        left_in_repository: left.transpose().map_err(db())?,
+    };
+    Ok(guard.protection(&candidate, now).map(|protection| protection.to_string()))
 }

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 
 use super::error::Overrun;
 pub(super) use super::grant::Total;
-use super::grant::{GrantDocument, any};
+use super::grant::{GrantDocument, matches_any};
 use crate::pattern::ReferencePattern;
 use crate::plan::Right;
 use crate::plan::guard::Candidate;
@@ -120,7 +120,7 @@ impl Access {
 
     /// Whether config and layers may be read.
     pub(super) fn may_inspect(&self, name: Name<'_>) -> Result<(), Refusal> {
-        if any(&self.document.grant.inspect, name.text, name.reference()) {
+        if matches_any(&self.document.grant.inspect, name.text, name.reference()) {
             return Ok(());
         }
         Err(refusal(

@@ -204,12 +204,12 @@ impl Grant {
 impl Grant {
     /// Returns whether it lets a policy remove the image that stands in the index as this text.
     pub(crate) fn allows_removal(&self, text: &str, reference: Option<&Reference>) -> bool {
-        any(&self.remove, text, reference)
+        matches_any(&self.remove, text, reference)
     }
 
     /// Returns whether it lets a policy see that image.
     pub(crate) fn allows_reading(&self, text: &str, reference: Option<&Reference>) -> bool {
-        any(&self.read, text, reference)
+        matches_any(&self.read, text, reference)
     }
 
     /// Returns every cap that this much goes past, of a cache with so many references.
@@ -233,7 +233,7 @@ impl Grant {
 }
 
 /// Returns whether one of the patterns matches.
-pub(super) fn any(patterns: &[ReferencePattern], text: &str, reference: Option<&Reference>) -> bool {
+pub(super) fn matches_any(patterns: &[ReferencePattern], text: &str, reference: Option<&Reference>) -> bool {
     patterns.iter().any(|pattern| pattern.is_everything() || pattern.matches_text(text, reference))
 }
 

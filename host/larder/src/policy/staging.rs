@@ -240,7 +240,7 @@ impl Session {
         Ok(Plan {
             policy: Some(policy),
             config: Some(run.config().clone()),
-            guard: Some(rights.guard),
+            guard: Some(rights.guard.for_policy()),
             grant: run.grant().cloned(),
             unmatched,
             denials: self.denials.into_list(),

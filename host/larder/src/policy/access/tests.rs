@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use proptest::prelude::*;
 
 use super::*;
 use crate::policy::grant::{Grant, Guard};
@@ -243,4 +244,124 @@ fn budgets() {
     }
     let none = Access::new(GrantDocument::default(), NOW);
     assert!(none.within_budget(Total { references: u64::MAX, bytes: u64::MAX }, 0).is_ok());
+}
+
+/// Everything that decides about one removal.
+#[derive(Debug, Clone)]
+struct Drawn {
+    remove: Vec<usize>,
+    force_granted: bool,
+    guards: [(Vec<usize>, Option<u64>, u32); 2],
+    reference: usize,
+    arrived: Option<u64>,
+    used: Option<u64>,
+    pinned: bool,
+    in_use: bool,
+    force: bool,
+    left: u32,
+}
+
+const REFERENCES: [&str; 4] =
+    ["docker.io/acme/app:1", "docker.io/acme/base:2", "docker.io/library/python:3", "quay.io/acme/app:1"];
+
+/// Patterns, and the references that each matches by its meaning.
+const PATTERNS: [(&str, [bool; 4]); 5] = [
+    ("**", [true; 4]),
+    ("docker.io/acme/*", [true, true, false, false]),
+    ("docker.io/acme/app", [true, false, false, false]),
+    ("**:3", [false, false, true, false]),
+    ("quay.io/**", [false, false, false, true]),
+];
+
+impl Drawn {
+    /// What the design says, rule by rule: which right is lacking, or that it is in use.
+    fn expected(&self) -> Result<(), &'static str> {
+        let matches = |list: &[usize]| list.iter().any(|&pattern| PATTERNS[pattern].1[self.reference]);
+        let min_age = self.guards.iter().filter_map(|guard| guard.1).max().unwrap_or(HOUR);
+        let age = self.arrived.map(|arrived| self.used.map_or(arrived, |used| used.min(arrived)));
+        let keep = self.guards.iter().map(|guard| guard.2).max().unwrap_or_default();
+        if !matches(&self.remove) {
+            Err("remove")
+        } else if self.pinned
+            || self.guards.iter().any(|guard| matches(&guard.0))
+            || min_age > 0 && age.is_none_or(|age| age < min_age)
+            || self.left <= keep
+        {
+            Err("protected")
+        } else if self.in_use && !self.force {
+            Err("in use")
+        } else if self.in_use && !self.force_granted {
+            Err("force")
+        } else {
+            Ok(())
+        }
+    }
+
+    fn decided(&self) -> Result<(), &'static str> {
+        let list =
+            |list: &[usize]| patterns(&list.iter().map(|&pattern| PATTERNS[pattern].0).collect::<Vec<_>>());
+        let guards = self.guards.iter().map(|(protect, min_age, keep)| {
+            let min_age = min_age.map(Duration::from_secs);
+            Guard::default().with_protect(list(protect)).with_min_age(min_age).with_keep(*keep)
+        });
+        let guard = guards.fold(Guard::default(), |all, guard| all.and(&guard));
+        let grant = Grant::default().with_remove(list(&self.remove)).with_force(self.force_granted);
+        let cell = OnceCell::new();
+        let subject = Subject {
+            name: Name::new(REFERENCES[self.reference], &cell),
+            pinned: self.pinned,
+            arrived_at: self.arrived.and_then(ago),
+            last_used_at: self.used.and_then(ago),
+            in_use: self.in_use,
+            left_in_repository: Some(self.left),
+        };
+        match access(grant, guard).may_remove(&subject, self.force) {
+            Ok(()) => Ok(()),
+            Err(NotRemovable::InUse) => Err("in use"),
+            Err(NotRemovable::Refused(Refusal { right: Right::Remove, .. })) => Err("remove"),
+            Err(NotRemovable::Refused(Refusal { right: Right::Force, .. })) => Err("force"),
+            Err(NotRemovable::Refused(_)) => Err("protected"),
+        }
+    }
+}
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    let list = || prop::collection::vec(0..PATTERNS.len(), 0..3);
+    let few = || prop::collection::vec(1..PATTERNS.len(), 0..2);
+    let times = || {
+        prop::sample::select(vec![
+            None,
+            Some(0),
+            Some(HOUR - 1),
+            Some(HOUR),
+            Some(HOUR + 1),
+            Some(100 * HOUR),
+        ])
+    };
+    let guard = || (few(), prop::sample::select(vec![None, Some(0), Some(HOUR), Some(2 * HOUR)]), 0..3_u32);
+    let image = (0..REFERENCES.len(), times(), times(), prop::bool::weighted(0.2), any::<bool>(), 1..5_u32);
+    (list(), any::<bool>(), [guard(), guard()], image, any::<bool>()).prop_map(
+        |(remove, force_granted, guards, (reference, arrived, used, pinned, in_use, left), force)| Drawn {
+            remove,
+            force_granted,
+            guards,
+            reference,
+            arrived,
+            used,
+            pinned,
+            in_use,
+            force,
+            left,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    /// Grant × guard × state: what is decided about a removal is what the rules say of it, one after the other.
+    #[test]
+    fn decides_by_the_rules(case in drawn()) {
+        prop_assert_eq!(case.decided(), case.expected());
+    }
 }
