@@ -39,9 +39,7 @@ fn main() {
         for (name, policy) in &policies {
             let policy_run = policy_run(name);
             evaluate(&format!("evaluate {name} on a home"), size, || {
-                run(async {
-                    home.open().await.plan_policy(policy, &policy_run).await.expect("a plan").stats
-                })
+                run(async { home.open().await.plan_policy(policy, &policy_run).await.expect("a plan").stats })
             });
         }
     }
