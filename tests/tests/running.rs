@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use larder::policy::{
-    ByteSize, Decision, Evaluation, Grant, GrantDocument, Guard, Limits, Overrun, Plan, Policy, PolicyError,
-    PolicyRun,
+    ByteSize, Decision, Evaluation, Grant, GrantDocument, Guard, Limits, Overrun, Plan, Policy, PolicyEngine,
+    PolicyError, PolicyRun,
 };
 use larder::snapshot::{CacheSnapshot, CostGraph, DiskStatus, ImageRecord, MemoryCache, MemoryImage};
 use larder::{ImageDetail, MicrosandboxResult};

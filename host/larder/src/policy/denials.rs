@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::access::Refusal;
+use super::access::{Name, Refusal};
 use crate::plan::{Denial, Right};
 
 /// The number of denials that are kept with their words.
@@ -19,9 +19,9 @@ pub(super) struct Denials {
 
 impl Denials {
     /// Records a refusal. Of those that are about no image, each right counts once.
-    pub(super) fn record(&mut self, refusal: &Refusal, reference: Option<&str>) {
-        let right = refusal.right;
-        if reference.is_none() {
+    pub(super) fn record(&mut self, refusal: &Refusal, image: Option<Name<'_>>) {
+        let right = refusal.right();
+        if image.is_none() {
             let bit = 1 << right as u8;
             if self.general & bit != 0 {
                 return;
@@ -34,9 +34,9 @@ impl Denials {
         }
         self.listed.push(Denial {
             right,
-            reference: reference.map(str::to_owned),
-            message: refusal.message.clone(),
-            allowed_by: refusal.allowed_by.clone(),
+            reference: image.map(|name| name.text().to_owned()),
+            message: refusal.message(image),
+            allowed_by: refusal.allowed_by(image),
         });
     }
 
@@ -59,14 +59,15 @@ mod tests {
     /// A thousand denials are listed, of the others there is a number for each right; what is about no image counts once.
     #[test]
     fn a_thousand_are_listed() {
-        let refusal = |right| Refusal { right, message: "m".to_owned(), allowed_by: "a".to_owned() };
+        let cell = std::cell::OnceCell::new();
+        let name = Name::new("docker.io/acme/app:1", &cell);
         let mut denials = Denials::default();
         for _ in 0..3 {
-            denials.record(&refusal(Right::Prune), None);
+            denials.record(&Refusal::NotPrunable, None);
         }
         for number in 0..1500 {
-            let right = if number % 3 == 0 { Right::Read } else { Right::Remove };
-            denials.record(&refusal(right), Some("docker.io/acme/app:1"));
+            let refusal = if number % 3 == 0 { Refusal::Hidden } else { Refusal::NotGranted };
+            denials.record(&refusal, Some(name));
         }
         let list = denials.into_list();
         assert_eq!((list.len(), list[0].right), (1002, Right::Prune));

@@ -23,7 +23,7 @@ pub(super) struct Image {
     /// The last reason that the policy gave.
     pub(super) reason: Option<String>,
     /// Why the policy's last attempt to remove it did nothing.
-    pub(super) refused: Option<String>,
+    pub(super) refused: Option<NotRemovable>,
     /// True once the run has read its config and layers.
     pub(super) is_inspected: bool,
     /// True once the run has asked for its removal and the grant had nothing against it.
@@ -279,7 +279,7 @@ fn subject(image: &Image) -> Subject<'_> {
 /// Returns the right that the removal of an image lacks, whatever the run does.
 fn lacks(image: &Image, access: &Access) -> Option<Right> {
     match access.may_remove(&subject(image), false) {
-        Err(NotRemovable::Refused(refusal)) => Some(refusal.right),
+        Err(NotRemovable::Refused(refusal)) => Some(refusal.right()),
         Err(NotRemovable::InUse) | Ok(()) => None,
     }
 }

@@ -284,12 +284,13 @@ impl Session {
 
     /// Records what was refused for the operator and answers the policy.
     pub(super) fn deny(&mut self, image: Option<usize>, refusal: Refusal) -> CallError {
-        let is_new = image.is_none_or(|index| self.images.get_mut(index).note_denied(refusal.right));
+        let right = refusal.right();
+        let is_new = image.is_none_or(|index| self.images.get_mut(index).note_denied(right));
+        let name = image.map(|index| self.images.get(index).name());
         if is_new {
-            self.denials.record(&refusal, image.map(|index| self.images.get(index).reference()));
+            self.denials.record(&refusal, name);
         }
-        let Refusal { right, message, .. } = refusal;
-        CallError::Guest(GuestError::Denied { right, image, message })
+        CallError::Guest(GuestError::Denied { right, image, message: refusal.told(name) })
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -320,9 +321,8 @@ impl Session {
         match found {
             Found::Image(index) => Ok(index),
             Found::Hidden(index) => {
-                let refusal = self.access.hidden(self.images.get(index).name());
                 // For the operator alone: the policy gets the answer that an absent image gets.
-                let _ = self.deny(Some(index), refusal);
+                let _ = self.deny(Some(index), Refusal::Hidden);
                 Err(GuestError::NotFound(reference.to_owned()).into())
             }
             Found::Absent => Err(GuestError::NotFound(reference.to_owned()).into()),
@@ -351,7 +351,7 @@ impl Session {
             && let Err(NotRemovable::Refused(refusal)) =
                 self.access.may_remove(&self.images.subject(index), false)
         {
-            return Some(refusal.right);
+            return Some(refusal.right());
         }
         if self.images.get(index).facts.is_in_use {
             return Some(Right::Force);

@@ -12,7 +12,7 @@ use super::error::{LimitKey, PolicyError};
 use super::images::{Image, Images, Staged};
 use super::run::PolicyRun;
 use super::session::{Answer, CallError, GuestError, Session};
-use crate::plan::{Decision, Maker, Plan, PlanEntry, PlanPolicy, Right, unmatched};
+use crate::plan::{Decision, Maker, Plan, PlanEntry, PlanPolicy, unmatched};
 use crate::records::ImagePruneReport;
 use crate::snapshot::{Freed, Removal};
 use crate::units::ByteSize;
@@ -55,21 +55,19 @@ impl Session {
     pub(super) fn remove(&mut self, reference: &str, force: bool) -> Answer<()> {
         let index = self.find(reference)?;
         let answer = self.may_remove(index, force);
-        self.images.get_mut(index).is_asked_for |= !matches!(
-            &answer,
-            Err(NotRemovable::Refused(Refusal { right: Right::Remove | Right::Force, .. }))
-        );
+        self.images.get_mut(index).is_asked_for |=
+            !matches!(&answer, Err(NotRemovable::Refused(Refusal::NotGranted | Refusal::NotForceable)));
         match answer {
             Ok(()) => {
                 let force = self.access.effective_force(&self.images.subject(index), force);
                 self.stage(&[index], force, false).map(drop)
             }
             Err(NotRemovable::Refused(refusal)) => {
-                self.images.get_mut(index).refused = Some(refusal.message.clone());
+                self.images.get_mut(index).refused = Some(NotRemovable::Refused(refusal.clone()));
                 Err(self.deny(Some(index), refusal))
             }
             Err(NotRemovable::InUse) => {
-                self.images.get_mut(index).refused = Some("something uses it".to_owned());
+                self.images.get_mut(index).refused = Some(NotRemovable::InUse);
                 Err(GuestError::InUse(index).into())
             }
         }
@@ -281,7 +279,13 @@ fn entry(image: &Image, bytes: Option<u64>, goal: Option<ByteSize>) -> PlanEntry
         (Some(reason), ..) => reason.clone(),
         (None, Some(staged), ..) if staged.by_prune => "nothing uses it".to_owned(),
         (None, Some(_), ..) => "removed by the policy, which gave no reason".to_owned(),
-        (None, None, _, _, Some(why)) => format!("the policy was not allowed to remove it: {why}"),
+        (None, None, _, _, Some(why)) => {
+            let why = match why {
+                NotRemovable::Refused(refusal) => refusal.message(Some(image.name())),
+                NotRemovable::InUse => "something uses it".to_owned(),
+            };
+            format!("the policy was not allowed to remove it: {why}")
+        }
         (None, None, ..) => "not mentioned by the policy".to_owned(),
     };
     match (image.staged, bytes) {

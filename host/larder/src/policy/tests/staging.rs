@@ -20,7 +20,7 @@ fn what_stands_against_a_removal() {
         ("docker.io/acme/gone:1", false, "not found: docker.io/acme/gone:1"),
         ("docker.io/other/secret:1", true, "Remove: docker.io/other/secret:1: the grant"),
         ("docker.io/acme/tool:1", true, "Protected: docker.io/acme/tool:1: "),
-        ("docker.io/acme/app:2", true, "Protected: docker.io/acme/app:2: "),
+        ("docker.io/acme/app:2", true, "Protected: docker.io/acme/app:2: the operator protects it"),
         ("docker.io/acme/app:1", false, "in use"),
         ("docker.io/acme/app:1", true, "Force: docker.io/acme/app:1: "),
         ("docker.io/acme/app:1", true, "Force: docker.io/acme/app:1: "),
