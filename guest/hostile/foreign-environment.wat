@@ -3,4 +3,4 @@
 (component
     (import "wasi:cli/environment@0.2.0" (instance))
     (instance $policy)
-    (export "larder:image/policy@0.1.0" (instance $policy)))
+    (export "larder:image/policy@0.2.0" (instance $policy)))

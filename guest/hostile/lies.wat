@@ -1,7 +1,7 @@
 ;; Removes what never existed, what it cannot see, the same image twice, and what is no reference. Each time it is
 ;; told so (it breaks off if it is not), and only what it may remove is staged.
 
-(import "larder:image/images@0.1.0" "remove" (func $remove (param i32 i32 i32 i32)))
+(import "larder:image/images@0.2.0" "remove" (func $remove (param i32 i32 i32 i32)))
 (data (i32.const 4096) "docker.io/acme/gone:1") ;; 21 bytes
 (data (i32.const 4128) "docker.io/acme/app00001:v1") ;; 26 bytes; the grant hides it
 (data (i32.const 4160) "docker.io/acme/app00003:v1") ;; 26 bytes

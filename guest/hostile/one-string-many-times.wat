@@ -1,6 +1,6 @@
 ;; Hands over 2000 times the same 60,000 bytes: 120 MB for the host, 16 KB for the guest.
 
-(import "larder:image/usage@0.1.0" "reclaimable-bytes" (func $reclaimable (param i32 i32 i32)))
+(import "larder:image/usage@0.2.0" "reclaimable-bytes" (func $reclaimable (param i32 i32 i32)))
 (func $on_evaluate (local $i i32)
     (drop (memory.grow (i32.const 1)))
     (loop $more

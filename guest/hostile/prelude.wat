@@ -6,6 +6,8 @@
 (global $heap (mut i32) (i32.const 32768))
 ;; Whether `evaluate` returns the error `no`.
 (global $fails (mut i32) (i32.const 0))
+;; The bytes that the run should free; -1 without a goal.
+(global $goal (mut i64) (i64.const -1))
 
 ;; At 0 the result that is an error, at 512 the one that is ok, at 256 the description. What is from 4096 to the heap
 ;; belongs to the guest.
@@ -22,11 +24,12 @@
         (then (drop (memory.grow (i32.add (i32.div_u (local.get $size) (i32.const 65536)) (i32.const 1))))))
     (global.get $heap))
 
-(func $describe (export "larder:image/policy@0.1.0#describe") (result i32)
+(func $describe (export "larder:image/policy@0.2.0#describe") (result i32)
     (call $on_describe)
     (i32.const 256))
 
-(func $evaluate (export "larder:image/policy@0.1.0#evaluate") (param i64 i32 i32 i32) (result i32)
+(func $evaluate (export "larder:image/policy@0.2.0#evaluate") (param i64 i32 i32 i32 i32 i64) (result i32)
+    (if (local.get 4) (then (global.set $goal (local.get 5))))
     (call $on_evaluate)
     (if (result i32) (global.get $fails)
         (then (i32.const 0))

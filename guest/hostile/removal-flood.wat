@@ -1,6 +1,6 @@
 ;; Removes one image after another, more than may be staged.
 
-(import "larder:image/images@0.1.0" "remove" (func $remove (param i32 i32 i32 i32)))
+(import "larder:image/images@0.2.0" "remove" (func $remove (param i32 i32 i32 i32)))
 (data (i32.const 4096) "docker.io/acme/app00003:v0") ;; 26 bytes, the last one a digit
 (func $on_evaluate (local $i i32)
     ;; v0, v1, … v7: the digit is 25 bytes into the name.

@@ -1,4 +1,5 @@
-//! Lists the files that the kit carries along: scaffolds, the contract, the SDK, and what Go builds on.
+//! Lists the files that the kit carries along: scaffolds, the contract, the SDK, and what Go builds on. What is somewhere
+//! else in this repository is linked from here, so that the package of the crate has it.
 //!
 //! A list that is made when the kit is built is complete: a macro that embeds a directory does not see a file that was
 //! added to it. The module that Go's modules are put on is assembled here too, so that the program carries no assembler.
@@ -9,8 +10,8 @@ use std::{env, fs, io};
 
 /// The constant's name, and the directory relative to this one.
 const TREES: [(&str, &str); 9] = [
-    ("CONTRACT", "../../wit"),
-    ("SDK_SOURCES", "../sdk/src"),
+    ("CONTRACT", "shared/wit"),
+    ("SDK_SOURCES", "shared/sdk"),
     ("GO_SUPPORT", "support/go"),
     ("COMMON", "scaffolds/common"),
     ("RUST", "scaffolds/rust"),

@@ -24,17 +24,17 @@ fn other_components() {
             "this policy imports acme:tools/hammer; policies get nothing but `larder:image`; see docs/languages.md",
         ),
         (
-            r#"(component (import "larder:image/images@0.2.0" (instance)))"#,
-            "this policy imports larder:image/images@0.2.0; this host speaks larder:image@0.1: rebuild the policy against its `wit/`",
+            r#"(component (import "larder:image/images@0.1.0" (instance)))"#,
+            "this policy imports larder:image/images@0.1.0; this host speaks larder:image@0.2: rebuild the policy against its `wit/`",
         ),
         (
-            r#"(component (import "larder:image/images@0.1.0" (instance (export "fly" (func))))
-                (instance $i) (export "larder:image/policy@0.1.0" (instance $i)))"#,
+            r#"(component (import "larder:image/images@0.2.0" (instance (export "fly" (func))))
+                (instance $i) (export "larder:image/policy@0.2.0" (instance $i)))"#,
             "this policy imports larder:image/images.fly; this version of `larder:image` does not have it: rebuild against its `wit/`; see docs/languages.md",
         ),
         (
-            r#"(component (instance $i) (export "larder:image/policy@0.2.0" (instance $i)))"#,
-            "this policy exports larder:image/policy@0.2.0; this host speaks larder:image@0.1: rebuild the policy against its `wit/`",
+            r#"(component (instance $i) (export "larder:image/policy@0.3.0" (instance $i)))"#,
+            "this policy exports larder:image/policy@0.3.0; this host speaks larder:image@0.2: rebuild the policy against its `wit/`",
         ),
         (
             r#"(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#,
@@ -45,16 +45,16 @@ fn other_components() {
             "this is not a policy: a component of another world, which exports nothing; a policy exports `larder:image/policy`: build it for the world `larder:image/image-policy`",
         ),
         (
-            r#"(component (instance $i) (export "larder:image/policy@0.1.0" (instance $i)))"#,
+            r#"(component (instance $i) (export "larder:image/policy@0.2.0" (instance $i)))"#,
             "this is not a policy: a component whose `larder:image` has other types than this host's; rebuild it against this host's `wit/`",
         ),
         (
-            r#"(component (import "larder:image/images@0.1.0" (instance (export "prune" (func))))
-                (instance $i) (export "larder:image/policy@0.1.0" (instance $i)))"#,
+            r#"(component (import "larder:image/images@0.2.0" (instance (export "prune" (func))))
+                (instance $i) (export "larder:image/policy@0.2.0" (instance $i)))"#,
             "this is not a policy: a component whose `larder:image` has other types than this host's; rebuild it against this host's `wit/`",
         ),
         (
-            r#"(component (core module (memory i64 1)) (instance $i) (export "larder:image/policy@0.1.0" (instance $i)))"#,
+            r#"(component (core module (memory i64 1)) (instance $i) (export "larder:image/policy@0.2.0" (instance $i)))"#,
             "this is not a policy: a component that is damaged, or uses what policies don't have (memory64 must be enabled for 64-bit memories (at offset 0x15)); build it again, without threads, 64-bit memories, exceptions and async",
         ),
     ];
@@ -110,11 +110,11 @@ fn large_components() {
 #[test]
 fn what_bytes_are() {
     let report = ComponentReport::of(&guest(
-        r#"(import "larder:image/images@0.1.0" "list" (func $list (param i32)))"#,
+        r#"(import "larder:image/images@0.2.0" "list" (func $list (param i32)))"#,
     ));
-    assert_eq!((report.kind.as_str(), report.wit_version.as_deref()), ("a component", Some("0.1.0")));
-    assert!(report.imports.contains(&"larder:image/images@0.1.0".to_owned()), "{report:?}");
-    assert_eq!(report.exports, ["larder:image/policy@0.1.0"]);
+    assert_eq!((report.kind.as_str(), report.wit_version.as_deref()), ("a component", Some("0.2.0")));
+    assert!(report.imports.contains(&"larder:image/images@0.2.0".to_owned()), "{report:?}");
+    assert_eq!(report.exports, ["larder:image/policy@0.2.0"]);
     let foreign = ComponentReport::of(&guest(r#"(component (import "wasi:cli/stdout@0.2.3" (instance)))"#));
     assert_eq!((foreign.imports, foreign.wit_version), (vec!["wasi:cli/stdout@0.2.3".to_owned()], None));
     for (bytes, kind) in [

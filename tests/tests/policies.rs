@@ -180,7 +180,7 @@ fn max_age() {
                 "docker.io/acme/a:3",
                 8,
                 None,
-                "remove: never used and created 8d ago, which is longer than 7d",
+                "remove: never used and arrived 8d ago, which is longer than 7d",
             ),
             row(
                 "docker.io/acme/b:1",

@@ -1,15 +1,17 @@
 //! Runs that end well, or by the policy's own will.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use larder::policy::{
-    Decision, Evaluation, Grant, GrantDocument, Guard, Limits, Overrun, Plan, Policy, PolicyError, PolicyRun,
+    ByteSize, Decision, Evaluation, Grant, GrantDocument, Guard, Limits, Overrun, Plan, Policy, PolicyEngine,
+    PolicyError, PolicyRun,
 };
 use larder::snapshot::{CacheSnapshot, CostGraph, DiskStatus, ImageRecord, MemoryCache, MemoryImage};
 use larder::{ImageDetail, MicrosandboxResult};
-use larder_tests::{ENGINE, guest};
+use larder_tests::{ENGINE, component, guest};
 use serde_json::json;
 
 const NOW: DateTime<Utc> = DateTime::from_timestamp(1_700_000_000, 0).expect("a time");
@@ -49,12 +51,12 @@ fn caller(imports: &[&str], evaluate: &str) -> Vec<u8> {
     guest(&format!("{}\n{NAMES}\n(func $on_evaluate {evaluate})", imports.join("\n")))
 }
 
-const LIST: &str = r#"(import "larder:image/images@0.1.0" "list" (func $list (param i32)))"#;
+const LIST: &str = r#"(import "larder:image/images@0.2.0" "list" (func $list (param i32)))"#;
 const REMOVE: &str =
-    r#"(import "larder:image/images@0.1.0" "remove" (func $remove (param i32 i32 i32 i32)))"#;
-const LOG: &str = r#"(import "larder:image/report@0.1.0" "log" (func $log (param i32 i32 i32)))"#;
+    r#"(import "larder:image/images@0.2.0" "remove" (func $remove (param i32 i32 i32 i32)))"#;
+const LOG: &str = r#"(import "larder:image/report@0.2.0" "log" (func $log (param i32 i32 i32)))"#;
 const EXPLAIN: &str =
-    r#"(import "larder:image/report@0.1.0" "explain" (func $explain (param i32 i32 i32 i32)))"#;
+    r#"(import "larder:image/report@0.2.0" "explain" (func $explain (param i32 i32 i32 i32) (result i32)))"#;
 
 /// Two names of 20 characters, and a reason with an escape sequence.
 const NAMES: &str = r#"
@@ -88,7 +90,7 @@ fn an_empty_policy_keeps_everything() {
 /// texts have lost what a terminal would obey.
 #[test]
 fn what_is_staged_becomes_the_plan() {
-    let explain = "(call $explain (i32.const 4096) (i32.const 20) (i32.const 4160) (i32.const 8))";
+    let explain = "(drop (call $explain (i32.const 4096) (i32.const 20) (i32.const 4160) (i32.const 8)))";
     let log = "(call $log (i32.const 2) (i32.const 4160) (i32.const 8))";
     let component = caller(&[REMOVE, EXPLAIN, LOG], &format!("{REMOVE_APP} {explain} {log}"));
     let policy = Policy::load(&ENGINE, &component).expect("a policy");
@@ -134,6 +136,72 @@ fn a_swallowed_denial_spoils_the_run() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// A guest takes back what it has staged, is told what there is no image for, and knows what remains of its caps and
+/// which goal the run has.
+#[test]
+fn what_a_guest_is_told() {
+    let imports = [
+        REMOVE,
+        EXPLAIN,
+        r#"(import "larder:image/images@0.2.0" "restore" (func $restore (param i32 i32 i32)))"#,
+        r#"(import "larder:image/usage@0.2.0" "get-budget" (func $budget (param i32)))"#,
+        r#"(import "larder:image/usage@0.2.0" "get-usage" (func $usage (param i32 i32 i32 i32)))"#,
+        r#"(import "larder:image/usage@0.2.0" "get-costs" (func $costs (param i32 i32 i32 i32)))"#,
+        r#"(import "larder:image/usage@0.2.0" "get-history" (func $history (param i32 i32 i32 i32)))"#,
+    ];
+    // Of the budget: whether there is a cap on removals and how many remain, whether there is one on bytes.
+    let left = |removals: u32| {
+        format!(
+            "(call $budget (i32.const 8192))
+            (if (i32.ne (i32.load8_u (i32.const 8192)) (i32.const 1)) (then unreachable))
+            (if (i32.ne (i32.load (i32.const 8196)) (i32.const {removals})) (then unreachable))
+            (if (i32.load8_u (i32.const 8200)) (then unreachable))"
+        )
+    };
+    // Of every visible image: no error, and as many answers as there are images.
+    let all = |function: &str, images: u32| {
+        format!(
+            "(call ${function} (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 8192))
+            (if (i32.load8_u (i32.const 8192)) (then unreachable))
+            (if (i32.ne (i32.load (i32.const 8200)) (i32.const {images})) (then unreachable))"
+        )
+    };
+    let ok = "(if (i32.load8_u (i32.const 8192)) (then unreachable))";
+    let explain = |address: u32, length: u32, expected: u32| {
+        format!(
+            "(if (i32.ne (call $explain (i32.const {address}) (i32.const {length}) (i32.const 4160) (i32.const 3)) (i32.const {expected}))
+                (then unreachable))"
+        )
+    };
+    let restore = "(call $restore (i32.const 4096) (i32.const 20) (i32.const 8192))";
+    let evaluate = [
+        "(if (i64.ne (global.get $goal) (i64.const 100)) (then unreachable))",
+        &left(2),
+        REMOVE_APP,
+        ok,
+        &left(1),
+        &all("usage", 3),
+        &explain(4096, 20, 1),
+        restore,
+        ok,
+        &left(2),
+        &all("usage", 4),
+        &all("costs", 4),
+        &all("history", 4),
+        // Without its last character, it is the name of no image.
+        &explain(4096, 18, 0),
+        REMOVE_APP,
+        ok,
+    ]
+    .join("\n");
+    let policy = Policy::load(&ENGINE, &caller(&imports, &evaluate)).expect("a policy");
+    let grant = everything().grant.with_max_removals(2);
+    let run = PolicyRun::new(NOW).with_grant(everything().with_grant(grant)).with_goal(ByteSize::bytes(100));
+    let plan = policy.evaluate(Box::new(cache()), &run).expect("a plan").plan;
+    let removed: Vec<_> = plan.removals().map(|entry| entry.reference.as_str()).collect();
+    assert_eq!(removed, ["docker.io/acme/app:2"]);
 }
 
 /// Nothing of a run is left for the next one: a fresh instance each time.
@@ -205,9 +273,9 @@ fn a_list_arrives() {
     evaluate(&caller(&[LIST], expect_three), grant).expect("a plan");
 }
 
-/// More policies run at once than the pool has room for: each gets its plan.
+/// Forty runs of one policy are under way at once, and each gets its plan.
 #[test]
-fn a_pool_that_is_empty_stops_nobody() {
+fn many_run_at_once() {
     struct Waiting(MemoryCache, Arc<Barrier>);
     impl CacheSnapshot for Waiting {
         fn images(&mut self) -> MicrosandboxResult<Vec<ImageRecord>> {
@@ -227,7 +295,7 @@ fn a_pool_that_is_empty_stops_nobody() {
     }
     const RUNS: usize = 40;
     let reclaimable =
-        r#"(import "larder:image/usage@0.1.0" "reclaimable-bytes" (func $reclaimable (param i32 i32 i32)))"#;
+        r#"(import "larder:image/usage@0.2.0" "reclaimable-bytes" (func $reclaimable (param i32 i32 i32)))"#;
     let component =
         caller(&[reclaimable], "(call $reclaimable (i32.const 4096) (i32.const 0) (i32.const 8192))");
     let policy = Policy::load(&ENGINE, &component).expect("a policy");
@@ -244,9 +312,36 @@ fn a_pool_that_is_empty_stops_nobody() {
     });
 }
 
-/// A policy with a larger table than the pool has room for is stopped by its limit alone, and runs where that allows it.
+/// A policy is compiled for other limits while it runs under those that it is compiled for: no run waits for that.
 #[test]
-fn what_does_not_fit_into_the_pool_runs() {
+fn compiling_delays_no_run() {
+    let bytes = std::fs::read(component("keep-recent")).expect("the component");
+    let engine = PolicyEngine::new().expect("an engine");
+    let policy = Policy::load(&engine, &bytes).expect("a policy");
+    policy.description().expect("a description");
+    let evaluate = |limits: Limits| {
+        let run = PolicyRun::new(NOW).with_grant(everything().with_limits(limits));
+        policy.evaluate(Box::new(cache()), &run).expect("a plan");
+    };
+    let (begins, has_begun) = std::sync::mpsc::channel();
+    let is_compiled = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            begins.send(()).expect("the other thread waits");
+            for kib in [64, 128, 256] {
+                evaluate(Limits::default().with_stack(ByteSize::kib(kib)).with_time(Duration::from_secs(60)));
+            }
+            is_compiled.store(true, Ordering::SeqCst);
+        });
+        has_begun.recv().expect("the other thread begins");
+        evaluate(Limits::default().with_time(Duration::from_secs(60)));
+        assert!(!is_compiled.load(Ordering::SeqCst), "the run ends before all is compiled");
+    });
+}
+
+/// A policy with a large table is stopped by its limit alone, and runs where that allows it.
+#[test]
+fn a_large_table_has_a_limit() {
     let large = guest("(table 1500000 funcref)");
     let error = evaluate(&large, everything()).expect_err("too large").to_string();
     assert!(error.contains("`table-elements` is 1000000"), "{error}");

@@ -54,6 +54,8 @@ mod tests {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let options = wit_bindgen_rust::Opts {
             format: true,
+            // Lists and texts that a policy hands over are not copied first.
+            ownership: wit_bindgen_rust::Ownership::Borrowing { duplicate_if_necessary: false },
             pub_export_macro: true,
             ..wit_bindgen_rust::Opts::default()
         };

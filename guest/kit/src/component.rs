@@ -9,8 +9,11 @@ use crate::KitError;
 /// Where the SDK for Rust has its bindings: what is below is named as in the contract.
 const BINDINGS: &str = "larder_guest::component::bindings::";
 
-/// What the names of everything begin with that a policy may import.
+/// The beginning of the names of everything that a policy may import.
 const PACKAGE: &str = "larder:image/";
+
+/// The version of the contract, as hosts compare it: patch versions don't matter.
+const VERSION: &str = "0.2";
 
 /// Makes a component of a core module that was built with the bindings of the contract.
 ///
@@ -127,8 +130,9 @@ fn check_imports(module: &[u8], adapted: Option<&str>) -> Result<(), KitError> {
         for import in imports.into_imports() {
             let import = import.map_err(KitError::not_a_policy)?;
             // An import of a compiler's own: it begins with `[`, or is what bindings call the component itself.
-            let known = import.module.starts_with(PACKAGE) || import.module.starts_with(['[', '$']);
-            if !known && adapted != Some(import.module) {
+            if import.module.starts_with(PACKAGE) {
+                check_version(import.module)?;
+            } else if !import.module.starts_with(['[', '$']) && adapted != Some(import.module) {
                 return Err(foreign(&format!("{}.{}", import.module, import.name)));
             }
         }
@@ -139,10 +143,25 @@ fn check_imports(module: &[u8], adapted: Option<&str>) -> Result<(), KitError> {
 fn foreign(import: &str) -> KitError {
     KitError::NotAPolicy {
         message: format!(
-            "it imports `{import}`, and a policy has nothing but `larder:image`; `docs/languages.md` says how its \
-             language builds without it"
+            "it imports `{import}`, and a policy has nothing but `larder:image`; `larder policy languages` says how \
+             its language builds without it"
         ),
     }
+}
+
+/// Refuses an interface of another version of the contract.
+fn check_version(interface: &str) -> Result<(), KitError> {
+    let version = interface.split_once('@').map_or("", |(_, version)| version);
+    let rest = version.strip_prefix(VERSION);
+    if rest.is_some_and(|rest| rest.starts_with('.')) {
+        return Ok(());
+    }
+    Err(KitError::NotAPolicy {
+        message: format!(
+            "it is built against `{interface}`, and hosts have {VERSION}: `larder policy update` brings the contract up \
+             to date"
+        ),
+    })
 }
 
 /// Refuses what no host would run: what imports anything but `larder:image`, or exports no policy.
@@ -162,12 +181,13 @@ pub(crate) fn check(component: &[u8]) -> Result<(), KitError> {
         if !name.starts_with(PACKAGE) {
             return Err(foreign(&name));
         }
+        check_version(&name)?;
     }
     // Some languages export more, such as `init`: that is harmless.
-    if world.exports.keys().any(|key| resolve.name_world_key(key).starts_with("larder:image/policy@")) {
-        Ok(())
-    } else {
-        refused("it exports no `larder:image/policy`".to_owned())
+    let mut exports = world.exports.keys().map(|key| resolve.name_world_key(key));
+    match exports.find(|name| name.starts_with("larder:image/policy@")) {
+        Some(name) => check_version(&name),
+        None => refused("it exports no `larder:image/policy`".to_owned()),
     }
 }
 
@@ -186,12 +206,36 @@ mod tests {
         assert_eq!(
             checked(r#"(component (import "wasi:cli/environment@0.2.0" (instance)))"#),
             "what was built is not a policy: it imports `wasi:cli/environment@0.2.0`, and a policy has nothing but \
-             `larder:image`; `docs/languages.md` says how its language builds without it"
+             `larder:image`; `larder policy languages` says how its language builds without it"
         );
         assert_eq!(
             checked("(component)"),
             "what was built is not a policy: it exports no `larder:image/policy`"
         );
+    }
+
+    /// Patch versions of the contract don't matter, and another version is refused, with what to do.
+    #[test]
+    fn versions() {
+        let component = |version: &str| {
+            checked(&format!(
+                r#"(component (instance $i) (export "larder:image/policy@{version}" (instance $i)))"#
+            ))
+        };
+        assert_eq!(component("0.2.0"), "a policy");
+        assert_eq!(component("0.2.9"), "a policy");
+        for version in ["0.1.0", "0.20.0", "0.9.0", "1.2.0"] {
+            assert_eq!(
+                component(version),
+                format!(
+                    "what was built is not a policy: it is built against `larder:image/policy@{version}`, and hosts have \
+                     0.2: `larder policy update` brings the contract up to date"
+                )
+            );
+        }
+        let module =
+            wat::parse_str(r#"(module (import "larder:image/images@0.1.0" "list" (func)))"#).unwrap();
+        assert!(encode(&module, None).unwrap_err().to_string().contains("`larder:image/images@0.1.0`"));
     }
 
     /// A core module that imports from nowhere is refused, with the import named.
@@ -212,7 +256,7 @@ mod tests {
             let text = format!(
                 r#"(module
                     {debug}
-                    (type (func)) (import "larder:image/images@0.1.0" "list" (func (type 0)))
+                    (type (func)) (import "larder:image/images@0.2.0" "list" (func (type 0)))
                     (func $named (export "f") call 0) (memory 1) (data (i32.const 0) "text")
                     (@custom "producers" "kept"))"#
             );

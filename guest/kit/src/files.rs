@@ -18,6 +18,23 @@ pub(crate) struct File {
 
 include!(concat!(env!("OUT_DIR"), "/files.rs"));
 
+/// Returns every file below a directory. Links to directories are not followed.
+pub(crate) fn below(directory: &Path) -> Result<Vec<PathBuf>, KitError> {
+    let mut found = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).map_err(KitError::io("read", &directory))? {
+            let path = entry.map_err(KitError::io("read", &directory))?.path();
+            if path.is_dir() && !path.is_symlink() {
+                directories.push(path);
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Writes files below a directory, each one whole; one that is there and the same is left alone.
 pub(crate) fn write_all(directory: &Path, files: &[File]) -> Result<(), KitError> {
     files.iter().try_for_each(|file| write(&directory.join(file.path), file.text.as_bytes()))

@@ -26,7 +26,18 @@ impl Language {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Rust, Self::C, Self::JavaScript, Self::Python, Self::Go];
 
-    /// Its name on the command line and in `policy.toml`.
+    /// Returns its name for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Rust => "Rust",
+            Self::C => "C",
+            Self::JavaScript => "JavaScript",
+            Self::Python => "Python",
+            Self::Go => "Go",
+        }
+    }
+
+    /// Returns its name on the command line and in `policy.toml`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rust => "rust",
@@ -36,6 +47,18 @@ impl Language {
             Self::Go => "go",
         }
     }
+}
+
+/// Returns how policies are built without WASI, in Markdown: for one language, or for all of them with what they cost.
+pub fn guide(language: Option<Language>) -> String {
+    let text = include_str!("../shared/languages.md");
+    let lines = text.lines().filter(|line| !line.starts_with("<!--")).map(|line| format!("{line}\n"));
+    let Some(language) = language else { return lines.collect() };
+    let title = format!("## {}\n", language.title());
+    let mut section = lines.skip_while(|line| *line != title).peekable();
+    let first = section.next().unwrap_or_default();
+    let rest: String = section.take_while(|line| !line.starts_with("## ")).collect();
+    format!("{first}{}\n", rest.trim_end())
 }
 
 impl fmt::Display for Language {
@@ -64,6 +87,19 @@ impl<'de> Deserialize<'de> for Language {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The guide has a section for each language, which ends where the next one begins.
+    #[test]
+    fn guides() {
+        let all = guide(None);
+        for language in Language::ALL {
+            let section = guide(Some(language));
+            assert!(section.starts_with(&format!("## {}\n\n", language.title())), "{section}");
+            assert!(section.contains("\n| wanted | what happens |\n"), "{section}");
+            assert_eq!(section.matches("## ").count(), 1, "{section}");
+            assert!(all.contains(&section));
+        }
+    }
 
     /// Each language is read as it is written, and another word is refused with those that there are.
     #[test]

@@ -1,7 +1,9 @@
-//! What authors of policies start from and build with, in every language.
+//! The kit of policy authors: a directory to start from and a way to build it, in every language.
 //!
 //! - [`scaffold`] writes a directory that builds and passes its scenarios at once.
-//! - [`Project`] is such a directory, known by its `policy.toml`, and [`Project::build`] makes a component of it.
+//! - [`Project`] is such a directory, known by its `policy.toml`: [`Project::build`] makes a component of it, and
+//!   [`Project::update`] brings the copies of contract and SDK in it up to date.
+//! - [`guide`] says how each language is built without WASI.
 //! - [`Tools`] is where compilers and packages are installed that a language needs and that the machine lacks.
 //!
 //! How each language is built stands in one module for each language, and nowhere else. Whatever the language, the
@@ -37,7 +39,7 @@ mod tools;
 
 pub use build::{DEBIAN_RUST_PACKAGES, check_rust_compiler, prepare};
 pub use error::KitError;
-pub use language::Language;
+pub use language::{Language, guide};
 pub use name::PolicyName;
 pub use project::{Built, Project};
 pub use scaffold::scaffold;

@@ -8,7 +8,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{KitError, Language, PolicyName, Tools, build, component, files};
 
-/// The file that makes a directory that of a policy.
+/// Directories that hold no sources, wherever they are.
+const IGNORED: [&str; 2] = ["__pycache__", "node_modules"];
+
+/// Directories of a project that hold no sources.
+const IGNORED_AT_TOP: [&str; 3] = ["build", "scenarios", "target"];
+
+/// The file by which a directory is a policy's.
 pub(crate) const MANIFEST: &str = "policy.toml";
 
 /// A policy's directory: one with a `policy.toml`.
@@ -36,17 +42,18 @@ pub struct Built {
 }
 
 impl Project {
-    /// The policy in this directory.
+    /// Opens the policy in this directory.
     ///
     /// # Errors
     /// [`KitError::NoManifest`] without a `policy.toml`, [`KitError::BadManifest`] where that says anything but name
     /// and language, [`KitError::Io`].
     pub fn open(directory: &Path) -> Result<Self, KitError> {
-        let directory = files::absolute(directory)?;
-        let path = directory.join(MANIFEST);
-        if !path.exists() {
-            return Err(KitError::NoManifest { directory });
+        if !directory.join(MANIFEST).exists() {
+            return Err(KitError::NoManifest { directory: files::absolute(directory)? });
         }
+        // Compilers name files by such paths: without links and without `..`.
+        let directory = directory.canonicalize().map_err(KitError::io("find", directory))?;
+        let path = directory.join(MANIFEST);
         let text = fs::read_to_string(&path).map_err(KitError::io("read", &path))?;
         let manifest = toml::from_str(&text).map_err(|error| KitError::BadManifest {
             path,
@@ -55,29 +62,29 @@ impl Project {
         Ok(Self { work: directory.join("build"), directory, manifest })
     }
 
-    /// The same, with everything that lies between source and component in another directory than `build/`.
+    /// Keeps everything between source and component in another directory than `build/`.
     #[must_use]
     pub fn in_work_directory(mut self, path: impl Into<PathBuf>) -> Self {
         self.work = path.into();
         self
     }
 
-    /// Its name.
+    /// Returns its name.
     pub fn name(&self) -> &PolicyName {
         &self.manifest.name
     }
 
-    /// Its language.
+    /// Returns its language.
     pub fn language(&self) -> Language {
         self.manifest.language
     }
 
-    /// Where it is: an absolute path.
+    /// Returns its directory: an absolute path without links.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Where its component goes unless it is told otherwise: `NAME.wasm` in its directory.
+    /// Returns where its component is written by default: `NAME.wasm` in its directory.
     pub fn default_output(&self) -> PathBuf {
         self.directory.join(format!("{}.wasm", self.name()))
     }
@@ -145,8 +152,8 @@ impl Project {
         Ok(written)
     }
 
-    /// Every file that can matter to a build, sorted: all but what is built, what is hidden, and what is read by people
-    /// and tests alone.
+    /// Returns every file that can matter to a build, sorted: all but what is built or installed, what is hidden, and
+    /// what only people and tests read. Links to directories are not followed.
     pub(crate) fn sources(&self) -> Result<Vec<PathBuf>, KitError> {
         let mut found = Vec::new();
         let mut directories = vec![self.directory.clone()];
@@ -155,14 +162,18 @@ impl Project {
             for entry in entries {
                 let path = entry.map_err(KitError::io("read", &directory))?.path();
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let top = directory == self.directory;
-                if name.starts_with('.') || (top && ["build", "target", "scenarios"].contains(&name.as_str()))
+                let is_top = directory == self.directory;
+                if name.starts_with('.')
+                    || IGNORED.contains(&name.as_str())
+                    || (is_top && IGNORED_AT_TOP.contains(&name.as_str()))
                 {
                     continue;
                 }
                 if path.is_dir() {
-                    directories.push(path);
-                } else if !(name.ends_with(".md") || name.ends_with(".wasm")) {
+                    if !path.is_symlink() {
+                        directories.push(path);
+                    }
+                } else if path.is_file() && !(name.ends_with(".md") || name.ends_with(".wasm")) {
                     found.push(path);
                 }
             }
@@ -205,6 +216,19 @@ mod tests {
         );
     }
 
+    /// A directory is found whichever way it is named, and compilers get the path that they name files by.
+    #[test]
+    fn names_of_a_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().canonicalize().unwrap();
+        files::write(&place.join(MANIFEST), b"name = \"demo\"\nlanguage = \"rust\"\n").unwrap();
+        fs::create_dir(place.join("src")).unwrap();
+        std::os::unix::fs::symlink(&place, place.join("link")).unwrap();
+        for name in ["src/..", "link", "link/src/../."] {
+            assert_eq!(Project::open(&place.join(name)).unwrap().directory(), place, "{name}");
+        }
+    }
+
     /// The fingerprint changes with a source and with the contract, and not with what no build reads.
     #[test]
     fn fingerprints() {
@@ -215,9 +239,19 @@ mod tests {
         write(MANIFEST, "name = \"demo\"\nlanguage = \"javascript\"\n");
         write("policy.js", "1");
         let first = fingerprint();
-        for path in ["README.md", "scenarios/a.toml", "build/x.js", "demo.wasm", ".gitignore"] {
+        for path in [
+            "README.md",
+            "scenarios/a.toml",
+            "build/x.js",
+            "demo.wasm",
+            ".gitignore",
+            "node_modules/left-pad/index.js",
+            "lib/__pycache__/x.pyc",
+        ] {
             write(path, "text");
         }
+        std::os::unix::fs::symlink("..", directory.path().join("loop")).unwrap();
+        std::os::unix::fs::symlink("nowhere", directory.path().join("broken")).unwrap();
         assert_eq!(fingerprint(), first);
         let mut seen = vec![first];
         for (path, text) in [("policy.js", "2"), ("lib/more.js", "1"), ("wit/world.wit", "package a:b;")] {

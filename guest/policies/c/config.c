@@ -6,10 +6,10 @@
 const char config_schema[] =
     "{\"$schema\":\"https://json-schema.org/draft/2020-12/schema\",\"additionalProperties\":false,"
     "\"description\":\"What the operator configures.\",\"properties\":{"
-    "\"keep\":{\"default\":3,\"description\":\"How many images of each repository are kept, the newest created first.\","
+    "\"keep\":{\"default\":3,\"description\":\"How many images of each repository are kept, those that arrived last.\","
     "\"format\":\"uint32\",\"minimum\":0,\"type\":\"integer\"},"
-    "\"used-within\":{\"default\":null,\"description\":\"What was used within this time is kept, too. What was never used "
-    "counts from its creation.\",\"examples\":[\"30d\",\"12h\",\"1w2d\"],\"pattern\":\"^([0-9]+[wdhms])+$\","
+    "\"used-within\":{\"default\":null,\"description\":\"What was used or arrived within this time is kept, too.\","
+    "\"examples\":[\"30d\",\"12h\",\"1w2d\"],\"pattern\":\"^([0-9]+[wdhms])+$\","
     "\"type\":[\"string\",\"null\"]}},\"title\":\"Config\",\"type\":\"object\"}";
 
 static void begin_error(text *error) {

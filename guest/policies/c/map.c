@@ -14,21 +14,10 @@ static size_t hash(slice key) {
     return sum;
 }
 
-void **map_entry(map *in, slice key) {
+uint32_t *map_entry(map *in, slice key) {
     size_t at = hash(key) & in->mask;
     while (in->slots[at].taken && slice_compare(in->slots[at].key, key) != 0) at = (at + 1) & in->mask;
     in->slots[at].key = key;
     in->slots[at].taken = true;
-    return &in->slots[at].value;
-}
-
-void *map_take(map *from, slice key) {
-    size_t at = hash(key) & from->mask;
-    for (; from->slots[at].taken; at = (at + 1) & from->mask) {
-        if (slice_compare(from->slots[at].key, key) != 0) continue;
-        void *value = from->slots[at].value;
-        from->slots[at].value = NULL;
-        return value;
-    }
-    return NULL;
+    return &in->slots[at].count;
 }

@@ -1,4 +1,4 @@
-/* A map from texts to pointers, made for a number of keys that is known. It keeps the keys' bytes where they are. */
+/* A map from texts to counts, made for a number of keys that is known. It keeps the keys' bytes where they are. */
 #ifndef MAP_H
 #define MAP_H
 
@@ -7,7 +7,7 @@
 typedef struct {
     slice key;
     bool taken;
-    void *value;
+    uint32_t count;
 } map_slot;
 
 typedef struct {
@@ -15,13 +15,10 @@ typedef struct {
     size_t mask;
 } map;
 
-/* An empty map for at most this many keys. */
+/* Makes an empty map for at most this many keys. */
 map map_for(size_t keys);
 
-/* Where the value of a key is kept; null in there for a key that is new. */
-void **map_entry(map *in, slice key);
-
-/* The value of a key, null where there is none. It is gone from the map then. */
-void *map_take(map *from, slice key);
+/* Returns where the count of a key is kept: 0 for a key that is new. */
+uint32_t *map_entry(map *in, slice key);
 
 #endif

@@ -10,14 +10,13 @@
 #include "cache.h"
 #include "config.h"
 #include "map.h"
-#include "reference.h"
 
-/* By creation, the newest first and those without a date last; of one instant, by reference. */
+/* Sorts by arrival, the newest first and those without one last; those of one instant by reference. */
 static int newest_first(const void *left, const void *right) {
     const larder_image_types_image_handle_t *a = ((const image *)left)->handle, *b = ((const image *)right)->handle;
-    bool a_dated = instant_given(&a->created_at), b_dated = instant_given(&b->created_at);
+    bool a_dated = instant_given(&a->arrived_at), b_dated = instant_given(&b->arrived_at);
     if (a_dated != b_dated) return a_dated ? -1 : 1;
-    int order = a_dated ? instant_compare(b->created_at.val, a->created_at.val) : 0;
+    int order = a_dated ? instant_compare(b->arrived_at.val, a->arrived_at.val) : 0;
     return order != 0 ? order : slice_compare(a->reference, b->reference);
 }
 
@@ -26,7 +25,7 @@ static void add_count(text *to, uint32_t count, const char *one, const char *man
     text_add(to, count == 1 ? one : many);
 }
 
-/* Why nobody should even try to remove an image; false where nothing holds it. */
+/* Adds why no policy should remove an image; false if nothing holds it. */
 static bool add_holder(text *to, const larder_image_usage_image_usage_t *usage) {
     if (usage->sandboxes > 0 || usage->snapshots > 0) {
         text_add(to, "in use by ");
@@ -46,11 +45,33 @@ static void add_ordinal(text *to, uint32_t number) {
     text_add(to, tens == 1 ? "th" : ones == 1 ? "st" : ones == 2 ? "nd" : ones == 3 ? "rd" : "th");
 }
 
-/* Whether an image goes that is the `rank`th newest of its repository, counted from 1; 0 is no rank. */
-static bool decide(const config *config, instant now, const image *image, slice repository, uint32_t rank, text *reason) {
+/* Adds the last use or arrival of an image in words, whichever is later, and returns how long ago it was. An instant in
+ * the future has no age: it counts as just now. */
+static age add_touched(text *to, const larder_image_types_image_handle_t *handle, instant now) {
+    bool used = instant_given(&handle->last_used_at), arrived = instant_given(&handle->arrived_at);
+    instant touched = used ? handle->last_used_at.val : handle->arrived_at.val;
+    if (used && arrived && instant_compare(handle->arrived_at.val, touched) > 0) {
+        touched = handle->arrived_at.val;
+        text_add(to, "arrived ");
+    } else {
+        text_add(to, used ? "last used " : "never used and arrived ");
+    }
+    age idle = {0};
+    if (age_of(touched, now, &idle)) {
+        age_write(to, idle);
+        text_add(to, " ago");
+    } else {
+        text_add(to, "in the future");
+    }
+    return idle;
+}
+
+/* Tells whether an image is removed that is the `rank`th newest of its repository, counted from 1; 0 is no rank. */
+static bool decide(const config *config, instant now, const image *image, uint32_t rank, text *reason) {
+    slice repository = image->handle->repository;
     if (add_holder(reason, image->usage)) return false;
     if (rank == 0) {
-        text_add(reason, "has no creation date, so its place in ");
+        text_add(reason, "its arrival is not recorded, so its place in ");
         text_add_slice(reason, repository);
         text_add(reason, " is unknown");
         return false;
@@ -69,42 +90,37 @@ static bool decide(const config *config, instant now, const image *image, slice 
         add_count(reason, config->keep, " is kept", " are kept");
         return true;
     }
-    bool used = instant_given(&image->handle->last_used_at);
-    instant touched = used ? image->handle->last_used_at.val : image->handle->created_at.val;
-    text_add(reason, used ? ", last used " : ", never used and created ");
-    /* An instant in the future has no age: it counts as just used. */
-    age idle = {0}, within = config->used_within;
-    if (age_of(touched, now, &idle)) {
-        age_write(reason, idle);
-        text_add(reason, " ago");
-    } else {
-        text_add(reason, "in the future");
-    }
+    text_add(reason, ", ");
+    age idle = add_touched(reason, image->handle, now), within = config->used_within;
     bool longer = idle.seconds > within.seconds || (idle.seconds == within.seconds && idle.nanoseconds > 0);
     text_add(reason, longer ? ", which is longer than " : ", which is within ");
     age_write(reason, within);
     return longer;
 }
 
+/* Returns the place of each image among those of its repository, counted from 1; 0 if its arrival is not recorded. */
+static uint32_t *ranks_of(const images *newest_first) {
+    map counts = map_for(newest_first->count);
+    uint32_t *ranks = allocate(newest_first->count, sizeof(uint32_t));
+    for (size_t at = 0; at < newest_first->count; at++) {
+        const larder_image_types_image_handle_t *handle = newest_first->all[at].handle;
+        if (instant_given(&handle->arrived_at)) ranks[at] = ++*map_entry(&counts, handle->repository);
+    }
+    return ranks;
+}
+
 static bool evaluate(const config *config, instant now, text *error) {
     images images;
     if (!cache_images(&images, error)) return false;
     qsort(images.all, images.count, sizeof(image), newest_first);
-    map ranks = map_for(images.count);
-    uint32_t *counters = allocate(images.count, sizeof(uint32_t)), *unused = counters;
-    for (size_t at = 0; at < images.count; at++) {
+    const uint32_t *ranks = ranks_of(&images);
+    /* The oldest first: a run with a goal ends as soon as that is met. */
+    for (size_t at = images.count; at-- > 0;) {
         const image *image = &images.all[at];
-        slice reference = image->handle->reference, repository = repository_of(reference);
-        /* An image without a creation date has no place among the others. */
-        uint32_t rank = 0;
-        if (instant_given(&image->handle->created_at)) {
-            void **counter = map_entry(&ranks, repository);
-            if (*counter == NULL) *counter = unused++;
-            rank = ++*(uint32_t *)*counter;
-        }
+        slice reference = image->handle->reference;
         text reason = {0};
         bool good = true;
-        if (decide(config, now, image, repository, rank, &reason)) {
+        if (decide(config, now, image, ranks[at], &reason)) {
             good = cache_remove(reference, &reason, error);
         } else {
             cache_explain(reference, &reason);

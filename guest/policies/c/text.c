@@ -9,6 +9,14 @@ void *allocate(size_t count, size_t size) {
     return memory;
 }
 
+void *reallocate(void *memory, size_t count, size_t size) {
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes)) abort();
+    void *grown = realloc(memory, bytes > 0 ? bytes : 1);
+    if (grown == NULL) abort();
+    return grown;
+}
+
 static void text_add_bytes(text *to, const void *bytes, size_t length) {
     if (length == 0) return;
     if (length > to->capacity - to->length) {

@@ -20,8 +20,11 @@ typedef struct {
     size_t capacity;
 } text;
 
-/* Memory for `count` things of `size` bytes, all zero. Never null. */
+/* Returns memory for `count` things of `size` bytes, all zero. Never null. */
 void *allocate(size_t count, size_t size);
+
+/* Returns memory for `count` things, of which the first are those of `memory`, which is gone. Never null. */
+void *reallocate(void *memory, size_t count, size_t size);
 
 void text_add(text *to, const char *literal);
 void text_add_slice(text *to, slice part);

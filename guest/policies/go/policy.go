@@ -40,48 +40,55 @@ func Evaluate(request larder_image_policy.Request) error {
 		return err
 	}
 	slices.SortFunc(images, newestFirst)
-	ranks := map[string]uint32{}
-	for _, image := range images {
-		reference := image.handle.Reference
-		repository := repositoryOf(reference)
-		// An image without a creation date has no place among the others, which is rank 0.
-		var rank uint32
-		if image.handle.CreatedAt.IsSome() {
-			ranks[repository]++
-			rank = ranks[repository]
-		}
-		remove, reason := decide(config, request.Now, image, repository, rank)
+	ranks := ranksOf(images)
+	// The oldest first: a run with a goal ends as soon as that is met.
+	for index, image := range slices.Backward(images) {
+		remove, reason := decide(config, request.Now, image, ranks[index])
 		if !remove {
-			larder_image_report.Explain(reference, reason)
-		} else if err := removeBecause(reference, reason); err != nil {
+			larder_image_report.Explain(image.handle.Reference, reason)
+		} else if err := removeBecause(image.handle.Reference, reason); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// By creation, the newest first and those without a date last; of one instant, by reference.
-func newestFirst(a, b image) int {
-	byReference := strings.Compare(a.handle.Reference, b.handle.Reference)
-	createdA, createdB := a.handle.CreatedAt, b.handle.CreatedAt
-	switch {
-	case createdA.IsNone() && createdB.IsNone():
-		return byReference
-	case createdA.IsNone():
-		return 1
-	case createdB.IsNone():
-		return -1
+// Returns the place of each image among those of its repository, counted from 1; 0 if its arrival is not recorded.
+func ranksOf(newestFirst []image) []uint32 {
+	counts := map[string]uint32{}
+	ranks := make([]uint32, len(newestFirst))
+	for index, image := range newestFirst {
+		if image.handle.ArrivedAt.IsSome() {
+			counts[image.handle.Repository]++
+			ranks[index] = counts[image.handle.Repository]
+		}
 	}
-	return cmp.Or(compareInstants(createdB.Some(), createdA.Some()), byReference)
+	return ranks
 }
 
-// Whether the image goes that is the rank'th newest of its repository, counted from 1, and why.
-func decide(config config, now larder_image_types.Datetime, image image, repository string, rank uint32) (bool, string) {
+// Compares by arrival, the newest first and those without one last; those of one instant by reference.
+func newestFirst(a, b image) int {
+	byReference := strings.Compare(a.handle.Reference, b.handle.Reference)
+	arrivedA, arrivedB := a.handle.ArrivedAt, b.handle.ArrivedAt
+	switch {
+	case arrivedA.IsNone() && arrivedB.IsNone():
+		return byReference
+	case arrivedA.IsNone():
+		return 1
+	case arrivedB.IsNone():
+		return -1
+	}
+	return cmp.Or(compareInstants(arrivedB.Some(), arrivedA.Some()), byReference)
+}
+
+// Tells whether the image is removed that is the rank'th newest of its repository, counted from 1, and why.
+func decide(config config, now larder_image_types.Datetime, image image, rank uint32) (bool, string) {
+	repository := image.handle.Repository
 	if holder := heldBy(image.usage); holder != "" {
 		return false, holder
 	}
 	if rank == 0 {
-		return false, fmt.Sprintf("has no creation date, so its place in %s is unknown", repository)
+		return false, fmt.Sprintf("its arrival is not recorded, so its place in %s is unknown", repository)
 	}
 	if rank <= config.keep {
 		if config.keep == 1 {
@@ -96,24 +103,31 @@ func decide(config config, now larder_image_types.Datetime, image image, reposit
 		}
 		return true, fmt.Sprintf("%s, of which %d are kept", place, config.keep)
 	}
-	verb, touched := "last used", image.handle.LastUsedAt
-	if touched.IsNone() {
-		verb, touched = "never used and created", image.handle.CreatedAt
-	}
-	// An instant in the future has no age: it counts as just used.
-	age, isPast := ageOf(touched.Some(), now)
-	when := "in the future"
-	if isPast {
-		when = age.String() + " ago"
-	}
+	touched, age := lastTouched(image.handle, now)
 	within := *config.usedWithin
 	if age.isLongerThan(within) {
-		return true, fmt.Sprintf("%s, %s %s, which is longer than %s", place, verb, when, within)
+		return true, fmt.Sprintf("%s, %s, which is longer than %s", place, touched, within)
 	}
-	return false, fmt.Sprintf("%s, %s %s, which is within %s", place, verb, when, within)
+	return false, fmt.Sprintf("%s, %s, which is within %s", place, touched, within)
 }
 
-// Why nobody should even try to remove an image; empty where nothing holds it.
+// Returns the last use or arrival of an image in words, whichever is later, and how long ago it was. An instant in the
+// future has no age: it counts as just now.
+func lastTouched(handle larder_image_types.ImageHandle, now larder_image_types.Datetime) (string, age) {
+	verb, touched := "last used", handle.LastUsedAt
+	if touched.IsNone() {
+		verb, touched = "never used and arrived", handle.ArrivedAt
+	} else if arrived := handle.ArrivedAt; arrived.IsSome() && compareInstants(arrived.Some(), touched.Some()) > 0 {
+		verb, touched = "arrived", arrived
+	}
+	age, isPast := ageOf(touched.Some(), now)
+	if !isPast {
+		return verb + " in the future", age
+	}
+	return fmt.Sprintf("%s %s ago", verb, age), age
+}
+
+// Returns why no policy should remove an image; the empty text if nothing holds it.
 func heldBy(usage larder_image_usage.ImageUsage) string {
 	var users []string
 	add := func(count uint32, one, many string) {

@@ -1,4 +1,4 @@
-// How calls to the host fail.
+// Failures of calls to the host.
 
 // A call that failed and that ends the run; the message is a sentence for the operator.
 export class CallError extends Error {}
@@ -14,34 +14,32 @@ export function attempt(call) {
   }
 }
 
-// What a call gives, or the error that ends the run.
+// Returns what a call returns; an error ends the run.
 export function call(function_) {
   const { ok, error } = attempt(function_);
   if (error != null) throw new CallError(sentence(error));
   return ok;
 }
 
-// An error as a sentence for the operator.
+// Returns why a removal came to nothing, if the run can go on; null if the whole plan is refused.
+export function obstacle({ tag, val }) {
+  if (tag === "image-in-use") return "something uses it";
+  if (tag !== "denied") return null;
+  return { remove: "the grant does not let this policy remove it", protected: "the operator protects it" }[val.right];
+}
+
+// Returns an error as a sentence for the operator.
 export function sentence({ tag, val }) {
   switch (tag) {
     case "image-not-found":
-      return `the cache holds no image \`${val}\` that this policy may see`;
+      return `the cache has no image \`${val}\` that this policy may see`;
     case "image-in-use":
-      return `\`${val.reference}\` is in use by ${names(val)}`;
+      return `\`${val.reference}\` is in use`;
     case "denied":
       return val.message;
     case "invalid-reference":
-      return `\`${val}\` is not an image reference`;
+      return `\`${val[0]}\`: ${val[1]}`;
     default:
       return val;
   }
-}
-
-function names({ sandboxes, snapshots }) {
-  const all = [
-    ...sandboxes.map((name) => `sandbox \`${name}\``),
-    ...snapshots.map((name) => `snapshot \`${name}\``),
-  ];
-  const last = all.pop() ?? "a running operation";
-  return all.length > 0 ? `${all.join(", ")} and ${last}` : last;
 }

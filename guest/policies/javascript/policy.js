@@ -2,12 +2,11 @@
 //
 // An absent option is `null`: everything here that asks for one compares with `== null`.
 
-import { explain } from "larder:image/report@0.1.0";
+import { explain } from "larder:image/report@0.2.0";
 
 import { images, removeBecause } from "./cache.js";
 import { NAME, parseConfig, schema } from "./config.js";
 import { CallError } from "./error.js";
-import { repositoryOf } from "./reference.js";
 import { ageOf, compareInstants, isLonger, writeAge } from "./time.js";
 
 export const policy = {
@@ -36,17 +35,12 @@ export const policy = {
 };
 
 function decideAll(config, now) {
-  const ranks = new Map();
-  for (const image of images().sort(newestFirst)) {
-    const { reference, createdAt } = image.handle;
-    const repository = repositoryOf(reference);
-    // An image without a creation date has no place among the others.
-    let rank = null;
-    if (createdAt != null) {
-      rank = (ranks.get(repository) ?? 0) + 1;
-      ranks.set(repository, rank);
-    }
-    const { remove, reason } = decide(config, now, image, repository, rank);
+  const all = images().sort(newestFirst);
+  const ranks = ranksOf(all);
+  // The oldest first: a run with a goal ends as soon as that is met.
+  for (let index = all.length - 1; index >= 0; index--) {
+    const { reference } = all[index].handle;
+    const { remove, reason } = decide(config, now, all[index], ranks[index]);
     if (remove) {
       removeBecause(reference, reason);
     } else {
@@ -55,12 +49,23 @@ function decideAll(config, now) {
   }
 }
 
-// By creation, the newest first and those without a date last; of one instant, by reference.
+// Returns the place of each image among those of its repository, counted from 1; null if its arrival is not recorded.
+function ranksOf(newestFirst) {
+  const counts = new Map();
+  return newestFirst.map(({ handle: { arrivedAt, repository } }) => {
+    if (arrivedAt == null) return null;
+    const rank = (counts.get(repository) ?? 0) + 1;
+    counts.set(repository, rank);
+    return rank;
+  });
+}
+
+// Compares by arrival, the newest first and those without one last; those of one instant by reference.
 function newestFirst({ handle: a }, { handle: b }) {
-  if (a.createdAt == null || b.createdAt == null) {
-    return (a.createdAt == null) - (b.createdAt == null) || compareTexts(a.reference, b.reference);
+  if (a.arrivedAt == null || b.arrivedAt == null) {
+    return (a.arrivedAt == null) - (b.arrivedAt == null) || compareTexts(a.reference, b.reference);
   }
-  return compareInstants(b.createdAt, a.createdAt) || compareTexts(a.reference, b.reference);
+  return compareInstants(b.arrivedAt, a.arrivedAt) || compareTexts(a.reference, b.reference);
 }
 
 // By code points, as the host orders them. `<` compares UTF-16 units, among which surrogates come too early.
@@ -78,12 +83,13 @@ function isBeyondSurrogates(text) {
   return /[\ud800-\uffff]/.test(text);
 }
 
-// What becomes of the image that is the `rank`th newest of its repository, counted from 1.
-function decide(config, now, { handle, usage }, repository, rank) {
+// Decides about the image that is the `rank`th newest of its repository, counted from 1.
+function decide(config, now, { handle, usage }, rank) {
+  const { repository } = handle;
   const keep = (reason) => ({ remove: false, reason });
   const holder = heldBy(usage);
   if (holder != null) return keep(holder);
-  if (rank == null) return keep(`has no creation date, so its place in ${repository} is unknown`);
+  if (rank == null) return keep(`its arrival is not recorded, so its place in ${repository} is unknown`);
   if (rank <= config.keep) {
     return keep(config.keep === 1 ? `the newest of ${repository}` : `one of the ${config.keep} newest of ${repository}`);
   }
@@ -92,17 +98,22 @@ function decide(config, now, { handle, usage }, repository, rank) {
   if (within == null) {
     return { remove: true, reason: `${place}, of which ${config.keep} ${config.keep === 1 ? "is" : "are"} kept` };
   }
-  const touched = handle.lastUsedAt ?? handle.createdAt;
-  // An instant in the future has no age: it counts as just used.
-  const age = ageOf(touched, now);
-  const verb = handle.lastUsedAt == null ? "never used and created" : "last used";
-  const when = age == null ? "in the future" : `${writeAge(age)} ago`;
+  const { touched, age } = lastTouched(handle, now);
   const remove = age != null && isLonger(age, within);
   const outcome = remove ? "longer than" : "within";
-  return { remove, reason: `${place}, ${verb} ${when}, which is ${outcome} ${writeAge(within)}` };
+  return { remove, reason: `${place}, ${touched}, which is ${outcome} ${writeAge(within)}` };
 }
 
-// Why nobody should even try to remove an image.
+// Returns the last use or arrival of an image in words, whichever is later, and how long ago it was. An instant in the
+// future has no age: it counts as just now.
+function lastTouched({ lastUsedAt: used, arrivedAt: arrived }, now) {
+  const isArrival = used == null || (arrived != null && compareInstants(arrived, used) > 0);
+  const age = ageOf(isArrival ? arrived : used, now);
+  const verb = used == null ? "never used and arrived" : isArrival ? "arrived" : "last used";
+  return { touched: `${verb} ${age == null ? "in the future" : `${writeAge(age)} ago`}`, age };
+}
+
+// Returns why no policy should remove an image; null if nothing holds it.
 function heldBy({ sandboxes, snapshots, pinned }) {
   const users = [];
   if (sandboxes > 0) users.push(sandboxes === 1 ? "1 sandbox" : `${sandboxes} sandboxes`);

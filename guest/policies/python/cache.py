@@ -6,14 +6,14 @@ from componentize_py_types import Err
 from wit_world.imports import images as host
 from wit_world.imports import report, types, usage
 
-# How many images are read at a time: enough that calls are few.
+# The number of images that are read at a time: enough that calls are few.
 PAGE = 1024
 
 T = TypeVar("T")
 
 
 class Image(NamedTuple):
-    """An image and who needs it."""
+    """An image and its users."""
 
     handle: types.ImageHandle
     usage: usage.ImageUsage
@@ -24,15 +24,14 @@ class CallError(Exception):
 
 
 def images() -> list[Image]:
-    """Every visible image with its usage, newest created first."""
-    usages = {of.reference: of for of in call(usage.list_usage)}
+    """Reads every visible image with its usage, newest created first."""
     result: list[Image] = []
     after: Optional[str] = None
     while True:
         filter = host.ImageFilter(
             reference=None,
             unused_since=None,
-            created_before=None,
+            arrived_before=None,
             min_size_bytes=None,
             unused=None,
             order=host.Order.CREATED_NEWEST_FIRST,
@@ -42,37 +41,42 @@ def images() -> list[Image]:
         page = call(lambda: host.select(filter))
         if not page:
             return result
-        for handle in page:
-            used = usages.pop(handle.reference, None)
-            if used is None:
-                raise CallError(f"the host lists `{handle.reference}` and has no usage for it")
-            result.append(Image(handle, used))
-        after = page[-1].reference
+        references = [handle.reference for handle in page]
+        # Answers come in the order of the references.
+        result += map(Image, page, call(lambda: usage.get_usage(references)))
+        after = references[-1]
 
 
 def remove_because(reference: str, reason: str) -> None:
     """Stages the removal of an image and explains it.
 
-    What is in use after all, or is not this run's to remove, is kept, and that is explained. Only what makes the whole
-    run pointless is raised, as is going past a cap of the grant.
+    If the image is in use after all, or if the run lacks the right to remove it, the image is kept, which is explained,
+    too. Any other failure is raised, as is one that refuses the whole plan.
     """
     try:
         host.remove(reference, False)
     except Err as failure:
-        error = failure.value
-        match error:
-            case types.Error_Denied(denial) if denial.right == types.Right.BUDGET:
-                raise CallError(sentence(error)) from None
-            case types.Error_Denied() | types.Error_ImageInUse():
-                report.explain(reference, f"{reason}; kept because {sentence(error)}")
-            case _:
-                raise CallError(sentence(error)) from None
-    else:
-        report.explain(reference, reason)
+        why = obstacle(failure.value)
+        if why is None:
+            raise CallError(sentence(failure.value)) from None
+        reason = f"{reason}; kept because {why}"
+    report.explain(reference, reason)
+
+
+def obstacle(error: types.Error) -> Optional[str]:
+    """Returns why a removal came to nothing, if the run can go on; none if the whole plan is refused."""
+    match error:
+        case types.Error_ImageInUse():
+            return "something uses it"
+        case types.Error_Denied(denial) if denial.right == types.Right.REMOVE:
+            return "the grant does not let this policy remove it"
+        case types.Error_Denied(denial) if denial.right == types.Right.PROTECTED:
+            return "the operator protects it"
+    return None
 
 
 def call(function: Callable[[], T]) -> T:
-    """What a call gives; an error ends the run."""
+    """Returns what a call returns; an error ends the run."""
     try:
         return function()
     except Err as failure:
@@ -80,25 +84,15 @@ def call(function: Callable[[], T]) -> T:
 
 
 def sentence(error: types.Error) -> str:
-    """An error as a sentence for the operator."""
+    """Returns an error as a sentence for the operator."""
     match error:
         case types.Error_ImageNotFound(reference):
-            return f"the cache holds no image `{reference}` that this policy may see"
+            return f"the cache has no image `{reference}` that this policy may see"
         case types.Error_ImageInUse(users):
-            return f"`{users.reference}` is in use by {names(users)}"
+            return f"`{users.reference}` is in use"
         case types.Error_Denied(denial):
             return denial.message
-        case types.Error_InvalidReference(reference):
-            return f"`{reference}` is not an image reference"
+        case types.Error_InvalidReference((text, problem)):
+            return f"`{text}`: {problem}"
         case types.Error_Unsupported(message) | types.Error_Other(message):
             return message
-
-
-def names(users: types.ImageUsers) -> str:
-    """All users in words."""
-    every = [f"sandbox `{name}`" for name in users.sandboxes]
-    every += [f"snapshot `{name}`" for name in users.snapshots]
-    if not every:
-        return "a running operation"
-    *others, last = every
-    return f"{', '.join(others)} and {last}" if others else last

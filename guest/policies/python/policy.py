@@ -11,9 +11,9 @@ from wit_world.imports.usage import ImageUsage
 
 import cache
 import config
-import references
 import times
 from cache import Image
+from times import Age
 
 
 class Policy(wit_world.exports.Policy):
@@ -49,15 +49,12 @@ def evaluate(settings: config.Config, now: Datetime) -> None:
             "`keep` is 0 and `used-within` is not set, which would remove every image that nothing uses: "
             "set `keep` to at least 1, or set `used-within`"
         )
-    ranks: dict[str, int] = {}
-    for image in sorted(cache.images(), key=newest_first):
+    images = sorted(cache.images(), key=newest_first)
+    ranks = ranks_of(images)
+    # The oldest first: a run with a goal ends as soon as that is met.
+    for image, rank in zip(reversed(images), reversed(ranks)):
         reference = image.handle.reference
-        repository = references.repository(reference)
-        # An image without a creation date has no place among the others.
-        rank = None
-        if image.handle.created_at is not None:
-            rank = ranks[repository] = ranks.get(repository, 0) + 1
-        decision = decide(settings, now, image, repository, rank)
+        decision = decide(settings, now, image, rank)
         if decision.remove:
             cache.remove_because(reference, decision.reason)
         else:
@@ -65,22 +62,33 @@ def evaluate(settings: config.Config, now: Datetime) -> None:
 
 
 def newest_first(image: Image) -> tuple[bool, int, int, str]:
-    """By creation, the newest first and those without a date last; of one instant, by reference."""
-    created = image.handle.created_at
-    if created is None:
+    """Sorts by arrival, the newest first and those without one last; those of one instant by reference."""
+    arrived = image.handle.arrived_at
+    if arrived is None:
         return (True, 0, 0, image.handle.reference)
-    return (False, -created.seconds, -created.nanoseconds, image.handle.reference)
+    return (False, -arrived.seconds, -arrived.nanoseconds, image.handle.reference)
 
 
-def decide(
-    settings: config.Config, now: Datetime, image: Image, repository: str, rank: Optional[int]
-) -> Decision:
-    """What becomes of the image that is the `rank`th newest of its repository, counted from 1."""
+def ranks_of(newest_first: list[Image]) -> list[Optional[int]]:
+    """Returns the place of each image among those of its repository, counted from 1; none without an arrival."""
+    counts: dict[str, int] = {}
+    ranks: list[Optional[int]] = []
+    for image in newest_first:
+        rank = None
+        if image.handle.arrived_at is not None:
+            rank = counts[image.handle.repository] = counts.get(image.handle.repository, 0) + 1
+        ranks.append(rank)
+    return ranks
+
+
+def decide(settings: config.Config, now: Datetime, image: Image, rank: Optional[int]) -> Decision:
+    """Decides about the image that is the `rank`th newest of its repository, counted from 1."""
+    repository = image.handle.repository
     holder = held_by(image.usage)
     if holder is not None:
         return Decision(False, holder)
     if rank is None:
-        return Decision(False, f"has no creation date, so its place in {repository} is unknown")
+        return Decision(False, f"its arrival is not recorded, so its place in {repository} is unknown")
     keep, within = settings
     if rank <= keep:
         among = "the newest of" if keep == 1 else f"one of the {keep} newest of"
@@ -88,25 +96,34 @@ def decide(
     place = f"{ordinal(rank)} newest of {repository}"
     if within is None:
         return Decision(True, f"{place}, of which {keep} {'is' if keep == 1 else 'are'} kept")
-    # An instant in the future has no age: it counts as just used.
-    age = times.age(touched_at(image.handle), now)
+    touched, age = last_touched(image.handle, now)
     remove = age is not None and age > within
-    verb = "never used and created" if image.handle.last_used_at is None else "last used"
-    when = "in the future" if age is None else f"{times.write(age)} ago"
     outcome = "longer than" if remove else "within"
-    return Decision(remove, f"{place}, {verb} {when}, which is {outcome} {times.write(within)}")
+    return Decision(remove, f"{place}, {touched}, which is {outcome} {times.write(within)}")
 
 
-def touched_at(handle: ImageHandle) -> Datetime:
-    """When an image that has a creation date was last of use to anyone."""
-    if handle.last_used_at is not None:
-        return handle.last_used_at
-    assert handle.created_at is not None
-    return handle.created_at
+def last_touched(handle: ImageHandle, now: Datetime) -> tuple[str, Optional[Age]]:
+    """Returns the last use or arrival of an image in words, whichever is later, and how long ago it was.
+
+    An instant in the future has no age: it counts as just now.
+    """
+    verb, touched = "last used", handle.last_used_at
+    if touched is None:
+        verb, touched = "never used and arrived", handle.arrived_at
+    elif handle.arrived_at is not None and instant(handle.arrived_at) > instant(touched):
+        verb, touched = "arrived", handle.arrived_at
+    assert touched is not None
+    age = times.age(touched, now)
+    return f"{verb} in the future" if age is None else f"{verb} {times.write(age)} ago", age
+
+
+def instant(at: Datetime) -> tuple[int, int]:
+    """Returns an instant as what can be compared."""
+    return (at.seconds, at.nanoseconds)
 
 
 def held_by(usage: ImageUsage) -> Optional[str]:
-    """Why nobody should even try to remove an image."""
+    """Returns why no policy should remove an image."""
     users = []
     if usage.sandboxes > 0:
         users.append("1 sandbox" if usage.sandboxes == 1 else f"{usage.sandboxes} sandboxes")

@@ -1,114 +1,126 @@
 //! The cache as a policy sees it.
 
 use crate::error::Right;
-use crate::{DiskStatus, Error, ImageDetail, ImageFilter, ImageHandle, ImagePruneReport, ImageUsage, Level};
+use crate::{
+    Budget, DiskStatus, Error, ImageCost, ImageDetail, ImageFilter, ImageHandle, ImageHistory,
+    ImagePruneReport, ImageUsage, Level,
+};
 
-/// How many images [`Cache::images`] reads at a time: enough that calls are few, and few enough to stay small.
+/// The number of images that [`Cache::images`] asks for at a time: enough that calls are few, and few enough that an
+/// answer stays small.
 const PAGE: u32 = 1024;
 
 /// The image cache, as far as the grant of this run reaches, and the run's report.
 ///
-/// A run sees one consistent state: the cache as it was when the run began, less what the run has itself removed.
-/// What is removed here is staged: the host applies all of it after the policy has returned ok, and nothing else.
+/// A run sees one consistent snapshot: the cache as it was when the run began, without the images that the run has
+/// removed. Removals are staged. When the policy returns ok, the host applies what was staged: all of it, or, if the
+/// run has a goal, the first staged removals that meet the goal together. After an error it applies nothing.
+///
+/// A function that takes `references` answers in their order. Without references it answers for every visible image,
+/// in the order of [`list`](Self::list).
 pub trait Cache {
-    /// Every visible image, newest created first.
+    /// Returns every visible image, newest created first, equal times in the order of their references.
     fn list(&self) -> Result<Vec<ImageHandle>, Error>;
 
-    /// One image by its reference.
+    /// Returns one image.
     fn get(&self, reference: &str) -> Result<ImageHandle, Error>;
 
-    /// One image with its config and layers.
+    /// Returns one image with its config and layers.
     fn inspect(&self, reference: &str) -> Result<ImageDetail, Error>;
 
-    /// The visible images that meet a filter. An empty list is the end.
+    /// Returns a page of the visible images that meet a filter. An empty list is the end.
     fn select(&self, filter: &ImageFilter) -> Result<Vec<ImageHandle>, Error>;
 
-    /// Stage the removal of one reference, and of the manifest and layers that nothing else needs.
+    /// Stages the removal of one reference, and of the manifest and layers that nothing else needs.
     ///
-    /// With `force`, an image in use loses its reference; its data stays for as long as it is used.
+    /// With `force`, an image in use loses its reference; its data stays while it is in use.
     fn remove(&mut self, reference: &str, force: bool) -> Result<(), Error>;
 
-    /// Stage the removal of everything unused that the grant allows this run to remove.
+    /// Takes back a removal that this run has staged. The image is visible again.
+    fn restore(&mut self, reference: &str) -> Result<(), Error>;
+
+    /// Stages the removal of every unused image that the grant allows this run to remove.
     ///
-    /// The report says what is staged by this call; its bytes are projected, not yet measured.
+    /// The report counts what this call has staged; its bytes are projected, not measured.
     fn prune(&mut self) -> Result<ImagePruneReport, Error>;
 
-    /// The usage of every visible image, in the order of [`list`](Self::list).
-    fn list_usage(&self) -> Result<Vec<ImageUsage>, Error>;
+    /// Returns who uses images, and what keeps this run from removing them.
+    fn get_usage(&self, references: Option<&[&str]>) -> Result<Vec<ImageUsage>, Error>;
 
-    /// The usage of one image.
-    fn get_usage(&self, reference: &str) -> Result<ImageUsage, Error>;
+    /// Returns what images cost. The first call is expensive: the host reads the size of every file in the cache.
+    fn get_costs(&self, references: Option<&[&str]>) -> Result<Vec<ImageCost>, Error>;
 
-    /// Bytes on disk that removing all of these together would free, beyond what is staged already.
+    /// Returns how images were used.
+    fn get_history(&self, references: Option<&[&str]>) -> Result<Vec<ImageHistory>, Error>;
+
+    /// Returns the bytes on disk that removing all of these images together would free, beyond what is staged.
     ///
-    /// More than the sum of their unique bytes where they share layers with each other alone.
+    /// That is more than the sum of their unique bytes if they share layers only with each other.
     fn reclaimable_bytes(&self, references: &[&str]) -> Result<u64, Error>;
 
-    /// The disk under the cache.
+    /// Returns the status of the cache's disk when the run began.
     fn disk(&self) -> Result<DiskStatus, Error>;
 
-    /// One line for the operator's log.
+    /// Returns what remains of the grant's caps after the removals staged so far.
+    fn get_budget(&self) -> Budget;
+
+    /// Adds one line to the operator's log.
     fn log(&mut self, level: Level, message: &str);
 
-    /// Why the policy keeps or removes this image. The last reason given for an image stands.
-    fn explain(&mut self, reference: &str, reason: &str);
+    /// Records why the policy keeps or removes an image. Returns false if there is no such image.
+    ///
+    /// The last reason for an image counts; it becomes part of the plan and of the history, cut to 512 bytes.
+    fn explain(&mut self, reference: &str, reason: &str) -> bool;
 
-    /// Every visible image with its usage, newest created first, read in pages.
+    /// Returns every visible image with its usage, newest created first, read in pages.
     fn images(&self) -> Result<Vec<Image>, Error> {
-        // The two lists have the same order.
-        let mut usages = self.list_usage()?.into_iter();
-        let mut images = Vec::with_capacity(usages.len());
+        let mut images = Vec::new();
         let mut filter = ImageFilter { limit: Some(PAGE), ..ImageFilter::default() };
         loop {
-            let page = self.select(&filter)?;
-            let Some(last) = page.last() else { return Ok(images) };
+            let handles = self.select(&filter)?;
+            let Some(last) = handles.last() else { return Ok(images) };
             filter.after = Some(last.reference.clone());
-            for handle in page {
-                match usages.next() {
-                    Some(usage) if usage.reference == handle.reference => {
-                        images.push(Image { handle, usage })
-                    }
-                    _ => {
-                        let reference = handle.reference;
-                        return Err(Error::Other(format!("the host lists `{reference}` and not its usage")));
-                    }
-                }
-            }
+            let references: Vec<&str> = handles.iter().map(|handle| handle.reference.as_str()).collect();
+            // Answers come in the order of the references.
+            let usages = self.get_usage(Some(&references))?;
+            images.extend(handles.into_iter().zip(usages).map(|(handle, usage)| Image { handle, usage }));
         }
     }
 
-    /// Stage the removal of an image that nothing uses, and explain it with `reason`.
+    /// Stages the removal of an image that nothing uses, and explains it with `reason`. Returns true if it is staged.
     ///
-    /// Where it is in use after all, or is not this run's to remove, it is kept and that is explained: false is
-    /// returned. Only a call that makes the whole run pointless is an error, as is going past a cap of the grant,
-    /// which refuses all of the plan.
+    /// If the image is in use after all, or if the run lacks the right to remove it, the image is kept, which is
+    /// explained, too.
+    ///
+    /// # Errors
+    ///
+    /// Any other error of [`remove`](Self::remove), and a denial for [`Right::Budget`], which refuses the whole plan.
     fn remove_because(&mut self, reference: &str, reason: &str) -> Result<bool, Error> {
-        match self.remove(reference, false) {
+        let obstacle = match self.remove(reference, false) {
             Ok(()) => {
                 self.explain(reference, reason);
-                Ok(true)
+                return Ok(true);
             }
-            Err(Error::Denied(denial)) if denial.right == Right::Budget => Err(Error::Denied(denial)),
-            Err(error @ (Error::ImageInUse(_) | Error::Denied(_))) => {
-                self.explain(reference, &format!("{reason}; kept because {error}"));
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
+            Err(Error::ImageInUse(_)) => Right::Force.obstacle(),
+            Err(Error::Denied(denial)) if denial.right != Right::Budget => denial.right.obstacle(),
+            Err(error) => return Err(error),
+        };
+        self.explain(reference, &format!("{reason}; kept because {obstacle}"));
+        Ok(false)
     }
 }
 
-/// An image, what it costs and who needs it.
+/// An image and its users.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Image {
     /// Its metadata.
     pub handle: ImageHandle,
-    /// Its users and its bytes.
+    /// Its users.
     pub usage: ImageUsage,
 }
 
 impl Image {
-    /// Why no policy should even try to remove this image, as a reason to explain: it is in use, or pinned.
+    /// Returns why no policy should remove this image, as a reason to explain: it is in use, or pinned.
     pub fn held_by(&self) -> Option<String> {
         let count = |count: u32, one: &str, many: &str| match count {
             0 => None,

@@ -1,32 +1,41 @@
-//! How a call to the cache can fail.
+//! Errors of calls to the cache.
 
 use std::fmt;
 
 use crate::ImageUsers;
 
-/// Why a call to the cache failed. As text, a sentence for the operator.
+/// The failure of a call to the cache. As text, a sentence for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// The cache holds no such image, or the grant hides it.
+    /// The cache has no such image, or the grant hides it. Holds the reference that was asked for.
     ImageNotFound(String),
-    /// Something uses the image, and `force` was false.
+    /// The image is in use, and `force` was false.
     ImageInUse(ImageUsers),
     /// The backend cannot do this: a cloud backend has no local image cache.
     Unsupported(String),
-    /// The grant does not allow it. Nothing was staged.
+    /// The grant or the guard does not allow it. Nothing was staged.
     Denied(Denial),
-    /// Not an image reference.
-    InvalidReference(String),
-    /// The backend failed, or something this version has no case for.
+    /// Not an image reference or pattern.
+    InvalidReference(InvalidReference),
+    /// The backend failed, or an error that this version has no case for. For people.
     Other(String),
 }
 
-/// What was not allowed.
+/// A text that is not an image reference or pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidReference {
+    /// The text.
+    pub text: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// A call that was not allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
     /// The right that the call lacked.
     pub right: Right,
-    /// The image it was about.
+    /// The image, if the call was about one.
     pub reference: Option<String>,
     /// One sentence for people.
     pub message: String,
@@ -41,26 +50,42 @@ pub enum Right {
     Inspect,
     /// To remove it.
     Remove,
-    /// To remove it although something uses it.
+    /// To remove it although it is in use.
     Force,
     /// To prune all unused data.
     Prune,
-    /// To go past the number of images or bytes granted to this run.
+    /// To exceed the number of images or bytes granted to this run.
     Budget,
-    /// To touch what the operator protects: a pin, a protected reference, a minimum age.
+    /// To touch an image that the operator protects: by a pin, a protected reference, a minimum age, or as one of the
+    /// last of its repository.
     Protected,
+}
+
+impl Right {
+    /// Returns why a run without this right leaves an image alone, to follow "kept because".
+    pub fn obstacle(self) -> &'static str {
+        match self {
+            Right::Read => "the grant hides it",
+            Right::Inspect => "the grant does not let this policy inspect it",
+            Right::Remove => "the grant does not let this policy remove it",
+            Right::Force => "something uses it",
+            Right::Prune => "the grant does not let this policy prune",
+            Right::Budget => "a cap of the grant is reached",
+            Right::Protected => "the operator protects it",
+        }
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::ImageNotFound(reference) => {
-                write!(f, "the cache holds no image `{reference}` that this policy may see")
+                write!(f, "the cache has no image `{reference}` that this policy may see")
             }
             Error::ImageInUse(users) => write!(f, "`{}` is in use by {}", users.reference, users.names()),
             Error::Unsupported(message) | Error::Other(message) => f.write_str(message),
             Error::Denied(denial) => f.write_str(&denial.message),
-            Error::InvalidReference(reference) => write!(f, "`{reference}` is not an image reference"),
+            Error::InvalidReference(InvalidReference { text, problem }) => write!(f, "`{text}`: {problem}"),
         }
     }
 }
@@ -68,7 +93,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl ImageUsers {
-    /// All users in words, such as ``sandbox `web` and snapshot `before-upgrade` ``.
+    /// Returns all users in words, such as ``sandbox `web` and snapshot `before-upgrade` ``.
     pub fn names(&self) -> String {
         let sandboxes = self.sandboxes.iter().map(|name| format!("sandbox `{name}`"));
         let snapshots = self.snapshots.iter().map(|name| format!("snapshot `{name}`"));

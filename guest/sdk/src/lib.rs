@@ -1,39 +1,39 @@
-//! What a Rust policy for the Larder image cache builds on.
+//! The library for policies in Rust of the Larder image cache.
 //!
-//! A policy is a WebAssembly component that sees what the cache holds and says what should go. It has no
+//! A policy is a WebAssembly component that sees what the cache has and decides what it should lose. It has no
 //! clock, no files and no network: only the cache, as far as the operator's grant reaches.
 //!
-//! - [`Policy`] is what you implement, [`export_policy!`] makes it the component's export.
-//! - [`Cache`] is what you decide on: `larder:image` as a trait. [`Cache::images`] reads it all.
-//! - [`Age`], [`Size`], [`Share`] and [`Timestamp`] are for your config and your arithmetic.
+//! - [`Policy`] is the trait to implement, and [`export_policy!`] makes it the component's export.
+//! - [`Cache`] is `larder:image` as a trait. [`Cache::images`] reads it all.
+//! - [`Age`], [`Size`], [`Share`] and [`Timestamp`] are for configs and arithmetic.
 //! - [`testing`] is a cache in memory: a policy is tested natively, with no host and no WebAssembly.
 //!
 //! ```
-//! use larder_guest::{Age, Cache, Failure, Policy, Timestamp};
+//! use larder_guest::{Age, Cache, Failure, Policy, Request};
 //! use schemars::JsonSchema;
 //! use serde::Deserialize;
 //!
-//! /// Removes what was loaded or pulled a long time ago.
+//! /// Removes images that arrived a long time ago.
 //! struct Expire;
 //!
 //! #[derive(Deserialize, JsonSchema)]
 //! #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 //! struct Config {
-//!     /// Images created longer ago than this are removed.
+//!     /// Images that arrived longer ago than this are removed.
 //!     older_than: Age,
 //! }
 //!
 //! impl Policy for Expire {
 //!     const NAME: &'static str = "expire";
 //!     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-//!     const SUMMARY: &'static str = "Removes images created longer ago than a given time.";
+//!     const SUMMARY: &'static str = "Removes images that arrived longer ago than a given time.";
 //!     const CONFIG_SCHEMA: &'static str = r#"{
 //!         "$schema": "https://json-schema.org/draft/2020-12/schema",
 //!         "title": "Config",
 //!         "type": "object",
 //!         "properties": {
 //!             "older-than": {
-//!                 "description": "Images created longer ago than this are removed.",
+//!                 "description": "Images that arrived longer ago than this are removed.",
 //!                 "type": "string",
 //!                 "pattern": "^([0-9]+[wdhms])+$",
 //!                 "examples": ["30d", "12h", "1w2d"]
@@ -44,22 +44,21 @@
 //!     }"#;
 //!     type Config = Config;
 //!
-//!     fn evaluate(config: Config, now: Timestamp, cache: &mut impl Cache) -> Result<(), Failure> {
+//!     fn evaluate(config: Config, request: Request, cache: &mut impl Cache) -> Result<(), Failure> {
 //!         for image in cache.images()? {
 //!             let reference = &image.handle.reference;
-//!             match (image.held_by(), image.handle.created_at) {
-//!                 (Some(holder), _) => cache.explain(reference, &holder),
-//!                 (None, None) => cache.explain(reference, "has no creation date"),
-//!                 (None, Some(created)) => {
-//!                     let age = created.age(now).unwrap_or_default();
-//!                     if age > config.older_than {
-//!                         let reason = format!("created {age} ago, which is longer than {}", config.older_than);
-//!                         cache.remove_because(reference, &reason)?;
-//!                     } else {
-//!                         cache.explain(reference, &format!("created {age} ago"));
-//!                     }
+//!             let age = image.handle.arrived_at.map(|arrived| arrived.age(request.now).unwrap_or_default());
+//!             let reason = match (image.held_by(), age) {
+//!                 (Some(holder), _) => holder,
+//!                 (None, None) => "its arrival is not recorded".to_owned(),
+//!                 (None, Some(age)) if age > config.older_than => {
+//!                     let reason = format!("arrived {age} ago, which is longer than {}", config.older_than);
+//!                     cache.remove_because(reference, &reason)?;
+//!                     continue;
 //!                 }
-//!             }
+//!                 (None, Some(age)) => format!("arrived {age} ago"),
+//!             };
+//!             cache.explain(reference, &reason);
 //!         }
 //!         Ok(())
 //!     }
@@ -72,12 +71,12 @@
 //!
 //! check_config_schema::<Expire>("config.schema.json");
 //! let mut cache = FakeCache::new([
-//!     FakeImage::new("docker.io/acme/app:1").created("40d"),
-//!     FakeImage::new("docker.io/acme/app:2").created("2d"),
+//!     FakeImage::new("docker.io/acme/app:1").arrived("40d"),
+//!     FakeImage::new("docker.io/acme/app:2").arrived("2d"),
 //! ]);
 //! run::<Expire>(r#"{"older-than": "30d"}"#, &mut cache).unwrap();
 //! assert_eq!(cache.staged(), ["docker.io/acme/app:1"]);
-//! assert_eq!(cache.reason("docker.io/acme/app:2"), Some("created 2d ago"));
+//! assert_eq!(cache.reason("docker.io/acme/app:2"), Some("arrived 2d ago"));
 //! ```
 //!
 //! # The crate of a policy
@@ -98,19 +97,19 @@ mod cache;
 pub mod component;
 mod config;
 mod error;
+#[cfg(any(test, target_arch = "wasm32"))]
+mod memory;
 mod policy;
-mod reference;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod types;
 mod units;
 
 pub use cache::{Cache, Image};
-pub use error::{Denial, Error, Right};
-pub use policy::{Description, Failure, Policy, describe, evaluate};
-pub use reference::{normalize, repository};
+pub use error::{Denial, Error, InvalidReference, Right};
+pub use policy::{Description, Failure, Policy, Request, describe, evaluate};
 pub use types::{
-    DiskStatus, ImageConfigDetail, ImageDetail, ImageFilter, ImageHandle, ImageLayerDetail, ImagePruneReport,
-    ImageUsage, ImageUsers, Level, Order, Origin,
+    Budget, DiskStatus, ImageConfigDetail, ImageCost, ImageDetail, ImageFilter, ImageHandle, ImageHistory,
+    ImageLayerDetail, ImagePruneReport, ImageUsage, ImageUsers, Level, Order, Origin,
 };
 pub use units::{Age, Share, Size, Timestamp, UnitError};

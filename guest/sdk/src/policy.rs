@@ -1,4 +1,4 @@
-//! What a policy is, and how one runs.
+//! Policies, and running one.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{Cache, Timestamp, config};
 
-/// A policy over the image cache: what [`export_policy!`](crate::export_policy) makes a component of.
+/// A policy over the image cache. [`export_policy!`](crate::export_policy) makes a component of it.
 pub trait Policy {
     /// A short name, such as `keep-recent`.
     const NAME: &'static str;
@@ -26,27 +26,39 @@ pub trait Policy {
     /// It derives `schemars::JsonSchema` for tests: `#[cfg_attr(test, derive(schemars::JsonSchema))]`.
     type Config: DeserializeOwned;
 
-    /// Decide, as of `now`.
+    /// Decides.
     ///
-    /// What is staged through `cache` is applied if this returns ok, and dropped if it returns an error, which goes
-    /// to the operator. A policy explains every image that it looks at, what it keeps too: one plain sentence with
-    /// the numbers that decided.
-    fn evaluate(config: Self::Config, now: Timestamp, cache: &mut impl Cache) -> Result<(), Failure>;
+    /// The host applies what is staged through `cache` if this returns ok, and drops it if this returns an error,
+    /// which is shown to the operator. A policy explains every image that it looks at, also what it keeps: one plain
+    /// sentence with the numbers that decided.
+    fn evaluate(config: Self::Config, request: Request, cache: &mut impl Cache) -> Result<(), Failure>;
 }
 
-/// Why a policy gives no decision: a sentence for the operator.
+/// The instant of a run and its goal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// The current time for this run.
+    pub now: Timestamp,
+    /// Number of bytes that the run should free, if it has a goal.
+    ///
+    /// The host applies only as many of the staged removals, in their order, as the goal takes. So a policy stages
+    /// first what can be spared most, and stages more rather than less.
+    pub goal_bytes: Option<u64>,
+}
+
+/// The reason why a policy makes no decision: a sentence for the operator.
 ///
 /// Any error becomes one with `?`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure(String);
 
 impl Failure {
-    /// A failure with a sentence of its own.
+    /// Makes a failure of a sentence.
     pub fn new(sentence: impl Into<String>) -> Self {
         Self(sentence.into())
     }
 
-    /// The sentence.
+    /// Returns the sentence.
     pub fn into_sentence(self) -> String {
         self.0
     }
@@ -65,7 +77,7 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-/// What a policy says about itself.
+/// A policy's description of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
     /// A short name, such as `keep-recent`.
@@ -78,15 +90,15 @@ pub struct Description {
     pub config_schema: &'static str,
 }
 
-/// What `P` says about itself: what its component's `describe` returns.
+/// Returns the description of `P`, as its component's `describe` does.
 pub fn describe<P: Policy>() -> Description {
     Description { name: P::NAME, version: P::VERSION, summary: P::SUMMARY, config_schema: P::CONFIG_SCHEMA }
 }
 
-/// Runs `P` on a config in JSON: what its component's `evaluate` does.
-pub fn evaluate<P: Policy>(config: &str, now: Timestamp, cache: &mut impl Cache) -> Result<(), Failure> {
+/// Runs `P` on a config in JSON, as its component's `evaluate` does.
+pub fn evaluate<P: Policy>(config: &str, request: Request, cache: &mut impl Cache) -> Result<(), Failure> {
     let config = config::parse::<P::Config>(P::NAME, P::CONFIG_SCHEMA, config)?;
-    P::evaluate(config, now, cache)
+    P::evaluate(config, request, cache)
 }
 
 /// Makes a policy its component's export: `larder_guest::export_policy!(KeepRecent);`, once in a crate.

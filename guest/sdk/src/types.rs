@@ -1,13 +1,18 @@
 //! The records of `larder:image`, as plain Rust types.
 
-use crate::Timestamp;
+use crate::{Right, Timestamp};
 
 /// Metadata of one cached image reference.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageHandle {
-    /// The reference as it stands in the index, such as `docker.io/library/python:3.12`.
+    /// The reference as the index has it, such as `docker.io/library/python:3.12`.
     pub reference: String,
-    /// Compressed size of all layers in bytes, when known.
+    /// The repository in normalized form, such as `docker.io/library/python`. Two references are of one repository
+    /// exactly if these are equal. The reference itself if that is not well formed.
+    pub repository: String,
+    /// The tag, such as `3.12`. Absent if the reference has only a digest.
+    pub tag: Option<String>,
+    /// Compressed size of all layers in bytes, if known.
     pub size_bytes: Option<i64>,
     /// Digest of the resolved manifest, such as `sha256:…`.
     pub manifest_digest: Option<String>,
@@ -17,24 +22,30 @@ pub struct ImageHandle {
     pub os: Option<String>,
     /// Number of layers.
     pub layer_count: u32,
-    /// When the reference was last used.
+    /// Last use recorded in the index. A pull or load counts as a use.
     pub last_used_at: Option<Timestamp>,
-    /// When the reference first came into the cache.
+    /// First arrival of the reference in the cache. A later pull does not change it.
     pub created_at: Option<Timestamp>,
+    /// Arrival of the reference or of the manifest that it names now, whichever is later. A tag that is pulled again
+    /// with new content is as young as that content.
+    pub arrived_at: Option<Timestamp>,
 }
 
 impl ImageHandle {
-    /// When the image was last of use to anyone: its last use, or its creation where it was never used.
+    /// Returns the last instant at which the image was of use to anyone: its last use or its arrival, whichever is
+    /// later. Absent if neither is recorded.
     pub fn touched_at(&self) -> Option<Timestamp> {
-        self.last_used_at.or(self.created_at)
+        self.last_used_at.max(self.arrived_at)
     }
 
-    /// [`touched_at`](Self::touched_at) in words, such as `last used 12d ago` or `never used and created 3h ago`.
+    /// Returns [`touched_at`](Self::touched_at) in words: `last used 12d ago`, `never used and arrived 3h ago`, or
+    /// `arrived 3h ago` if the last use was before that.
     pub fn touched(&self, now: Timestamp) -> String {
-        match (self.last_used_at, self.created_at) {
+        match (self.last_used_at, self.arrived_at) {
+            (None, None) => String::from("neither a last use nor an arrival is recorded"),
+            (None, Some(arrived)) => format!("never used and arrived {}", arrived.ago(now)),
+            (Some(used), Some(arrived)) if arrived > used => format!("arrived {}", arrived.ago(now)),
             (Some(used), _) => format!("last used {}", used.ago(now)),
-            (None, Some(created)) => format!("never used and created {}", created.ago(now)),
-            (None, None) => String::from("neither a last use nor a creation is on record"),
         }
     }
 }
@@ -44,17 +55,18 @@ impl ImageHandle {
 pub struct ImageConfigDetail {
     /// Digest of the config blob.
     pub digest: String,
-    /// Environment variables as `KEY=value`. Empty where the grant withholds them.
-    pub env: Vec<String>,
+    /// Environment variables as `KEY=value`. Absent if the grant withholds them; an empty list means that the image
+    /// has none.
+    pub env: Option<Vec<String>>,
     /// Default arguments of the entry point.
     pub cmd: Option<Vec<String>>,
     /// The program that the image runs.
     pub entrypoint: Option<Vec<String>>,
     /// Directory in which it runs.
     pub working_dir: Option<String>,
-    /// User as whom it runs.
+    /// User that it runs as.
     pub user: Option<String>,
-    /// Labels. Empty where the grant withholds them.
+    /// Labels, sorted by key.
     pub labels: Vec<(String, String)>,
     /// Signal that stops it.
     pub stop_signal: Option<String>,
@@ -77,18 +89,18 @@ pub struct ImageLayerDetail {
     pub position: i32,
 }
 
-/// Everything the cache knows about one image.
+/// One image with its config and layers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageDetail {
     /// Its metadata.
     pub handle: ImageHandle,
-    /// Its config, where it is on record.
+    /// Its config, if it is recorded.
     pub config: Option<ImageConfigDetail>,
     /// Its layers, bottom to top.
     pub layers: Vec<ImageLayerDetail>,
 }
 
-/// What a prune removes.
+/// Counts of what a prune removes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImagePruneReport {
     /// References removed from the index.
@@ -101,29 +113,34 @@ pub struct ImagePruneReport {
     pub fsmeta_removed: u32,
     /// VMDK descriptors removed from disk.
     pub vmdk_removed: u32,
-    /// Bytes freed on disk, where they could be measured.
+    /// Bytes freed on disk, if they could be measured.
     pub bytes_reclaimed: Option<u64>,
 }
 
-/// What still needs an image.
+/// The sandboxes and snapshots that need an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageUsers {
     /// The image.
     pub reference: String,
-    /// Names of the sandboxes whose root filesystem comes from it.
+    /// Names of the sandboxes whose root filesystem is this image.
     pub sandboxes: Vec<String>,
-    /// Names of the snapshots taken from it.
+    /// Names of the snapshots that were taken of such sandboxes.
     pub snapshots: Vec<String>,
 }
 
-/// In which order [`select`](crate::Cache::select) gives images.
+/// The order of the images that [`select`](crate::Cache::select) returns. Equal ones follow each other by reference, and
+/// what is not known counts as the oldest and the smallest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Order {
-    /// By creation, the newest first.
+    /// By first arrival, the newest first.
     #[default]
     CreatedNewestFirst,
-    /// By creation, the oldest first.
+    /// By first arrival, the oldest first.
     CreatedOldestFirst,
+    /// By arrival, the newest first.
+    ArrivedNewestFirst,
+    /// By arrival, the oldest first.
+    ArrivedOldestFirst,
     /// By last use, the newest first.
     UsedNewestFirst,
     /// By last use, the oldest first.
@@ -134,28 +151,28 @@ pub enum Order {
     SmallestFirst,
 }
 
-/// Which images to select: those that meet every condition given. The default is all of them.
+/// Conditions that an image has to meet, all of them, and the order and size of a page. The default is every image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageFilter {
-    /// A reference pattern: `*` within one path segment or tag, `**` across segments.
+    /// A reference pattern: `*` matches within one path segment or tag, `**` across segments.
     pub reference: Option<String>,
     /// Not used at or after this instant.
     pub unused_since: Option<Timestamp>,
-    /// Created before this instant.
-    pub created_before: Option<Timestamp>,
+    /// Arrived before this instant.
+    pub arrived_before: Option<Timestamp>,
     /// At least this many bytes.
     pub min_size_bytes: Option<i64>,
-    /// True for images that no sandbox and no snapshot uses, false for those that are used.
+    /// True selects images that no sandbox and no snapshot uses, false those in use.
     pub unused: Option<bool>,
-    /// In which order they come.
+    /// The order of the images.
     pub order: Order,
-    /// Only what comes after this reference in that order: the next page.
+    /// Starts behind this reference in that order. It may have been removed since.
     pub after: Option<String>,
-    /// At most this many. The host may give fewer, and gives at least one while there is one.
+    /// At most this many. The host may return fewer, and returns at least one while there is one.
     pub limit: Option<u32>,
 }
 
-/// Where an image came from, and so whether it can be had again.
+/// The source of an image, and so the chance to get it again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Origin {
     /// Pulled: the registry may serve it again.
@@ -167,42 +184,79 @@ pub enum Origin {
     Unknown,
 }
 
-/// What an image costs and who needs it.
+/// The facts about an image's use, which are cheap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageUsage {
     /// The image.
     pub reference: String,
-    /// Sandboxes whose root filesystem comes from it.
+    /// Number of sandboxes whose root filesystem is this image.
     pub sandboxes: u32,
-    /// Snapshots taken from it.
+    /// Number of snapshots that were taken of such sandboxes.
     pub snapshots: u32,
-    /// Whether the operator pinned it.
+    /// True if the operator pinned it.
     pub pinned: bool,
     /// Where it came from.
     pub origin: Origin,
-    /// Bytes on disk that removing this image alone would free.
+    /// The right that [`remove`](crate::Cache::remove) without `force` would lack now. Absent if it would lack none.
+    pub lacks: Option<Right>,
+}
+
+/// The bytes of an image on disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageCost {
+    /// The image.
+    pub reference: String,
+    /// Bytes on disk that removing only this image would free.
     pub unique_bytes: u64,
     /// Bytes on disk that it shares with other images.
     pub shared_bytes: u64,
 }
 
-/// The disk under the cache.
+/// The recorded past of an image, as far back as the host has kept it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageHistory {
+    /// The image.
+    pub reference: String,
+    /// First record of its manifest.
+    pub first_seen_at: Option<Timestamp>,
+    /// The last boots of sandboxes from it, newest first: at most 32, at least an hour apart.
+    pub boots: Vec<Timestamp>,
+    /// Number of recorded boots.
+    pub boot_count: u64,
+    /// Number of recorded pulls and loads.
+    pub arrivals: u32,
+    /// Duration of the last pull in milliseconds.
+    pub pull_millis: Option<u64>,
+    /// Bytes of the last pull over the network.
+    pub pull_bytes: Option<u64>,
+}
+
+/// The status of the cache's disk when the run began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiskStatus {
-    /// Bytes the cache takes on disk.
+    /// Bytes that the cache takes on disk.
     pub cache_bytes: u64,
-    /// Size of the file system that holds it.
+    /// Size of its file system.
     pub capacity_bytes: u64,
-    /// Bytes of it available to the cache.
+    /// Bytes of that available to the cache.
     pub available_bytes: u64,
 }
 
-/// How much a line of the operator's log matters.
+/// The rest of the grant's caps after the removals staged so far. A field is absent if the grant has no such cap.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Number of further removals.
+    pub removals: Option<u32>,
+    /// Bytes that further removals may free.
+    pub bytes: Option<u64>,
+}
+
+/// The importance of a line of the operator's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// For whoever writes the policy.
+    /// For the author of the policy.
     Debug,
-    /// For whoever runs it.
+    /// For the operator.
     Info,
     /// Something that the operator should look at.
     Warn,

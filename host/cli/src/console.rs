@@ -80,11 +80,11 @@ impl Console {
         }
     }
 
-    /// Prints data as an indented JSON document.
+    /// Prints data as an indented JSON document, whose texts cannot move a terminal's cursor or reorder what it shows.
     pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(value)
             .map_err(|error| Failure::failed("output", "could not write the output as JSON", error))?;
-        self.data(&(text + "\n"))
+        self.data(&(escaped(text) + "\n"))
     }
 
     /// Prints a message that a person needs, and no program.
@@ -204,6 +204,25 @@ impl Console {
         bar.enable_steady_tick(Duration::from_millis(100));
         Step(Some(bar))
     }
+}
+
+/// Returns a JSON document with escapes for the characters that a terminal could obey. JSON has them in its texts only, and
+/// its own rules leave out those above U+001F.
+fn escaped(json: String) -> String {
+    use std::fmt::Write as _;
+    let is_plain = |character| matches!(character, '\n') || crate::render::is_harmless(character);
+    if json.chars().all(is_plain) {
+        return json;
+    }
+    json.chars().fold(String::with_capacity(json.len()), |mut text, character| {
+        if is_plain(character) {
+            text.push(character);
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\\u{:04x}", u32::from(character));
+        }
+        text
+    })
 }
 
 /// A step in progress that is shown.

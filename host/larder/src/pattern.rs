@@ -131,6 +131,16 @@ impl ReferencePattern {
     }
 }
 
+impl PatternError {
+    /// What is wrong, without the text that it is wrong with.
+    pub fn problem(&self) -> String {
+        match &self.problem {
+            Problem::Syntax { position, expected, .. } => format!("at character {position}, {expected}"),
+            Problem::Impossible { meant, .. } => format!("it can match nothing{}", Meant(meant)),
+        }
+    }
+}
+
 /// The pattern that everything matches.
 const EVERYTHING: &str = "**";
 

@@ -37,6 +37,11 @@ impl Reference {
         &self.text[..self.repository_len]
     }
 
+    /// Returns the tag, such as `latest`, or `None` if there is a digest alone.
+    pub fn tag(&self) -> Option<&str> {
+        self.tagged()?.get(self.repository_len + 1..)
+    }
+
     /// Returns the repository with the tag and without a digest, such as `docker.io/library/python:latest`, or `None`
     /// if there is no tag.
     pub(crate) fn tagged(&self) -> Option<&str> {
@@ -126,6 +131,11 @@ impl FromStr for Reference {
 }
 
 impl ReferenceError {
+    /// What is wrong, without the text that it is wrong with.
+    pub fn problem(&self) -> String {
+        format!("at character {}, {}", self.position, self.expected)
+    }
+
     fn new(text: &str, fault: grammar::Fault) -> Self {
         let (position, expected) = match fault {
             grammar::Fault::Empty => (1, "expected `[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`"),

@@ -1,4 +1,4 @@
-/* Removes what nobody used for a time.
+/* Removes what was not used for a time.
  *
  * An instance of a policy lives for one call, and its memory goes with it: what the host gives is not freed here. There
  * is no `printf`, which would import WASI: `larder_image_report_log` takes its place.
@@ -12,17 +12,17 @@
 #define CONFIG_SCHEMA                                                                                       \
     "{\"type\":\"object\",\"properties\":{\"max-age-days\":{\"type\":\"integer\",\"minimum\":0,"            \
     "\"maximum\":4294967295,\"default\":30,"                                                                \
-    "\"description\":\"What was not used for more days than this goes.\"}},\"additionalProperties\":false}"
+    "\"description\":\"What was not used for more days than this is removed.\"}},\"additionalProperties\":false}"
 
 void exports_larder_image_policy_describe(exports_larder_image_policy_description_t *description) {
     /* Copies, because the bindings free them after the call. */
     image_policy_string_dup(&description->name, "@NAME@");
     image_policy_string_dup(&description->version, "0.1.0");
-    image_policy_string_dup(&description->summary, "Removes what nobody used for a time.");
+    image_policy_string_dup(&description->summary, "Removes what was not used for a time.");
     image_policy_string_dup(&description->config_schema, CONFIG_SCHEMA);
 }
 
-/* False where the config does not conform: then `error` says why. */
+/* Reads the config. False if it does not conform: then `error` says why. */
 static bool read_config(slice document, uint32_t *max_age_days, text *error) {
     json_reader reader = json_open(document);
     json_value value;
@@ -51,41 +51,45 @@ static void explain(slice reference, text *reason) {
     larder_image_report_explain(&reference, &words);
 }
 
-/* Removes an image, or explains why it may not. False where the whole run is pointless. */
+/* Removes an image, or explains why it may not be removed. False if the whole plan is refused. */
 static bool remove_because(slice reference, text *reason, text *error) {
     larder_image_types_error_t failure;
-    if (larder_image_images_remove(&reference, false, &failure)) {
-        explain(reference, reason);
-        return true;
-    }
-    switch (failure.tag) {
-    case LARDER_IMAGE_TYPES_ERROR_IMAGE_IN_USE: text_add(reason, "; kept because something uses it"); break;
-    case LARDER_IMAGE_TYPES_ERROR_DENIED:
-        /* Past a cap of the grant, the whole plan is refused. */
-        if (failure.val.denied.right == LARDER_IMAGE_TYPES_RIGHT_BUDGET) {
+    if (!larder_image_images_remove(&reference, false, &failure)) {
+        bool denied = failure.tag == LARDER_IMAGE_TYPES_ERROR_DENIED;
+        if (!denied && failure.tag != LARDER_IMAGE_TYPES_ERROR_IMAGE_IN_USE) {
+            text_add_slice(error, reference);
+            text_add(error, " could not be removed");
+            return false;
+        }
+        /* Beyond a cap of the grant, the whole plan is refused. */
+        if (denied && failure.val.denied.right == LARDER_IMAGE_TYPES_RIGHT_BUDGET) {
             text_add_slice(error, failure.val.denied.message);
             return false;
         }
         text_add(reason, "; kept because ");
-        text_add_slice(reason, failure.val.denied.message);
-        break;
-    default: text_add(error, "an image could not be removed"); return false;
+        if (!denied) {
+            text_add(reason, "something uses it");
+        } else if (failure.val.denied.right == LARDER_IMAGE_TYPES_RIGHT_PROTECTED) {
+            text_add(reason, "the operator protects it");
+        } else {
+            text_add(reason, "the grant does not let this policy remove it");
+        }
     }
     explain(reference, reason);
     return true;
 }
 
-/* Whole days; none for an instant in the future. */
-static uint64_t days_since(larder_image_types_datetime_t touched, larder_image_types_datetime_t now) {
-    if (touched.seconds >= now.seconds) return 0;
-    uint64_t seconds = (uint64_t)now.seconds - (uint64_t)touched.seconds;
-    return (seconds - (touched.nanoseconds > now.nanoseconds)) / 86400;
+/* Returns whole days: 0 for an instant in the future, and the most there are for none. */
+static uint64_t days_since(larder_image_types_option_datetime_t instant, larder_image_types_datetime_t now) {
+    if (!instant.is_some) return UINT64_MAX;
+    if (instant.val.seconds >= now.seconds) return 0;
+    uint64_t seconds = (uint64_t)now.seconds - (uint64_t)instant.val.seconds;
+    return (seconds - (instant.val.nanoseconds > now.nanoseconds)) / 86400;
 }
 
-/* Whether an image goes, and why. */
+/* Tells whether an image is removed, and why. */
 static bool decide(const larder_image_types_image_handle_t *handle, const larder_image_usage_image_usage_t *usage,
                    larder_image_types_datetime_t now, uint32_t max_age_days, text *reason) {
-    bool used = handle->last_used_at.is_some;
     if (usage->sandboxes > 0 || usage->snapshots > 0) {
         text_add(reason, "in use");
         return false;
@@ -94,14 +98,16 @@ static bool decide(const larder_image_types_image_handle_t *handle, const larder
         text_add(reason, "pinned by the operator");
         return false;
     }
-    if (!used && !handle->created_at.is_some) {
-        text_add(reason, "neither a last use nor a creation is on record");
+    if (!handle->last_used_at.is_some && !handle->arrived_at.is_some) {
+        text_add(reason, "neither a last use nor an arrival is recorded");
         return false;
     }
-    uint64_t days = days_since(used ? handle->last_used_at.val : handle->created_at.val, now);
-    text_add(reason, used ? "last used " : "never used and created ");
+    /* An arrival counts as a use. */
+    uint64_t used = days_since(handle->last_used_at, now), arrived = days_since(handle->arrived_at, now);
+    uint64_t days = used < arrived ? used : arrived;
+    text_add(reason, "not used for ");
     text_add_number(reason, days);
-    text_add(reason, days > max_age_days ? "d ago, which is longer than " : "d ago, which is within ");
+    text_add(reason, days > max_age_days ? "d, which is longer than " : "d, which is within ");
     text_add_number(reason, max_age_days);
     text_add(reason, "d");
     return days > max_age_days;
@@ -114,14 +120,15 @@ bool exports_larder_image_policy_evaluate(exports_larder_image_policy_request_t 
     larder_image_usage_list_image_usage_t usages;
     larder_image_types_error_t failure;
     bool good = read_config(request->config, &max_age_days, &message);
-    if (good && !(larder_image_images_list(&images, &failure) && larder_image_usage_list_usage(&usages, &failure))) {
+    if (good && !(larder_image_images_list(&images, &failure) && larder_image_usage_get_usage(NULL, &usages, &failure))) {
         text_add(&message, "the images could not be listed");
         good = false;
     }
-    /* Usages stand in the order of the images. */
-    for (size_t at = 0; good && at < images.len; at++) {
+    /* The oldest first: a run with a goal ends as soon as that is met. */
+    for (size_t at = good ? images.len : 0; good && at-- > 0;) {
         slice reference = images.ptr[at].reference;
         text reason = {0};
+        /* Usages are in the order of the images. */
         if (decide(&images.ptr[at], &usages.ptr[at], request->now, max_age_days, &reason)) {
             good = remove_because(reference, &reason, &message);
         } else {

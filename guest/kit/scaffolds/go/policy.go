@@ -1,4 +1,4 @@
-// Package policy removes what nobody used for a time.
+// Package policy removes what was not used for a time.
 //
 // Printing traps: larder_image_report.Log takes its place. The packages of `wit_component` are generated below `build/`
 // by `larder policy build`; `GOWORK=$PWD/build/go/go.work` shows them to an editor.
@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
+	"go.bytecodealliance.org/pkg/wit/types"
 	"wit_component/larder_image_images"
 	"wit_component/larder_image_policy"
 	"wit_component/larder_image_report"
@@ -25,36 +27,37 @@ const configSchema = `{
 			"minimum": 0,
 			"maximum": 4294967295,
 			"default": 30,
-			"description": "What was not used for more days than this goes."
+			"description": "What was not used for more days than this is removed."
 		}
 	},
 	"additionalProperties": false
 }`
 
-// Describe says what the policy is.
+// Describe describes the policy.
 func Describe() larder_image_policy.Description {
 	return larder_image_policy.Description{
 		Name:         "@NAME@",
 		Version:      "0.1.0",
-		Summary:      "Removes what nobody used for a time.",
+		Summary:      "Removes what was not used for a time.",
 		ConfigSchema: configSchema,
 	}
 }
 
-// Evaluate decides about every image. Its error is that of the run.
+// Evaluate decides about every image. Its error is the error of the run.
 func Evaluate(request larder_image_policy.Request) error {
 	limit, err := readConfig(request.Config)
 	if err != nil {
 		return err
 	}
-	images, usages := larder_image_images.List(), larder_image_usage.ListUsage()
+	images, usages := larder_image_images.List(), larder_image_usage.GetUsage(wit_types.None[[]string]())
 	if images.IsErr() || usages.IsErr() {
 		return errors.New("the images could not be listed")
 	}
-	// Usages stand in the order of the images.
-	for index, image := range images.Ok() {
-		goes, reason := decide(image, usages.Ok()[index], request.Now, limit)
-		if !goes {
+	// The oldest first: a run with a goal ends as soon as that is met.
+	for index, image := range slices.Backward(images.Ok()) {
+		// Usages are in the order of the images.
+		isOld, reason := decide(image, usages.Ok()[index], request.Now, limit)
+		if !isOld {
 			larder_image_report.Explain(image.Reference, reason)
 		} else if err := removeBecause(image.Reference, reason); err != nil {
 			return err
@@ -82,7 +85,7 @@ func readConfig(document string) (uint32, error) {
 	return limit, nil
 }
 
-// Whether an image goes, and why.
+// Tells whether an image is removed, and why.
 func decide(
 	handle larder_image_types.ImageHandle, usage larder_image_usage.ImageUsage, now larder_image_types.Datetime, limit uint32,
 ) (bool, string) {
@@ -92,50 +95,50 @@ func decide(
 	if usage.Pinned {
 		return false, "pinned by the operator"
 	}
-	verb, touched := "last used", handle.LastUsedAt
-	if touched.IsNone() {
-		verb, touched = "never used and created", handle.CreatedAt
+	if handle.LastUsedAt.IsNone() && handle.ArrivedAt.IsNone() {
+		return false, "neither a last use nor an arrival is recorded"
 	}
-	if touched.IsNone() {
-		return false, "neither a last use nor a creation is on record"
-	}
-	days := daysSince(touched.Some(), now)
+	// An arrival counts as a use.
+	days := min(daysSince(handle.LastUsedAt, now), daysSince(handle.ArrivedAt, now))
 	if days > uint64(limit) {
-		return true, fmt.Sprintf("%s %dd ago, which is longer than %dd", verb, days, limit)
+		return true, fmt.Sprintf("not used for %dd, which is longer than %dd", days, limit)
 	}
-	return false, fmt.Sprintf("%s %dd ago, which is within %dd", verb, days, limit)
+	return false, fmt.Sprintf("not used for %dd, which is within %dd", days, limit)
 }
 
-// Whole days; none for an instant in the future.
-func daysSince(touched, now larder_image_types.Datetime) uint64 {
-	if touched.Seconds >= now.Seconds {
+// Returns whole days: 0 for an instant in the future, and the most there are for none.
+func daysSince(instant wit_types.Option[larder_image_types.Datetime], now larder_image_types.Datetime) uint64 {
+	if instant.IsNone() {
+		return math.MaxUint64
+	}
+	at := instant.Some()
+	if at.Seconds >= now.Seconds {
 		return 0
 	}
-	seconds := uint64(now.Seconds) - uint64(touched.Seconds)
-	if touched.Nanoseconds > now.Nanoseconds {
+	seconds := uint64(now.Seconds) - uint64(at.Seconds)
+	if at.Nanoseconds > now.Nanoseconds {
 		seconds--
 	}
 	return seconds / 86_400
 }
 
-// Removes an image, or explains why it may not. Past a cap of the grant, the whole plan is refused.
+// Removes an image, or explains why it may not be removed. Beyond a cap of the grant, the whole plan is refused.
 func removeBecause(reference, reason string) error {
 	removed := larder_image_images.Remove(reference, false)
-	if removed.IsOk() {
-		larder_image_report.Explain(reference, reason)
-		return nil
-	}
-	switch failure := removed.Err(); failure.Tag() {
-	case larder_image_types.ErrorImageInUse:
-		larder_image_report.Explain(reference, reason+"; kept because something uses it")
-		return nil
-	case larder_image_types.ErrorDenied:
-		denial := failure.Denied()
-		if denial.Right == larder_image_types.RightBudget {
-			return errors.New(denial.Message)
+	if removed.IsErr() {
+		switch failure := removed.Err(); {
+		case failure.Tag() == larder_image_types.ErrorImageInUse:
+			reason += "; kept because something uses it"
+		case failure.Tag() != larder_image_types.ErrorDenied:
+			return fmt.Errorf("%s could not be removed", reference)
+		case failure.Denied().Right == larder_image_types.RightBudget:
+			return errors.New(failure.Denied().Message)
+		case failure.Denied().Right == larder_image_types.RightProtected:
+			reason += "; kept because the operator protects it"
+		default:
+			reason += "; kept because the grant does not let this policy remove it"
 		}
-		larder_image_report.Explain(reference, reason+"; kept because "+denial.Message)
-		return nil
 	}
-	return fmt.Errorf("%s could not be removed", reference)
+	larder_image_report.Explain(reference, reason)
+	return nil
 }

@@ -1,11 +1,11 @@
-// Removes what nobody used for a time.
+// Removes what was not used for a time.
 //
 // An absent option is `null`: compare with `== null`. A 64-bit integer is a number, exact up to 2⁵³. `console` is not
 // there: `log` of `larder:image/report` takes its place.
 
-import { list, remove } from "larder:image/images@0.1.0";
-import { explain } from "larder:image/report@0.1.0";
-import { listUsage } from "larder:image/usage@0.1.0";
+import { list, remove } from "larder:image/images@0.2.0";
+import { explain } from "larder:image/report@0.2.0";
+import { getUsage } from "larder:image/usage@0.2.0";
 
 const configSchema = {
   type: "object",
@@ -15,7 +15,7 @@ const configSchema = {
       minimum: 0,
       maximum: 4294967295,
       default: 30,
-      description: "What was not used for more days than this goes.",
+      description: "What was not used for more days than this is removed.",
     },
   },
   additionalProperties: false,
@@ -26,7 +26,7 @@ export const policy = {
     return {
       name: "@NAME@",
       version: "0.1.0",
-      summary: "Removes what nobody used for a time.",
+      summary: "Removes what was not used for a time.",
       configSchema: JSON.stringify(configSchema),
     };
   },
@@ -40,49 +40,50 @@ export const policy = {
       throw "config of @NAME@: `max-age-days`: expected a whole number of days";
     }
     const images = list();
-    // Usages stand in the order of the images.
-    listUsage().forEach((usage, index) => {
+    // Usages are in the order of the images.
+    const usages = getUsage(null);
+    // The oldest first: a run with a goal ends as soon as that is met.
+    for (let index = images.length - 1; index >= 0; index--) {
       const { reference } = images[index];
-      const { goes, reason } = decide(images[index], usage, now, limit);
-      if (goes) {
+      const { isOld, reason } = decide(images[index], usages[index], now, limit);
+      if (isOld) {
         removeBecause(reference, reason);
       } else {
         explain(reference, reason);
       }
-    });
+    }
   },
 };
 
 function decide(handle, usage, now, limit) {
-  if (usage.sandboxes > 0 || usage.snapshots > 0) return { goes: false, reason: "in use" };
-  if (usage.pinned) return { goes: false, reason: "pinned by the operator" };
-  const touched = handle.lastUsedAt ?? handle.createdAt;
-  if (touched == null) return { goes: false, reason: "neither a last use nor a creation is on record" };
-  const days = daysSince(touched, now);
-  const verb = handle.lastUsedAt == null ? "never used and created" : "last used";
-  const goes = days > limit;
-  return { goes, reason: `${verb} ${days}d ago, which is ${goes ? "longer than" : "within"} ${limit}d` };
+  if (usage.sandboxes > 0 || usage.snapshots > 0) return { isOld: false, reason: "in use" };
+  if (usage.pinned) return { isOld: false, reason: "pinned by the operator" };
+  // An arrival counts as a use.
+  const instants = [handle.lastUsedAt, handle.arrivedAt].filter((instant) => instant != null);
+  if (instants.length === 0) return { isOld: false, reason: "neither a last use nor an arrival is recorded" };
+  const days = Math.min(...instants.map((instant) => daysSince(instant, now)));
+  const isOld = days > limit;
+  return { isOld, reason: `not used for ${days}d, which is ${isOld ? "longer than" : "within"} ${limit}d` };
 }
 
-// Whole days; none for an instant in the future.
-function daysSince(touched, now) {
-  const seconds = now.seconds - touched.seconds - (touched.nanoseconds > now.nanoseconds ? 1 : 0);
+// Returns whole days: 0 for an instant in the future.
+function daysSince(instant, now) {
+  const seconds = now.seconds - instant.seconds - (instant.nanoseconds > now.nanoseconds ? 1 : 0);
   return Math.max(0, Math.floor(seconds / 86_400));
 }
 
-// Removes an image, or explains why it may not. Past a cap of the grant, the whole plan is refused.
+// Removes an image, or explains why it may not be removed. Beyond a cap of the grant, the whole plan is refused.
 function removeBecause(reference, reason) {
   try {
     remove(reference, false);
-    explain(reference, reason);
   } catch (thrown) {
+    // What a failed call throws has the error of the contract as its `payload`.
     const { tag, val } = thrown.payload ?? {};
-    if (tag === "image-in-use") {
-      explain(reference, `${reason}; kept because something uses it`);
-    } else if (tag === "denied" && val.right !== "budget") {
-      explain(reference, `${reason}; kept because ${val.message}`);
-    } else {
-      throw tag === "denied" ? val.message : thrown;
-    }
+    if (tag === "denied" && val.right === "budget") throw val.message;
+    if (tag === "denied" && val.right === "protected") reason += "; kept because the operator protects it";
+    else if (tag === "denied") reason += "; kept because the grant does not let this policy remove it";
+    else if (tag === "image-in-use") reason += "; kept because something uses it";
+    else throw `${reference} could not be removed`;
   }
+  explain(reference, reason);
 }

@@ -1,10 +1,9 @@
-"""Removes what nobody used for a time.
+"""Removes what was not used for a time.
 
 There is no `print`, which traps: `report.log` takes its place.
 """
 
 import json
-from typing import Optional
 
 import wit_world.exports
 from componentize_py_types import Err
@@ -20,7 +19,7 @@ CONFIG_SCHEMA = {
             "minimum": 0,
             "maximum": 4294967295,
             "default": 30,
-            "description": "What was not used for more days than this goes.",
+            "description": "What was not used for more days than this is removed.",
         }
     },
     "additionalProperties": False,
@@ -34,17 +33,19 @@ class Policy(wit_world.exports.Policy):
         return Description(
             name="@NAME@",
             version="0.1.0",
-            summary="Removes what nobody used for a time.",
+            summary="Removes what was not used for a time.",
             config_schema=json.dumps(CONFIG_SCHEMA),
         )
 
     def evaluate(self, request: Request) -> None:
         # `Err` is the error of the run; any other exception is a trap.
         limit = read_config(request.config)
-        # Usages stand in the order of the images.
-        for handle, used in zip(images.list(), usage.list_usage()):
-            goes, reason = decide(handle, used, request.now, limit)
-            if goes:
+        # Usages are in the order of the images.
+        images_and_usages = list(zip(images.list(), usage.get_usage(None)))
+        # The oldest first: a run with a goal ends as soon as that is met.
+        for handle, used in reversed(images_and_usages):
+            is_old, reason = decide(handle, used, request.now, limit)
+            if is_old:
                 remove_because(handle.reference, reason)
             else:
                 report.explain(handle.reference, reason)
@@ -61,38 +62,40 @@ def read_config(document: str) -> int:
 
 
 def decide(handle: ImageHandle, used: usage.ImageUsage, now: Datetime, limit: int) -> tuple[bool, str]:
-    """Whether an image goes, and why."""
+    """Tells whether an image is removed, and why."""
     if used.sandboxes > 0 or used.snapshots > 0:
         return False, "in use"
     if used.pinned:
         return False, "pinned by the operator"
-    touched: Optional[Datetime] = handle.last_used_at or handle.created_at
-    if touched is None:
-        return False, "neither a last use nor a creation is on record"
-    days = days_since(touched, now)
-    verb = "last used" if handle.last_used_at else "never used and created"
-    goes = days > limit
-    return goes, f"{verb} {days}d ago, which is {'longer than' if goes else 'within'} {limit}d"
+    # An arrival counts as a use.
+    instants = [instant for instant in (handle.last_used_at, handle.arrived_at) if instant is not None]
+    if not instants:
+        return False, "neither a last use nor an arrival is recorded"
+    days = min(days_since(instant, now) for instant in instants)
+    is_old = days > limit
+    return is_old, f"not used for {days}d, which is {'longer than' if is_old else 'within'} {limit}d"
 
 
-def days_since(touched: Datetime, now: Datetime) -> int:
-    """Whole days; none for an instant in the future."""
-    seconds = now.seconds - touched.seconds - (touched.nanoseconds > now.nanoseconds)
+def days_since(instant: Datetime, now: Datetime) -> int:
+    """Returns whole days: 0 for an instant in the future."""
+    seconds = now.seconds - instant.seconds - (instant.nanoseconds > now.nanoseconds)
     return max(seconds, 0) // 86400
 
 
 def remove_because(reference: str, reason: str) -> None:
-    """Removes an image, or explains why it may not. Past a cap of the grant, the whole plan is refused."""
+    """Removes an image, or explains why it may not be removed. Beyond a cap of the grant, the whole plan is refused."""
     try:
         images.remove(reference, False)
-        report.explain(reference, reason)
     except Err as failure:
         match failure.value:
-            case types.Error_ImageInUse():
-                report.explain(reference, f"{reason}; kept because something uses it")
-            case types.Error_Denied(denial) if denial.right != types.Right.BUDGET:
-                report.explain(reference, f"{reason}; kept because {denial.message}")
-            case types.Error_Denied(denial):
+            case types.Error_Denied(denial) if denial.right == types.Right.BUDGET:
                 raise Err(denial.message) from None
+            case types.Error_Denied(denial) if denial.right == types.Right.PROTECTED:
+                reason += "; kept because the operator protects it"
+            case types.Error_Denied():
+                reason += "; kept because the grant does not let this policy remove it"
+            case types.Error_ImageInUse():
+                reason += "; kept because something uses it"
             case _:
-                raise
+                raise Err(f"{reference} could not be removed") from None
+    report.explain(reference, reason)

@@ -52,7 +52,7 @@ pub fn prepare(
         Language::Python => {
             tools.python(crate::tools::COMPONENTIZE_PY, "componentize-py", progress).map(drop)
         }
-        Language::Go => go::go(tools, progress).map(drop),
+        Language::Go => go::prepare(tools, progress),
     }
 }
 
@@ -60,7 +60,7 @@ pub fn prepare(
 /// that it uses, and the files that it adds.
 pub(crate) fn inputs(language: Language) -> Vec<(String, String)> {
     let pinned = |recipe: &str, package: Package| {
-        vec![("recipe".to_owned(), recipe.to_owned()), (package.name.to_owned(), package.version.to_owned())]
+        vec![("recipe".to_owned(), recipe.to_owned()), (package.name.to_owned(), package.lock.to_owned())]
     };
     match language {
         Language::Rust => vec![("recipe".to_owned(), include_str!("rust.rs").to_owned())],

@@ -1,7 +1,10 @@
 //! Rust: Cargo for `wasm32-unknown-unknown`, by rustup's compiler or else Debian's, then a component of the module.
 //!
-//! The crate is a `cdylib` on `larder-guest`, and has or inherits the profile `policy`.
+//! The crate is a `cdylib` on `larder-guest`, and has or inherits the profile `policy`. How the machine's Cargo is set up
+//! for other builds does not matter: flags, wrappers, targets and linkers of its environment and of its configuration files
+//! are ignored.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,6 +18,9 @@ const TARGET: &str = "wasm32-unknown-unknown";
 /// What Debian calls the compiler, the sources of its standard library, and the linker of the same LLVM.
 pub const DEBIAN_RUST_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld-19"];
 const DEBIAN_LINKER: &str = "/usr/bin/wasm-ld-19";
+
+/// The variable that names the linker, whatever a configuration file says.
+const LINKER: &str = "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER";
 
 const CARGO: Need =
     Need { purpose: "Rust cannot be built", remedy: "install Rust by rustup, from https://rustup.rs" };
@@ -59,7 +65,7 @@ pub(super) fn component(
         .arg("--target-dir")
         .arg(work)
         .current_dir(project.directory());
-    let output = command::run(&mut cargo, CARGO)?;
+    let output = command::run(&mut cargo, CARGO).map_err(for_people)?;
     super::tell_warnings(&output, progress);
     let module = module(&output.stdout, &manifest).ok_or_else(|| {
         KitError::not_a_policy(
@@ -69,7 +75,18 @@ pub(super) fn component(
     component::encode(&component::with_known_names(&super::read(&module)?)?, None)
 }
 
-/// The module that Cargo made of this crate.
+/// Leaves out of an error what Cargo writes for programs.
+fn for_people(error: KitError) -> KitError {
+    match error {
+        KitError::Command { command, status, output } => {
+            let lines = output.lines().filter(|line| !line.starts_with("{\"reason\":"));
+            KitError::Command { command, status, output: lines.collect::<Vec<_>>().join("\n") }
+        }
+        other => other,
+    }
+}
+
+/// Returns the module that Cargo made of this crate.
 fn module(messages: &str, manifest: &Path) -> Option<PathBuf> {
     let is_cdylib = |target: Target| target.crate_types.iter().any(|kind| kind == "cdylib");
     messages
@@ -124,29 +141,91 @@ fn has_target(directory: &Path) -> bool {
 }
 
 impl Compiler {
-    /// `cargo build` for the target.
+    /// Returns `cargo build` for the target.
     fn cargo_build(self) -> Command {
+        let mut build = Command::new(match self {
+            Self::Own => "cargo",
+            Self::Debian => "/usr/bin/cargo",
+        });
+        forget_settings(&mut build, std::env::vars_os().map(|(name, _)| name));
+        build.args(["build", "--target", TARGET]);
         match self {
-            Self::Own => {
-                let mut build = Command::new("cargo");
-                build.args(["build", "--target", TARGET]);
-                build
-            }
+            Self::Own => build.env("RUSTC", "rustc").env(LINKER, "rust-lld"),
             Self::Debian => {
-                let mut build = Command::new("/usr/bin/cargo");
-                build.args(["build", "--target", TARGET, "-Zbuild-std=std,panic_abort"]);
+                build.arg("-Zbuild-std=std,panic_abort");
                 // Debian's compiler is a stable one; building the standard library is what nightlies do.
-                build.env("RUSTC_BOOTSTRAP", "1").env("RUSTC", "/usr/bin/rustc");
-                build.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", DEBIAN_LINKER);
-                build
+                build.env("RUSTC_BOOTSTRAP", "1").env("RUSTC", "/usr/bin/rustc").env(LINKER, DEBIAN_LINKER)
             }
+        };
+        build
+    }
+}
+
+/// Has Cargo ignore how the machine is set up for other builds, by these variables of its environment or by its
+/// configuration files. What Cargo fetches from, and how, stays as it is set.
+fn forget_settings(cargo: &mut Command, variables: impl Iterator<Item = OsString>) {
+    for variable in variables {
+        let is_setting = variable.to_str().is_some_and(|name| {
+            ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_", "CARGO_UNSTABLE_"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+        });
+        if is_setting {
+            cargo.env_remove(variable);
         }
+    }
+    cargo.env_remove("RUSTFLAGS").env_remove("RUSTC_BOOTSTRAP");
+    // Set and empty, these stand above what a file says; of flags, only these.
+    for variable in ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
+        cargo.env(variable, "");
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whatever the environment says about other builds, Cargo does not see it; what it needs to fetch crates it does.
+    #[test]
+    fn settings_are_forgotten() {
+        let variables = [
+            "CARGO_BUILD_TARGET",
+            "CARGO_BUILD_RUSTC_WRAPPER",
+            "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",
+            "CARGO_PROFILE_RELEASE_DEBUG",
+            "CARGO_HOME",
+            "CARGO_HTTP_PROXY",
+            "PATH",
+        ];
+        let mut cargo = Command::new("cargo");
+        forget_settings(&mut cargo, variables.map(OsString::from).into_iter());
+        let seen = |name: &str| {
+            let change = cargo.get_envs().find(|(variable, _)| *variable == name);
+            change.map_or("as it is", |(_, value)| if value.is_some() { "empty" } else { "removed" })
+        };
+        for name in variables[..4].iter().chain(&["RUSTFLAGS", "RUSTC_BOOTSTRAP"]) {
+            assert_eq!(seen(name), "removed", "{name}");
+        }
+        for name in ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
+            assert_eq!(seen(name), "empty");
+        }
+        assert!(variables[4..].iter().all(|name| seen(name) == "as it is"));
+    }
+
+    /// An error of the compiler is told without what Cargo writes for programs.
+    #[test]
+    fn errors_are_for_people() {
+        let output = "{\"reason\":\"build-finished\",\"success\":false}\nerror[E0382]: use of moved value\n  --> src/lib.rs:3:5";
+        let error = KitError::Command {
+            command: "cargo".into(),
+            status: "exit status: 101".into(),
+            output: output.into(),
+        };
+        assert_eq!(
+            for_people(error).to_string(),
+            "`cargo` failed: exit status: 101\nerror[E0382]: use of moved value\n  --> src/lib.rs:3:5"
+        );
+    }
 
     /// Of all that Cargo built, the module is the one of this crate.
     #[test]

@@ -1,14 +1,14 @@
 //! Removes the least recently used images while the cache is above its budget.
 //!
-//! - `budget`: the operator's budget, and by how much the cache is above it.
-//! - `unit`: what goes or stays together, in the order in which it goes.
-//! - `sweep`: one after the other, until the budget is met.
+//! - `budget`: the operator's budget, and the bytes that a run has to free.
+//! - `unit`: the images that are removed together, in the order of their removal.
+//! - `sweep`: removes unit after unit, until enough is freed.
 
 mod budget;
 mod sweep;
 mod unit;
 
-use larder_guest::{Cache, Failure, Policy, Timestamp};
+use larder_guest::{Cache, Failure, Policy, Request};
 
 pub use budget::Config;
 
@@ -23,17 +23,16 @@ impl Policy for DiskBudget {
     const CONFIG_SCHEMA: &'static str = include_str!("../config.schema.json");
     type Config = Config;
 
-    fn evaluate(config: Config, now: Timestamp, cache: &mut impl Cache) -> Result<(), Failure> {
-        config.check()?;
-        let excess = config.excess(cache.disk()?);
+    fn evaluate(config: Config, request: Request, cache: &mut impl Cache) -> Result<(), Failure> {
+        let need = config.need(cache.disk()?, request.goal_bytes)?;
         let images = cache.images()?;
-        if excess == 0 {
+        if need.bytes == 0 {
             for image in &images {
                 cache.explain(&image.handle.reference, "the cache is within its budget");
             }
             return Ok(());
         }
-        sweep::sweep(&unit::units(images), excess, now, cache)
+        sweep::sweep(&unit::units(images), need, request.now, cache)
     }
 }
 

@@ -1,25 +1,31 @@
-//! What goes or stays together, in the order in which it goes.
+//! The images that are removed together, in the order of their removal.
 
 use std::cmp::Ordering;
 
-use larder_guest::{Image, Timestamp};
+use larder_guest::{Image, Right, Timestamp};
 
-/// The tags of one manifest. One of them alone frees almost nothing, so they go together, and their last use is
-/// that of the most recently used of them.
+/// The tags of one manifest. One of them alone frees almost nothing, so they are removed together, and their last use
+/// is that of the most recently used of them.
 pub(crate) struct Unit {
     /// Never empty; the most recently used first.
     images: Vec<Image>,
 }
 
 impl Unit {
-    /// All tags.
+    /// Returns all tags.
     pub(crate) fn references(&self) -> Vec<&str> {
         self.images.iter().map(|image| image.handle.reference.as_str()).collect()
     }
 
-    /// Why none of them goes: one tag that is in use or pinned keeps the manifest, and so all the bytes.
+    /// Returns why none of them is removed, if one stays: its manifest stays with it, and so do all the bytes.
     pub(crate) fn held_by(&self) -> Option<String> {
-        let holder = self.images.iter().find_map(Image::held_by)?;
+        let obstacle = |image: &Image| match image.usage.lacks {
+            // What remains of the caps changes with each removal: the sweep asks for it.
+            None | Some(Right::Budget) => None,
+            Some(right) => Some(right.obstacle().to_owned()),
+        };
+        let holder = self.images.iter().find_map(Image::held_by);
+        let holder = holder.or_else(|| self.images.iter().find_map(obstacle))?;
         Some(if self.images.len() == 1 {
             holder
         } else {
@@ -27,25 +33,25 @@ impl Unit {
         })
     }
 
-    /// Whether another unit is of the same manifest. What has none is a unit by itself.
+    /// Tells whether another unit is of the same manifest. An image without a manifest is a unit by itself.
     fn has_manifest_of(&self, other: &Unit) -> bool {
         let digest = &self.images[0].handle.manifest_digest;
         digest.is_some() && *digest == other.images[0].handle.manifest_digest
     }
 
-    /// When it was last used, in words.
+    /// Returns its last use in words.
     pub(crate) fn touched(&self, now: Timestamp) -> String {
         self.images[0].handle.touched(now)
     }
 }
 
-/// How recently an image was used, for comparing. One without any date counts as just used: it goes last.
+/// Returns a key by which images are sorted by their last use. One without any date counts as just used: it is last.
 fn recency(image: &Image) -> (bool, Option<Timestamp>) {
     let touched = image.handle.touched_at();
     (touched.is_none(), touched)
 }
 
-/// All units, the least recently used first; of one instant, by reference.
+/// Returns all units, the least recently used first; those of one instant by reference.
 pub(crate) fn units(images: Vec<Image>) -> Vec<Unit> {
     let alone = |image| Unit { images: vec![image] };
     // One image each, with the tags of a manifest beside each other.

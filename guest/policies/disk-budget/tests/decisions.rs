@@ -56,7 +56,7 @@ fn shares_and_free_space() {
     let staged = |config: &str| {
         let mut cache = FakeCache::new(images()).on_disk("1000KiB", "50KiB");
         run::<DiskBudget>(config, &mut cache).unwrap();
-        cache.staged().to_vec()
+        cache.staged().into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(staged(r#"{"max-share": "30%"}"#), ["acme/a:3"]);
     assert_eq!(staged(r#"{"min-free": "151KiB"}"#), ["acme/a:3", "acme/a:2"]);
@@ -172,14 +172,66 @@ fn a_budget_out_of_reach() {
         decisions(r#"{"max-bytes": "50KiB"}"#, &mut cache),
         [
             "keep acme/a:1: in use by 1 sandbox",
-            "keep acme/b:1: last used 30d ago; frees 100KiB of the 250KiB above the budget; \
-             kept because the grant does not allow to remove `acme/b:1`",
+            "keep acme/b:1: the grant does not let this policy remove it",
             "remove acme/c:1: last used 20d ago; frees 100KiB of the 250KiB above the budget",
         ]
     );
-    let warning = "the cache stays 150KiB above its budget: \
+    let warning = "150KiB are left above the budget: \
                    what is left is in use, pinned, or not for this run to remove";
     assert_eq!(cache.logs(), [(Level::Warn, warning.to_owned())]);
+}
+
+/// A tag that may not be removed holds every tag of its manifest, known before or only when it is tried.
+#[test]
+fn one_tag_holds_all() {
+    let tags = || {
+        [
+            image("acme/a:1", "60d", "a", "100KiB").manifest("sha256:a"),
+            image("acme/a:2", "50d", "a", "100KiB").manifest("sha256:a"),
+            image("acme/b:1", "40d", "b", "100KiB"),
+        ]
+    };
+    let mut images = tags();
+    images[0] = images[0].clone().refused(Right::Remove);
+    let mut cache = FakeCache::new(images);
+    let decisions = decisions(r#"{"max-bytes": "100KiB"}"#, &mut cache);
+    let reason = "the grant does not let this policy remove it: this tag, or another of its manifest";
+    assert_eq!(decisions[..2], [format!("keep acme/a:1: {reason}"), format!("keep acme/a:2: {reason}")]);
+    assert_eq!(cache.staged(), ["acme/b:1"]);
+}
+
+/// The caps of the grant end a run early, where the host would refuse it as a whole.
+#[test]
+fn caps() {
+    let images =
+        || (1..=4).map(|n| image(&format!("acme/a:{n}"), &format!("{n}d"), &format!("l{n}"), "100KiB"));
+    for cache in
+        [FakeCache::new(images()).with_max_removals(2), FakeCache::new(images()).with_max_bytes("299KiB")]
+    {
+        let mut cache = cache;
+        assert_eq!(
+            decisions(r#"{"max-bytes": 0}"#, &mut cache),
+            [
+                "keep acme/a:1: last used 1d ago; a cap of the grant is reached",
+                "keep acme/a:2: last used 2d ago; a cap of the grant is reached",
+                "remove acme/a:3: last used 3d ago; frees 100KiB of the 300KiB above the budget",
+                "remove acme/a:4: last used 4d ago; frees 100KiB of the 400KiB above the budget",
+            ]
+        );
+        let warning = "200KiB are left above the budget: a cap of the grant is reached";
+        assert_eq!(cache.logs(), [(Level::Warn, warning.to_owned())]);
+    }
+}
+
+/// A goal is as good as a budget, and the larger of the two counts.
+#[test]
+fn goals() {
+    let images =
+        || (1..=4).map(|n| image(&format!("acme/a:{n}"), &format!("{n}d"), &format!("l{n}"), "100KiB"));
+    let mut cache = FakeCache::new(images()).with_goal("150KiB");
+    run::<DiskBudget>("{}", &mut cache).unwrap();
+    assert_eq!(cache.staged(), ["acme/a:4", "acme/a:3"]);
+    assert_eq!(cache.reason("acme/a:4"), Some("last used 4d ago; frees 100KiB of the 150KiB to free"));
 }
 
 /// Without any date an image goes last; of one instant, images go by their references.
@@ -223,14 +275,14 @@ fn refused_configs() {
 #[test]
 fn ten_thousand_images() {
     let unique = |n: usize| image(&format!("acme/app{n:05}:1"), &format!("{n}m"), &format!("l{n}"), "1KiB");
-    let mut cache = FakeCache::new((0..10_000).map(unique));
+    let mut cache = FakeCache::new((0..10_000).map(unique)).with_page(1024);
     run::<DiskBudget>(r#"{"max-bytes": "5000KiB"}"#, &mut cache).unwrap();
     assert_eq!(cache.staged().len(), 5_000);
     assert!(cache.host_calls() < 30_000, "{}", cache.host_calls());
 
     let held = image("acme/base:1", "1d", "base", "1GiB").sandbox("web");
     let useless = (0..9_999).map(|n| image(&format!("acme/app{n:05}:1"), "40d", "base", "1GiB"));
-    let mut cache = FakeCache::new(useless.chain([held]));
+    let mut cache = FakeCache::new(useless.chain([held])).with_page(1024);
     run::<DiskBudget>(r#"{"max-bytes": 0}"#, &mut cache).unwrap();
     assert!(cache.staged().is_empty());
     assert!(cache.host_calls() < 10_100, "{}", cache.host_calls());

@@ -1,6 +1,6 @@
 //! Removes images that were not used for a time.
 
-use larder_guest::{Age, Cache, Failure, Image, Origin, Policy, Timestamp};
+use larder_guest::{Age, Cache, Failure, Image, Origin, Policy, Request, Timestamp};
 use serde::Deserialize;
 
 /// The policy.
@@ -11,7 +11,7 @@ pub struct MaxAge;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
-    /// What was not used for longer than this is removed. What was never used counts from its creation.
+    /// What was not used for longer than this is removed. An arrival in the cache counts as a use.
     max_age: Age,
     /// The same for images loaded from an archive, which may be lost for good: at least `max-age`, and three times
     /// as long where it is not set.
@@ -24,7 +24,7 @@ impl Default for Config {
     }
 }
 
-/// How much longer than others an image from an archive waits, unless the operator says how long.
+/// The factor by which an image from an archive waits longer than others, unless the operator sets a time.
 const ARCHIVE_FACTOR: u32 = 3;
 
 impl Policy for MaxAge {
@@ -35,36 +35,49 @@ impl Policy for MaxAge {
     const CONFIG_SCHEMA: &'static str = include_str!("../config.schema.json");
     type Config = Config;
 
-    fn evaluate(config: Config, now: Timestamp, cache: &mut impl Cache) -> Result<(), Failure> {
+    fn evaluate(config: Config, request: Request, cache: &mut impl Cache) -> Result<(), Failure> {
+        let now = request.now;
         let archive_max_age = archive_max_age(&config)?;
-        for image in cache.images()? {
+        for image in longest_unused_first(cache.images()?) {
             let (limit, source) = match image.usage.origin {
                 Origin::Archive => (archive_max_age, "loaded from an archive and "),
                 Origin::Registry | Origin::Unknown => (config.max_age, ""),
             };
             let reference = &image.handle.reference;
             let touched = image.handle.touched(now);
-            match Verdict::of(&image, now, limit) {
-                Verdict::Held(holder) => cache.explain(reference, &holder),
-                Verdict::Undated => cache.explain(reference, &format!("{touched}, so its age is unknown")),
-                Verdict::Young => {
-                    cache.explain(reference, &format!("{source}{touched}, which is within {limit}"));
-                }
+            let reason = match Verdict::of(&image, now, limit) {
+                Verdict::Held(holder) => holder,
+                Verdict::Undated => format!("{touched}, so its age is unknown"),
+                Verdict::Young => format!("{source}{touched}, which is within {limit}"),
                 Verdict::Old => {
-                    cache.remove_because(
-                        reference,
-                        &format!("{source}{touched}, which is longer than {limit}"),
-                    )?;
+                    let reason = format!("{source}{touched}, which is longer than {limit}");
+                    cache.remove_because(reference, &reason)?;
+                    continue;
                 }
-            }
+            };
+            cache.explain(reference, &reason);
         }
         Ok(())
     }
 }
 
+/// Sorts images by their last use or arrival, the oldest first: a run with a goal ends as soon as that is met. Those of
+/// one instant are sorted by reference.
+fn longest_unused_first(mut images: Vec<Image>) -> Vec<Image> {
+    images.sort_unstable_by(|a, b| {
+        let touched = |image: &Image| image.handle.touched_at();
+        touched(a).cmp(&touched(b)).then_with(|| a.handle.reference.cmp(&b.handle.reference))
+    });
+    images
+}
+
 larder_guest::export_policy!(MaxAge);
 
-/// After which time images from an archive go; an error where the two times contradict each other.
+/// Returns the time after which images from an archive are removed.
+///
+/// # Errors
+///
+/// A failure if the two times of the config contradict each other.
 fn archive_max_age(config: &Config) -> Result<Age, Failure> {
     let max_age = config.max_age;
     if max_age == Age::ZERO {
@@ -98,7 +111,7 @@ impl Verdict {
         }
         match image.handle.touched_at().map(|touched| touched.age(now)) {
             None => Self::Undated,
-            // An instant in the future has no age: clocks differ, and just used is the safe reading.
+            // An instant in the future has no age: clocks differ, and just now is the safe reading.
             Some(Some(age)) if age > limit => Self::Old,
             Some(_) => Self::Young,
         }

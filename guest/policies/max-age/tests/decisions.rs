@@ -10,7 +10,7 @@ fn decisions(config: &str, images: impl IntoIterator<Item = FakeImage>) -> Vec<S
     cache.decisions()
 }
 
-/// What was not used for longer than the time goes, to the second; what was never used counts from its creation.
+/// What was not used for longer than the time is removed, to the second; an arrival counts as a use.
 #[test]
 fn by_last_use() {
     let images = [
@@ -22,8 +22,8 @@ fn by_last_use() {
     assert_eq!(
         decisions(r#"{"max-age": "7d"}"#, images),
         [
-            "keep docker.io/acme/a:1: never used and created 6d ago, which is within 7d",
-            "remove docker.io/acme/b:1: never used and created 8d ago, which is longer than 7d",
+            "keep docker.io/acme/a:1: never used and arrived 6d ago, which is within 7d",
+            "remove docker.io/acme/b:1: never used and arrived 8d ago, which is longer than 7d",
             "keep docker.io/acme/c:1: last used 7d ago, which is within 7d",
             "remove docker.io/acme/d:1: last used 7d1s ago, which is longer than 7d",
         ]
@@ -43,14 +43,14 @@ fn archives_wait_longer() {
     assert_eq!(
         decisions("{}", images()),
         [
-            "keep docker.io/acme/a:1: loaded from an archive and never used and created 31d ago, which is within 90d",
-            "remove docker.io/acme/b:1: never used and created 32d ago, which is longer than 30d",
-            "remove docker.io/acme/c:1: loaded from an archive and never used and created 90d1s ago, which is longer than 90d",
+            "keep docker.io/acme/a:1: loaded from an archive and never used and arrived 31d ago, which is within 90d",
+            "remove docker.io/acme/b:1: never used and arrived 32d ago, which is longer than 30d",
+            "remove docker.io/acme/c:1: loaded from an archive and never used and arrived 90d1s ago, which is longer than 90d",
         ]
     );
     assert_eq!(
         decisions(r#"{"archive-max-age": "30d"}"#, images())[0],
-        "remove docker.io/acme/a:1: loaded from an archive and never used and created 31d ago, which is longer than 30d"
+        "remove docker.io/acme/a:1: loaded from an archive and never used and arrived 31d ago, which is longer than 30d"
     );
 }
 
@@ -68,10 +68,28 @@ fn held_and_denied() {
         [
             "keep docker.io/acme/a:1: in use by 1 snapshot",
             "keep docker.io/acme/b:1: pinned by the operator",
-            "keep docker.io/acme/c:1: never used and created 80d ago, which is longer than 7d; \
-             kept because the grant does not allow to remove `docker.io/acme/c:1`",
+            "keep docker.io/acme/c:1: never used and arrived 80d ago, which is longer than 7d; \
+             kept because the grant does not let this policy remove it",
         ]
     );
+}
+
+/// A tag that was pulled again is as young as its content, and a run with a goal begins with what was unused longest.
+#[test]
+fn arrivals_and_goals() {
+    let image = |name: &str, created: &str| {
+        FakeImage::new(&format!("docker.io/acme/{name}")).created(created).layer(name, "1MB")
+    };
+    let images = [
+        image("a", "9d"),
+        image("b", "90d").arrived("8d"),
+        image("c", "90d").used("70d").arrived("1h"),
+        image("d", "30d").used("10d"),
+    ];
+    let mut cache = FakeCache::new(images).with_goal("1500KB");
+    run::<MaxAge>(r#"{"max-age": "7d"}"#, &mut cache).unwrap();
+    assert_eq!(cache.staged(), ["docker.io/acme/d", "docker.io/acme/a"]);
+    assert_eq!(cache.reason("docker.io/acme/c"), Some("arrived 1h ago, which is within 7d"));
 }
 
 /// Without any date an image is kept; a use in the future counts as a use just now.
@@ -89,7 +107,7 @@ fn odd_dates() {
         decisions,
         [
             "keep docker.io/acme/a:1: last used in the future, which is within 7d",
-            "keep docker.io/acme/c:1: neither a last use nor a creation is on record, so its age is unknown",
+            "keep docker.io/acme/c:1: neither a last use nor an arrival is recorded, so its age is unknown",
             "remove docker.io/acme/b:1: last used 80d ago, which is longer than 7d",
         ]
     );

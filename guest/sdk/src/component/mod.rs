@@ -6,9 +6,9 @@ use std::sync::Once;
 use self::bindings::exports::larder::image::policy::{Description, Guest, Request};
 use self::bindings::larder::image::{images, report, types, usage};
 use crate::{
-    Cache, Denial, DiskStatus, Error, ImageConfigDetail, ImageDetail, ImageFilter, ImageHandle,
-    ImageLayerDetail, ImagePruneReport, ImageUsage, ImageUsers, Level, Order, Origin, Policy, Right,
-    Timestamp,
+    Budget, Cache, Denial, DiskStatus, Error, ImageConfigDetail, ImageCost, ImageDetail, ImageFilter,
+    ImageHandle, ImageHistory, ImageLayerDetail, ImagePruneReport, ImageUsage, ImageUsers, InvalidReference,
+    Level, Order, Origin, Policy, Right, Timestamp,
 };
 
 #[rustfmt::skip]
@@ -38,11 +38,13 @@ impl<P: Policy> Guest for Component<P> {
     fn evaluate(request: Request) -> Result<(), String> {
         log_panics();
         let now = timestamp(request.now).ok_or("the host gave a `now` of more than 999999999 nanoseconds")?;
-        crate::evaluate::<P>(&request.config, now, &mut Host).map_err(crate::Failure::into_sentence)
+        let goal_bytes = request.goal_bytes;
+        crate::evaluate::<P>(&request.config, crate::Request { now, goal_bytes }, &mut Host)
+            .map_err(crate::Failure::into_sentence)
     }
 }
 
-/// A panic becomes a trap, which has no text of its own: the operator's log gets the message first.
+/// Has the message of a panic written to the operator's log. The panic becomes a trap, which has no text of its own.
 fn log_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -67,11 +69,15 @@ impl Cache for Host {
     }
 
     fn select(&self, filter: &ImageFilter) -> Result<Vec<ImageHandle>, Error> {
-        Ok(images::select(&filter.into())?.into_iter().map(ImageHandle::from).collect())
+        Ok(images::select(filter.into())?.into_iter().map(ImageHandle::from).collect())
     }
 
     fn remove(&mut self, reference: &str, force: bool) -> Result<(), Error> {
         Ok(images::remove(reference, force)?)
+    }
+
+    fn restore(&mut self, reference: &str) -> Result<(), Error> {
+        Ok(images::restore(reference)?)
     }
 
     fn prune(&mut self) -> Result<ImagePruneReport, Error> {
@@ -86,22 +92,30 @@ impl Cache for Host {
         })
     }
 
-    fn list_usage(&self) -> Result<Vec<ImageUsage>, Error> {
-        Ok(usage::list_usage()?.into_iter().map(ImageUsage::from).collect())
+    fn get_usage(&self, references: Option<&[&str]>) -> Result<Vec<ImageUsage>, Error> {
+        Ok(usage::get_usage(references)?.into_iter().map(ImageUsage::from).collect())
     }
 
-    fn get_usage(&self, reference: &str) -> Result<ImageUsage, Error> {
-        Ok(usage::get_usage(reference)?.into())
+    fn get_costs(&self, references: Option<&[&str]>) -> Result<Vec<ImageCost>, Error> {
+        Ok(usage::get_costs(references)?.into_iter().map(ImageCost::from).collect())
+    }
+
+    fn get_history(&self, references: Option<&[&str]>) -> Result<Vec<ImageHistory>, Error> {
+        Ok(usage::get_history(references)?.into_iter().map(ImageHistory::from).collect())
     }
 
     fn reclaimable_bytes(&self, references: &[&str]) -> Result<u64, Error> {
-        let references: Vec<String> = references.iter().map(|&reference| reference.to_owned()).collect();
-        Ok(usage::reclaimable_bytes(&references)?)
+        Ok(usage::reclaimable_bytes(references)?)
     }
 
     fn disk(&self) -> Result<DiskStatus, Error> {
         let usage::DiskStatus { cache_bytes, capacity_bytes, available_bytes } = usage::disk()?;
         Ok(DiskStatus { cache_bytes, capacity_bytes, available_bytes })
+    }
+
+    fn get_budget(&self) -> Budget {
+        let usage::Budget { removals, bytes } = usage::get_budget();
+        Budget { removals, bytes }
     }
 
     fn log(&mut self, level: Level, message: &str) {
@@ -114,12 +128,12 @@ impl Cache for Host {
         report::log(level, message);
     }
 
-    fn explain(&mut self, reference: &str, reason: &str) {
-        report::explain(reference, reason);
+    fn explain(&mut self, reference: &str, reason: &str) -> bool {
+        report::explain(reference, reason)
     }
 }
 
-/// An instant that the contract allows; none for one that it does not.
+/// Returns an instant, if it is one that the contract allows.
 fn timestamp(instant: types::Datetime) -> Option<Timestamp> {
     Timestamp::new(instant.seconds, instant.nanoseconds)
 }
@@ -132,6 +146,8 @@ impl From<types::ImageHandle> for ImageHandle {
     fn from(handle: types::ImageHandle) -> Self {
         Self {
             reference: handle.reference,
+            repository: handle.repository,
+            tag: handle.tag,
             size_bytes: handle.size_bytes,
             manifest_digest: handle.manifest_digest,
             architecture: handle.architecture,
@@ -139,6 +155,7 @@ impl From<types::ImageHandle> for ImageHandle {
             layer_count: handle.layer_count,
             last_used_at: handle.last_used_at.and_then(timestamp),
             created_at: handle.created_at.and_then(timestamp),
+            arrived_at: handle.arrived_at.and_then(timestamp),
         }
     }
 }
@@ -193,29 +210,51 @@ impl From<usage::ImageUsage> for ImageUsage {
                 usage::Origin::Archive => Origin::Archive,
                 usage::Origin::Unknown => Origin::Unknown,
             },
-            unique_bytes: usage.unique_bytes,
-            shared_bytes: usage.shared_bytes,
+            lacks: usage.lacks.map(Right::from),
         }
     }
 }
 
-impl From<&ImageFilter> for images::ImageFilter {
-    fn from(filter: &ImageFilter) -> Self {
+impl From<usage::ImageCost> for ImageCost {
+    fn from(cost: usage::ImageCost) -> Self {
+        let usage::ImageCost { reference, unique_bytes, shared_bytes } = cost;
+        Self { reference, unique_bytes, shared_bytes }
+    }
+}
+
+impl From<usage::ImageHistory> for ImageHistory {
+    fn from(history: usage::ImageHistory) -> Self {
         Self {
-            reference: filter.reference.clone(),
+            reference: history.reference,
+            first_seen_at: history.first_seen_at.and_then(timestamp),
+            boots: history.boots.into_iter().filter_map(timestamp).collect(),
+            boot_count: history.boot_count,
+            arrivals: history.arrivals,
+            pull_millis: history.pull_millis,
+            pull_bytes: history.pull_bytes,
+        }
+    }
+}
+
+impl<'a> From<&'a ImageFilter> for images::ImageFilter<'a> {
+    fn from(filter: &'a ImageFilter) -> Self {
+        Self {
+            reference: filter.reference.as_deref(),
             unused_since: filter.unused_since.map(datetime),
-            created_before: filter.created_before.map(datetime),
+            arrived_before: filter.arrived_before.map(datetime),
             min_size_bytes: filter.min_size_bytes,
             unused: filter.unused,
             order: match filter.order {
                 Order::CreatedNewestFirst => images::Order::CreatedNewestFirst,
                 Order::CreatedOldestFirst => images::Order::CreatedOldestFirst,
+                Order::ArrivedNewestFirst => images::Order::ArrivedNewestFirst,
+                Order::ArrivedOldestFirst => images::Order::ArrivedOldestFirst,
                 Order::UsedNewestFirst => images::Order::UsedNewestFirst,
                 Order::UsedOldestFirst => images::Order::UsedOldestFirst,
                 Order::LargestFirst => images::Order::LargestFirst,
                 Order::SmallestFirst => images::Order::SmallestFirst,
             },
-            after: filter.after.clone(),
+            after: filter.after.as_deref(),
             limit: filter.limit,
         }
     }
@@ -232,7 +271,9 @@ impl From<types::Error> for Error {
             types::Error::Denied(types::Denial { right, reference, message }) => {
                 Error::Denied(Denial { right: right.into(), reference, message })
             }
-            types::Error::InvalidReference(reference) => Error::InvalidReference(reference),
+            types::Error::InvalidReference((text, problem)) => {
+                Error::InvalidReference(InvalidReference { text, problem })
+            }
             types::Error::Other(message) => Error::Other(message),
         }
     }

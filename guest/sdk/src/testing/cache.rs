@@ -1,33 +1,49 @@
-//! The fake cache itself.
+//! The cache in memory: its images, what is staged, and what a test asks for afterwards.
 
 use std::cell::Cell;
-use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::ledger::Ledger;
-use super::{FakeImage, pattern};
-use crate::{
-    Cache, Denial, DiskStatus, Error, ImageDetail, ImageFilter, ImageHandle, ImageLayerDetail,
-    ImagePruneReport, ImageUsage, ImageUsers, Level, Order, Right, Size, normalize,
-};
+use super::reference::{Reference, normalize};
+use super::{FakeImage, select};
+use crate::{Budget, Denial, DiskStatus, Error, InvalidReference, Level, Order, Right, Size};
+
+/// The most images that a page has, unless a test sets another number: so few that a policy which does not ask for the
+/// next page fails its test.
+const PAGE: usize = 3;
+
+/// The longest reason that is kept, in bytes.
+const REASON: usize = 512;
 
 /// An image cache in memory, and what a policy did to it.
 #[derive(Debug, Clone)]
 pub struct FakeCache {
-    /// Newest created first, as they are listed; what was removed stays here, for the report.
-    images: Vec<FakeImage>,
-    /// Where an image stands in `images`, while it is not removed.
-    present: HashMap<String, usize>,
-    ledger: Ledger,
-    disk: DiskStatus,
-    staged: Vec<String>,
-    reasons: HashMap<String, String>,
+    /// Newest created first, as they are listed.
+    pub(super) images: Vec<FakeImage>,
+    pub(super) ledger: Ledger,
+    pub(super) disk: DiskStatus,
+    pub(super) page: usize,
+    /// The grant's caps.
+    caps: Budget,
+    /// Indexes of images whose removal a cap has refused.
+    refused: Vec<usize>,
+    pub(super) goal_bytes: Option<u64>,
+    /// Indexes of images, in the order of their removal.
+    staged: Vec<usize>,
+    /// For each image.
+    is_staged: Vec<bool>,
+    by_reference: HashMap<String, usize>,
+    reasons: HashMap<usize, String>,
     logs: Vec<(Level, String)>,
     host_calls: Cell<u64>,
 }
 
 impl FakeCache {
-    /// A cache of these images, on a disk of 1 TiB that holds nothing else.
+    /// Makes a cache of these images, on a disk of 1 TiB that has nothing else on it.
+    ///
+    /// # Panics
+    ///
+    /// Panics if two images have the same reference.
     pub fn new(images: impl IntoIterator<Item = FakeImage>) -> Self {
         let mut images: Vec<FakeImage> = images.into_iter().collect();
         let mut ledger = Ledger::default();
@@ -36,12 +52,12 @@ impl FakeCache {
             let layers = &ledger.manifest(image).layers;
             image.handle.layer_count = u32::try_from(layers.len()).unwrap_or(u32::MAX);
             let bytes: u64 = layers.iter().map(|name| ledger.layer_bytes(name)).sum();
-            image.handle.size_bytes = i64::try_from(bytes).ok();
+            image.complete(bytes);
         }
-        images.sort_by_cached_key(|image| Reverse(image.handle.created_at));
-        let present: HashMap<_, _> =
+        images.sort_by(|a, b| select::compare(Order::CreatedNewestFirst, a, b));
+        let by_reference: HashMap<_, _> =
             images.iter().enumerate().map(|(index, image)| (image.handle.reference.clone(), index)).collect();
-        assert_eq!(present.len(), images.len(), "a reference stands for one image");
+        assert_eq!(by_reference.len(), images.len(), "a reference stands for one image");
         let capacity_bytes = 1 << 40;
         let cache_bytes = ledger.bytes();
         let disk = DiskStatus {
@@ -50,348 +66,235 @@ impl FakeCache {
             available_bytes: capacity_bytes.saturating_sub(cache_bytes),
         };
         Self {
+            is_staged: vec![false; images.len()],
             images,
-            present,
             ledger,
             disk,
+            page: PAGE,
+            caps: Budget::default(),
+            refused: Vec::new(),
+            goal_bytes: None,
             staged: Vec::new(),
+            by_reference,
             reasons: HashMap::new(),
             logs: Vec::new(),
             host_calls: Cell::new(0),
         }
     }
 
-    /// On a disk of this size, of which so much is free.
+    /// Puts it on a disk of this size, of which so much is free.
     pub fn on_disk(mut self, capacity: &str, available: &str) -> Self {
-        let bytes = |text: &str| text.parse::<Size>().unwrap_or_else(|error| panic!("{error}")).bytes();
         self.disk.capacity_bytes = bytes(capacity);
         self.disk.available_bytes = bytes(available);
         self
     }
 
-    /// The references that were removed, in that order.
-    pub fn staged(&self) -> &[String] {
-        &self.staged
+    /// Sets the most images that a page has. The default is 3, where a host has 1024.
+    pub fn with_page(mut self, images: usize) -> Self {
+        self.page = images.max(1);
+        self
     }
 
-    /// The last reason that was given for an image.
+    /// Caps the number of removals, as `max-removals` of a grant does.
+    pub fn with_max_removals(mut self, removals: u32) -> Self {
+        self.caps.removals = Some(removals);
+        self
+    }
+
+    /// Caps the bytes that removals free, as `max-bytes` of a grant does.
+    pub fn with_max_bytes(mut self, size: &str) -> Self {
+        self.caps.bytes = Some(bytes(size));
+        self
+    }
+
+    /// Sets the bytes that [`run`](super::run) is to free: of what the policy stages, only the first removals that free
+    /// so much together are kept.
+    pub fn with_goal(mut self, size: &str) -> Self {
+        self.goal_bytes = Some(bytes(size));
+        self
+    }
+
+    /// Returns the references that were removed, in that order.
+    pub fn staged(&self) -> Vec<&str> {
+        self.staged.iter().map(|&index| self.images[index].handle.reference.as_str()).collect()
+    }
+
+    /// Returns the last reason for an image.
     pub fn reason(&self, reference: &str) -> Option<&str> {
-        self.reasons.get(reference).map(String::as_str)
+        self.reasons.get(self.by_reference.get(reference)?).map(String::as_str)
     }
 
-    /// What was logged.
+    /// Returns what was logged.
     pub fn logs(&self) -> &[(Level, String)] {
         &self.logs
     }
 
-    /// How many calls were made that a component would make to the host.
+    /// Returns the number of calls that a component would have made to the host.
     pub fn host_calls(&self) -> u64 {
         self.host_calls.get()
     }
 
-    /// One line for each image, newest created first: `remove REFERENCE: REASON` or `keep REFERENCE: REASON`.
+    /// Returns one line for each image, newest created first: `remove REFERENCE: REASON` or `keep REFERENCE: REASON`.
     pub fn decisions(&self) -> Vec<String> {
-        let line = |image: &FakeImage| {
-            let reference = &image.handle.reference;
-            let verb = if self.present.contains_key(reference) { "keep" } else { "remove" };
-            format!("{verb} {reference}: {}", self.reason(reference).unwrap_or("(no reason given)"))
+        let line = |(index, image): (usize, &FakeImage)| {
+            let verb = if self.is_staged[index] { "remove" } else { "keep" };
+            let reason = self.reasons.get(&index).map_or("(no reason given)", String::as_str);
+            format!("{verb} {}: {reason}", image.handle.reference)
         };
-        self.images.iter().map(line).collect()
+        self.images.iter().enumerate().map(line).collect()
     }
 
     /// Undoes what was staged since `before`.
-    pub(super) fn restore(&mut self, before: FakeCache) {
-        self.present = before.present;
+    pub(super) fn undo(&mut self, before: FakeCache) {
         self.ledger = before.ledger;
         self.staged = before.staged;
+        self.is_staged = before.is_staged;
     }
 
-    fn count_call(&self) {
+    /// Returns the error of a run that wanted more than its caps allow, whatever it made of the refusal.
+    pub(super) fn over_budget(&self) -> Option<String> {
+        let refused: Vec<usize> =
+            self.refused.iter().copied().filter(|&index| !self.is_staged[index]).collect();
+        let is_over = !refused.is_empty() && self.is_past_caps(&refused);
+        is_over.then(|| "the policy wants to remove more than its grant allows".to_owned())
+    }
+
+    /// Takes back the removals that the goal does not take.
+    pub(super) fn keep_to_goal(&mut self) {
+        let Some(goal) = self.goal_bytes else { return };
+        let staged = std::mem::take(&mut self.staged);
+        for &index in &staged {
+            self.is_staged[index] = false;
+            self.ledger.restore(&self.images[index]);
+        }
+        let mut freed = 0;
+        for index in staged {
+            if freed >= goal {
+                self.record_reason(index, "the goal is met without it");
+            } else {
+                freed += self.stage(index);
+            }
+        }
+    }
+
+    pub(super) fn count_call(&self) {
         self.host_calls.set(self.host_calls.get() + 1);
     }
 
-    /// As it stands, then in its normalized form.
-    fn find(&self, reference: &str) -> Result<&FakeImage, Error> {
-        let index = self.present.get(reference).or_else(|| self.present.get(&normalize(reference)));
-        index.map(|&index| &self.images[index]).ok_or_else(|| Error::ImageNotFound(reference.to_owned()))
+    pub(super) fn is_in_use(&self, index: usize) -> bool {
+        self.ledger.is_in_use(&self.images[index])
     }
 
-    fn visible(&self) -> impl Iterator<Item = &FakeImage> {
-        self.images.iter().filter(|image| self.present.contains_key(&image.handle.reference))
+    /// Returns the indexes of the images that the run can see now, in the order of the list.
+    pub(super) fn visible(&self) -> Vec<usize> {
+        (0..self.images.len()).filter(|&index| !self.is_staged[index]).collect()
     }
 
-    /// Why an image is not this run's to remove.
-    fn denial(image: &FakeImage) -> Option<Error> {
-        let right = image.refused.or(image.pinned.then_some(Right::Protected))?;
-        let reference = &image.handle.reference;
-        let message = match right {
-            Right::Protected => format!("`{reference}` is protected"),
-            _ => format!("the grant does not allow to remove `{reference}`"),
+    /// Finds an image that the run can see now: by the text itself, then by its normalized form.
+    pub(super) fn find(&self, reference: &str) -> Result<usize, Error> {
+        self.find_if(reference, |index| !self.is_staged[index])
+    }
+
+    /// Finds an image, also one that is staged.
+    pub(super) fn find_place(&self, reference: &str) -> Result<usize, Error> {
+        self.find_if(reference, |_| true)
+    }
+
+    fn find_if(&self, text: &str, is_there: impl Fn(usize) -> bool) -> Result<usize, Error> {
+        if let Some(&index) = self.by_reference.get(text)
+            && is_there(index)
+        {
+            return Ok(index);
+        }
+        let Some(reference) = Reference::parse(text) else {
+            let problem = "not an image reference".to_owned();
+            return Err(Error::InvalidReference(InvalidReference { text: text.to_owned(), problem }));
         };
-        Some(Error::Denied(Denial { right, reference: Some(reference.clone()), message }))
+        let exact = self.by_reference.get(&reference.normalized).copied();
+        let same = (0..self.images.len())
+            .filter(|&index| normalize(&self.images[index].handle.reference) == reference.normalized);
+        let found = exact.into_iter().chain(same).find(|&index| is_there(index));
+        found.ok_or_else(|| Error::ImageNotFound(text.to_owned()))
     }
 
-    fn stage(&mut self, reference: &str) {
-        if let Some(index) = self.present.remove(reference) {
-            self.ledger.remove(&self.images[index]);
-            self.staged.push(reference.to_owned());
+    /// Returns the right that a removal would lack. An image in use lacks [`Right::Force`] without `force`.
+    pub(super) fn lacks(&self, index: usize, force: bool) -> Option<Right> {
+        let image = &self.images[index];
+        let refused = image.refused.filter(|right| matches!(right, Right::Remove | Right::Protected));
+        let refused = refused.or(image.pinned.then_some(Right::Protected));
+        let is_forced = force && image.refused != Some(Right::Force);
+        let in_use = (self.is_in_use(index) && !is_forced).then_some(Right::Force);
+        refused.or(in_use).or(self.is_past_caps(&[index]).then_some(Right::Budget))
+    }
+
+    fn is_past_caps(&self, more: &[usize]) -> bool {
+        let left = self.budget();
+        let bytes = || self.ledger.freed(more.iter().map(|&index| &self.images[index])).bytes;
+        left.removals.is_some_and(|removals| more.len() > removals as usize)
+            || left.bytes.is_some_and(|left| bytes() > left)
+    }
+
+    pub(super) fn budget(&self) -> Budget {
+        let removals = u32::try_from(self.staged.len()).unwrap_or(u32::MAX);
+        Budget {
+            removals: self.caps.removals.map(|cap| cap.saturating_sub(removals)),
+            bytes: self.caps.bytes.map(|cap| cap.saturating_sub(self.ledger.freed_so_far())),
         }
     }
 
-    fn usage(&self, image: &FakeImage) -> ImageUsage {
-        let manifest = self.ledger.manifest(image);
-        let count = |names: &[String]| u32::try_from(names.len()).unwrap_or(u32::MAX);
-        ImageUsage {
-            reference: image.handle.reference.clone(),
-            sandboxes: count(&manifest.sandboxes),
-            snapshots: count(&manifest.snapshots),
-            pinned: image.pinned,
-            origin: image.origin,
-            unique_bytes: self.ledger.freed([image]).bytes,
-            shared_bytes: self.ledger.shared_bytes(image),
-        }
-    }
-
-    fn meets(&self, image: &FakeImage, filter: &ImageFilter) -> bool {
-        let handle = &image.handle;
-        filter.reference.as_ref().is_none_or(|pattern| pattern::matches(pattern, &handle.reference))
-            && filter.unused_since.is_none_or(|instant| handle.last_used_at.is_none_or(|used| used < instant))
-            && filter.created_before.is_none_or(|instant| handle.created_at.is_some_and(|at| at < instant))
-            && filter.min_size_bytes.is_none_or(|bytes| handle.size_bytes.is_some_and(|size| size >= bytes))
-            && filter.unused.is_none_or(|unused| unused != self.ledger.manifest(image).in_use())
-    }
-}
-
-/// In an order; what has no date or size counts as the oldest and the smallest. Stable, so ties stay as listed.
-fn sort(images: &mut [&FakeImage], order: Order) {
-    match order {
-        Order::CreatedNewestFirst => images.sort_by_key(|image| Reverse(image.handle.created_at)),
-        Order::CreatedOldestFirst => images.sort_by_key(|image| image.handle.created_at),
-        Order::UsedNewestFirst => images.sort_by_key(|image| Reverse(image.handle.last_used_at)),
-        Order::UsedOldestFirst => images.sort_by_key(|image| image.handle.last_used_at),
-        Order::LargestFirst => images.sort_by_key(|image| Reverse(image.handle.size_bytes)),
-        Order::SmallestFirst => images.sort_by_key(|image| image.handle.size_bytes),
-    }
-}
-
-impl Cache for FakeCache {
-    fn list(&self) -> Result<Vec<ImageHandle>, Error> {
-        self.count_call();
-        Ok(self.visible().map(|image| image.handle.clone()).collect())
-    }
-
-    fn get(&self, reference: &str) -> Result<ImageHandle, Error> {
-        self.count_call();
-        Ok(self.find(reference)?.handle.clone())
-    }
-
-    fn inspect(&self, reference: &str) -> Result<ImageDetail, Error> {
-        self.count_call();
-        let image = self.find(reference)?;
-        let layer = |(position, name): (usize, &String)| {
-            let bytes = i64::try_from(self.ledger.layer_bytes(name)).ok();
-            ImageLayerDetail {
-                diff_id: format!("diff of {name}"),
-                blob_digest: format!("blob of {name}"),
-                media_type: None,
-                compressed_size_bytes: bytes,
-                erofs_size_bytes: bytes,
-                position: i32::try_from(position).unwrap_or(i32::MAX),
-            }
+    pub(super) fn deny(&self, right: Right, index: Option<usize>) -> Error {
+        let reference = index.map(|index| self.images[index].handle.reference.clone());
+        let message = match &reference {
+            Some(reference) => format!("`{reference}`: {}", right.obstacle()),
+            None => right.obstacle().to_owned(),
         };
-        let layers = self.ledger.manifest(image).layers.iter().enumerate().map(layer).collect();
-        Ok(ImageDetail { handle: image.handle.clone(), config: image.config.clone(), layers })
+        Error::Denied(Denial { right, reference, message })
     }
 
-    fn select(&self, filter: &ImageFilter) -> Result<Vec<ImageHandle>, Error> {
-        self.count_call();
-        let mut images: Vec<&FakeImage> = self.visible().filter(|image| self.meets(image, filter)).collect();
-        sort(&mut images, filter.order);
-        let start = match &filter.after {
-            None => 0,
-            Some(after) => {
-                let index = images.iter().position(|image| &image.handle.reference == after);
-                index.ok_or_else(|| Error::ImageNotFound(after.clone()))? + 1
-            }
-        };
-        let limit = filter.limit.map_or(usize::MAX, |limit| limit.max(1) as usize);
-        Ok(images[start..].iter().take(limit).map(|image| image.handle.clone()).collect())
-    }
-
-    fn remove(&mut self, reference: &str, force: bool) -> Result<(), Error> {
-        self.count_call();
-        let image = self.find(reference)?;
-        if let Some(denial) = Self::denial(image) {
-            return Err(denial);
+    /// Stages images, or none of them if a cap refuses.
+    pub(super) fn stage_all(&mut self, indexes: &[usize]) -> Result<(), Error> {
+        if self.is_past_caps(indexes) {
+            self.refused.extend(indexes);
+            self.refused.sort_unstable();
+            self.refused.dedup();
+            let only = if let &[index] = indexes { Some(index) } else { None };
+            return Err(self.deny(Right::Budget, only));
         }
-        let manifest = self.ledger.manifest(image);
-        let reference = image.handle.reference.clone();
-        if manifest.in_use() && !force {
-            let (sandboxes, snapshots) = (manifest.sandboxes.clone(), manifest.snapshots.clone());
-            return Err(Error::ImageInUse(ImageUsers { reference, sandboxes, snapshots }));
+        for &index in indexes {
+            self.stage(index);
         }
-        self.stage(&reference);
         Ok(())
     }
 
-    fn prune(&mut self) -> Result<ImagePruneReport, Error> {
-        self.count_call();
-        let free =
-            |image: &&FakeImage| Self::denial(image).is_none() && !self.ledger.manifest(image).in_use();
-        let images: Vec<&FakeImage> = self.visible().filter(free).collect();
-        let freed = self.ledger.freed(images.iter().copied());
-        let references: Vec<String> = images.iter().map(|image| image.handle.reference.clone()).collect();
-        for reference in &references {
-            self.stage(reference);
-        }
-        Ok(ImagePruneReport {
-            image_refs_removed: u32::try_from(references.len()).unwrap_or(u32::MAX),
-            manifests_removed: freed.manifests,
-            layers_removed: freed.layers,
-            fsmeta_removed: freed.manifests,
-            vmdk_removed: freed.manifests,
-            bytes_reclaimed: Some(freed.bytes),
-        })
+    /// Stages an image. Returns the bytes that this frees.
+    fn stage(&mut self, index: usize) -> u64 {
+        self.staged.push(index);
+        self.is_staged[index] = true;
+        self.ledger.remove(&self.images[index])
     }
 
-    fn list_usage(&self) -> Result<Vec<ImageUsage>, Error> {
-        self.count_call();
-        Ok(self.visible().map(|image| self.usage(image)).collect())
+    /// Takes back a removal.
+    pub(super) fn unstage(&mut self, reference: &str) -> Result<(), Error> {
+        let index = self.find_if(reference, |index| self.is_staged[index])?;
+        self.staged.retain(|staged| *staged != index);
+        self.is_staged[index] = false;
+        self.ledger.restore(&self.images[index]);
+        Ok(())
     }
 
-    fn get_usage(&self, reference: &str) -> Result<ImageUsage, Error> {
-        self.count_call();
-        Ok(self.usage(self.find(reference)?))
-    }
-
-    fn reclaimable_bytes(&self, references: &[&str]) -> Result<u64, Error> {
-        self.count_call();
-        let mut images = HashMap::new();
-        for reference in references {
-            let image = self.find(reference)?;
-            images.insert(&image.handle.reference, image);
-        }
-        Ok(self.ledger.freed(images.into_values()).bytes)
-    }
-
-    fn disk(&self) -> Result<DiskStatus, Error> {
-        self.count_call();
-        Ok(self.disk)
-    }
-
-    fn log(&mut self, level: Level, message: &str) {
-        self.count_call();
+    pub(super) fn record_log(&mut self, level: Level, message: &str) {
         self.logs.push((level, message.to_owned()));
     }
 
-    fn explain(&mut self, reference: &str, reason: &str) {
-        self.count_call();
-        self.reasons.insert(reference.to_owned(), reason.to_owned());
+    pub(super) fn record_reason(&mut self, index: usize, reason: &str) {
+        let mut end = REASON.min(reason.len());
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.reasons.insert(index, reason[..end].to_owned());
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{NOW, run};
-    use crate::{Failure, Policy, Timestamp};
-
-    fn sample() -> FakeCache {
-        FakeCache::new([
-            FakeImage::new("a:1").created("3d").layer("base", "100B").layer("a", "10B").metadata_bytes(1),
-            FakeImage::new("b:1").created("2d").layer("base", "100B").layer("b", "20B").metadata_bytes(2),
-            FakeImage::new("c:1").created("1d").layer("c", "40B").metadata_bytes(4).manifest("c"),
-            FakeImage::new("c:2").created("0s").manifest("c"),
-        ])
-    }
-
-    /// What was removed is no longer listed, and bytes are what a further removal frees.
-    #[test]
-    fn staging() {
-        let mut cache = sample();
-        assert_eq!(cache.reclaimable_bytes(&["a:1"]), Ok(11));
-        assert_eq!(cache.reclaimable_bytes(&["a:1", "b:1", "b:1"]), Ok(133));
-        assert_eq!(cache.reclaimable_bytes(&["c:1"]), Ok(0));
-        assert_eq!(cache.reclaimable_bytes(&["c:1", "c:2"]), Ok(44));
-        cache.remove("a:1", false).unwrap();
-        assert_eq!(cache.get("a:1"), Err(Error::ImageNotFound("a:1".into())));
-        assert_eq!(cache.reclaimable_bytes(&["b:1"]), Ok(122));
-        assert_eq!(cache.get_usage("b:1").unwrap().shared_bytes, 0);
-        let usage = cache.get_usage("c:2").unwrap();
-        assert_eq!((usage.unique_bytes, usage.shared_bytes), (0, 44));
-        assert_eq!(cache.staged(), ["a:1"]);
-    }
-
-    /// What is in use, pinned or not granted is not removed; with force, an image in use loses its name alone.
-    #[test]
-    fn refusals() {
-        let mut cache = FakeCache::new([
-            FakeImage::new("used:1").manifest("m").sandbox("web").layer("l", "1B"),
-            FakeImage::new("used:2").manifest("m"),
-            FakeImage::new("pinned:1").pinned(),
-            FakeImage::new("other:1").refused(Right::Remove),
-        ]);
-        assert!(
-            matches!(cache.remove("used:2", false), Err(Error::ImageInUse(users)) if users.sandboxes == ["web"])
-        );
-        assert!(
-            matches!(cache.remove("pinned:1", true), Err(Error::Denied(d)) if d.right == Right::Protected)
-        );
-        assert!(matches!(cache.remove("other:1", true), Err(Error::Denied(d)) if d.right == Right::Remove));
-        assert_eq!(
-            cache.prune().unwrap(),
-            ImagePruneReport { bytes_reclaimed: Some(0), ..Default::default() }
-        );
-        cache.remove("used:1", true).unwrap();
-        assert_eq!(cache.reclaimable_bytes(&["used:2"]), Ok(0));
-    }
-
-    /// Pages follow each other without gap or overlap, in the order asked for.
-    #[test]
-    fn pages() {
-        let cache = sample();
-        let filter = ImageFilter { order: Order::CreatedOldestFirst, limit: Some(3), ..Default::default() };
-        let names = |filter: &ImageFilter| -> Vec<String> {
-            cache.select(filter).unwrap().into_iter().map(|handle| handle.reference).collect()
-        };
-        assert_eq!(names(&filter), ["a:1", "b:1", "c:1"]);
-        assert_eq!(names(&ImageFilter { after: Some("c:1".into()), ..filter.clone() }), ["c:2"]);
-        assert!(names(&ImageFilter { after: Some("c:2".into()), ..filter }).is_empty());
-        let created_before = NOW.checked_sub("1d".parse().unwrap());
-        let pattern = Some("docker.io/library/*:1".into());
-        let filter = ImageFilter { reference: pattern, created_before, ..Default::default() };
-        assert_eq!(names(&filter), ["b:1", "a:1"]);
-        assert_eq!(cache.images().unwrap().len(), 4);
-    }
-
-    /// A prune takes all that nothing uses, and says what it frees.
-    #[test]
-    fn prune() {
-        let mut cache = sample();
-        let report = cache.prune().unwrap();
-        assert_eq!(report.bytes_reclaimed, Some(177));
-        assert_eq!((report.image_refs_removed, report.manifests_removed, report.layers_removed), (4, 3, 4));
-        assert!(cache.list().unwrap().is_empty());
-    }
-
-    /// After an error nothing is staged.
-    #[test]
-    fn an_error_drops_everything() {
-        struct Fails;
-        impl Policy for Fails {
-            const NAME: &'static str = "fails";
-            const VERSION: &'static str = "1.0.0";
-            const SUMMARY: &'static str = "Removes everything and fails.";
-            const CONFIG_SCHEMA: &'static str = "{}";
-            type Config = std::collections::BTreeMap<String, u8>;
-            fn evaluate(_: Self::Config, _: Timestamp, cache: &mut impl Cache) -> Result<(), Failure> {
-                cache.prune()?;
-                Err(Failure::new("not today"))
-            }
-        }
-        let mut cache = sample();
-        assert_eq!(run::<Fails>("{}", &mut cache), Err("not today".into()));
-        assert_eq!(cache.list().unwrap().len(), 4);
-        assert!(cache.staged().is_empty());
-    }
+fn bytes(size: &str) -> u64 {
+    size.parse::<Size>().unwrap_or_else(|error| panic!("{error}")).bytes()
 }

@@ -1,4 +1,4 @@
-//! Who holds which bytes: references hold manifests, manifests hold layers.
+//! The bytes of a cache and what holds them: references and users hold manifests, manifests hold layers.
 
 use std::collections::HashMap;
 
@@ -22,10 +22,11 @@ pub(super) struct Manifest {
 #[derive(Debug, Clone)]
 struct Layer {
     bytes: u64,
+    /// The number of manifests that have it and that are still there.
     manifests: usize,
 }
 
-/// What goes when references go.
+/// What is freed when references are removed.
 #[derive(Debug, Default)]
 pub(super) struct Freed {
     pub(super) manifests: u32,
@@ -33,7 +34,7 @@ pub(super) struct Freed {
     pub(super) bytes: u64,
 }
 
-/// Under which key an image's manifest is kept: one that has no digest shares its manifest with nobody.
+/// Returns the key of an image's manifest. An image without a digest shares its manifest with none.
 fn key(image: &FakeImage) -> &str {
     image.handle.manifest_digest.as_deref().unwrap_or(&image.handle.reference)
 }
@@ -63,13 +64,13 @@ impl Ledger {
         self.layers[name].bytes
     }
 
-    /// All bytes that anything holds.
+    /// Returns the bytes of all manifests and layers.
     pub(super) fn bytes(&self) -> u64 {
         let layers: u64 = self.layers.values().map(|layer| layer.bytes).sum();
         layers + self.manifests.values().map(|manifest| manifest.metadata_bytes).sum::<u64>()
     }
 
-    /// What an image holds together with others.
+    /// Returns the bytes that an image shares with others.
     pub(super) fn shared_bytes(&self, image: &FakeImage) -> u64 {
         let manifest = self.manifest(image);
         let tagged_twice = manifest.references > 1;
@@ -78,7 +79,8 @@ impl Ledger {
         shared.sum::<u64>() + if tagged_twice { manifest.metadata_bytes } else { 0 }
     }
 
-    /// What goes if all of these go. A manifest goes with its last reference, unless it is in use.
+    /// Returns what is freed if all of these are removed. A manifest is removed with its last reference, unless it is in
+    /// use.
     pub(super) fn freed<'a>(&self, images: impl IntoIterator<Item = &'a FakeImage>) -> Freed {
         let mut references: HashMap<&str, usize> = HashMap::new();
         for image in images {
@@ -106,25 +108,49 @@ impl Ledger {
         freed
     }
 
-    /// Takes one reference away, and what goes with it.
-    pub(super) fn remove(&mut self, image: &FakeImage) {
-        let Some(manifest) = self.manifests.get_mut(key(image)) else { return };
+    /// Removes one reference. Returns the bytes that this frees.
+    pub(super) fn remove(&mut self, image: &FakeImage) -> u64 {
+        let freed = self.freed([image]).bytes;
+        let Some(manifest) = self.manifests.get_mut(key(image)) else { return 0 };
         manifest.references -= 1;
-        if manifest.references > 0 || manifest.in_use() {
-            return;
-        }
-        for name in self.manifests.remove(key(image)).unwrap_or_default().layers {
-            let Some(layer) = self.layers.get_mut(&name) else { continue };
-            layer.manifests -= 1;
-            if layer.manifests == 0 {
-                self.layers.remove(&name);
+        if !manifest.is_there() {
+            for name in &manifest.layers {
+                self.layers.entry(name.clone()).and_modify(|layer| layer.manifests -= 1);
             }
         }
+        freed
+    }
+
+    /// Takes back what [`remove`](Self::remove) did.
+    pub(super) fn restore(&mut self, image: &FakeImage) {
+        let Some(manifest) = self.manifests.get_mut(key(image)) else { return };
+        if !manifest.is_there() {
+            for name in &manifest.layers {
+                self.layers.entry(name.clone()).and_modify(|layer| layer.manifests += 1);
+            }
+        }
+        manifest.references += 1;
+    }
+
+    /// Returns the bytes of everything that was removed.
+    pub(super) fn freed_so_far(&self) -> u64 {
+        let manifests = self.manifests.values().filter(|manifest| !manifest.is_there());
+        let layers = self.layers.values().filter(|layer| layer.manifests == 0);
+        manifests.map(|manifest| manifest.metadata_bytes).sum::<u64>()
+            + layers.map(|layer| layer.bytes).sum::<u64>()
+    }
+
+    pub(super) fn is_in_use(&self, image: &FakeImage) -> bool {
+        self.manifest(image).in_use()
     }
 }
 
 impl Manifest {
-    pub(super) fn in_use(&self) -> bool {
+    fn in_use(&self) -> bool {
         !self.sandboxes.is_empty() || !self.snapshots.is_empty()
+    }
+
+    fn is_there(&self) -> bool {
+        self.references > 0 || self.in_use()
     }
 }

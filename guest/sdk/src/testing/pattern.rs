@@ -1,6 +1,6 @@
 //! Reference patterns: `*` within one path segment or tag, `**` across segments.
 
-use crate::normalize;
+use super::reference::normalize;
 
 /// Returns whether a reference, in its normalized form, or its repository matches a pattern.
 pub(super) fn matches(pattern: &str, reference: &str) -> bool {

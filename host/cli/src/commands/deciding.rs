@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use larder::LocalBackend;
 use larder::plan::{FailedRun, PlanPolicy, RunCost};
-use larder::policy::{Evaluation, Plan, Policy, PolicyRun};
+use larder::policy::{ByteSize, Evaluation, Plan, Policy, PolicyRun};
 
 use crate::cli::Context;
 use crate::engine::{self, CodeCache};
@@ -22,6 +22,9 @@ pub(crate) struct RunArguments {
     /// What the policy may do, a file of TOML; without it, a dry run shows what it would remove if it might
     #[arg(long, value_name = "FILE", requires = "policy", value_hint = clap::ValueHint::FilePath)]
     pub(crate) grant: Option<PathBuf>,
+    /// How much is to be freed: of what the policy wants to remove, only the first that frees so much goes
+    #[arg(long, value_name = "SIZE", requires = "policy")]
+    goal: Option<ByteSize>,
     #[command(flatten)]
     pub(crate) code_cache: CodeCache,
 }
@@ -33,7 +36,10 @@ pub(crate) fn config_argument(text: &str) -> Result<ConfigArgument, std::convert
 impl RunArguments {
     /// Returns the run that they describe: without a grant, a preview.
     pub(crate) fn run(&self, context: &Context) -> Result<PolicyRun, Failure> {
-        let run = PolicyRun::preview(context.now()).with_config(input::config(&self.config)?);
+        let mut run = PolicyRun::preview(context.now()).with_config(input::config(&self.config)?);
+        if let Some(goal) = self.goal {
+            run = run.with_goal(goal);
+        }
         Ok(match &self.grant {
             Some(path) => run.with_grant(input::grant(path)?),
             None => run,

@@ -14,12 +14,13 @@ pub(crate) const NOTHING: &str = "-";
 /// Makes a text from the cache or a policy safe to print on one line: replaces everything that could move the
 /// cursor or reorder text.
 pub(crate) fn plain(text: &str) -> String {
-    let disarm = |character: char| match character {
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
-        character if character.is_control() => char::REPLACEMENT_CHARACTER,
-        character => character,
-    };
+    let disarm = |character| if is_harmless(character) { character } else { char::REPLACEMENT_CHARACTER };
     text.chars().map(disarm).collect()
+}
+
+/// Returns true for a character that neither moves the cursor nor reorders text.
+pub(crate) fn is_harmless(character: char) -> bool {
+    !character.is_control() && !matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Returns a text as a word of a command that can be pasted into a shell.

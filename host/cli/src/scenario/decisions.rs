@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use larder::policy::{Decision, Plan, PlanEntry, PolicyError};
+use larder::policy::{Decision, Plan, PlanEntry, PolicyError, Right};
 use serde::{Deserialize, Serialize};
 
 /// What a run came to.
@@ -25,15 +25,24 @@ pub(crate) struct Expected {
     /// Whether it goes although something uses it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) force: bool,
+    /// The right that the policy lacked when it wanted to remove it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) denied: Option<Right>,
 }
 
 impl Outcome {
     pub(super) fn of_plan(plan: &Plan) -> Self {
+        let is_of_removal = |right| !matches!(right, Right::Read | Right::Inspect | Right::Prune);
+        let denied = |reference: &str| {
+            let denials = plan.denials.iter().filter(|denial| denial.reference.as_deref() == Some(reference));
+            denials.map(|denial| denial.right).rfind(|&right| is_of_removal(right))
+        };
         let expected = |entry: &PlanEntry| Expected {
             decision: entry.decision,
             reference: entry.reference.clone(),
             reason: entry.reason.clone(),
             force: entry.force,
+            denied: denied(&entry.reference).filter(|_| entry.decision == Decision::Keep),
         };
         Self::Decisions(plan.entries.iter().map(expected).collect())
     }
@@ -59,6 +68,20 @@ impl fmt::Display for Expected {
             Decision::Remove => "remove",
         };
         let force = if self.force { " (forced)" } else { "" };
-        write!(f, "{decision} {}{force}: {}", self.reference, self.reason)
+        let denied = self.denied.map(|right| format!(" (denied: {})", word(right))).unwrap_or_default();
+        write!(f, "{decision} {}{force}{denied}: {}", self.reference, self.reason)
+    }
+}
+
+/// Returns a right as files and the contract write it.
+pub(super) fn word(right: Right) -> &'static str {
+    match right {
+        Right::Read => "read",
+        Right::Inspect => "inspect",
+        Right::Remove => "remove",
+        Right::Force => "force",
+        Right::Prune => "prune",
+        Right::Budget => "budget",
+        Right::Protected => "protected",
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use larder::policy::{ByteSize, Grant, GrantDocument, Guard, Limits, PolicyError, parse_duration};
 use larder::reference::Reference;
-use larder::snapshot::{DiskStatus, MemoryCache, MemoryImage, Origin};
+use larder::snapshot::{DiskStatus, ImageHistory, MemoryCache, MemoryImage, Origin};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use toml::Spanned;
@@ -42,6 +42,8 @@ struct Table {
     grant: Option<Grant>,
     guard: Option<Guard>,
     limits: Option<Limits>,
+    /// The bytes that the run should free.
+    goal: Option<ByteSize>,
     #[serde(default)]
     disk: Disk,
     #[serde(default)]
@@ -66,6 +68,8 @@ struct Disk {
 struct Image {
     reference: Name,
     created: Option<Moment>,
+    /// When its manifest came in, where that was later.
+    arrived: Option<Moment>,
     used: Option<Moment>,
     size: Option<ByteSize>,
     #[serde(default)]
@@ -83,6 +87,22 @@ struct Image {
     env: Vec<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    history: History,
+}
+
+/// What is recorded of an image's past.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct History {
+    first_seen: Option<Moment>,
+    /// The last boots, newest first.
+    #[serde(default)]
+    boots: Vec<Moment>,
+    /// The number of `boots`, unless it is given.
+    boot_count: Option<u64>,
+    #[serde(default)]
+    arrivals: u32,
 }
 
 /// A reference, in the spelling in which it stands in the index.
@@ -211,7 +231,8 @@ fn scenario(table: Table, line: usize, now: DateTime<Utc>) -> Result<Scenario, S
         (None, None) => None,
     };
     let cache = cache(table.image, table.layers, table.disk, now)?;
-    Ok(Scenario { name: table.name.into_inner(), line, cache, config, grant, now, expected })
+    let goal = table.goal;
+    Ok(Scenario { name: table.name.into_inner(), line, cache, config, grant, goal, now, expected })
 }
 
 /// The grant of a scenario that has none: it may remove whatever nothing protects.
@@ -294,6 +315,7 @@ fn memory_image(image: Image, now: DateTime<Utc>) -> Result<MemoryImage, (&'stat
         made.manifest = manifest;
     }
     made.created_at = moment("created", image.created)?;
+    made.arrived_at = moment("arrived", image.arrived)?;
     made.last_used_at = moment("used", image.used)?;
     made.size_bytes = size.transpose().map_err(|_| ("size", "that is too large".to_owned()))?;
     made.layers = image.layers;
@@ -302,6 +324,15 @@ fn memory_image(image: Image, now: DateTime<Utc>) -> Result<MemoryImage, (&'stat
     made.pinned = image.pinned;
     made.origin = image.origin;
     made.env = image.env;
+    let boots = image.history.boots.into_iter().map(|boot| moment("boots", Some(boot)));
+    let boots: Vec<_> = boots.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+    made.history = ImageHistory {
+        first_seen_at: moment("first-seen", image.history.first_seen)?,
+        boot_count: image.history.boot_count.unwrap_or(boots.len() as u64),
+        boots,
+        arrivals: image.history.arrivals,
+        last_pull: None,
+    };
     made.labels = (!image.labels.is_empty()).then(|| serde_json::json!(image.labels));
     Ok(made)
 }

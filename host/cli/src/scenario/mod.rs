@@ -1,7 +1,7 @@
 //! Scenarios: caches that are written down in TOML, and what a policy is expected to decide about them.
 //!
 //! A file is one or more `[[scenario]]`. Each is a cache in memory (images, the sizes of their layers, a disk), a config,
-//! a grant, and either every decision that is expected, in the order of a plan, or the error. The policy that runs on
+//! a grant, perhaps a goal, and either every decision that is expected, in the order of a plan, or the error. The policy that runs on
 //! it is the real component, under the limits of the scenario; no home is touched.
 //!
 //! - `file`: what can stand in a file, and the scenarios that it makes; `diagnose`: what is wrong with one
@@ -16,7 +16,7 @@ mod update;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
-use larder::policy::{GrantDocument, Policy, PolicyError, PolicyRun};
+use larder::policy::{ByteSize, GrantDocument, Policy, PolicyError, PolicyRun};
 use larder::snapshot::MemoryCache;
 
 pub(crate) use decisions::Outcome;
@@ -44,6 +44,7 @@ pub(crate) struct Scenario {
     cache: MemoryCache,
     config: serde_json::Value,
     grant: GrantDocument,
+    goal: Option<ByteSize>,
     now: DateTime<Utc>,
     pub(crate) expected: Option<Outcome>,
 }
@@ -59,6 +60,10 @@ impl Scenario {
     /// What the policy decides. That this machine cannot run it is no outcome.
     pub(crate) fn run(&self, policy: &Policy) -> Result<Outcome, Failure> {
         let run = PolicyRun::new(self.now).with_config(self.config.clone()).with_grant(self.grant.clone());
+        let run = match self.goal {
+            Some(goal) => run.with_goal(goal),
+            None => run,
+        };
         match policy.evaluate(Box::new(self.cache.clone()), &run) {
             Ok(evaluation) => Ok(Outcome::of_plan(&evaluation.plan)),
             Err(error @ (PolicyError::Source(_) | PolicyError::Host(_))) => Err(error.into()),

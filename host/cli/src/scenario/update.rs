@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use larder::policy::Decision;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value, value};
 
-use super::decisions::{Expected, Outcome};
+use super::decisions::{Expected, Outcome, word};
 use super::{Suite, file};
 use crate::exit::Failure;
 
@@ -110,6 +110,10 @@ fn fill(table: &mut dyn TableLike, expected: &Expected) {
         None if !expected.force => {}
         _ if expected.force => set(table, "force", true.into()),
         _ => _ = table.remove("force"),
+    }
+    match expected.denied {
+        Some(right) => set(table, "denied", word(right).into()),
+        None => _ = table.remove("denied"),
     }
 }
 

@@ -25,7 +25,7 @@ fn checking_policies() {
     assert_eq!(checked[0]["description"]["config_schema"]["properties"]["keep"]["default"], 3);
     assert_eq!(
         (&checked[0]["wit_version"], &checked[0]["problem"]),
-        (&"0.1.0".into(), &serde_json::Value::Null)
+        (&"0.2.0".into(), &serde_json::Value::Null)
     );
 }
 
@@ -36,7 +36,7 @@ fn checking_odd_files() {
     let test = environment();
     let policy = fs::read(test.directory().join("keep-recent.wasm")).expect("the policy");
     let newer = |bytes: &[u8]| {
-        let (from, to) = (b"larder:image/policy@0.1.0", b"larder:image/policy@0.2.0");
+        let (from, to) = (b"larder:image/policy@0.2.0", b"larder:image/policy@0.3.0");
         let mut bytes = bytes.to_vec();
         for start in 0..bytes.len() - from.len() {
             if bytes[start..].starts_with(from) {
@@ -75,6 +75,18 @@ fn checking_odd_files() {
         test.larder("policy check core.wasm missing.wasm --format json"),
         test.larder("policy check missing.wasm"),
     );
+}
+
+/// The schema of a stranger's policy is shown as text, to people and in JSON, and comes back from that as it was.
+#[test]
+fn a_schema_does_not_reach_the_terminal() {
+    let test = environment();
+    test.write("odd.wasm", larder_tests::hostile_guest("schema-for-a-terminal"));
+    let shown = test.larder("policy check odd.wasm");
+    assert!(shown.stdout.contains("config   {\"a\":\"\u{fffd}2J\u{fffd}x\"}"), "{shown}");
+    let json = test.larder("policy check odd.wasm --format json");
+    assert!(!json.stdout.contains(['\u{9b}', '\u{202e}']), "{json}");
+    assert_eq!(json.json()[0]["description"]["config_schema"]["a"], "\u{9b}2J\u{202e}x");
 }
 
 /// Compiled code is kept where it is told to, and found there by every command.

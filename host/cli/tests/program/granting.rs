@@ -28,7 +28,7 @@ fn explaining() {
     assert_eq!(plan.json()["denials"].as_array().map(Vec::len), Some(22));
     assert_eq!(
         plan.json()["denials"][0]["allowed_by"],
-        "`remove = [\"docker.io/acme/app00004:v5\"]` in `[grant]`"
+        "`remove = [\"docker.io/acme/app00000:v1\"]` in `[grant]`"
     );
     let dry = test
         .larder("prune --policy keep-recent.wasm --config keep=2 --grant part.toml --dry-run --format json");

@@ -5,7 +5,6 @@
 //! what the lists and caps of a grant mean is the grant's to say: both are asked again when a plan is applied.
 
 use std::cell::OnceCell;
-use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
 
@@ -14,7 +13,7 @@ pub(super) use super::grant::Total;
 use super::grant::{GrantDocument, matches_any};
 use crate::pattern::ReferencePattern;
 use crate::plan::Right;
-use crate::plan::guard::Candidate;
+use crate::plan::guard::{Candidate, Protection};
 use crate::reference::Reference;
 
 /// What an image is called: its reference as it stands in the index, and, once a pattern or a repository asks for
@@ -29,6 +28,11 @@ impl<'a> Name<'a> {
     /// The name of an image, and where its parsed form is kept.
     pub(super) fn new(text: &'a str, reference: &'a OnceCell<Option<Reference>>) -> Self {
         Self { text, reference }
+    }
+
+    /// As it stands in the index.
+    pub(super) fn text(self) -> &'a str {
+        self.text
     }
 
     /// As patterns see it: normalized, or as it stands where it is no reference.
@@ -60,13 +64,25 @@ pub(super) struct Subject<'a> {
     pub(super) left_in_repository: Option<u32>,
 }
 
-/// A right that is lacking.
+/// A right that is lacking, and why. It has no words before it is shown, which most refusals never are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) right: Right,
-    pub(super) message: String,
-    /// What in the grant, or which command, would allow it.
-    pub(super) allowed_by: String,
+pub(super) enum Refusal {
+    /// The grant hides the image: for the operator, never for the policy.
+    Hidden,
+    /// The grant does not let the policy read config and layers.
+    NotInspectable,
+    /// The grant does not let the policy remove it.
+    NotGranted,
+    /// Something uses it, and the grant does not let the policy force its removal.
+    NotForceable,
+    /// The operator has pinned it.
+    Pinned,
+    /// The guard keeps it.
+    Guarded(Protection),
+    /// The grant does not let the policy prune.
+    NotPrunable,
+    /// It would go past these caps.
+    OverBudget(Vec<Overrun>),
 }
 
 /// Why an image may not be removed.
@@ -76,6 +92,13 @@ pub(super) enum NotRemovable {
     Refused(Refusal),
     /// Something uses it, and `force` was not asked for.
     InUse,
+}
+
+/// What remains of the caps. A field is absent if there is no such cap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Remaining {
+    pub(super) removals: Option<u64>,
+    pub(super) bytes: Option<u64>,
 }
 
 /// The rights of one run.
@@ -106,25 +129,15 @@ impl Access {
         self.reads_everything() || self.document.grant.allows_reading(name.text, name.reference())
     }
 
-    /// Why an image that exists is not there for this run: for the operator, never for the policy.
-    pub(super) fn hidden(&self, name: Name<'_>) -> Refusal {
-        refusal(Right::Read, name, "the grant hides it", in_list("read", name))
-    }
-
     /// Whether config and layers may be read.
     pub(super) fn may_inspect(&self, name: Name<'_>) -> Result<(), Refusal> {
         if matches_any(&self.document.grant.inspect, name.text, name.reference()) {
             return Ok(());
         }
-        Err(refusal(
-            Right::Inspect,
-            name,
-            "the grant does not let this policy inspect it",
-            in_list("inspect", name),
-        ))
+        Err(Refusal::NotInspectable)
     }
 
-    /// Whether environment variables and labels are shown.
+    /// Whether environment variables are shown.
     pub(super) fn sees_secrets(&self) -> bool {
         self.document.grant.secrets
     }
@@ -133,17 +146,13 @@ impl Access {
     pub(super) fn may_remove(&self, image: &Subject<'_>, force: bool) -> Result<(), NotRemovable> {
         let name = image.name;
         if !self.document.grant.allows_removal(name.text, name.reference()) {
-            let why = "the grant does not let this policy remove it";
-            return Err(refusal(Right::Remove, name, why, in_list("remove", name)).into());
+            return Err(Refusal::NotGranted.into());
         }
         self.unguarded(image)?;
         match (image.in_use, force, self.document.grant.force) {
             (false, _, _) | (true, true, true) => Ok(()),
             (true, false, _) => Err(NotRemovable::InUse),
-            (true, true, false) => {
-                let why = "something uses it, and the grant does not let this policy force its removal";
-                Err(refusal(Right::Force, name, why, "`force = true` in `[grant]`".to_owned()).into())
-            }
+            (true, true, false) => Err(Refusal::NotForceable.into()),
         }
     }
 
@@ -155,35 +164,29 @@ impl Access {
 
     /// Whether everything unused may be removed in one call.
     pub(super) fn may_prune(&self) -> Result<(), Refusal> {
-        if self.document.grant.prune {
-            return Ok(());
-        }
-        Err(Refusal {
-            right: Right::Prune,
-            message: "the grant does not let this policy prune".to_owned(),
-            allowed_by: "`prune = true` in `[grant]`".to_owned(),
-        })
+        if self.document.grant.prune { Ok(()) } else { Err(Refusal::NotPrunable) }
     }
 
     /// Whether a run may stage this much in all, of a cache with this many references.
     pub(super) fn within_budget(&self, wanted: Total, references_in_cache: u64) -> Result<(), Refusal> {
         let overruns = self.overruns(wanted, references_in_cache);
-        let Some(first) = overruns.first() else { return Ok(()) };
-        let keys = overruns.iter().fold(String::new(), |mut keys, overrun| {
-            // Writing to a string cannot fail.
-            let _ = write!(keys, "{}`{}`", if keys.is_empty() { "" } else { " and " }, overrun.key());
-            keys
-        });
-        Err(Refusal {
-            right: Right::Budget,
-            message: format!("this goes past what the grant allows in one run: {first}"),
-            allowed_by: format!("a higher {keys} in `[grant]`"),
-        })
+        if overruns.is_empty() { Ok(()) } else { Err(Refusal::OverBudget(overruns)) }
     }
 
     /// Every cap that this much goes past.
     pub(super) fn overruns(&self, wanted: Total, references_in_cache: u64) -> Vec<Overrun> {
         self.document.grant.overruns(wanted, references_in_cache)
+    }
+
+    /// Returns what remains of the caps after this much is staged, of a cache with this many references.
+    pub(super) fn remaining(&self, staged: Total, references_in_cache: u64) -> Remaining {
+        let grant = &self.document.grant;
+        let share = grant.max_share.map(|share| share.of(references_in_cache));
+        let removals = grant.max_removals.map(u64::from).into_iter().chain(share).min();
+        Remaining {
+            removals: removals.map(|granted| granted.saturating_sub(staged.references)),
+            bytes: grant.max_bytes.map(|granted| granted.as_bytes().saturating_sub(staged.bytes)),
+        }
     }
 
     /// Whether bytes matter to any cap.
@@ -198,21 +201,81 @@ impl Access {
 
     /// Whether the operator protects the image from every policy.
     fn unguarded(&self, image: &Subject<'_>) -> Result<(), Refusal> {
-        let name = image.name;
         if image.pinned {
-            let allowed_by = format!("`larder unpin {}`", name.normalized());
-            return Err(refusal(Right::Protected, name, "it is pinned", allowed_by));
+            return Err(Refusal::Pinned);
         }
         let candidate = Candidate {
-            text: name.text,
-            reference: name.reference(),
+            text: image.name.text,
+            reference: image.name.reference(),
             arrived_at: image.arrived_at,
             last_used_at: image.last_used_at,
             left_in_repository: image.left_in_repository,
         };
-        match self.document.guard.protection(&candidate, self.now) {
-            None => Ok(()),
-            Some(why) => Err(refusal(Right::Protected, name, &why.to_string(), why.allowed_by())),
+        self.document.guard.protection(&candidate, self.now).map_or(Ok(()), |why| Err(Refusal::Guarded(why)))
+    }
+}
+
+impl Refusal {
+    /// Returns the right that is lacking.
+    pub(super) fn right(&self) -> Right {
+        match self {
+            Self::Hidden => Right::Read,
+            Self::NotInspectable => Right::Inspect,
+            Self::NotGranted => Right::Remove,
+            Self::NotForceable => Right::Force,
+            Self::Pinned | Self::Guarded(_) => Right::Protected,
+            Self::NotPrunable => Right::Prune,
+            Self::OverBudget(_) => Right::Budget,
+        }
+    }
+
+    /// Says for the operator why a call about this image, or about none, was refused.
+    pub(super) fn message(&self, image: Option<Name<'_>>) -> String {
+        let why = match self {
+            Self::Hidden => "the grant hides it".to_owned(),
+            Self::NotInspectable => "the grant does not let this policy inspect it".to_owned(),
+            Self::NotGranted => "the grant does not let this policy remove it".to_owned(),
+            Self::NotForceable => {
+                "something uses it, and the grant does not let this policy force its removal".to_owned()
+            }
+            Self::Pinned => "it is pinned".to_owned(),
+            Self::Guarded(why) => why.to_string(),
+            Self::NotPrunable => "the grant does not let this policy prune".to_owned(),
+            Self::OverBudget(overruns) => {
+                // There is none without an overrun.
+                let first = overruns.first().map(ToString::to_string).unwrap_or_default();
+                return format!("this goes past what the grant allows in one run: {first}");
+            }
+        };
+        image.map_or_else(|| why.clone(), |name| format!("{}: {why}", name.normalized()))
+    }
+
+    /// Says the same to the policy. Which of the operator's patterns protects an image is not for it.
+    pub(super) fn told(&self, image: Option<Name<'_>>) -> String {
+        match (self, image) {
+            (Self::Guarded(Protection::Named(_)), Some(name)) => {
+                format!("{}: the operator protects it", name.normalized())
+            }
+            _ => self.message(image),
+        }
+    }
+
+    /// Names what in the grant, or which command, would allow it.
+    pub(super) fn allowed_by(&self, image: Option<Name<'_>>) -> String {
+        let name = image.map_or("", Name::normalized);
+        let in_list = |key: &str| format!("`{key} = [\"{name}\"]` in `[grant]`");
+        match self {
+            Self::Hidden => in_list("read"),
+            Self::NotInspectable => in_list("inspect"),
+            Self::NotGranted => in_list("remove"),
+            Self::NotForceable => "`force = true` in `[grant]`".to_owned(),
+            Self::Pinned => format!("`larder unpin {name}`"),
+            Self::Guarded(why) => why.allowed_by(),
+            Self::NotPrunable => "`prune = true` in `[grant]`".to_owned(),
+            Self::OverBudget(overruns) => {
+                let keys: Vec<_> = overruns.iter().map(|overrun| format!("`{}`", overrun.key())).collect();
+                format!("a higher {} in `[grant]`", keys.join(" and "))
+            }
         }
     }
 }
@@ -221,15 +284,6 @@ impl From<Refusal> for NotRemovable {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
-}
-
-fn refusal(right: Right, name: Name<'_>, why: &str, allowed_by: String) -> Refusal {
-    Refusal { right, message: format!("{}: {why}", name.normalized()), allowed_by }
-}
-
-/// The entry that would have to stand in a list of the grant.
-fn in_list(key: &str, name: Name<'_>) -> String {
-    format!("`{key} = [\"{}\"]` in `[grant]`", name.normalized())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::engine::{Flavour, PolicyEngine, Prepared};
+use super::engine::{CompiledPolicy, Flavour, PolicyEngine};
 use super::error::PolicyError;
 use super::grant::Limits;
 use crate::reference::Digest;
@@ -19,10 +19,13 @@ struct Inner {
     hash: Digest,
     /// For a flavour that is asked for later.
     bytes: Box<[u8]>,
-    prepared: Mutex<HashMap<Flavour, Prepared>>,
+    compiled: Mutex<HashMap<Flavour, Slot>>,
     origin: CodeOrigin,
     description: OnceLock<Description>,
 }
+
+/// The policy in one flavour, once it is compiled. Who compiles it holds the lock, so that it is compiled once.
+type Slot = Arc<Mutex<Option<CompiledPolicy>>>;
 
 /// Where the machine code of a policy came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -43,7 +46,8 @@ pub struct Description {
     pub version: String,
     /// One sentence, of at most 1024 bytes.
     pub summary: String,
-    /// The JSON Schema of its config, a JSON object or a boolean.
+    /// The JSON Schema of its config, a JSON object or a boolean, of at most 256 KiB. It serves people and editors: the
+    /// policy checks its config, the host does not. Its texts are as the policy wrote them.
     pub config_schema: serde_json::Value,
 }
 
@@ -58,13 +62,13 @@ impl Policy {
     pub fn load(engine: &PolicyEngine, bytes: &[u8]) -> Result<Self, PolicyError> {
         engine.check(bytes)?;
         let flavour = Flavour::of(&Limits::default());
-        let prepared = engine.prepare(bytes, flavour)?;
+        let compiled = engine.prepare(bytes, flavour)?;
         let inner = Inner {
             engine: engine.clone(),
             hash: Digest::of(bytes),
             bytes: bytes.into(),
-            origin: prepared.origin,
-            prepared: Mutex::new(HashMap::from([(flavour, prepared)])),
+            origin: compiled.origin,
+            compiled: Mutex::new(HashMap::from([(flavour, Arc::new(Mutex::new(Some(compiled))))])),
             description: OnceLock::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -103,16 +107,20 @@ impl Policy {
         &self.inner.engine
     }
 
-    /// The policy in this flavour, compiled now where no run asked for it before.
-    pub(super) fn prepared(&self, flavour: Flavour) -> Result<Prepared, PolicyError> {
-        // The map is whole at every unlock. Holding it while compiling makes concurrent runs compile once.
-        let mut prepared = self.inner.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(prepared) = prepared.get(&flavour) {
-            return Ok(prepared.clone());
+    /// Returns the policy in this flavour, compiled now if no run asked for it before. Runs of other flavours do not wait
+    /// for that.
+    pub(super) fn compiled(&self, flavour: Flavour) -> Result<CompiledPolicy, PolicyError> {
+        // Map and slots are whole at every unlock.
+        let slot = {
+            let mut slots = self.inner.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(slots.entry(flavour).or_default())
+        };
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(compiled) = &*slot {
+            return Ok(compiled.clone());
         }
-        let new = self.inner.engine.prepare(&self.inner.bytes, flavour)?;
-        prepared.insert(flavour, new.clone());
-        Ok(new)
+        let compiled = self.inner.engine.prepare(&self.inner.bytes, flavour)?;
+        Ok(slot.insert(compiled).clone())
     }
 }
 

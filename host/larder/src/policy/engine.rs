@@ -11,31 +11,29 @@
 //!
 //! # Flavours
 //!
-//! Counting fuel, the size of the stack and where instances get their memory are decided when code is compiled or an
-//! engine is made, not per run. So the limits `fuel` and `stack` choose a [`Flavour`], and a policy is compiled once
-//! for each flavour that its runs ask for: in practice the default one when it is loaded, and at most one more.
+//! Counting fuel and the size of the stack are decided when code is compiled, not per run. So the limits `fuel` and
+//! `stack` choose a [`Flavour`], and a policy is compiled once for each flavour that its runs ask for: in practice the
+//! default one when it is loaded, and at most one more. Who compiles holds no lock but that of this policy in this
+//! flavour (`component.rs`).
 //!
-//! Instances come from a pool of reserved address space, which halves what it takes to start a small policy. The pool
-//! has an end: a run that finds it empty, or does not fit into it, gets an instance of the flavour that takes memory
-//! from the system as it goes, and so does every run on a machine that does not give so many addresses.
+//! Instances take their memory from the system as they need it. A pool of them would save some tens of microseconds of
+//! runs that take milliseconds, and would have an end.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::component::{Component, HasSelf, Linker};
-use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, PoolConcurrencyLimitError, PoolingAllocationConfig,
-};
+use wasmtime::{Config, Engine};
 
-use super::bindings::{ImagePolicy, ImagePolicyPre};
 use super::code_cache::{CodeCache, CodeKey};
 use super::component::CodeOrigin;
 use super::error::PolicyError;
 use super::grant::Limits;
-use super::host::RunState;
+use super::guest::GuestState;
 use super::load;
 use super::ticker::{Running, Ticker};
+use super::v0_2::{ImagePolicy, ImagePolicyPre};
 use crate::units::ByteSize;
 
 /// The largest component that is compiled, unless an engine is told otherwise. A Python policy has 19 MB.
@@ -58,7 +56,7 @@ struct Shared {
 #[derive(Clone)]
 struct Flavoured {
     engine: Engine,
-    linker: Arc<Linker<RunState>>,
+    linker: Arc<Linker<GuestState>>,
 }
 
 /// What an engine is made for.
@@ -66,44 +64,19 @@ struct Flavoured {
 pub(super) struct Flavour {
     counts_fuel: bool,
     stack: ByteSize,
-    pub(super) allocation: Allocation,
 }
-
-/// Where instances get their memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Allocation {
-    /// From a pool.
-    Pooled,
-    /// From the system, as they need it.
-    OnDemand,
-}
-
-/// Elements that a table of the pool has room for.
-const POOLED_TABLE: u64 = 1_000_000;
 
 impl Flavour {
     pub(super) fn of(limits: &Limits) -> Self {
-        let fits = limits.table_elements <= POOLED_TABLE;
-        let allocation = if fits { Allocation::Pooled } else { Allocation::OnDemand };
-        Self { counts_fuel: limits.fuel.is_some(), stack: limits.stack, allocation }
-    }
-
-    /// Whether an instance could not be made because the pool had no room left for it.
-    pub(super) fn may_lack_room(self, error: &wasmtime::Error) -> bool {
-        self.allocation == Allocation::Pooled && error.is::<PoolConcurrencyLimitError>()
-    }
-
-    /// The same, with memory from the system.
-    pub(super) fn on_demand(self) -> Self {
-        Self { allocation: Allocation::OnDemand, ..self }
+        Self { counts_fuel: limits.fuel.is_some(), stack: limits.stack }
     }
 }
 
 /// A component that is compiled for one flavour.
 #[derive(Clone)]
-pub(super) struct Prepared {
+pub(super) struct CompiledPolicy {
     pub(super) engine: Engine,
-    pub(super) policy: ImagePolicyPre<RunState>,
+    pub(super) policy: ImagePolicyPre<GuestState>,
     pub(super) origin: CodeOrigin,
 }
 
@@ -173,8 +146,8 @@ impl PolicyEngine {
             return Err(PolicyError::NoCodeCache);
         }
         self.check(component)?;
-        let (prepared, stored) = self.prepare_and_store(component, Flavour::of(limits))?;
-        stored.map(|()| prepared.origin)
+        let (compiled, stored) = self.prepare_and_store(component, Flavour::of(limits))?;
+        stored.map(|()| compiled.origin)
     }
 
     /// Makes the clock tick for a run.
@@ -194,12 +167,12 @@ impl PolicyEngine {
     }
 
     /// Compiles a component, or takes its code from the cache, and resolves its imports.
-    pub(super) fn prepare(&self, bytes: &[u8], flavour: Flavour) -> Result<Prepared, PolicyError> {
-        let (prepared, stored) = self.prepare_and_store(bytes, flavour)?;
+    pub(super) fn prepare(&self, bytes: &[u8], flavour: Flavour) -> Result<CompiledPolicy, PolicyError> {
+        let (compiled, stored) = self.prepare_and_store(bytes, flavour)?;
         if let Err(error) = stored {
             tracing::warn!("{error}");
         }
-        Ok(prepared)
+        Ok(compiled)
     }
 
     /// As [`prepare`](Self::prepare), with what became of storing the code where it was compiled.
@@ -209,19 +182,7 @@ impl PolicyEngine {
         &self,
         bytes: &[u8],
         flavour: Flavour,
-    ) -> Result<(Prepared, Result<(), PolicyError>), PolicyError> {
-        match self.prepare_in(bytes, flavour) {
-            // What no pool has room for may still be a policy.
-            Err(_) if flavour.allocation == Allocation::Pooled => self.prepare_in(bytes, flavour.on_demand()),
-            result => result,
-        }
-    }
-
-    fn prepare_in(
-        &self,
-        bytes: &[u8],
-        flavour: Flavour,
-    ) -> Result<(Prepared, Result<(), PolicyError>), PolicyError> {
+    ) -> Result<(CompiledPolicy, Result<(), PolicyError>), PolicyError> {
         let Flavoured { engine, linker } = self.flavoured(flavour)?;
         let cache = self.shared.code_cache.as_ref().map(|cache| (cache, CodeKey::new(bytes, &engine)));
         let cached = cache.as_ref().and_then(|(cache, key)| cache.get(key, &engine));
@@ -239,7 +200,7 @@ impl PolicyEngine {
             Some((cache, key)) if origin == CodeOrigin::Compiled => cache.put(&key, &component),
             _ => Ok(()),
         };
-        Ok((Prepared { engine, policy, origin }, stored))
+        Ok((CompiledPolicy { engine, policy, origin }, stored))
     }
 
     fn flavoured(&self, flavour: Flavour) -> Result<Flavoured, PolicyError> {
@@ -249,12 +210,7 @@ impl PolicyEngine {
             return Ok(flavoured.clone());
         }
         let cannot = |error: wasmtime::Error| PolicyError::Host(format!("{error:#}"));
-        let engine = match Engine::new(&config(flavour)) {
-            // A machine that does not give the addresses for a pool runs policies without one.
-            Err(_) if flavour.allocation == Allocation::Pooled => Engine::new(&config(flavour.on_demand())),
-            engine => engine,
-        };
-        let engine = engine.map_err(cannot)?;
+        let engine = Engine::new(&config(flavour)).map_err(cannot)?;
         let mut linker = Linker::new(&engine);
         ImagePolicy::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(cannot)?;
         self.shared.ticker.add(engine.clone());
@@ -280,25 +236,7 @@ fn config(flavour: Flavour) -> Config {
         .wasm_wide_arithmetic(false)
         .relaxed_simd_deterministic(true)
         .cranelift_nan_canonicalization(true);
-    if flavour.allocation == Allocation::Pooled {
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
-    }
     config
-}
-
-/// Room for 32 small policies at a time, or for fewer of many parts. These are addresses, not memory.
-fn pool() -> PoolingAllocationConfig {
-    const RUNS: u32 = 32;
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(RUNS)
-        .total_core_instances(RUNS * 16)
-        .total_memories(RUNS * 2)
-        .total_tables(RUNS * 16)
-        .table_elements(POOLED_TABLE as usize)
-        // What a policy of a few pages has dirtied is cleared faster than it is unmapped.
-        .linear_memory_keep_resident(64 << 10)
-        .table_keep_resident(4 << 10);
-    pool
 }
 
 impl std::fmt::Debug for PolicyEngine {

@@ -24,7 +24,7 @@ pub enum PolicyError {
     },
 
     /// The component needs something that no policy gets.
-    #[error("this policy imports {import}; {reason}; see docs/languages.md")]
+    #[error("this policy imports {import}; {reason}")]
     ForeignImport {
         /// The import as WIT names it, such as `wasi:sockets/tcp@0.2.0`.
         import: String,
@@ -40,7 +40,7 @@ pub enum PolicyError {
     WrongVersion {
         /// `imports` or `exports`.
         direction: &'static str,
-        /// The interface with its version, such as `larder:image/policy@0.2.0`.
+        /// The interface with its version, such as `larder:image/policy@0.3.0`.
         interface: String,
     },
 
@@ -297,6 +297,20 @@ pub(super) fn one_line(text: &str) -> String {
     text.chars().map(replace).collect()
 }
 
+/// Returns the beginning of a text, of at most so many bytes.
+#[cfg(feature = "policy")]
+pub(super) fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+/// Returns a name out of a component as it is shown: a file can have one of a hundred kilobytes.
+#[cfg(feature = "policy")]
+pub(super) fn short_name(name: &str) -> String {
+    const LONGEST: usize = 200;
+    let short = cut(name, LONGEST);
+    one_line(short) + if short.len() < name.len() { "…" } else { "" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,14 +328,14 @@ mod tests {
                     import: "wasi:sockets/tcp@0.2.0".into(),
                     reason: "policies get no network",
                 },
-                "this policy imports wasi:sockets/tcp@0.2.0; policies get no network; see docs/languages.md",
+                "this policy imports wasi:sockets/tcp@0.2.0; policies get no network",
             ),
             (
                 PolicyError::WrongVersion {
                     direction: "exports",
-                    interface: "larder:image/policy@0.2.0".into(),
+                    interface: "larder:image/policy@0.3.0".into(),
                 },
-                "this policy exports larder:image/policy@0.2.0; this host speaks larder:image@0.1: rebuild the policy against its `wit/`",
+                "this policy exports larder:image/policy@0.3.0; this host speaks larder:image@0.2: rebuild the policy against its `wit/`",
             ),
             (
                 PolicyError::TooLarge { size: ByteSize::mib(70), cap: ByteSize::mib(64) },
@@ -375,5 +389,10 @@ mod tests {
     #[test]
     fn texts_are_disarmed() {
         assert_eq!(one_line("a\u{1b}[2Jb\nc\u{202e}d\r\n"), "a\u{fffd}[2Jb c\u{fffd}d");
+        assert_eq!((cut("aé", 2), cut("aé", 3), cut("", 9)), ("a", "aé", ""));
+        assert_eq!(
+            (short_name("wasi:cli"), short_name(&"x".repeat(201))),
+            ("wasi:cli".into(), "x".repeat(200) + "…")
+        );
     }
 }

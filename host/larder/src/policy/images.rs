@@ -1,125 +1,173 @@
-//! The images of a state as a run sees them: what is visible, what is staged, and where a name leads.
+//! The images of a snapshot as a run sees them: what is known of each, what is staged, and which one a name means.
 //!
-//! Everything that a call asks for is found by index or by one hash; names are parsed only where a pattern, a
-//! repository or an unusual spelling asks for it, and once. Hidden images stay in here, because the guard counts
-//! them, and are never returned.
+//! All that a name or a right is needed for is worked out before the run begins, and not on the guest's clock: names
+//! are parsed, repositories are numbered, and each image is judged once by [`Access`]. A call looks up by one hash, and
+//! answers from [`Facts`]. Hidden images stay in here, because the guard counts them, and are never returned.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::access::{Access, Name, Subject};
+use super::access::{Access, Name, NotRemovable, Subject};
+use super::names::Names;
+use crate::plan::Right;
 use crate::reference::{Reference, ReferenceError};
 use crate::snapshot::ImageRecord;
 
-/// One image of the state.
+/// An image of the snapshot.
 #[derive(Debug)]
 pub(super) struct Image {
-    pub(super) state: ImageRecord,
-    pub(super) visible: bool,
+    pub(super) record: ImageRecord,
+    pub(super) facts: Facts,
     pub(super) staged: Option<Staged>,
     /// The last reason that the policy gave.
     pub(super) reason: Option<String>,
-    /// Why the policy's last attempt to remove it came to nothing.
-    pub(super) refused: Option<String>,
-    /// Whether the run has read its config and layers.
-    pub(super) inspected: bool,
-    /// Whether the run asked for its removal and the grant had nothing against it.
-    pub(super) asked: bool,
+    /// Why the policy's last attempt to remove it did nothing.
+    pub(super) refused: Option<NotRemovable>,
+    /// True once the run has read its config and layers.
+    pub(super) is_inspected: bool,
+    /// True once the run has asked for its removal and the grant had nothing against it.
+    pub(super) is_asked_for: bool,
+    /// The rights that the run lacked for it and that are on record, as bits.
+    denied: u8,
     name: OnceCell<Option<Reference>>,
 }
 
-/// What was staged for one image.
+/// What is known of an image before the run begins. It does not change during the run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    /// The number of its repository.
+    repository: u32,
+    /// True if the grant lets the run see it.
+    pub(super) is_visible: bool,
+    /// True if a sandbox or snapshot uses it.
+    pub(super) is_in_use: bool,
+    /// The right that its removal lacks. Users, the rest of its repository, and caps are not counted.
+    pub(super) lacks: Option<Right>,
+}
+
+/// A staged removal.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Staged {
     pub(super) force: bool,
-    /// Allocated bytes that go with it, on top of what was staged before.
-    pub(super) bytes: u64,
     pub(super) by_prune: bool,
+    /// Its place among all that the run has staged.
+    pub(super) position: u32,
+}
+
+/// The references of one repository.
+#[derive(Debug)]
+struct Repository {
+    name: Arc<str>,
+    /// How many are not staged, hidden ones counted. Absent for a text that is no reference.
+    left: Option<u32>,
 }
 
 impl Image {
-    /// Its reference as it stands in the index.
+    /// Returns its reference as the index has it.
     pub(super) fn reference(&self) -> &str {
-        &self.state.handle.reference
+        &self.record.handle.reference
     }
 
     pub(super) fn name(&self) -> Name<'_> {
         Name::new(self.reference(), &self.name)
     }
 
-    fn repository(&self) -> Option<&str> {
-        self.name().reference().map(Reference::repository)
+    /// Returns true if the run sees it now.
+    pub(super) fn is_there(&self) -> bool {
+        self.facts.is_visible && self.staged.is_none()
     }
 
-    /// Whether the run can see it now.
-    pub(super) fn is_there(&self) -> bool {
-        self.visible && self.staged.is_none()
+    /// Notes that the run lacked a right for it. Returns true the first time.
+    pub(super) fn note_denied(&mut self, right: Right) -> bool {
+        let bit = 1 << right as u8;
+        let is_new = self.denied & bit == 0;
+        self.denied |= bit;
+        is_new
     }
 }
 
-/// Where a name leads.
+/// The image that a name means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// To an image that the run sees.
+    /// One that the run sees.
     Image(usize),
-    /// To an image that the grant hides. The policy is told what it is told of an absent one.
+    /// One that the grant hides. The policy gets the answer that it gets for an absent one.
     Hidden(usize),
-    /// Nowhere.
+    /// None.
     Absent,
-    /// It is not a reference.
+    /// The name is not a reference.
     Invalid(ReferenceError),
 }
 
-/// The images of a state.
+/// The images of a snapshot.
 #[derive(Debug)]
 pub(super) struct Images {
     all: Vec<Image>,
-    by_text: HashMap<String, u32>,
-    by_name: OnceCell<HashMap<String, Vec<u32>>>,
-    /// References that each repository has left; only where the guard counts them.
-    left: Option<HashMap<String, u32>>,
+    /// By their references as the index has them.
+    texts: Names,
+    /// By what these normalize to.
+    normalized: Names,
+    repositories: Vec<Repository>,
 }
 
 impl Images {
-    pub(super) fn new(states: Vec<ImageRecord>, access: &Access) -> Self {
-        let everything = access.reads_everything();
-        let image = |state: ImageRecord| {
-            let mut image = Image {
-                state,
-                visible: true,
-                staged: None,
-                reason: None,
-                refused: None,
-                inspected: false,
-                asked: false,
-                name: OnceCell::new(),
-            };
-            image.visible = everything || access.may_read(image.name());
-            image
-        };
-        let all: Vec<Image> = states.into_iter().map(image).collect();
-        let by_text =
-            all.iter().zip(0..).map(|(image, index)| (image.reference().to_owned(), index)).collect();
-        let mut images = Self { all, by_text, by_name: OnceCell::new(), left: None };
-        if access.counts_repositories() {
-            let mut left = HashMap::new();
-            for repository in images.all.iter().filter_map(Image::repository) {
-                match left.get_mut(repository) {
-                    Some(count) => *count += 1,
-                    None => _ = left.insert(repository.to_owned(), 1),
-                }
-            }
-            images.left = Some(left);
+    pub(super) fn new(records: Vec<ImageRecord>, access: &Access) -> Self {
+        let none = || Names::new(0, |_| "");
+        let all = Vec::with_capacity(records.len());
+        let mut images = Self { all, texts: none(), normalized: none(), repositories: Vec::new() };
+        let mut numbers = HashMap::new();
+        for record in records {
+            let image = images.read(record, access, &mut numbers);
+            images.all.push(image);
         }
+        images.texts = Names::new(images.len(), |index| images.get(index).reference());
+        images.normalized = Names::new(images.len(), |index| images.get(index).name().normalized());
         images
     }
 
-    /// Every image, those that the run cannot see too, in the order of the list.
+    /// Returns every image, those that the run cannot see too, in the order of the list.
     pub(super) fn all(&self) -> impl Iterator<Item = &Image> {
         self.all.iter()
     }
 
-    /// How many references the cache has, hidden and staged ones counted.
+    /// Works out what is known of an image.
+    fn read(&mut self, record: ImageRecord, access: &Access, numbers: &mut HashMap<Arc<str>, u32>) -> Image {
+        let reference = record.handle.reference.parse::<Reference>().ok();
+        let repository = reference.as_ref().map_or(&*record.handle.reference, Reference::repository);
+        let number = match numbers.get(repository) {
+            Some(&number) => number,
+            None => {
+                let name: Arc<str> = repository.into();
+                let number = self.repositories.len() as u32;
+                let left = reference.is_some().then_some(0);
+                self.repositories.push(Repository { name: Arc::clone(&name), left });
+                numbers.insert(name, number);
+                number
+            }
+        };
+        if let Some(left) = &mut self.repositories[number as usize].left {
+            *left += 1;
+        }
+        let facts =
+            Facts { repository: number, is_visible: true, is_in_use: !record.users.is_empty(), lacks: None };
+        let mut image = Image {
+            record,
+            facts,
+            staged: None,
+            reason: None,
+            refused: None,
+            is_inspected: false,
+            is_asked_for: false,
+            denied: 0,
+            name: OnceCell::from(reference),
+        };
+        image.facts.is_visible = access.reads_everything() || access.may_read(image.name());
+        image.facts.lacks = lacks(&image, access);
+        image
+    }
+
+    /// Returns the number of references in the cache, hidden and staged ones counted.
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }
@@ -132,81 +180,106 @@ impl Images {
         &mut self.all[index]
     }
 
-    /// The visible images, staged ones too, in the order of the list.
-    pub(super) fn visible(&self) -> impl Iterator<Item = (usize, &Image)> {
-        self.all.iter().enumerate().filter(|(_, image)| image.visible)
+    /// Returns the name of an image's repository: the reference itself if that is not well formed.
+    pub(super) fn repository(&self, index: usize) -> &Arc<str> {
+        &self.repositories[self.all[index].facts.repository as usize].name
     }
 
-    /// Those that the run can see now, in the order of the list.
+    /// Returns the tag of an image.
+    pub(super) fn tag(&self, index: usize) -> Option<&str> {
+        self.all[index].name().reference()?.tag()
+    }
+
+    /// Returns the visible images, staged ones too, in the order of the list.
+    pub(super) fn visible(&self) -> impl Iterator<Item = (usize, &Image)> {
+        self.all.iter().enumerate().filter(|(_, image)| image.facts.is_visible)
+    }
+
+    /// Returns those that the run sees now, in the order of the list.
     pub(super) fn present(&self) -> impl Iterator<Item = (usize, &Image)> {
         self.visible().filter(|(_, image)| image.staged.is_none())
     }
 
-    /// Finds an image that the run can see now: as the text stands, then by what it normalizes to.
+    /// Finds an image that the run sees now: by the text itself, then by what it normalizes to.
     pub(super) fn find(&self, text: &str) -> Found {
         self.find_where(text, Image::is_there)
     }
 
     /// As [`find`](Self::find), and also what the run has staged: its place in an order is still known.
     pub(super) fn find_place(&self, text: &str) -> Found {
-        self.find_where(text, |image| image.visible)
+        self.find_where(text, |image| image.facts.is_visible)
     }
 
-    fn find_where(&self, text: &str, seen: impl Fn(&Image) -> bool) -> Found {
-        if let Some(&index) = self.by_text.get(text)
-            && seen(&self.all[index as usize])
-        {
-            return Found::Image(index as usize);
+    /// As [`find`](Self::find), of what the run has staged.
+    pub(super) fn find_staged(&self, text: &str) -> Found {
+        self.find_where(text, |image| image.facts.is_visible && image.staged.is_some())
+    }
+
+    fn find_where(&self, text: &str, is_meant: impl Fn(&Image) -> bool) -> Found {
+        let meant = |index: &usize| is_meant(&self.all[*index]);
+        let exact = |text| self.texts.find(text, |index| self.all[index].reference()).next();
+        if let Some(index) = exact(text).filter(meant) {
+            return Found::Image(index);
         }
         let name = match text.parse::<Reference>() {
             Ok(name) => name,
             Err(error) => return Found::Invalid(error),
         };
-        let by_name = self.by_name.get_or_init(|| {
-            let mut by_name: HashMap<String, Vec<u32>> = HashMap::new();
-            for (image, index) in self.all.iter().zip(0..) {
-                if let Some(name) = image.name().reference() {
-                    by_name.entry(name.as_str().to_owned()).or_default().push(index);
-                }
-            }
-            by_name
-        });
         // The normalized spelling comes before the others, as it does in the index.
-        let normalized = self.by_text.get(name.as_str());
-        let spellings =
-            || by_name.get(name.as_str()).into_iter().flatten().chain(normalized).map(|&i| i as usize);
-        if let Some(&index) = normalized
-            && seen(&self.all[index as usize])
-        {
-            return Found::Image(index as usize);
+        if let Some(index) = exact(name.as_str()).filter(meant) {
+            return Found::Image(index);
         }
-        let seen = spellings().find(|&index| seen(&self.all[index]));
-        let hidden = || spellings().find(|&index| !self.all[index].visible);
-        seen.map(Found::Image).or_else(|| hidden().map(Found::Hidden)).unwrap_or(Found::Absent)
+        let spellings = || self.normalized.find(name.as_str(), |index| self.all[index].name().normalized());
+        let hidden = || spellings().find(|&index| !self.all[index].facts.is_visible);
+        let seen = spellings().find(meant).map(Found::Image);
+        seen.or_else(|| hidden().map(Found::Hidden)).unwrap_or(Found::Absent)
     }
 
-    /// The image as [`Access`] judges it.
+    /// Returns the image as [`Access`] judges it.
     pub(super) fn subject(&self, index: usize) -> Subject<'_> {
         let image = &self.all[index];
-        let left = self.left.as_ref();
-        Subject {
-            name: image.name(),
-            pinned: image.state.pinned,
-            arrived_at: image.state.arrived_at,
-            last_used_at: image.state.handle.last_used_at,
-            in_use: !image.state.users.is_empty(),
-            left_in_repository: left.and_then(|left| left.get(image.repository()?).copied()),
-        }
+        let left_in_repository = self.repositories[image.facts.repository as usize].left;
+        Subject { in_use: image.facts.is_in_use, left_in_repository, ..subject(image) }
     }
 
     /// Takes an image out of what the run sees.
     pub(super) fn stage(&mut self, index: usize, staged: Staged) {
         self.all[index].staged = Some(staged);
-        let repository = self.all[index].repository();
-        if let Some((left, repository)) = self.left.as_mut().zip(repository)
-            && let Some(count) = left.get_mut(repository)
-        {
-            *count = count.saturating_sub(1);
+        if let Some(left) = self.left_mut(index) {
+            *left = left.saturating_sub(1);
         }
+    }
+
+    /// Puts a staged image back into what the run sees.
+    pub(super) fn unstage(&mut self, index: usize) {
+        self.all[index].staged = None;
+        if let Some(left) = self.left_mut(index) {
+            *left += 1;
+        }
+    }
+
+    fn left_mut(&mut self, index: usize) -> Option<&mut u32> {
+        self.repositories[self.all[index].facts.repository as usize].left.as_mut()
+    }
+}
+
+/// Returns the image as [`Access`] judges it while nothing uses it and its repository does not count.
+fn subject(image: &Image) -> Subject<'_> {
+    let record = &image.record;
+    Subject {
+        name: image.name(),
+        pinned: record.pinned,
+        arrived_at: record.arrived_at,
+        last_used_at: record.handle.last_used_at,
+        in_use: false,
+        left_in_repository: None,
+    }
+}
+
+/// Returns the right that the removal of an image lacks, whatever the run does.
+fn lacks(image: &Image, access: &Access) -> Option<Right> {
+    match access.may_remove(&subject(image), false) {
+        Err(NotRemovable::Refused(refusal)) => Some(refusal.right()),
+        Err(NotRemovable::InUse) | Ok(()) => None,
     }
 }

@@ -5,7 +5,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
-use super::error::{PolicyError, one_line};
+use super::error::{PolicyError, one_line, short_name};
 use super::surface::{Interface, Surface};
 
 /// What the policy has to export.
@@ -13,8 +13,8 @@ const EXPORT: &str = "policy";
 /// The interfaces that a policy may import, and their functions.
 const IMPORTS: [(&str, &[&str]); 4] = [
     ("types", &[]),
-    ("images", &["list", "get", "inspect", "remove", "prune", "select"]),
-    ("usage", &["list-usage", "get-usage", "reclaimable-bytes", "disk"]),
+    ("images", &["list", "get", "inspect", "remove", "restore", "prune", "select"]),
+    ("usage", &["get-usage", "get-costs", "reclaimable-bytes", "get-history", "disk", "get-budget"]),
     ("report", &["log", "explain"]),
 ];
 
@@ -88,10 +88,10 @@ pub(super) fn check_names(bytes: &[u8]) -> Result<(), PolicyError> {
             let known = FOREIGN.iter().find(|(prefix, _)| name.starts_with(prefix));
             let generic = "policies get nothing but `larder:image`";
             let reason = known.map_or(generic, |(_, reason)| reason);
-            return Err(PolicyError::ForeignImport { import: one_line(name), reason });
+            return Err(PolicyError::ForeignImport { import: short_name(name), reason });
         };
         if !speaks(version) {
-            return Err(PolicyError::WrongVersion { direction: "imports", interface: one_line(name) });
+            return Err(PolicyError::WrongVersion { direction: "imports", interface: short_name(name) });
         }
         if functions_of(interface).is_none() {
             return Err(unknown_import(name));
@@ -101,7 +101,7 @@ pub(super) fn check_names(bytes: &[u8]) -> Result<(), PolicyError> {
         match Interface::of_contract(name) {
             Some(Interface { interface: EXPORT, version }) if speaks(version) => return Ok(()),
             Some(Interface { interface: EXPORT, .. }) => {
-                return Err(PolicyError::WrongVersion { direction: "exports", interface: one_line(name) });
+                return Err(PolicyError::WrongVersion { direction: "exports", interface: short_name(name) });
             }
             _ => {}
         }
@@ -135,11 +135,11 @@ fn functions_of(interface: &str) -> Option<&'static [&'static str]> {
 
 fn unknown_import(import: &str) -> PolicyError {
     let reason = "this version of `larder:image` does not have it: rebuild against its `wit/`";
-    PolicyError::ForeignImport { import: one_line(import), reason }
+    PolicyError::ForeignImport { import: short_name(import), reason }
 }
 
 fn another_world(exports: &[String]) -> PolicyError {
-    let name = |name: &String| format!("`{}`", one_line(name));
+    let name = |name: &String| format!("`{}`", short_name(name));
     let exports = match exports {
         [] => "nothing".to_owned(),
         [first, second, _, _, ..] => {
@@ -197,12 +197,34 @@ mod tests {
         }
     }
 
+    /// The functions that a policy may import are those of the contract.
+    #[test]
+    fn imports_are_those_of_the_contract() {
+        let contract = [
+            ("types", include_str!("../../../../wit/types.wit")),
+            ("images", include_str!("../../../../wit/images.wit")),
+            ("usage", include_str!("../../../../wit/usage.wit")),
+            ("report", include_str!("../../../../wit/report.wit")),
+        ];
+        for ((interface, text), (name, functions)) in contract.into_iter().zip(IMPORTS) {
+            let declared: Vec<_> =
+                text.lines().filter_map(|line| line.trim().split_once(": func(")).collect();
+            let declared: Vec<_> = declared.iter().map(|(name, _)| name.trim_start_matches('%')).collect();
+            assert_eq!((interface, declared), (name, functions.to_vec()));
+        }
+    }
+
     /// Patches of a version speak to each other, versions before and after don't.
     #[test]
     fn versions() {
-        for (version, expected) in
-            [("0.1.0", true), ("0.1.7", true), ("0.10.0", false), ("0.2.0", false), ("", false)]
-        {
+        for (version, expected) in [
+            ("0.2.0", true),
+            ("0.2.7", true),
+            ("0.20.0", false),
+            ("0.1.0", false),
+            ("0.3.0", false),
+            ("", false),
+        ] {
             assert_eq!(speaks(version), expected, "{version}");
         }
     }

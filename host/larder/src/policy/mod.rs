@@ -23,8 +23,11 @@
 //!   disk's, the bytes that a removal frees, and how many references `max-share` and `keep` count.
 //! - **Everything is bounded.** Time, memory, stack, calls, texts, lists, log and reasons have a limit each, and each
 //!   that is passed is named by its key in `[limits]`. A run ends within 5 ms of its deadline, or when the call to
-//!   the host that it is in returns. Compiling is bounded by the size of the component alone.
+//!   the host that it is in returns; what the cache takes to read is not the policy's time. Compiling is bounded by the
+//!   size of the component alone.
 //! - **The same input gives the same plan**, byte for byte, on every machine.
+//! - **The session knows no contract.** `session.rs` has records and errors of its own, and `v0_2` translates them: a
+//!   later version of the contract is one more translation.
 //! - **No text of a policy is trusted**: control characters are gone before a reason, a log line or an error leaves
 //!   this module.
 
@@ -34,23 +37,23 @@ pub(crate) mod grant;
 #[cfg(feature = "policy")]
 mod access;
 #[cfg(feature = "policy")]
-mod bindings;
-#[cfg(feature = "policy")]
 mod code_cache;
 #[cfg(feature = "policy")]
 mod component;
 #[cfg(feature = "policy")]
-mod convert;
+mod denials;
 #[cfg(feature = "policy")]
 mod engine;
 #[cfg(feature = "policy")]
-mod host;
+mod guest;
 #[cfg(feature = "policy")]
 mod images;
 #[cfg(feature = "policy")]
 mod load;
 #[cfg(feature = "policy")]
 mod local;
+#[cfg(feature = "policy")]
+mod names;
 #[cfg(feature = "policy")]
 mod run;
 #[cfg(feature = "policy")]
@@ -65,6 +68,8 @@ mod suggest;
 mod surface;
 #[cfg(feature = "policy")]
 mod ticker;
+#[cfg(feature = "policy")]
+mod v0_2;
 
 #[cfg(all(test, feature = "policy"))]
 mod tests;
@@ -90,4 +95,4 @@ pub use suggest::GrantSuggestion;
 pub use surface::ComponentReport;
 
 /// The version of `larder:image` that this host speaks: patch versions don't matter.
-pub const WIT_VERSION: &str = "0.1";
+pub const WIT_VERSION: &str = "0.2";

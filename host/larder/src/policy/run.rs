@@ -1,26 +1,31 @@
 //! One run of a policy: a fresh instance, its limits, and the plan that comes of it.
 //!
+//! What can be known before the run is read before it: the images, what is known of each, and their costs where a cap or
+//! a goal needs them. The clock of the limit `time` starts after that, and stands still while the cache is read for the
+//! guest.
+//!
 //! The limits stand before the instance is made, since a component can run code while it is. The store, and with it
 //! everything that the guest has, is dropped at the end of every run, good or bad. Nothing of one run is seen by the
 //! next.
 
+use std::fmt::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace};
 
 use super::access::Access;
-use super::bindings::policy::Request;
 use super::component::{Description, Policy};
-use super::convert;
-use super::engine::{Flavour, Prepared};
-use super::error::{LimitKey, PolicyError, one_line};
+use super::engine::{CompiledPolicy, Flavour};
+use super::error::{LimitKey, PolicyError, cut, one_line, short_name};
 use super::grant::{GrantDocument, Guard, Limits};
-use super::host::RunState;
+use super::guest::GuestState;
 use super::session::Session;
 use super::suggest::Needs;
+use super::v0_2;
 use crate::plan::{Plan, PlanPolicy};
 use crate::snapshot::CacheSnapshot;
+use crate::units::ByteSize;
 
 /// What a run is given.
 ///
@@ -32,6 +37,7 @@ pub struct PolicyRun {
     config: serde_json::Value,
     /// Absent for a preview.
     grant: Option<GrantDocument>,
+    goal: Option<ByteSize>,
     /// What stays besides what the grant's own guard keeps.
     guard: Guard,
     now: DateTime<Utc>,
@@ -59,6 +65,8 @@ pub struct RunStats {
     pub instantiate: Duration,
     /// The part of it that the policy's `evaluate` took, its calls to the host included.
     pub evaluate: Duration,
+    /// The part of `evaluate` that the cache took to read. The limit `time` does not count it.
+    pub reading: Duration,
     /// Calls to the host.
     pub host_calls: u64,
     /// Log lines, in bytes as `log` in `[limits]` counts them.
@@ -78,7 +86,7 @@ impl PolicyRun {
     /// A preview at this instant, without config: see [`PolicyRun`].
     pub fn preview(now: DateTime<Utc>) -> Self {
         let config = serde_json::Value::Object(serde_json::Map::new());
-        Self { config, grant: None, guard: Guard::default(), now }
+        Self { config, grant: None, goal: None, guard: Guard::default(), now }
     }
 
     /// The same with this config, which has to be a JSON object. Whether it suits the policy, the policy says.
@@ -92,6 +100,14 @@ impl PolicyRun {
     #[must_use]
     pub fn with_grant(mut self, grant: GrantDocument) -> Self {
         self.grant = Some(grant);
+        self
+    }
+
+    /// The same with a goal: so many allocated bytes are to be freed. The plan removes the first of what the policy
+    /// stages that free so much together, and keeps the rest.
+    #[must_use]
+    pub fn with_goal(mut self, goal: ByteSize) -> Self {
+        self.goal = Some(goal);
         self
     }
 
@@ -120,6 +136,11 @@ impl PolicyRun {
         self.grant.as_ref()
     }
 
+    /// The goal.
+    pub fn goal(&self) -> Option<ByteSize> {
+        self.goal
+    }
+
     /// The instant that counts as now.
     pub fn now(&self) -> DateTime<Utc> {
         self.now
@@ -142,7 +163,7 @@ impl Policy {
         source: Box<dyn CacheSnapshot>,
         run: &PolicyRun,
     ) -> Result<Evaluation, PolicyError> {
-        let PolicyRun { config, now, .. } = run;
+        let PolicyRun { config, goal, now, .. } = run;
         check_config(config)?;
         let rights = run.rights();
         rights.check()?;
@@ -154,12 +175,17 @@ impl Policy {
             hash: self.hash().to_string(),
         };
         // Before the clock of this run starts: compiling is not the policy's doing.
-        self.prepared(Flavour::of(limits))?;
+        let compiled = self.compiled(Flavour::of(limits))?;
+        let began = Instant::now();
+        let session = Session::new(source, Access::new(rights.clone(), *now), *goal)?;
+        let state = GuestState::new(Some(session), limits.clone());
+        let request = v0_2::policy::Request {
+            now: v0_2::datetime(*now),
+            config: config.to_string(),
+            goal_bytes: goal.map(ByteSize::as_bytes),
+        };
         let started = Instant::now();
-        let session = Session::new(source, Access::new(rights.clone(), *now))?;
-        let request = Request { now: convert::datetime(*now), config: config.to_string() };
-        let instantiating = Instant::now();
-        let mut instance = Instance::new(self, Some(session), limits, started)?;
+        let mut instance = Instance::new(self, &compiled, state, started)?;
         let evaluating = Instant::now();
         let answer = instance
             .enter("evaluate", |policy, store| policy.larder_image_policy().call_evaluate(store, &request));
@@ -173,13 +199,14 @@ impl Policy {
             return Err(error);
         }
         let answer = answer?;
-        if started.elapsed() > limits.time {
+        let reading = instance.store.data().reading();
+        if started.elapsed().saturating_sub(reading) > limits.time {
             // A call to the host outlasted the deadline, and the guest returned before its clock ticked.
             return Err(PolicyError::limit(LimitKey::Time, limits));
         }
         answer.map_err(|message| PolicyError::Failed(shorten(&message)))?;
         let fuel = limits.fuel.and_then(|given| Some(given.saturating_sub(instance.store.get_fuel().ok()?)));
-        let RunState { session, host_calls, memory, .. } = instance.store.into_data();
+        let GuestState { session, host_calls, memory, .. } = instance.store.into_data();
         let Some(session) = session else {
             // It was put there above, and nothing takes it out.
             return Err(PolicyError::Host("the run lost its session".to_owned()));
@@ -188,9 +215,10 @@ impl Policy {
         let needs = session.needs();
         let plan = session.into_plan(policy, run)?;
         let stats = RunStats {
-            duration: started.elapsed(),
-            instantiate: evaluating.duration_since(instantiating),
+            duration: began.elapsed(),
+            instantiate: evaluating.duration_since(started),
             evaluate,
+            reading,
             host_calls,
             log_bytes,
             fuel,
@@ -202,8 +230,9 @@ impl Policy {
 
 /// Runs `describe` under these limits, without access to anything.
 pub(super) fn describe(policy: &Policy, limits: &Limits) -> Result<Description, PolicyError> {
-    policy.prepared(Flavour::of(limits))?;
-    let mut instance = Instance::new(policy, None, limits, Instant::now())?;
+    let compiled = policy.compiled(Flavour::of(limits))?;
+    let state = GuestState::new(None, limits.clone());
+    let mut instance = Instance::new(policy, &compiled, state, Instant::now())?;
     let said =
         instance.enter("describe", |policy, store| policy.larder_image_policy().call_describe(store))?;
     let wrong = |field, problem: &str| PolicyError::InvalidDescription { field, problem: problem.to_owned() };
@@ -220,6 +249,10 @@ pub(super) fn describe(policy: &Policy, limits: &Limits) -> Result<Description, 
     if said.summary.len() > 1024 {
         return Err(wrong("summary", "has to be one sentence, of at most 1024 bytes"));
     }
+    // Before it is parsed, which takes many times its size.
+    if said.config_schema.len() > MAX_SCHEMA {
+        return Err(wrong("config-schema", "has to be at most 256 KiB"));
+    }
     let schema: Result<serde_json::Value, _> = serde_json::from_str(&said.config_schema);
     let config_schema = match schema {
         Ok(schema) if schema.is_object() || schema.is_boolean() => schema,
@@ -233,46 +266,38 @@ pub(super) fn describe(policy: &Policy, limits: &Limits) -> Result<Description, 
     })
 }
 
+/// The largest config schema that is read, in bytes.
+const MAX_SCHEMA: usize = 256 << 10;
+
 /// A policy that is being run.
 struct Instance {
-    store: Store<RunState>,
-    policy: super::bindings::ImagePolicy,
+    store: Store<GuestState>,
+    policy: v0_2::ImagePolicy,
     /// Makes the deadline count.
     _clock: super::ticker::Running,
 }
 
 impl Instance {
-    /// A fresh instance, from the pool where that has room.
+    /// Makes a fresh instance.
     fn new(
         policy: &Policy,
-        session: Option<Session>,
-        limits: &Limits,
+        compiled: &CompiledPolicy,
+        state: GuestState,
         started: Instant,
     ) -> Result<Self, PolicyError> {
-        let during = if session.is_some() { "evaluate" } else { "describe" };
+        let during = if state.session.is_some() { "evaluate" } else { "describe" };
         let clock = policy.engine().clock()?;
-        let flavour = Flavour::of(limits);
-        let mut state = RunState::new(session, limits.clone());
-        for flavour in [flavour, flavour.on_demand()] {
-            let prepared = policy.prepared(flavour)?;
-            let mut store = store(&prepared, state, started)?;
-            match prepared.policy.instantiate(&mut store) {
-                Ok(policy) => return Ok(Self { store, policy, _clock: clock }),
-                // Nothing has run yet that another instance could tell.
-                Err(error) if flavour.may_lack_room(&error) && store.data().host_calls == 0 => {
-                    state = RunState::new(store.into_data().session, limits.clone());
-                }
-                Err(error) => return Err(diagnose(&error, store.data_mut(), during)),
-            }
+        let mut store = store(compiled, state, started)?;
+        match compiled.policy.instantiate(&mut store) {
+            Ok(policy) => Ok(Self { store, policy, _clock: clock }),
+            Err(error) => Err(diagnose(&error, store.data_mut(), during)),
         }
-        // The second flavour has no pool and so never lacks room in one.
-        Err(PolicyError::Host("it has no room for an instance".to_owned()))
     }
 
     fn enter<T>(
         &mut self,
         during: &'static str,
-        call: impl FnOnce(&super::bindings::ImagePolicy, &mut Store<RunState>) -> wasmtime::Result<T>,
+        call: impl FnOnce(&v0_2::ImagePolicy, &mut Store<GuestState>) -> wasmtime::Result<T>,
     ) -> Result<T, PolicyError> {
         let result = call(&self.policy, &mut self.store);
         result.map_err(|error| diagnose(&error, self.store.data_mut(), during))
@@ -280,11 +305,15 @@ impl Instance {
 }
 
 /// A store for one instance, with every limit in place.
-fn store(prepared: &Prepared, state: RunState, started: Instant) -> Result<Store<RunState>, PolicyError> {
+fn store(
+    compiled: &CompiledPolicy,
+    state: GuestState,
+    started: Instant,
+) -> Result<Store<GuestState>, PolicyError> {
     let Limits { time, transfer, fuel, .. } = state.limits;
     // No deadline where it lies beyond what the clock can count to.
     let deadline = started.checked_add(time);
-    let mut store = Store::new(&prepared.engine, state);
+    let mut store = Store::new(&compiled.engine, state);
     store.limiter(|state| state);
     store.set_hostcall_fuel(transfer.as_len());
     // The contract has no resources.
@@ -293,11 +322,12 @@ fn store(prepared: &Prepared, state: RunState, started: Instant) -> Result<Store
         store.set_fuel(fuel).map_err(|error| PolicyError::Host(error.to_string()))?;
     }
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(move |mut store: StoreContextMut<'_, RunState>| {
+    store.epoch_deadline_callback(move |mut store: StoreContextMut<'_, GuestState>| {
+        let state = store.data_mut();
+        let deadline = deadline.and_then(|deadline| deadline.checked_add(state.reading()));
         if deadline.is_none_or(|deadline| Instant::now() < deadline) {
             return Ok(UpdateDeadline::Continue(1));
         }
-        let state = store.data_mut();
         let error = PolicyError::limit(LimitKey::Time, &state.limits);
         Err(state.stop(error))
     });
@@ -308,7 +338,7 @@ fn store(prepared: &Prepared, state: RunState, started: Instant) -> Result<Store
 const MAX_HANDLES: usize = 1024;
 
 /// Why a run ended, in terms of the policy and its grant.
-fn diagnose(error: &wasmtime::Error, state: &mut RunState, during: &'static str) -> PolicyError {
+fn diagnose(error: &wasmtime::Error, state: &mut GuestState, during: &'static str) -> PolicyError {
     if let Some(error) = state.stopped.take() {
         return error;
     }
@@ -350,8 +380,25 @@ fn diagnose(error: &wasmtime::Error, state: &mut RunState, during: &'static str)
 /// The policy's own functions at the time of an error, innermost first; empty where it was built without names.
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {
     let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
-    let name = |name: &str| one_line(&format!("{:#}", rustc_demangle::demangle(name)));
-    frames.iter().filter_map(|frame| frame.func_name()).map(name).collect()
+    frames.iter().filter_map(|frame| frame.func_name()).map(function_name).collect()
+}
+
+/// A function's name as it was written in Rust, as far as it is shown.
+fn function_name(name: &str) -> String {
+    /// Takes no more than is shown: a name of a few kilobytes may stand for megabytes.
+    struct Beginning(String);
+
+    impl fmt::Write for Beginning {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.push_str(text);
+            if self.0.len() > 1024 { Err(fmt::Error) } else { Ok(()) }
+        }
+    }
+
+    let mut beginning = Beginning(String::new());
+    // It ends where enough is written.
+    let _ = write!(beginning, "{:#}", rustc_demangle::demangle(name));
+    short_name(&beginning.0)
 }
 
 fn check_config(config: &serde_json::Value) -> Result<(), PolicyError> {
@@ -366,12 +413,9 @@ fn check_config(config: &serde_json::Value) -> Result<(), PolicyError> {
     }))
 }
 
-/// The policy's own words, as far as a person reads them.
+/// The policy's own words, as far as a person reads them. They are cut before anything else is done with them.
 fn shorten(message: &str) -> String {
     const LONGEST: usize = 4096;
-    let line = one_line(message);
-    match line.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
+    let short = cut(message, LONGEST);
+    one_line(short) + if short.len() < message.len() { "…" } else { "" }
 }

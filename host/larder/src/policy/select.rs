@@ -1,14 +1,14 @@
-//! `images.select`: filtering, ordering and paging.
+//! Selecting images: filtering, ordering and paging.
 //!
 //! Each order is total: images that are equal by its key follow each other by reference, so that a page can begin
 //! after any image, also after one that the run has staged meanwhile. What is not known counts as the smallest: never
-//! used is longest unused, an unknown time of creation is the oldest, an unknown size the smallest. A condition on
-//! something that is not known is not met, but for `unused-since`: what was never used is unused since any instant.
+//! used is longest unused, an unknown time is the oldest, an unknown size the smallest. A condition on something that
+//! is not known is not met, but for `unused-since`: what was never used is unused since any instant.
 //!
 //! An order is sorted when it is first asked for and kept: a page costs as many steps as it looks at images.
 
 use std::cell::OnceCell;
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 
 use chrono::{DateTime, Utc};
 
@@ -23,10 +23,27 @@ pub(super) const PAGE: usize = 1024;
 pub(super) enum Order {
     CreatedNewest,
     CreatedOldest,
+    ArrivedNewest,
+    ArrivedOldest,
     UsedNewest,
     UsedOldest,
     Largest,
     Smallest,
+}
+
+/// A page as a policy asks for it.
+#[derive(Debug, Clone)]
+pub(super) struct Filter {
+    /// A reference pattern.
+    pub(super) reference: Option<String>,
+    pub(super) unused_since: Option<DateTime<Utc>>,
+    pub(super) arrived_before: Option<DateTime<Utc>>,
+    pub(super) min_size_bytes: Option<i64>,
+    pub(super) unused: Option<bool>,
+    pub(super) order: Order,
+    /// The reference that the page begins behind.
+    pub(super) after: Option<String>,
+    pub(super) limit: Option<u32>,
 }
 
 /// The conditions of a selection, each met or not given.
@@ -34,7 +51,7 @@ pub(super) enum Order {
 pub(super) struct Conditions {
     pub(super) reference: Option<ReferencePattern>,
     pub(super) unused_since: Option<DateTime<Utc>>,
-    pub(super) created_before: Option<DateTime<Utc>>,
+    pub(super) arrived_before: Option<DateTime<Utc>>,
     pub(super) min_size_bytes: Option<i64>,
     pub(super) unused: Option<bool>,
 }
@@ -42,31 +59,13 @@ pub(super) struct Conditions {
 impl Conditions {
     /// Whether an image meets every condition.
     pub(super) fn meets(&self, image: &Image) -> bool {
-        let state = &image.state;
-        let handle = &state.handle;
-        self.unused.is_none_or(|unused| state.users.is_empty() == unused)
+        let handle = &image.record.handle;
+        let arrived_at = image.record.arrived_at;
+        self.unused.is_none_or(|unused| image.facts.is_in_use != unused)
             && self.unused_since.is_none_or(|since| handle.last_used_at.is_none_or(|used| used < since))
-            && self
-                .created_before
-                .is_none_or(|before| handle.created_at.is_some_and(|created| created < before))
+            && self.arrived_before.is_none_or(|before| arrived_at.is_some_and(|arrived| arrived < before))
             && self.min_size_bytes.is_none_or(|min| handle.size_bytes.is_some_and(|size| size >= min))
             && self.reference.as_ref().is_none_or(|pattern| image.name().matches(pattern))
-    }
-}
-
-impl Order {
-    /// Which of two images comes first.
-    fn compare(self, a: &Image, b: &Image) -> Ordering {
-        let (x, y) = (&a.state.handle, &b.state.handle);
-        let by_key = match self {
-            Self::CreatedNewest => y.created_at.cmp(&x.created_at),
-            Self::CreatedOldest => x.created_at.cmp(&y.created_at),
-            Self::UsedNewest => y.last_used_at.cmp(&x.last_used_at),
-            Self::UsedOldest => x.last_used_at.cmp(&y.last_used_at),
-            Self::Largest => y.size_bytes.cmp(&x.size_bytes),
-            Self::Smallest => x.size_bytes.cmp(&y.size_bytes),
-        };
-        by_key.then_with(|| x.reference.cmp(&y.reference))
     }
 }
 
@@ -80,8 +79,16 @@ struct Sorted {
 
 impl Sorted {
     fn new(images: &Images, order: Order) -> Self {
-        let mut sequence: Vec<u32> = images.visible().map(|(index, _)| index as u32).collect();
-        sequence.sort_unstable_by(|&a, &b| order.compare(images.get(a as usize), images.get(b as usize)));
+        let sequence = match order {
+            Order::CreatedNewest => by(images, |image| Reverse(image.record.handle.created_at)),
+            Order::CreatedOldest => by(images, |image| image.record.handle.created_at),
+            Order::ArrivedNewest => by(images, |image| Reverse(image.record.arrived_at)),
+            Order::ArrivedOldest => by(images, |image| image.record.arrived_at),
+            Order::UsedNewest => by(images, |image| Reverse(image.record.handle.last_used_at)),
+            Order::UsedOldest => by(images, |image| image.record.handle.last_used_at),
+            Order::Largest => by(images, |image| Reverse(image.record.handle.size_bytes)),
+            Order::Smallest => by(images, |image| image.record.handle.size_bytes),
+        };
         let mut place = vec![0; images.len()];
         for (&index, position) in sequence.iter().zip(0..) {
             place[index as usize] = position;
@@ -90,9 +97,18 @@ impl Sorted {
     }
 }
 
+/// Returns the visible images sorted by a key, those of the same key by their references.
+fn by<K: Ord>(images: &Images, key: impl Fn(&Image) -> K) -> Vec<u32> {
+    let mut keyed: Vec<(K, u32)> =
+        images.visible().map(|(index, image)| (key(image), index as u32)).collect();
+    let reference = |index: u32| images.get(index as usize).reference();
+    keyed.sort_unstable_by(|(a, x), (b, y)| a.cmp(b).then_with(|| reference(*x).cmp(reference(*y))));
+    keyed.into_iter().map(|(_, index)| index).collect()
+}
+
 /// The orders that were asked for so far.
 #[derive(Debug, Default)]
-pub(super) struct Orders([OnceCell<Sorted>; 6]);
+pub(super) struct Orders([OnceCell<Sorted>; 8]);
 
 impl Orders {
     /// At most `limit` (and at most [`PAGE`]) images that the run can see and that meet the conditions, in this order,
@@ -127,9 +143,11 @@ mod tests {
     use super::*;
     use crate::snapshot::{MemoryCache, MemoryImage};
 
-    const ORDERS: [Order; 6] = [
+    const ORDERS: [Order; 8] = [
         Order::CreatedNewest,
         Order::CreatedOldest,
+        Order::ArrivedNewest,
+        Order::ArrivedOldest,
         Order::UsedNewest,
         Order::UsedOldest,
         Order::Largest,
@@ -142,12 +160,13 @@ mod tests {
 
     fn cache() -> impl Strategy<Value = Vec<MemoryImage>> {
         let few = || proptest::option::of(0..4_i64);
-        let image = (any::<bool>(), few(), few(), few(), any::<bool>());
+        let image = (any::<bool>(), few(), few(), few(), few(), any::<bool>());
         proptest::collection::vec(image, 0..40).prop_map(|images| {
-            let image = |(index, (acme, created, used, size, in_use)): (usize, _)| {
+            let image = |(index, (acme, created, arrived, used, size, in_use)): (usize, _)| {
                 let registry = if acme { "docker.io/acme" } else { "docker.io/other" };
                 let mut image = MemoryImage::new(format!("{registry}/app:{index}"));
                 image.created_at = Option::map(created, at);
+                image.arrived_at = Option::map(arrived, at);
                 image.last_used_at = Option::map(used, at);
                 image.size_bytes = size;
                 if in_use {
@@ -170,20 +189,24 @@ mod tests {
             |(pattern, since, before, min, unused)| Conditions {
                 reference: pattern.map(|pattern| pattern.parse().expect("a pattern")),
                 unused_since: since.map(at),
-                created_before: before.map(at),
+                arrived_before: before.map(at),
                 min_size_bytes: min,
                 unused,
             },
         )
     }
 
+    fn arrival(image: &MemoryImage) -> Option<DateTime<Utc>> {
+        image.created_at.max(image.arrived_at)
+    }
+
     /// What the contract says of one image, in as few words.
     fn naive(conditions: &Conditions, image: &MemoryImage) -> bool {
-        let Conditions { reference, unused_since, created_before, min_size_bytes, unused } = conditions;
+        let Conditions { reference, unused_since, arrived_before, min_size_bytes, unused } = conditions;
         let name = image.reference.parse().expect("a reference");
         reference.as_ref().is_none_or(|pattern| pattern.matches(&name))
             && unused_since.is_none_or(|since| image.last_used_at.is_none_or(|used| used < since))
-            && created_before.is_none_or(|before| image.created_at.is_some_and(|created| created < before))
+            && arrived_before.is_none_or(|before| arrival(image).is_some_and(|arrived| arrived < before))
             && min_size_bytes.is_none_or(|min| image.size_bytes.is_some_and(|size| size >= min))
             && unused.is_none_or(|unused| image.sandboxes.is_empty() == unused)
     }
@@ -193,7 +216,7 @@ mod tests {
         /// that was shown is staged before the next page is asked for.
         #[test]
         fn pages_make_the_whole_list(
-            cache in cache(), conditions in conditions(), order in 0..6_usize, limit in 1..7_u32, stage: bool,
+            cache in cache(), conditions in conditions(), order in 0..8_usize, limit in 1..7_u32, stage: bool,
         ) {
             let order = ORDERS[order];
             let access = Access::new(GrantDocument::default(), at(0));
@@ -209,7 +232,7 @@ mod tests {
                 shown.extend(page.iter().map(|&index| images.get(index).reference().to_owned()));
                 after = Some(last);
                 if stage {
-                    page.iter().for_each(|&i| images.stage(i, Staged { force: false, bytes: 0, by_prune: false }));
+                    page.iter().for_each(|&i| images.stage(i, Staged { force: false, by_prune: false, position: 0 }));
                 }
             }
             let mut expected: Vec<_> = cache.iter().filter(|image| naive(&conditions, image)).collect();
@@ -217,6 +240,8 @@ mod tests {
                 let by_key = match order {
                     Order::CreatedNewest => b.created_at.cmp(&a.created_at),
                     Order::CreatedOldest => a.created_at.cmp(&b.created_at),
+                    Order::ArrivedNewest => arrival(b).cmp(&arrival(a)),
+                    Order::ArrivedOldest => arrival(a).cmp(&arrival(b)),
                     Order::UsedNewest => b.last_used_at.cmp(&a.last_used_at),
                     Order::UsedOldest => a.last_used_at.cmp(&b.last_used_at),
                     Order::Largest => b.size_bytes.cmp(&a.size_bytes),

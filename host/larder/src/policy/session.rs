@@ -1,268 +1,340 @@
-//! One run's view of the cache, and what it stages.
+//! One run's view of the cache, and what it stages. Knows nothing of WIT: a version of the contract is a translation of
+//! these calls (`v0_2`).
 //!
-//! A session holds one unchanging state. The images are read when it begins (every plan lists them), what they cost
-//! when that is first asked for, details one by one. What is staged leaves the view at once and the cache not at all:
-//! a session only ever reads. Dropping it undoes everything.
+//! A session holds one unchanging snapshot. The images are read when it begins (every plan lists them), what they cost
+//! when that is first asked for, or at the beginning where a cap or a goal needs it; details one by one. What is staged
+//! leaves the view at once and the cache not at all: a session only ever reads. Dropping it undoes everything.
 //!
 //! Every answer that a policy gets is decided by [`Access`]; what was denied is kept for the operator, each denial
 //! once. A call past a cap stages nothing and spoils the whole run, whatever the policy makes of the answer.
 //!
+//! What the cache takes to read is measured apart ([`Session::reading`]), since it is not the policy's doing. Each image's
+//! detail counts so once: who asks for it again pays with its own time.
+//!
 //! This file has the questions and the bookkeeping, `staging.rs` what changes the view.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::access::{Access, Refusal, Total};
-use super::bindings::{images as wit, report, types, usage};
-use super::convert;
-use super::error::{LimitKey, PolicyError, one_line};
+use super::access::{Access, NotRemovable, Refusal};
+use super::denials::Denials;
+use super::error::{LimitKey, PolicyError, cut, one_line};
 use super::grant::Limits;
 use super::images::{Found, Images};
-use super::select::{Conditions, Orders};
-use super::staging::{Costs, Wanted};
+use super::select::{Conditions, Filter, Orders};
+use super::staging::Staging;
+use crate::error::MicrosandboxResult;
 use crate::pattern::ReferencePattern;
-use crate::plan::{Denial, LogLine, Right};
-use crate::snapshot::CacheSnapshot;
+use crate::plan::{LogLevel, LogLine, Right};
+use crate::records::ImageDetail;
+use crate::snapshot::{CacheSnapshot, CostGraph, DiskStatus, ImageHistory, Removal, Sharing};
+use crate::units::ByteSize;
 
-/// Why a call gives no result.
+/// The longest reason that is kept, in bytes.
+const REASON: usize = 512;
+
+/// The bytes that a record takes in a guest's memory besides its texts: more than any record of a contract has.
+const RECORD: usize = 192;
+
+/// Why a call has no result.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(super) enum CallError {
     /// The policy is told, and goes on.
-    Answer(types::Error),
+    Guest(GuestError),
     /// The run ends.
-    End(PolicyError),
+    Run(PolicyError),
 }
 
-/// What a call gives.
-pub(super) type Answer<T> = Result<T, Stop>;
+/// What a policy is told of a call that has no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum GuestError {
+    /// The cache has no such image, or the grant hides it: the reference that was asked for.
+    NotFound(String),
+    /// Something uses this image, and `force` was not asked for.
+    InUse(usize),
+    /// A right is lacking, for an image or for all of them.
+    Denied { right: Right, image: Option<usize>, message: String },
+    /// A text is not a reference or pattern: the text and the problem.
+    Invalid { text: String, problem: String },
+    /// Anything else, in words.
+    Other(&'static str),
+}
 
-impl From<types::Error> for Stop {
-    fn from(error: types::Error) -> Self {
-        Self::Answer(error)
-    }
+/// What a call comes to.
+pub(super) type Answer<T> = Result<T, CallError>;
+
+/// An image with its config and layers.
+#[derive(Debug)]
+pub(super) struct Inspected {
+    pub(super) image: usize,
+    pub(super) detail: ImageDetail,
+    /// False if the grant withholds environment variables. There are none in `detail` then.
+    pub(super) shows_env: bool,
+}
+
+/// What can be removed of an image now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Usage {
+    pub(super) image: usize,
+    /// The right that a removal without force would lack.
+    pub(super) lacks: Option<Right>,
+}
+
+/// What an image costs, in allocated bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cost {
+    pub(super) image: usize,
+    pub(super) unique_bytes: u64,
+    pub(super) shared_bytes: u64,
 }
 
 /// One run's view of the cache.
 pub(super) struct Session {
-    pub(super) source: Box<dyn CacheSnapshot>,
+    source: Box<dyn CacheSnapshot>,
     pub(super) access: Access,
     pub(super) images: Images,
-    pub(super) costs: Costs,
-    pub(super) staged: Total,
-    /// What the run would have staged without its caps; there once a cap has refused something.
-    pub(super) wanted: Option<Wanted>,
-    pub(super) denials: Vec<Denial>,
-    denied: HashSet<(Right, Option<usize>)>,
+    pub(super) staging: Staging,
+    /// What images cost, less what is staged. Absent until it is read.
+    pub(super) costs: Option<Removal>,
+    /// What the images share that the run sees now. Absent until it is asked for.
+    pub(super) sharing: Option<Sharing>,
+    history: Option<Vec<ImageHistory>>,
+    disk: Option<DiskStatus>,
+    pub(super) denials: Denials,
     orders: Orders,
     /// The pattern of the last `select`: pages ask for the same one again and again.
     last_pattern: Option<ReferencePattern>,
     pub(super) log: Vec<LogLine>,
     pub(super) log_bytes: u64,
     reason_bytes: u64,
+    reading: Duration,
 }
 
 impl Session {
-    /// Reads the images of a state.
-    pub(super) fn new(mut source: Box<dyn CacheSnapshot>, access: Access) -> Result<Self, PolicyError> {
-        let images = source.images().map_err(|error| PolicyError::Source(Box::new(error)))?;
+    /// Reads the images of a snapshot, and what they cost where a cap or a goal needs that.
+    ///
+    /// # Errors
+    /// [`PolicyError::Source`].
+    pub(super) fn new(
+        mut source: Box<dyn CacheSnapshot>,
+        access: Access,
+        goal: Option<ByteSize>,
+    ) -> Result<Self, PolicyError> {
+        let failed = |error| PolicyError::Source(Box::new(error));
+        let images = Images::new(source.images().map_err(failed)?, &access);
+        let needs_costs = access.counts_bytes() || goal.is_some();
+        let costs = needs_costs.then(|| source.costs().map(costs)).transpose().map_err(failed)?;
         Ok(Self {
-            images: Images::new(images, &access),
             source,
             access,
-            costs: Costs::default(),
-            staged: Total::default(),
-            wanted: None,
-            denials: Vec::new(),
-            denied: HashSet::new(),
+            images,
+            staging: Staging::new(goal),
+            costs,
+            sharing: None,
+            history: None,
+            disk: None,
+            denials: Denials::default(),
             orders: Orders::default(),
             last_pattern: None,
             log: Vec::new(),
             log_bytes: 0,
             reason_bytes: 0,
+            reading: Duration::ZERO,
         })
     }
 
-    pub(super) fn list(&mut self) -> Answer<Vec<types::ImageHandle>> {
+    /// Returns how long the cache took to read since the session began.
+    pub(super) fn reading(&self) -> Duration {
+        self.reading
+    }
+
+    pub(super) fn list(&self) -> Answer<Vec<usize>> {
         self.handles(self.images.present().map(|(index, _)| index).collect())
     }
 
-    pub(super) fn get(&mut self, reference: &str) -> Answer<types::ImageHandle> {
-        let index = self.find(reference)?;
-        Ok(convert::handle(&self.images.get(index).state.handle))
+    pub(super) fn get(&mut self, reference: &str) -> Answer<usize> {
+        self.find(reference)
     }
 
-    pub(super) fn inspect(&mut self, reference: &str) -> Answer<types::ImageDetail> {
+    pub(super) fn inspect(&mut self, reference: &str) -> Answer<Inspected> {
         let index = self.find(reference)?;
         if let Err(refusal) = self.access.may_inspect(self.images.get(index).name()) {
             return Err(self.deny(Some(index), refusal));
         }
-        self.images.get_mut(index).inspected = true;
+        let is_first = !std::mem::replace(&mut self.images.get_mut(index).is_inspected, true);
+        let clock = Instant::now();
         let detail = self.source.detail(self.images.get(index).reference());
-        // One image that cannot be read does not end a run over all of them.
-        let detail = detail.map_err(|error| types::Error::Other(chain(&error)))?;
-        let detail = convert::detail(detail, self.access.sees_secrets());
-        let cargo = convert::detail_cargo(&detail);
-        if cargo.longest_text as u64 > self.limits().string.as_bytes() {
-            return Err(self.past(LimitKey::String));
+        if is_first {
+            self.reading += clock.elapsed();
         }
-        self.carries(cargo.longest_list, cargo.bytes)?;
-        Ok(detail)
+        // One image that cannot be read does not end a run over all of them.
+        let mut detail = detail.map_err(|error| unreadable(&error))?;
+        let shows_env = self.access.sees_secrets();
+        if let Some(config) = detail.config.as_mut().filter(|_| !shows_env) {
+            config.env.clear();
+        }
+        self.check_detail(&detail)?;
+        Ok(Inspected { image: index, detail, shows_env })
     }
 
-    pub(super) fn select(&mut self, filter: wit::ImageFilter) -> Answer<Vec<types::ImageHandle>> {
-        let instant = |time: Option<types::Datetime>| match time.map(convert::instant) {
-            Some(None) => Err(types::Error::Other("the filter has an instant that is not one".to_owned())),
-            time => Ok(time.flatten()),
+    pub(super) fn select(&mut self, filter: Filter) -> Answer<Vec<usize>> {
+        let after = match &filter.after {
+            Some(after) => {
+                self.check_text(after)?;
+                let found = self.images.find_place(after);
+                Some(self.resolve(after, found)?)
+            }
+            None => None,
         };
-        let after = filter.after.as_deref().map(|after| {
-            self.takes(after)?;
-            let found = self.images.find_place(after);
-            self.resolve(after, found)
-        });
         let conditions = Conditions {
             reference: filter.reference.map(|text| self.pattern(text)).transpose()?,
-            unused_since: instant(filter.unused_since)?,
-            created_before: instant(filter.created_before)?,
+            unused_since: filter.unused_since,
+            arrived_before: filter.arrived_before,
             min_size_bytes: filter.min_size_bytes,
             unused: filter.unused,
         };
-        let order = convert::order(filter.order);
-        let page = self.orders.page(&self.images, &conditions, order, after.transpose()?, filter.limit);
+        let page = self.orders.page(&self.images, &conditions, filter.order, after, filter.limit);
         self.last_pattern = conditions.reference;
         self.handles(page)
     }
 
-    pub(super) fn list_usage(&mut self) -> Answer<Vec<usage::ImageUsage>> {
-        let present: Vec<_> = self.images.present().map(|(index, _)| index).collect();
-        let bytes =
-            present.iter().map(|&index| convert::RECORD_BYTES + self.images.get(index).reference().len());
-        self.carries(present.len(), bytes.sum())?;
-        present.into_iter().map(|index| self.usage(index)).collect()
+    pub(super) fn usage(&mut self, references: Option<&[String]>) -> Answer<Vec<Usage>> {
+        let asked = self.asked(references)?;
+        Ok(asked.into_iter().map(|image| Usage { image, lacks: self.lacks(image) }).collect())
     }
 
-    pub(super) fn get_usage(&mut self, reference: &str) -> Answer<usage::ImageUsage> {
-        let index = self.find(reference)?;
-        self.usage(index)
+    pub(super) fn costs(&mut self, references: Option<&[String]>) -> Answer<Vec<Cost>> {
+        let asked = self.asked(references)?;
+        self.read_costs()?;
+        let (Some(removal), images) = (&mut self.costs, &self.images) else { return Ok(Vec::new()) };
+        // What is shared with hidden images is not told: a policy cannot find out that those exist.
+        let sharing = self.sharing.get_or_insert_with(|| {
+            Sharing::new(Arc::clone(removal.graph()), images.present().map(|(index, _)| index))
+        });
+        let cost = |image| Cost {
+            image,
+            unique_bytes: removal.would_free([image]).bytes,
+            shared_bytes: sharing.shared_bytes(image),
+        };
+        Ok(asked.into_iter().map(cost).collect())
     }
 
     pub(super) fn reclaimable_bytes(&mut self, references: &[String]) -> Answer<u64> {
-        self.carries(references.len(), 0)?;
-        let images: Vec<_> =
-            references.iter().map(|reference| self.find(reference)).collect::<Result<_, _>>()?;
-        let removal = self.costs.get(&mut *self.source)?;
-        Ok(removal.would_free(images).bytes)
+        let images = self.asked(Some(references))?;
+        self.read_costs()?;
+        Ok(self.costs.as_mut().map_or(0, |removal| removal.would_free(images).bytes))
     }
 
-    pub(super) fn disk(&mut self) -> Answer<usage::DiskStatus> {
-        let disk = self.source.disk().map_err(|error| types::Error::Other(chain(&error)))?;
-        Ok(usage::DiskStatus {
-            cache_bytes: disk.cache_bytes,
-            capacity_bytes: disk.capacity_bytes,
-            available_bytes: disk.available_bytes,
-        })
+    /// Returns the recorded past of images, each beside its number.
+    pub(super) fn history(&mut self, references: Option<&[String]>) -> Answer<Vec<(usize, ImageHistory)>> {
+        let asked = self.asked(references)?;
+        let history = match self.history.take() {
+            Some(history) => history,
+            None => self.read(|source| source.history()).map_err(|error| unreadable(&error))?,
+        };
+        let history = self.history.insert(history);
+        let of = |image| (image, history.get(image).cloned().unwrap_or_default());
+        Ok(asked.into_iter().map(of).collect())
     }
 
-    pub(super) fn log(&mut self, level: report::Level, message: &str) -> Answer<()> {
-        self.takes(message)?;
+    pub(super) fn disk(&mut self) -> Answer<DiskStatus> {
+        let disk = match self.disk {
+            Some(disk) => disk,
+            None => self.read(|source| source.disk()).map_err(|error| unreadable(&error))?,
+        };
+        Ok(*self.disk.insert(disk))
+    }
+
+    pub(super) fn log(&mut self, level: LogLevel, message: &str) -> Answer<()> {
+        self.check_text(message)?;
         let limit = self.limits().log.as_bytes();
         // A line takes room even when it is empty.
         self.log_bytes = self.log_bytes.saturating_add(message.len() as u64 + 1);
         if self.log_bytes > limit {
             return Err(self.past(LimitKey::Log));
         }
-        self.log.push(LogLine { level: convert::level(level), message: one_line(message) });
+        self.log.push(LogLine { level, message: one_line(message) });
         Ok(())
     }
 
-    /// Keeps the reason for an image that the run sees or has staged; there is nobody to tell about any other.
-    pub(super) fn explain(&mut self, reference: &str, reason: &str) -> Answer<()> {
-        self.takes(reference)?;
-        self.takes(reason)?;
-        let Found::Image(index) = self.images.find_place(reference) else { return Ok(()) };
-        let reason = one_line(reason);
+    /// Keeps the reason for an image that the run sees or has staged. Returns false for any other.
+    pub(super) fn explain(&mut self, reference: &str, reason: &str) -> Answer<bool> {
+        self.check_text(reference)?;
+        self.check_text(reason)?;
+        let Found::Image(index) = self.images.find_place(reference) else { return Ok(false) };
+        let mut reason = one_line(cut(reason, REASON));
+        // What replaces a control character is longer than it.
+        reason.truncate(cut(&reason, REASON).len());
         let before = self.images.get(index).reason.as_ref().map_or(0, String::len);
         self.reason_bytes = self.reason_bytes + reason.len() as u64 - before as u64;
         if self.reason_bytes > self.limits().reasons.as_bytes() {
             return Err(self.past(LimitKey::Reasons));
         }
         self.images.get_mut(index).reason = Some(reason);
-        Ok(())
+        Ok(true)
     }
 
-    /// Finds an image that the run can see now.
+    /// Finds an image that the run sees now.
     pub(super) fn find(&mut self, reference: &str) -> Answer<usize> {
-        self.takes(reference)?;
+        self.check_text(reference)?;
         let found = self.images.find(reference);
         self.resolve(reference, found)
     }
 
-    /// Notes what was refused for the operator and answers the policy.
-    pub(super) fn deny(&mut self, image: Option<usize>, refusal: Refusal) -> Stop {
-        let Refusal { right, message, allowed_by } = refusal;
-        let reference = image.map(|index| self.images.get(index).reference().to_owned());
-        if self.denied.insert((right, image)) {
-            let (reference, message) = (reference.clone(), message.clone());
-            self.denials.push(Denial { right, reference, message, allowed_by });
+    /// Records what was refused for the operator and answers the policy.
+    pub(super) fn deny(&mut self, image: Option<usize>, refusal: Refusal) -> CallError {
+        let right = refusal.right();
+        let is_new = image.is_none_or(|index| self.images.get_mut(index).note_denied(right));
+        let name = image.map(|index| self.images.get(index).name());
+        if is_new {
+            self.denials.record(&refusal, name);
         }
-        Stop::Answer(types::Error::Denied(types::Denial { right: convert::right(right), reference, message }))
+        CallError::Guest(GuestError::Denied { right, image, message: refusal.told(name) })
     }
 
     pub(super) fn limits(&self) -> &Limits {
         &self.access.document().limits
     }
 
-    /// The end of a run that went past a limit.
-    pub(super) fn past(&self, key: LimitKey) -> Stop {
-        Stop::End(PolicyError::limit(key, self.limits()))
+    /// Returns the end of a run that exceeded a limit.
+    pub(super) fn past(&self, key: LimitKey) -> CallError {
+        CallError::Run(PolicyError::limit(key, self.limits()))
     }
 
-    fn resolve(&mut self, reference: &str, found: Found) -> Answer<usize> {
+    /// Reads what images cost, unless that is known.
+    pub(super) fn read_costs(&mut self) -> Answer<()> {
+        if self.costs.is_none() {
+            let graph = self.read(|source| source.costs());
+            // There can be no plan without.
+            let graph = graph.map_err(|error| CallError::Run(PolicyError::Source(Box::new(error))))?;
+            let mut removal = costs(graph);
+            for index in self.staging.staged(&self.images) {
+                removal.remove(index);
+            }
+            self.costs = Some(removal);
+        }
+        Ok(())
+    }
+
+    pub(super) fn resolve(&mut self, reference: &str, found: Found) -> Answer<usize> {
         match found {
             Found::Image(index) => Ok(index),
             Found::Hidden(index) => {
-                let refusal = self.access.hidden(self.images.get(index).name());
                 // For the operator alone: the policy gets the answer that an absent image gets.
-                let _ = self.deny(Some(index), refusal);
-                Err(types::Error::ImageNotFound(reference.to_owned()).into())
+                let _ = self.deny(Some(index), Refusal::Hidden);
+                Err(GuestError::NotFound(reference.to_owned()).into())
             }
-            Found::Absent => Err(types::Error::ImageNotFound(reference.to_owned()).into()),
-            Found::Invalid(error) => Err(types::Error::InvalidReference(error.to_string()).into()),
-        }
-    }
-
-    fn pattern(&mut self, text: String) -> Answer<ReferencePattern> {
-        self.takes(&text)?;
-        match self.last_pattern.take_if(|last| last.as_str() == text) {
-            Some(pattern) => Ok(pattern),
-            None => {
-                text.parse().map_err(|error| Stop::Answer(types::Error::InvalidReference(format!("{error}"))))
+            Found::Absent => Err(GuestError::NotFound(reference.to_owned()).into()),
+            Found::Invalid(error) => {
+                let (text, problem) = (reference.to_owned(), error.problem());
+                Err(GuestError::Invalid { text, problem }.into())
             }
         }
     }
 
-    fn handles(&self, images: Vec<usize>) -> Answer<Vec<types::ImageHandle>> {
-        let handle = |&index: &usize| &self.images.get(index).state.handle;
-        self.carries(images.len(), images.iter().map(|index| convert::handle_bytes(handle(index))).sum())?;
-        Ok(images.iter().map(|index| convert::handle(handle(index))).collect())
-    }
-
-    fn usage(&mut self, index: usize) -> Answer<usage::ImageUsage> {
-        let unique_bytes = self.costs.get(&mut *self.source)?.would_free([index]).bytes;
-        let shared_bytes = self.costs.sharing(&mut *self.source, &self.images)?.shared_bytes(index);
-        let state = &self.images.get(index).state;
-        let count = |names: &[String]| u32::try_from(names.len()).unwrap_or(u32::MAX);
-        Ok(usage::ImageUsage {
-            reference: state.handle.reference.clone(),
-            sandboxes: count(&state.users.sandboxes),
-            snapshots: count(&state.users.snapshots),
-            pinned: state.pinned,
-            origin: convert::origin(state.origin),
-            unique_bytes,
-            shared_bytes,
-        })
-    }
-
-    /// Whether a text that the policy hands over is short enough.
-    fn takes(&self, text: &str) -> Answer<()> {
+    /// Checks that a text that the policy hands over is short enough.
+    pub(super) fn check_text(&self, text: &str) -> Answer<()> {
         if text.len() as u64 > self.limits().string.as_bytes() {
             Err(self.past(LimitKey::String))
         } else {
@@ -270,8 +342,85 @@ impl Session {
         }
     }
 
-    /// Whether a list that crosses is short enough.
-    fn carries(&self, elements: usize, bytes: usize) -> Answer<()> {
+    /// Returns the right that the removal of an image would lack now.
+    fn lacks(&mut self, index: usize) -> Option<Right> {
+        if let Some(right) = self.images.get(index).facts.lacks {
+            return Some(right);
+        }
+        if self.access.counts_repositories()
+            && let Err(NotRemovable::Refused(refusal)) =
+                self.access.may_remove(&self.images.subject(index), false)
+        {
+            return Some(refusal.right());
+        }
+        if self.images.get(index).facts.is_in_use {
+            return Some(Right::Force);
+        }
+        (!self.has_room_for(index)).then_some(Right::Budget)
+    }
+
+    /// Returns the images of these references, or all that the run sees now.
+    fn asked(&mut self, references: Option<&[String]>) -> Answer<Vec<usize>> {
+        let asked: Vec<usize> = match references {
+            Some(references) => {
+                self.check_list(references.len(), 0)?;
+                references.iter().map(|reference| self.find(reference)).collect::<Result<_, _>>()?
+            }
+            None => self.images.present().map(|(index, _)| index).collect(),
+        };
+        let bytes = asked.iter().map(|&index| RECORD + self.images.get(index).reference().len());
+        self.check_list(asked.len(), bytes.sum())?;
+        Ok(asked)
+    }
+
+    fn pattern(&mut self, text: String) -> Answer<ReferencePattern> {
+        self.check_text(&text)?;
+        match self.last_pattern.take_if(|last| last.as_str() == text) {
+            Some(pattern) => Ok(pattern),
+            None => text.parse().map_err(|error: crate::pattern::PatternError| {
+                let problem = error.problem();
+                GuestError::Invalid { text, problem }.into()
+            }),
+        }
+    }
+
+    /// Checks that the handles of these images can cross.
+    fn handles(&self, images: Vec<usize>) -> Answer<Vec<usize>> {
+        let bytes = |&index: &usize| {
+            let handle = &self.images.get(index).record.handle;
+            let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+            // The repository and the tag are at most the reference once more.
+            RECORD + handle.reference.len() * 2 + text(&handle.manifest_digest)
+        };
+        self.check_list(images.len(), images.iter().map(bytes).sum())?;
+        Ok(images)
+    }
+
+    /// Checks that a detail can cross. What comes from the image's own config may have any size.
+    fn check_detail(&self, detail: &ImageDetail) -> Answer<()> {
+        let mut longest_list = detail.layers.len();
+        let mut texts = vec![detail.handle.reference()];
+        let labels = detail.config.iter().filter_map(|config| config.labels.as_ref()?.as_object());
+        let labels: Vec<_> = labels.flatten().map(|(key, value)| (key, label(value))).collect();
+        if let Some(config) = &detail.config {
+            let lists = [Some(&config.env), config.cmd.as_ref(), config.entrypoint.as_ref()];
+            for list in lists.into_iter().flatten() {
+                longest_list = longest_list.max(list.len());
+                texts.extend(list.iter().map(String::as_str));
+            }
+            longest_list = longest_list.max(labels.len());
+            texts.extend(labels.iter().flat_map(|(key, value)| [key.as_str(), value]));
+            let single = [&config.working_dir, &config.user, &config.stop_signal];
+            texts.extend(single.into_iter().flatten().map(String::as_str));
+        }
+        texts.iter().try_for_each(|text| self.check_text(text))?;
+        // Digests and media types are short; two records' worth for each layer covers them.
+        let records = (1 + detail.layers.len()) * 2 * RECORD;
+        self.check_list(longest_list, records + texts.iter().map(|text| text.len() + 8).sum::<usize>())
+    }
+
+    /// Checks that a list that crosses is short enough.
+    fn check_list(&self, elements: usize, bytes: usize) -> Answer<()> {
         if elements as u64 > u64::from(self.limits().list) {
             return Err(self.past(LimitKey::List));
         }
@@ -280,15 +429,42 @@ impl Session {
         }
         Ok(())
     }
+
+    /// Asks the snapshot, and measures how long that takes.
+    fn read<T>(
+        &mut self,
+        ask: impl FnOnce(&mut dyn CacheSnapshot) -> MicrosandboxResult<T>,
+    ) -> MicrosandboxResult<T> {
+        let clock = Instant::now();
+        let answer = ask(&mut *self.source);
+        self.reading += clock.elapsed();
+        answer
+    }
 }
 
-/// An error and its sources on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+impl From<GuestError> for CallError {
+    fn from(error: GuestError) -> Self {
+        Self::Guest(error)
+    }
+}
+
+/// Returns the text of a label. In an image's config it may be anything.
+pub(super) fn label(value: &serde_json::Value) -> Cow<'_, str> {
+    value.as_str().map_or_else(|| value.to_string().into(), Cow::from)
+}
+
+fn costs(graph: CostGraph) -> Removal {
+    Removal::new(Arc::new(graph))
+}
+
+/// Returns what a policy is told of a failure of the cache. What failed, with its paths, is for the operator.
+fn unreadable(error: &dyn std::error::Error) -> CallError {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
         text += &format!(": {error}");
         source = error.source();
     }
-    one_line(&text)
+    tracing::warn!("the cache could not be read for a policy: {text}");
+    GuestError::Other("the cache could not be read").into()
 }

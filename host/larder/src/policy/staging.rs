@@ -1,223 +1,228 @@
-//! What a run stages, what that frees, and the plan that comes of it.
+//! What a run stages, what that frees, and the plan that it makes.
+//!
+//! Removals are kept in the order in which they were staged, since a goal takes the first of them. One that is taken back
+//! leaves its place empty. A removal that a cap refuses is remembered: it spoils the run, and counts in what is said of
+//! by how much.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::access::{NotRemovable, Refusal, Total};
-use super::bindings::types;
-use super::convert;
+use super::access::{NotRemovable, Refusal, Remaining, Total};
 use super::error::{LimitKey, PolicyError};
-use super::images::{Images, Staged};
+use super::images::{Image, Images, Staged};
 use super::run::PolicyRun;
-use super::session::{Answer, Session, Stop};
-use crate::plan::{Maker, Plan, PlanEntry, PlanPolicy, Right, unmatched};
+use super::session::{Answer, CallError, GuestError, Session};
+use crate::plan::{Decision, Maker, Plan, PlanEntry, PlanPolicy, unmatched};
 use crate::records::ImagePruneReport;
-use crate::snapshot::{CacheSnapshot, Freed, Removal, Sharing};
+use crate::snapshot::{Freed, Removal};
+use crate::units::ByteSize;
 
-/// What images cost, less what is staged; read when it is first asked for.
-#[derive(Default)]
-pub(super) struct Costs {
-    removal: Option<Removal>,
-    sharing: Option<Sharing>,
+/// What a run has staged.
+#[derive(Debug, Default)]
+pub(super) struct Staging {
+    goal: Option<ByteSize>,
+    /// The images in the order in which they were staged. One counts if it is staged, and in this place.
+    order: Vec<u32>,
+    /// How many are staged.
+    references: u64,
+    /// Images whose removal a cap has refused.
+    refused: BTreeSet<usize>,
 }
 
-impl Costs {
-    pub(super) fn get(&mut self, source: &mut dyn CacheSnapshot) -> Answer<&mut Removal> {
-        let removal = match self.removal.take() {
-            Some(removal) => removal,
-            None => {
-                let graph =
-                    source.costs().map_err(|error| Stop::End(PolicyError::Source(Box::new(error))))?;
-                Removal::new(Arc::new(graph))
-            }
+/// What a prune stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pruned {
+    pub(super) references: usize,
+    pub(super) freed: Freed,
+}
+
+impl Staging {
+    pub(super) fn new(goal: Option<ByteSize>) -> Self {
+        Self { goal, ..Self::default() }
+    }
+
+    /// Returns the images that are staged, in that order.
+    pub(super) fn staged<'a>(&'a self, images: &'a Images) -> impl Iterator<Item = usize> + 'a {
+        let is_here = |&(index, position): &(usize, u32)| {
+            images.get(index).staged.is_some_and(|staged| staged.position == position)
         };
-        Ok(self.removal.insert(removal))
-    }
-
-    /// What the images that the run can see now share with each other. What they share with hidden ones is not told:
-    /// a policy cannot find out that those exist.
-    pub(super) fn sharing(&mut self, source: &mut dyn CacheSnapshot, images: &Images) -> Answer<&Sharing> {
-        let sharing = match self.sharing.take() {
-            Some(sharing) => sharing,
-            None => {
-                let graph = Arc::clone(self.get(source)?.graph());
-                Sharing::new(graph, images.present().map(|(index, _)| index))
-            }
-        };
-        Ok(self.sharing.insert(sharing))
-    }
-
-    /// An image is staged: whoever shared something with it shares it no longer.
-    fn stage(&mut self, image: usize) {
-        if let Some(sharing) = &mut self.sharing {
-            sharing.remove(image);
-        }
-    }
-
-    /// What all that is staged frees.
-    fn freed(&self) -> Freed {
-        self.removal.as_ref().map(Removal::freed).unwrap_or_default()
-    }
-}
-
-/// What a run would have staged without its caps.
-pub(super) struct Wanted {
-    removal: Removal,
-    images: HashSet<usize>,
-    staged: u64,
-}
-
-impl Wanted {
-    fn total(&self) -> Total {
-        Total { references: self.staged + self.images.len() as u64, bytes: self.removal.freed().bytes }
-    }
-
-    /// Adds what was refused.
-    fn refuse(&mut self, images: &[usize]) {
-        for &image in images {
-            self.images.insert(image);
-            self.removal.remove(image);
-        }
-    }
-
-    /// Adds what was staged after something had been refused.
-    fn stage(&mut self, image: usize) {
-        self.staged += 1;
-        self.images.remove(&image);
-        self.removal.remove(image);
+        let places = self.order.iter().map(|&index| index as usize).zip(0..);
+        places.filter(is_here).map(|(index, _)| index)
     }
 }
 
 impl Session {
     pub(super) fn remove(&mut self, reference: &str, force: bool) -> Answer<()> {
         let index = self.find(reference)?;
-        let subject = self.images.subject(index);
-        let answer = self.access.may_remove(&subject, force);
-        let force = self.access.effective_force(&subject, force);
-        self.images.get_mut(index).asked |= !matches!(
-            &answer,
-            Err(NotRemovable::Refused(Refusal { right: Right::Remove | Right::Force, .. }))
-        );
+        let answer = self.may_remove(index, force);
+        self.images.get_mut(index).is_asked_for |=
+            !matches!(&answer, Err(NotRemovable::Refused(Refusal::NotGranted | Refusal::NotForceable)));
         match answer {
-            Ok(()) => self.stage(&[index], force, false).map(drop),
+            Ok(()) => {
+                let force = self.access.effective_force(&self.images.subject(index), force);
+                self.stage(&[index], force, false).map(drop)
+            }
             Err(NotRemovable::Refused(refusal)) => {
-                self.images.get_mut(index).refused = Some(refusal.message.clone());
+                self.images.get_mut(index).refused = Some(NotRemovable::Refused(refusal.clone()));
                 Err(self.deny(Some(index), refusal))
             }
             Err(NotRemovable::InUse) => {
-                let image = self.images.get_mut(index);
-                image.refused = Some("something uses it".to_owned());
-                Err(types::Error::ImageInUse(convert::users(image.reference(), &image.state.users)).into())
+                self.images.get_mut(index).refused = Some(NotRemovable::InUse);
+                Err(GuestError::InUse(index).into())
             }
         }
     }
 
-    pub(super) fn prune(&mut self) -> Answer<types::ImagePruneReport> {
+    /// Takes back a removal that the run has staged.
+    pub(super) fn restore(&mut self, reference: &str) -> Answer<()> {
+        self.check_text(reference)?;
+        let found = self.images.find_staged(reference);
+        let index = self.resolve(reference, found)?;
+        self.images.unstage(index);
+        self.staging.references -= 1;
+        if let Some(removal) = &mut self.costs {
+            removal.put_back(index);
+        }
+        if let Some(sharing) = &mut self.sharing {
+            sharing.add(index);
+        }
+        Ok(())
+    }
+
+    pub(super) fn prune(&mut self) -> Answer<Pruned> {
         if let Err(refusal) = self.access.may_prune() {
             return Err(self.deny(None, refusal));
         }
+        self.read_costs()?;
         let unused = self.unused();
         let freed = self.stage(&unused, false, true)?;
-        Ok(types::ImagePruneReport {
-            image_refs_removed: count(unused.len()),
-            manifests_removed: freed.manifests,
-            layers_removed: freed.layers,
-            fsmeta_removed: freed.fsmeta,
-            vmdk_removed: freed.vmdk,
-            bytes_reclaimed: Some(freed.bytes),
-        })
+        Ok(Pruned { references: unused.len(), freed })
     }
 
-    /// Everything unused that may be removed, oldest first, so that the guard keeps the newest of a repository.
+    /// Returns what remains of the caps.
+    pub(super) fn budget(&self) -> Remaining {
+        self.access.remaining(self.total(), self.images.len() as u64)
+    }
+
+    /// Returns true if the removal of one more image is within the caps.
+    pub(super) fn has_room_for(&mut self, index: usize) -> bool {
+        let mut total = self.total();
+        total.references += 1;
+        if self.access.counts_bytes() {
+            let more = self.costs.as_mut().map_or(0, |removal| removal.would_free([index]).bytes);
+            total.bytes = total.bytes.saturating_add(more);
+        }
+        self.access.overruns(total, self.images.len() as u64).is_empty()
+    }
+
+    fn total(&self) -> Total {
+        let bytes = self.costs.as_ref().map_or(0, |removal| removal.freed().bytes);
+        Total { references: self.staging.references, bytes }
+    }
+
+    fn may_remove(&self, index: usize, force: bool) -> Result<(), NotRemovable> {
+        let facts = self.images.get(index).facts;
+        if facts.lacks.is_none() && !facts.is_in_use && !self.access.counts_repositories() {
+            // It was judged before the run, and nothing else counts.
+            return Ok(());
+        }
+        self.access.may_remove(&self.images.subject(index), force)
+    }
+
+    /// Returns everything unused that may be removed, the first arrival first, so that the guard keeps the newest of a
+    /// repository.
     fn unused(&self) -> Vec<usize> {
-        let present: Vec<_> = self.images.present().map(|(index, _)| index).collect();
+        let mut present: Vec<_> = self.images.present().map(|(index, _)| index).collect();
+        present.reverse();
+        present.sort_by_key(|&index| self.images.get(index).record.arrived_at);
         let mut taken: HashMap<&str, u32> = HashMap::new();
         let mut unused = Vec::new();
-        for index in present.into_iter().rev() {
+        for index in present {
             let mut subject = self.images.subject(index);
-            let taken =
-                subject.left_in_repository.as_mut().zip(subject.name.reference()).map(|(left, name)| {
-                    let taken = taken.entry(name.repository()).or_default();
-                    *left = left.saturating_sub(*taken);
-                    taken
-                });
+            let taken = taken.entry(self.images.repository(index)).or_default();
+            subject.left_in_repository = subject.left_in_repository.map(|left| left.saturating_sub(*taken));
             if !subject.in_use && self.access.may_remove(&subject, false).is_ok() {
                 unused.push(index);
-                taken.into_iter().for_each(|taken| *taken += 1);
+                *taken += 1;
             }
         }
         unused
     }
 
-    /// Stages all of these, or none where a cap refuses. Returns what that frees.
+    /// Stages all of these, or none where a cap refuses. Returns what that frees, as far as costs are known.
     fn stage(&mut self, images: &[usize], force: bool, by_prune: bool) -> Answer<Freed> {
-        let removal = self.costs.get(&mut *self.source)?;
-        let more =
-            if self.access.counts_bytes() { removal.would_free(images.iter().copied()).bytes } else { 0 };
-        let total = Total {
-            references: self.staged.references + images.len() as u64,
-            bytes: self.staged.bytes.saturating_add(more),
-        };
-        if let Err(refusal) = self.access.within_budget(total, self.images.len() as u64) {
-            let staged = self.staged.references;
-            let fresh = || Wanted { removal: removal.clone(), images: HashSet::new(), staged };
-            self.wanted.get_or_insert_with(fresh).refuse(images);
-            let image = match images {
-                &[image] => Some(image),
-                _ => None,
-            };
-            return Err(self.deny(image, refusal));
-        }
-        if total.references > u64::from(self.access.document().limits.removals) {
-            return Err(self.past(LimitKey::Removals));
-        }
         let mut freed = Freed::default();
-        for &image in images {
-            let frees = removal.remove(image);
-            freed += frees;
-            self.images.stage(image, Staged { force, bytes: frees.bytes, by_prune });
-            if let Some(wanted) = &mut self.wanted {
-                wanted.stage(image);
+        if let Some(removal) = &mut self.costs {
+            images.iter().for_each(|&index| freed += removal.remove(index));
+        }
+        let mut total = self.total();
+        total.references += images.len() as u64;
+        let refusal = self.access.within_budget(total, self.images.len() as u64).err();
+        if refusal.is_some() || total.references > u64::from(self.limits().removals) {
+            if let Some(removal) = &mut self.costs {
+                images.iter().for_each(|&index| _ = removal.put_back(index));
+            }
+            return Err(match refusal {
+                Some(refusal) => self.refuse(images, refusal),
+                None => self.past(LimitKey::Removals),
+            });
+        }
+        for &index in images {
+            let position = self.staging.order.len() as u32;
+            self.staging.order.push(index as u32);
+            self.images.stage(index, Staged { force, by_prune, position });
+            if let Some(sharing) = &mut self.sharing {
+                // What shared something with it shares it no longer.
+                sharing.remove(index);
             }
         }
-        let staged_bytes = removal.freed().bytes;
-        images.iter().for_each(|&image| self.costs.stage(image));
-        self.staged = Total { references: total.references, bytes: staged_bytes };
+        self.staging.references = total.references;
         Ok(freed)
     }
 
-    /// Why there can be no plan, where the policy wanted more than its caps allow.
-    pub(super) fn over_budget(&self) -> Option<PolicyError> {
-        let wanted = self.wanted.as_ref()?;
-        Some(PolicyError::OverBudget(self.access.overruns(wanted.total(), self.images.len() as u64)))
+    /// Remembers what a cap has refused, and answers the policy.
+    fn refuse(&mut self, images: &[usize], refusal: Refusal) -> CallError {
+        self.staging.refused.extend(images);
+        let image = match images {
+            &[image] => Some(image),
+            _ => None,
+        };
+        self.deny(image, refusal)
     }
 
-    /// Returns what was staged as a plan of this run.
+    /// Returns why there can be no plan, where the policy wanted more than its caps allow: what is staged, and what a cap
+    /// refused.
+    pub(super) fn over_budget(&self) -> Option<PolicyError> {
+        // What a cap refused may be staged all the same, since others were taken back.
+        let refused = self.staging.refused.iter().copied();
+        let mut refused = refused.filter(|&index| self.images.get(index).staged.is_none()).peekable();
+        refused.peek()?;
+        let wanted: Vec<usize> = self.staging.staged(&self.images).chain(refused).collect();
+        let mut removal = self.costs.as_ref().map(|removal| Removal::new(Arc::clone(removal.graph())));
+        let bytes = removal.as_mut().map_or(0, |removal| removal.would_free(wanted.iter().copied()).bytes);
+        let total = Total { references: wanted.len() as u64, bytes };
+        let overruns = self.access.overruns(total, self.images.len() as u64);
+        (!overruns.is_empty()).then_some(PolicyError::OverBudget(overruns))
+    }
+
+    /// Returns what was staged as a plan of this run: with a goal, as much of it as the goal takes.
     ///
     /// # Errors
-    /// [`PolicyError::OverBudget`], also where the policy did not mind being refused.
-    pub(super) fn into_plan(self, policy: PlanPolicy, run: &PolicyRun) -> Result<Plan, PolicyError> {
+    /// [`PolicyError::OverBudget`], also where the policy did not mind being refused; [`PolicyError::Source`] where what
+    /// the removals free cannot be read.
+    pub(super) fn into_plan(mut self, policy: PlanPolicy, run: &PolicyRun) -> Result<Plan, PolicyError> {
         if let Some(error) = self.over_budget() {
             return Err(error);
         }
-        let entry = |(_, image): (usize, &super::images::Image)| {
-            let handle = &image.state.handle;
-            let reason = match (&image.reason, &image.staged, &image.refused) {
-                (Some(reason), ..) => reason.clone(),
-                (None, Some(staged), _) if staged.by_prune => "nothing uses it".to_owned(),
-                (None, Some(_), _) => "removed by the policy, which gave no reason".to_owned(),
-                (None, None, Some(why)) => format!("the policy was not allowed to remove it: {why}"),
-                (None, None, None) => "not mentioned by the policy".to_owned(),
-            };
-            match image.staged {
-                Some(Staged { force, bytes, .. }) => PlanEntry::remove(handle, reason, bytes, force),
-                None => PlanEntry::keep(handle, reason),
-            }
-        };
-        let entries = self.images.visible().map(entry).collect();
-        let freed = self.costs.freed();
+        let (bytes, freed) = self.settle()?;
+        let entries: Vec<PlanEntry> = self
+            .images
+            .visible()
+            .map(|(index, image)| entry(image, bytes[index], self.staging.goal))
+            .collect();
+        let removed = entries.iter().filter(|entry| entry.decision == Decision::Remove).count();
         let report = ImagePruneReport {
-            image_refs_removed: count(usize::try_from(self.staged.references).unwrap_or(usize::MAX)),
+            image_refs_removed: u32::try_from(removed).unwrap_or(u32::MAX),
             manifests_removed: freed.manifests,
             layers_removed: freed.layers,
             fsmeta_removed: freed.fsmeta,
@@ -236,13 +241,55 @@ impl Session {
             guard: Some(rights.guard.for_policy()),
             grant: run.grant().cloned(),
             unmatched,
-            denials: self.denials,
+            denials: self.denials.into_list(),
             log: self.log,
             ..plan
         })
     }
+
+    /// Returns what each image frees in the order of staging, and all together; nothing for one that stays. With a goal,
+    /// those stay that it is met without.
+    fn settle(&mut self) -> Result<(Vec<Option<u64>>, Freed), PolicyError> {
+        let mut bytes = vec![None; self.images.len()];
+        let staged: Vec<usize> = self.staging.staged(&self.images).collect();
+        if staged.is_empty() {
+            return Ok((bytes, Freed::default()));
+        }
+        match self.read_costs() {
+            Err(CallError::Run(error)) => return Err(error),
+            Err(CallError::Guest(_)) | Ok(()) => {}
+        }
+        let graph = self.costs.as_ref().map(|removal| Arc::clone(removal.graph())).unwrap_or_default();
+        let mut removal = Removal::new(graph);
+        for index in staged {
+            if self.staging.goal.is_some_and(|goal| removal.freed().bytes >= goal.as_bytes()) {
+                break;
+            }
+            bytes[index] = Some(removal.remove(index).bytes);
+        }
+        Ok((bytes, removal.freed()))
+    }
 }
 
-fn count(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
+/// Returns the decision on an image that frees these bytes, or that stays.
+fn entry(image: &Image, bytes: Option<u64>, goal: Option<ByteSize>) -> PlanEntry {
+    let handle = &image.record.handle;
+    let reason = match (&image.reason, &image.staged, bytes, goal, &image.refused) {
+        (_, Some(_), None, Some(goal), _) => format!("the goal of {goal:#} is met without it"),
+        (Some(reason), ..) => reason.clone(),
+        (None, Some(staged), ..) if staged.by_prune => "nothing uses it".to_owned(),
+        (None, Some(_), ..) => "removed by the policy, which gave no reason".to_owned(),
+        (None, None, _, _, Some(why)) => {
+            let why = match why {
+                NotRemovable::Refused(refusal) => refusal.message(Some(image.name())),
+                NotRemovable::InUse => "something uses it".to_owned(),
+            };
+            format!("the policy was not allowed to remove it: {why}")
+        }
+        (None, None, ..) => "not mentioned by the policy".to_owned(),
+    };
+    match (image.staged, bytes) {
+        (Some(staged), Some(bytes)) => PlanEntry::remove(handle, reason, bytes, staged.force),
+        _ => PlanEntry::keep(handle, reason),
+    }
 }

@@ -62,7 +62,7 @@ impl Session {
             let used = self.images.visible().filter(|(_, image)| used(image));
             used.map(|(_, image)| image.reference().to_owned()).collect()
         };
-        Needs { inspected: those(|image| image.inspected), asked: those(|image| image.asked) }
+        Needs { inspected: those(|image| image.is_inspected), asked: those(|image| image.is_asked_for) }
     }
 }
 

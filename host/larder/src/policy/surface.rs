@@ -3,7 +3,7 @@
 use serde::Serialize;
 use wasmparser::{BinaryReaderError, Parser, Payload};
 
-use super::error::{PolicyError, one_line};
+use super::error::{PolicyError, short_name};
 use super::load;
 
 /// The package of the contract.
@@ -47,7 +47,7 @@ impl Surface {
 pub(super) struct Interface<'a> {
     /// Such as `images`.
     pub(super) interface: &'a str,
-    /// Such as `0.1.0`; empty where the name has none.
+    /// Such as `0.2.0`; empty where the name has none.
     pub(super) version: &'a str,
 }
 
@@ -92,9 +92,9 @@ impl ComponentReport {
             Err(error) => (error.to_string(), Surface::default()),
         };
         let contract = |names: &[String]| {
-            names.iter().find_map(|name| Interface::of_contract(name)).map(|name| one_line(name.version))
+            names.iter().find_map(|name| Interface::of_contract(name)).map(|name| short_name(name.version))
         };
-        let plain = |names: &[String]| names.iter().map(|name| one_line(name)).collect();
+        let plain = |names: &[String]| names.iter().map(|name| short_name(name)).collect();
         Self {
             kind,
             size_bytes: bytes.len() as u64,

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 
 use super::{
-    CacheSnapshot, CostGraph, CostGraphBuilder, DiskStatus, FileCost, ImageRecord, ImageUsers, Origin,
+    CacheSnapshot, CostGraph, CostGraphBuilder, DiskStatus, FileCost, ImageHistory, ImageRecord, ImageUsers,
+    Origin,
 };
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::records::{ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail};
@@ -36,6 +37,8 @@ pub struct MemoryImage {
     pub pinned: bool,
     /// Where it came from.
     pub origin: Origin,
+    /// What is recorded of its past.
+    pub history: ImageHistory,
     /// Environment variables as `KEY=value`.
     pub env: Vec<String>,
     /// Labels, a JSON object.
@@ -58,6 +61,7 @@ impl MemoryImage {
             snapshots: Vec::new(),
             pinned: false,
             origin: Origin::Unknown,
+            history: ImageHistory::default(),
             env: Vec::new(),
             labels: None,
         }
@@ -204,6 +208,10 @@ impl CacheSnapshot for MemoryCache {
             graph.image(None, Some(manifests[&image.manifest]));
         }
         Ok(graph.build())
+    }
+
+    fn history(&mut self) -> MicrosandboxResult<Vec<ImageHistory>> {
+        Ok(self.images.iter().map(|image| image.history.clone()).collect())
     }
 
     fn disk(&mut self) -> MicrosandboxResult<DiskStatus> {

@@ -7,6 +7,8 @@
 mod costs;
 mod memory;
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +37,30 @@ pub struct ImageRecord {
     /// When it came in: the latest of its reference's first arrival, that of the manifest that it names now, and what
     /// Larder recorded of it. A tag that is pulled again with another manifest is as young as that is.
     pub arrived_at: Option<DateTime<Utc>>,
+}
+
+/// The recorded past of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImageHistory {
+    /// When its manifest was first recorded.
+    pub first_seen_at: Option<DateTime<Utc>>,
+    /// The last boots of sandboxes from it, newest first.
+    pub boots: Vec<DateTime<Utc>>,
+    /// Number of recorded boots.
+    pub boot_count: u64,
+    /// Number of recorded pulls and loads.
+    pub arrivals: u32,
+    /// The last pull, where it was measured.
+    pub last_pull: Option<Pull>,
+}
+
+/// What getting an image from a registry took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pull {
+    /// How long it took.
+    pub duration: Duration,
+    /// Bytes that came over the network.
+    pub bytes: u64,
 }
 
 /// The disk under the cache.
@@ -72,6 +98,15 @@ pub trait CacheSnapshot: Send {
     /// # Errors
     /// Where the index or the file system cannot be read.
     fn costs(&mut self) -> MicrosandboxResult<CostGraph>;
+
+    /// The recorded past of every image, numbered as [`images`](Self::images) lists them. Nothing is recorded of an image
+    /// beyond the end of the list.
+    ///
+    /// # Errors
+    /// Where the index cannot be read.
+    fn history(&mut self) -> MicrosandboxResult<Vec<ImageHistory>> {
+        Ok(Vec::new())
+    }
 
     /// The disk under the cache, as it is now and not as it was when the snapshot was taken.
     ///

@@ -18,8 +18,8 @@ use crate::home::HomeIdentity;
 use crate::records::{ImageDetail, UnreachedKind};
 use crate::reference::{Reference, RowDigest};
 use crate::snapshot::{
-    CacheSnapshot, CostGraph, CostGraphBuilder, DiskStatus, FileCost, HardLinks, ImageRecord, ManifestId,
-    Origin,
+    CacheSnapshot, CostGraph, CostGraphBuilder, DiskStatus, FileCost, HardLinks, ImageHistory, ImageRecord,
+    ManifestId, Origin,
 };
 
 /// A snapshot of one home.
@@ -124,6 +124,20 @@ impl CacheSnapshot for HomeSnapshot {
 
     fn costs(&mut self) -> MicrosandboxResult<CostGraph> {
         Ok(self.home_costs()?.graph)
+    }
+
+    fn history(&mut self) -> MicrosandboxResult<Vec<ImageHistory>> {
+        self.query(|connection| {
+            let origins = graph::origins(connection)?;
+            let history = |row: graph::ImageRow| {
+                let reference = row.handle.reference();
+                let is_recorded = !origins.is_empty() && origins.contains_key(&pins::key(reference));
+                // Of each reference, the last arrival alone is on record.
+                let arrivals = u32::from(is_recorded);
+                ImageHistory { first_seen_at: row.manifest_created_at, arrivals, ..ImageHistory::default() }
+            };
+            Ok(graph::images(connection)?.rows.into_iter().map(history).collect())
+        })
     }
 
     fn disk(&mut self) -> MicrosandboxResult<DiskStatus> {

@@ -1,6 +1,6 @@
-//! Removes what nobody used for a time.
+//! Removes what was not used for a time.
 
-use larder_guest::{Age, Cache, Failure, Image, Policy, Timestamp};
+use larder_guest::{Age, Cache, Failure, Image, Policy, Request, Timestamp};
 use serde::Deserialize;
 
 /// The policy.
@@ -11,7 +11,7 @@ pub struct Forgotten;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
-    /// What was not used for more days than this goes.
+    /// What was not used for more days than this is removed.
     max_age_days: u32,
 }
 
@@ -24,28 +24,28 @@ impl Default for Config {
 impl Policy for Forgotten {
     const NAME: &'static str = "@NAME@";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const SUMMARY: &'static str = "Removes what nobody used for a time.";
+    const SUMMARY: &'static str = "Removes what was not used for a time.";
     const CONFIG_SCHEMA: &'static str = include_str!("../config.schema.json");
     type Config = Config;
 
-    fn evaluate(config: Config, now: Timestamp, cache: &mut impl Cache) -> Result<(), Failure> {
+    fn evaluate(config: Config, request: Request, cache: &mut impl Cache) -> Result<(), Failure> {
         let limit = config.max_age_days;
-        for image in cache.images()? {
+        // The oldest first: a run with a goal ends as soon as that is met.
+        for image in cache.images()?.iter().rev() {
             let reference = &image.handle.reference;
-            if let Some(holder) = held_by(&image) {
+            if let Some(holder) = held_by(image) {
                 cache.explain(reference, holder);
                 continue;
             }
             let Some(touched) = image.handle.touched_at() else {
-                cache.explain(reference, "neither a last use nor a creation is on record");
+                cache.explain(reference, "neither a last use nor an arrival is recorded");
                 continue;
             };
-            let days = days_since(touched, now);
-            let verb = if image.handle.last_used_at.is_some() { "last used" } else { "never used and created" };
-            if days <= u64::from(limit) {
-                cache.explain(reference, &format!("{verb} {days}d ago, which is within {limit}d"));
+            let days = days_since(touched, request.now);
+            if days > u64::from(limit) {
+                cache.remove_because(reference, &format!("not used for {days}d, which is longer than {limit}d"))?;
             } else {
-                cache.remove_because(reference, &format!("{verb} {days}d ago, which is longer than {limit}d"))?;
+                cache.explain(reference, &format!("not used for {days}d, which is within {limit}d"));
             }
         }
         Ok(())
@@ -61,7 +61,7 @@ fn held_by(image: &Image) -> Option<&'static str> {
     image.usage.pinned.then_some("pinned by the operator")
 }
 
-/// Whole days; none for an instant in the future.
+/// Returns whole days: 0 for an instant in the future.
 fn days_since(touched: Timestamp, now: Timestamp) -> u64 {
     touched.age(now).unwrap_or(Age::ZERO).as_duration().as_secs() / 86_400
 }

@@ -3,7 +3,7 @@
 use larder_guest::testing::{FakeCache, FakeImage, run};
 use policy::Forgotten;
 
-/// What nobody used for longer than the time goes, and what something uses stays.
+/// What was not used for longer than the time is removed, and what something uses stays.
 #[test]
 fn forgotten_images_go() {
     let mut cache = FakeCache::new([
@@ -15,8 +15,8 @@ fn forgotten_images_go() {
     assert_eq!(
         cache.decisions(),
         [
-            "keep docker.io/acme/app:3: never used and created 2d ago, which is within 30d",
-            "remove docker.io/acme/app:2: last used 31d ago, which is longer than 30d",
+            "keep docker.io/acme/app:3: not used for 2d, which is within 30d",
+            "remove docker.io/acme/app:2: not used for 31d, which is longer than 30d",
             "keep docker.io/acme/app:1: in use",
         ]
     );

@@ -3,15 +3,15 @@
 use serde_json::{Map, Value};
 
 use crate::console::Console;
-use crate::render::NOTHING;
 use crate::render::table::{Align, Table};
+use crate::render::{NOTHING, plain};
 
 /// The keys of a config with their types, defaults and meanings; or the schema as it stands, where it has no keys.
 pub(super) fn describe(schema: &Value, console: &Console) -> String {
     let Some(properties) = properties(schema).filter(|keys| !keys.is_empty()) else {
         return match schema {
             Value::Object(schema) if lists_no_keys(schema) => "  config   it has no keys\n".to_owned(),
-            schema => format!("  config   {schema}\n"),
+            schema => format!("  config   {}\n", plain(&schema.to_string())),
         };
     };
     let columns = [

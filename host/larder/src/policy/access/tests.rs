@@ -166,8 +166,9 @@ fn removing() {
         let said = match access.may_remove(&subject, force) {
             Ok(()) => "yes".to_owned(),
             Err(NotRemovable::InUse) => "in use".to_owned(),
-            Err(NotRemovable::Refused(Refusal { right, message, .. })) => {
-                format!("{}: {message}", format!("{right:?}").to_lowercase())
+            Err(NotRemovable::Refused(refusal)) => {
+                let right = format!("{:?}", refusal.right()).to_lowercase();
+                format!("{right}: {}", refusal.message(Some(subject.name)))
             }
         };
         assert_eq!(said, expected, "{subject:?}");
@@ -205,8 +206,11 @@ fn refusals_say_what_would_allow_it() {
     let python = OnceCell::new();
     let name = Name::new("python:3.12", &python);
     let none = access(Grant::default(), Guard::default());
-    assert_eq!(none.hidden(name).allowed_by, "`read = [\"docker.io/library/python:3.12\"]` in `[grant]`");
-    assert_eq!(none.may_prune().expect_err("refused").allowed_by, "`prune = true` in `[grant]`");
+    assert_eq!(
+        Refusal::Hidden.allowed_by(Some(name)),
+        "`read = [\"docker.io/library/python:3.12\"]` in `[grant]`"
+    );
+    assert_eq!(none.may_prune().expect_err("refused").allowed_by(None), "`prune = true` in `[grant]`");
     let subject = Subject {
         name,
         pinned: true,
@@ -217,7 +221,7 @@ fn refusals_say_what_would_allow_it() {
     };
     let all = access(Grant::default().with_remove(patterns(&["**"])), Guard::default());
     let Err(NotRemovable::Refused(refusal)) = all.may_remove(&subject, false) else { panic!("refused") };
-    assert_eq!(refusal.allowed_by, "`larder unpin docker.io/library/python:3.12`");
+    assert_eq!(refusal.allowed_by(Some(name)), "`larder unpin docker.io/library/python:3.12`");
 }
 
 /// Each cap alone refuses, from the first reference or byte past it, and all that are passed are named.
@@ -318,8 +322,8 @@ impl Drawn {
         match access(grant, guard).may_remove(&subject, self.force) {
             Ok(()) => Ok(()),
             Err(NotRemovable::InUse) => Err("in use"),
-            Err(NotRemovable::Refused(Refusal { right: Right::Remove, .. })) => Err("remove"),
-            Err(NotRemovable::Refused(Refusal { right: Right::Force, .. })) => Err("force"),
+            Err(NotRemovable::Refused(Refusal::NotGranted)) => Err("remove"),
+            Err(NotRemovable::Refused(Refusal::NotForceable)) => Err("force"),
             Err(NotRemovable::Refused(_)) => Err("protected"),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::MicrosandboxResult;
 use crate::records::ImageDetail;
-use crate::snapshot::{CacheSnapshot, CostGraph, DiskStatus, ImageRecord};
+use crate::snapshot::{CacheSnapshot, CostGraph, DiskStatus, ImageHistory, ImageRecord};
 
 /// A state that any number of runs can be given, one after the other. What can change under a state, such as the disk,
 /// is asked for once, so that two runs differ by their grants alone.
@@ -15,12 +15,14 @@ struct Known {
     source: Box<dyn CacheSnapshot>,
     images: Option<Vec<ImageRecord>>,
     costs: Option<CostGraph>,
+    history: Option<Vec<ImageHistory>>,
     disk: Option<DiskStatus>,
 }
 
 impl Replay {
     pub(super) fn new(source: Box<dyn CacheSnapshot>) -> Self {
-        Self(Arc::new(Mutex::new(Known { source, images: None, costs: None, disk: None })))
+        let known = Known { source, images: None, costs: None, history: None, disk: None };
+        Self(Arc::new(Mutex::new(known)))
     }
 
     fn with<T>(&self, ask: impl FnOnce(&mut Known) -> T) -> T {
@@ -51,6 +53,10 @@ impl CacheSnapshot for Replay {
 
     fn costs(&mut self) -> MicrosandboxResult<CostGraph> {
         self.with(|known| once(&mut known.costs, || known.source.costs()))
+    }
+
+    fn history(&mut self) -> MicrosandboxResult<Vec<ImageHistory>> {
+        self.with(|known| once(&mut known.history, || known.source.history()))
     }
 
     fn disk(&mut self) -> MicrosandboxResult<DiskStatus> {

@@ -6,7 +6,7 @@ mod staging;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::access::Access;
-use super::session::{Session, Stop};
+use super::session::{CallError, GuestError, Session};
 use super::{Grant, GrantDocument, Guard};
 use crate::snapshot::{MemoryCache, MemoryImage};
 
@@ -54,24 +54,24 @@ fn everything() -> GrantDocument {
 }
 
 fn session(cache: MemoryCache, grant: GrantDocument) -> Session {
-    Session::new(Box::new(cache), Access::new(grant, NOW)).expect("a session")
+    Session::new(Box::new(cache), Access::new(grant, NOW), None).expect("a session")
 }
 
 /// What a call came to, in a few words.
-fn said<T: std::fmt::Debug>(answer: Result<T, Stop>) -> String {
-    use super::bindings::types::Error;
+fn said<T: std::fmt::Debug>(answer: Result<T, CallError>) -> String {
     match answer {
         Ok(value) => format!("{value:?}"),
-        Err(Stop::Answer(Error::ImageNotFound(reference))) => format!("not found: {reference}"),
-        Err(Stop::Answer(Error::ImageInUse(users))) => {
-            format!("in use: {} by {:?} {:?}", users.reference, users.sandboxes, users.snapshots)
-        }
-        Err(Stop::Answer(Error::Denied(denial))) => {
-            format!("denied: {:?} of {:?}", denial.right, denial.reference.unwrap_or_default())
-        }
-        Err(Stop::Answer(
-            Error::InvalidReference(message) | Error::Other(message) | Error::Unsupported(message),
-        )) => message,
-        Err(Stop::End(error)) => format!("the end: {error}"),
+        Err(CallError::Guest(GuestError::NotFound(reference))) => format!("not found: {reference}"),
+        Err(CallError::Guest(GuestError::InUse(_))) => "in use".to_owned(),
+        Err(CallError::Guest(GuestError::Denied { right, message, .. })) => format!("{right:?}: {message}"),
+        Err(CallError::Guest(GuestError::Invalid { text, problem })) => format!("{text}: {problem}"),
+        Err(CallError::Guest(GuestError::Other(message))) => message.to_owned(),
+        Err(CallError::Run(error)) => format!("the end: {error}"),
     }
+}
+
+/// The references of these images.
+fn names(session: &Session, images: Result<Vec<usize>, CallError>) -> Vec<String> {
+    let images = images.expect("a list");
+    images.into_iter().map(|index| session.images.get(index).reference().to_owned()).collect()
 }

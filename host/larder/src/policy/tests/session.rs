@@ -1,27 +1,26 @@
 //! What a run sees, and what it is told.
 
-use super::super::bindings::{images as wit, report, types};
-use super::super::session::Session;
-use super::{MemoryCache, cache, everything, grant, image, said, session};
-use crate::snapshot::MemoryImage;
+use super::super::select::{Filter, Order};
+use super::super::session::{CallError, Session};
+use super::{MemoryCache, NOW, cache, days_ago, everything, grant, image, names, said, session};
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::plan::{LogLevel, Right};
+use crate::records::ImageDetail;
+use crate::snapshot::{CacheSnapshot, CostGraph, DiskStatus, ImageHistory, ImageRecord, MemoryImage, Pull};
 
 const READ_ACME: &str = "[grant]\nread = [\"docker.io/acme/**\"]\nremove = [\"**\"]\ninspect = [\"**\"]\nforce = true\nprune = true\n[guard]\nmin-age = \"0s\"";
 
-fn filter() -> wit::ImageFilter {
-    wit::ImageFilter {
+fn filter() -> Filter {
+    Filter {
         reference: None,
         unused_since: None,
-        created_before: None,
+        arrived_before: None,
         min_size_bytes: None,
         unused: None,
-        order: wit::Order::CreatedNewestFirst,
+        order: Order::CreatedNewest,
         after: None,
         limit: None,
     }
-}
-
-fn names(handles: Result<Vec<types::ImageHandle>, super::Stop>) -> Vec<String> {
-    handles.expect("a list").into_iter().map(|handle| handle.reference).collect()
 }
 
 /// Every call that takes a name, on this one.
@@ -31,10 +30,13 @@ fn ask_all(session: &mut Session, name: &str) -> Vec<String> {
     vec![
         said(session.get(name)),
         said(session.inspect(name)),
-        said(session.get_usage(name)),
+        said(session.usage(Some(&[name.to_owned()]))),
+        said(session.costs(Some(&[name.to_owned()]))),
+        said(session.history(Some(&[name.to_owned()]))),
         said(session.reclaimable_bytes(&[name.to_owned()])),
         said(session.remove(name, false)),
         said(session.remove(name, true)),
+        said(session.restore(name)),
         said(session.select(after)),
     ]
 }
@@ -44,17 +46,23 @@ fn ask_all(session: &mut Session, name: &str) -> Vec<String> {
 fn hidden_images_do_not_exist() {
     let mut session = session(cache(), grant(READ_ACME));
     let visible = ["docker.io/acme/tool:1", "docker.io/acme/app:2", "docker.io/acme/app:1"];
-    assert_eq!(names(session.list()), visible);
-    assert_eq!(names(session.select(filter())), visible);
-    let usage = session.list_usage().expect("a list");
-    assert_eq!(usage.iter().map(|usage| usage.reference.as_str()).collect::<Vec<_>>(), visible);
+    let selected = session.select(filter());
+    assert_eq!(names(&session, session.list()), visible);
+    assert_eq!(names(&session, selected), visible);
+    let usage = session.usage(None).map(|all| all.iter().map(|usage| usage.image).collect());
+    let costs = session.costs(None).map(|all| all.iter().map(|cost| cost.image).collect());
+    let history = session.history(None).map(|all| all.iter().map(|(image, _)| *image).collect());
+    for answer in [usage, costs, history] {
+        assert_eq!(names(&session, answer), visible);
+    }
+    assert!(!session.explain("docker.io/other/secret:1", "seen").expect("an answer"));
     let hidden = ask_all(&mut session, "docker.io/other/secret:1");
     let absent = ask_all(&mut session, "docker.io/other/absent:1");
     let renamed: Vec<_> = hidden.iter().map(|answer| answer.replace("secret", "absent")).collect();
     assert_eq!(renamed, absent);
     assert!(absent.iter().all(|answer| answer == "not found: docker.io/other/absent:1"), "{absent:?}");
     // The operator is told, once.
-    let denials: Vec<_> = session.denials.iter().map(|denial| denial.allowed_by.as_str()).collect();
+    let denials: Vec<_> = session.denials.into_list().into_iter().map(|denial| denial.allowed_by).collect();
     assert_eq!(denials, ["`read = [\"docker.io/other/secret:1\"]` in `[grant]`"]);
 }
 
@@ -76,7 +84,9 @@ fn hidden_texts_do_not_exist() {
 fn names_are_matched_as_they_stand_then_normalized() {
     let spellings = ["docker.io/library/python:3.12", "python:3.12"];
     let mut session = session(MemoryCache::new(spellings.map(MemoryImage::new)), everything());
-    let found = |session: &mut Session, name: &str| session.get(name).map(|handle| handle.reference);
+    let found = |session: &mut Session, name: &str| {
+        session.get(name).map(|index| session.images.get(index).reference().to_owned())
+    };
     assert_eq!(said(found(&mut session, "python:3.12")), "\"python:3.12\"");
     assert_eq!(said(found(&mut session, "docker.io/python:3.12")), "\"docker.io/library/python:3.12\"");
     assert_eq!(said(session.remove("docker.io/python:3.12", false)), "()");
@@ -86,34 +96,34 @@ fn names_are_matched_as_they_stand_then_normalized() {
     assert_eq!(said(found(&mut session, "python")), "not found: python");
 }
 
-/// Config and layers are for those who may inspect, environment and labels for those who may see secrets.
+/// Config, labels and layers are for those who may inspect, environment variables for those who may see secrets; whoever
+/// may not can tell.
 #[test]
 fn secrets_are_withheld() {
     let mut secret = image("docker.io/acme/app:1", 1);
     secret.env = vec!["TOKEN=1".to_owned()];
-    secret.labels = Some(serde_json::json!({ "a": "b", "n": 1 }));
+    secret.labels = Some(serde_json::json!({ "keep": "true", "n": 1 }));
     let cache = || MemoryCache::new([secret.clone()]);
     let mut denied = session(cache(), grant(""));
-    assert_eq!(
-        said(denied.inspect("docker.io/acme/app:1")),
-        "denied: Right::Inspect of \"docker.io/acme/app:1\""
-    );
-    for (secrets, env, labels) in [
-        (false, vec![], vec![]),
-        (true, vec!["TOKEN=1"], vec![("a".to_owned(), "b".to_owned()), ("n".to_owned(), "1".to_owned())]),
-    ] {
+    let lacking = said(denied.inspect("docker.io/acme/app:1"));
+    assert!(lacking.starts_with("Inspect: "), "{lacking}");
+    for (secrets, env) in [(false, vec![]), (true, vec!["TOKEN=1"])] {
         let text = format!("[grant]\ninspect = [\"**\"]\nsecrets = {secrets}");
-        let detail = session(cache(), grant(&text)).inspect("docker.io/acme/app:1").expect("a detail");
-        let config = detail.config.expect("a config");
-        assert_eq!((config.env, config.labels), (env.into_iter().map(str::to_owned).collect(), labels));
-        assert_eq!(detail.layers.len(), 2);
+        let inspected = session(cache(), grant(&text)).inspect("docker.io/acme/app:1").expect("a detail");
+        let config = inspected.detail.config.expect("a config");
+        assert_eq!(
+            (inspected.shows_env, config.env),
+            (secrets, env.into_iter().map(str::to_owned).collect())
+        );
+        assert_eq!(config.labels, secret.labels, "labels are no secrets");
+        assert_eq!(inspected.detail.layers.len(), 2);
     }
 }
 
-/// What a set of images frees is asked of the state less what is staged: shared layers count when their last image
-/// goes, and what is in use frees nothing.
+/// What a set of images frees is asked of the snapshot less what is staged: shared layers count when their last image
+/// goes, and what is in use frees nothing. What is taken back counts as before.
 #[test]
-fn usage_follows_what_is_staged() {
+fn costs_follow_what_is_staged() {
     let mut cache = MemoryCache::new([
         image("docker.io/a/a:1", 3),
         image("docker.io/a/a:2", 2),
@@ -123,33 +133,163 @@ fn usage_follows_what_is_staged() {
     for name in ["docker.io/a/a:1", "docker.io/a/a:2", "docker.io/a/a:3"] {
         cache = cache.with_layer(name, 100);
     }
-    let mut session = session(cache, everything());
-    let usage = |session: &mut Session, name: &str| {
-        session.get_usage(name).map(|usage| (usage.unique_bytes, usage.shared_bytes))
-    };
-    let both = ["docker.io/a/a:1".to_owned(), "docker.io/a/a:2".to_owned()];
-    assert_eq!(said(usage(&mut session, "docker.io/a/a:1")), "(100, 1000)");
-    assert_eq!(said(session.reclaimable_bytes(&both)), "200");
-    assert_eq!(said(session.remove("docker.io/a/a:3", false)), "()");
-    assert_eq!(said(session.reclaimable_bytes(&both)), "1200");
-    assert_eq!(said(usage(&mut session, "docker.io/a/a:3")), "not found: docker.io/a/a:3");
-    assert_eq!(said(session.remove("docker.io/a/a:2", false)), "()");
-    assert_eq!(said(usage(&mut session, "docker.io/a/a:1")), "(1100, 0)");
-    assert_eq!(said(session.reclaimable_bytes(&both)), "not found: docker.io/a/a:2");
-    assert_eq!(said(session.reclaimable_bytes(&[])), "0");
+    for asks_before in [false, true] {
+        let mut session = session(cache.clone(), everything());
+        let costs = |session: &mut Session, name: &str| {
+            let costs = session.costs(Some(&[name.to_owned()]));
+            costs.map(|costs| (costs[0].unique_bytes, costs[0].shared_bytes))
+        };
+        let both = ["docker.io/a/a:1".to_owned(), "docker.io/a/a:2".to_owned()];
+        if asks_before {
+            assert_eq!(said(costs(&mut session, "docker.io/a/a:1")), "(100, 1000)");
+            assert_eq!(said(session.reclaimable_bytes(&both)), "200");
+        }
+        assert_eq!(said(session.remove("docker.io/a/a:3", false)), "()");
+        assert_eq!(said(session.reclaimable_bytes(&both)), "1200");
+        assert_eq!(said(costs(&mut session, "docker.io/a/a:3")), "not found: docker.io/a/a:3");
+        assert_eq!(said(session.remove("docker.io/a/a:2", false)), "()");
+        assert_eq!(said(costs(&mut session, "docker.io/a/a:1")), "(1100, 0)");
+        assert_eq!(said(session.reclaimable_bytes(&both)), "not found: docker.io/a/a:2");
+        assert_eq!(said(session.restore("docker.io/a/a:2")), "()");
+        assert_eq!(said(costs(&mut session, "docker.io/a/a:1")), "(100, 1000)");
+        assert_eq!(said(session.reclaimable_bytes(&[])), "0");
+    }
 }
 
 /// What an image shares with one that the grant hides is no more told than the hidden image is: it is not freed, and it
 /// is not shared.
 #[test]
 fn sharing_with_hidden_images_is_not_told() {
-    let usage = |text: &str| {
+    let costs = |text: &str| {
         let mut session = session(cache(), grant(text));
-        let usage = session.get_usage("docker.io/acme/app:2").expect("a usage");
-        (usage.unique_bytes, usage.shared_bytes)
+        let costs = session.costs(Some(&["docker.io/acme/app:2".to_owned()])).expect("costs");
+        (costs[0].unique_bytes, costs[0].shared_bytes)
     };
-    assert_eq!(usage("[grant]\nread = [\"docker.io/acme/app:2\"]"), (100, 0));
-    assert_eq!(usage("[grant]\nread = [\"docker.io/acme/app:*\"]"), (100, 1000));
+    assert_eq!(costs("[grant]\nread = [\"docker.io/acme/app:2\"]"), (100, 0));
+    assert_eq!(costs("[grant]\nread = [\"docker.io/acme/app:*\"]"), (100, 1000));
+}
+
+/// Answers come in the order of the references that were asked about, also twice for one that is named twice.
+#[test]
+fn answers_are_in_the_order_of_the_question() {
+    let mut session = session(cache(), everything());
+    let asked = ["docker.io/acme/app:1", "docker.io/acme/tool:1", "acme/app:1"].map(str::to_owned);
+    let expected = ["docker.io/acme/app:1", "docker.io/acme/tool:1", "docker.io/acme/app:1"];
+    let usage = session.usage(Some(&asked)).map(|all| all.iter().map(|usage| usage.image).collect());
+    let costs = session.costs(Some(&asked)).map(|all| all.iter().map(|cost| cost.image).collect());
+    let history = session.history(Some(&asked)).map(|all| all.iter().map(|(image, _)| *image).collect());
+    for answer in [usage, costs, history] {
+        assert_eq!(names(&session, answer), expected);
+    }
+}
+
+/// The right that a removal without force would lack is the one that the removal is then denied for; of an image in use
+/// it is `force`.
+#[test]
+fn what_a_removal_lacks() {
+    let table = [
+        ("", [Some(Right::Remove); 4]),
+        ("[grant]\nremove = [\"**\"]", [Some(Right::Protected), None, Some(Right::Force), None]),
+        (
+            "[grant]\nremove = [\"docker.io/acme/**\"]\nmax-removals = 0",
+            [Some(Right::Protected), Some(Right::Budget), Some(Right::Force), Some(Right::Remove)],
+        ),
+        (
+            "[grant]\nremove = [\"**\"]\nmax-bytes = \"99B\"",
+            [Some(Right::Protected), Some(Right::Budget), Some(Right::Force), Some(Right::Budget)],
+        ),
+        (
+            "[grant]\nremove = [\"**\"]\n[guard]\nkeep = 1",
+            [Some(Right::Protected), None, Some(Right::Force), Some(Right::Protected)],
+        ),
+    ];
+    for (text, expected) in table {
+        let mut session = session(cache(), grant(text));
+        let lacks: Vec<_> = session.usage(None).expect("usage").iter().map(|usage| usage.lacks).collect();
+        assert_eq!(lacks, expected, "{text}");
+        for (index, lacks) in lacks.into_iter().enumerate() {
+            let reference = session.images.get(index).reference().to_owned();
+            let removed = said(session.remove(&reference, false));
+            let expected = match lacks {
+                None => "()".to_owned(),
+                Some(Right::Force) => "in use".to_owned(),
+                Some(right) => format!("{right:?}: "),
+            };
+            assert!(removed.starts_with(&expected), "{text}: {reference}: {removed}");
+            if lacks.is_none() {
+                assert_eq!(said(session.restore(&reference)), "()");
+            }
+        }
+    }
+}
+
+/// What remains of the caps shrinks with what is staged, by the stricter of two, and grows with what is taken back.
+#[test]
+fn budgets() {
+    let mut session = session(
+        cache(),
+        everything().with_grant(
+            everything().grant.with_max_removals(3).with_max_share(crate::units::Share::percent(50)),
+        ),
+    );
+    let left = |session: &Session| (session.budget().removals, session.budget().bytes);
+    assert_eq!(left(&session), (Some(2), None));
+    assert_eq!(said(session.remove("docker.io/acme/app:2", false)), "()");
+    assert_eq!(left(&session), (Some(1), None));
+    assert_eq!(said(session.restore("docker.io/acme/app:2")), "()");
+    assert_eq!(left(&session), (Some(2), None));
+    let mut bytes = super::session(cache(), grant("[grant]\nremove = [\"**\"]\nmax-bytes = \"150B\""));
+    assert_eq!(said(bytes.remove("docker.io/acme/app:2", false)), "()");
+    assert_eq!(left(&bytes), (None, Some(50)));
+}
+
+/// The recorded past of an image is told as far as there is one.
+#[test]
+fn histories() {
+    let mut known = image("docker.io/a/a:1", 1);
+    let pull = Pull { duration: std::time::Duration::from_millis(7), bytes: 9 };
+    known.history = ImageHistory {
+        first_seen_at: days_ago(3),
+        boots: vec![NOW],
+        boot_count: 4,
+        arrivals: 2,
+        last_pull: Some(pull),
+    };
+    let mut session = session(MemoryCache::new([known.clone(), image("docker.io/a/b:1", 2)]), grant(""));
+    let history = session.history(None).expect("histories");
+    assert_eq!(history, [(0, known.history), (1, ImageHistory::default())]);
+}
+
+/// A cache that cannot be read is that for a policy, and no path of it is told. What cannot be done without ends the run.
+#[test]
+fn failures_of_the_cache_are_not_told() {
+    struct Broken(MemoryCache);
+    fn broken<T>() -> MicrosandboxResult<T> {
+        Err(MicrosandboxError::io("read", std::path::Path::new("/home/secret"))(std::io::Error::other("x")))
+    }
+    impl CacheSnapshot for Broken {
+        fn images(&mut self) -> MicrosandboxResult<Vec<ImageRecord>> {
+            self.0.images()
+        }
+        fn detail(&mut self, _: &str) -> MicrosandboxResult<ImageDetail> {
+            broken()
+        }
+        fn costs(&mut self) -> MicrosandboxResult<CostGraph> {
+            broken()
+        }
+        fn history(&mut self) -> MicrosandboxResult<Vec<ImageHistory>> {
+            broken()
+        }
+        fn disk(&mut self) -> MicrosandboxResult<DiskStatus> {
+            broken()
+        }
+    }
+    let access = super::Access::new(everything(), NOW);
+    let mut session = Session::new(Box::new(Broken(cache())), access, None).expect("a session");
+    let answers =
+        [said(session.inspect("docker.io/acme/app:1")), said(session.history(None)), said(session.disk())];
+    assert_eq!(answers, ["the cache could not be read"; 3]);
+    assert_eq!(said(session.costs(None)), "the end: the cache could not be read for the policy");
 }
 
 /// A text of an image's own config that is longer than may cross ends the run and names the limit, as a list does.
@@ -160,7 +300,7 @@ fn what_an_image_says_of_itself_has_a_limit() {
     let inspect = |limits: &str| {
         let text = format!("[grant]\ninspect = [\"**\"]\nsecrets = true\n[limits]\n{limits}");
         let mut session = session(MemoryCache::new([long.clone()]), grant(&text));
-        session.inspect("docker.io/acme/app:1").map(|detail| detail.layers.len())
+        session.inspect("docker.io/acme/app:1").map(|inspected| inspected.detail.layers.len())
     };
     assert_eq!(said(inspect("")), "2");
     assert!(said(inspect("string = \"101B\"")).contains("`string` is 101B, the longest text that may cross"));
@@ -175,34 +315,40 @@ fn pages_go_on_after_what_is_staged() {
     page.after = Some("docker.io/acme/app:2".to_owned());
     page.limit = Some(1);
     assert_eq!(said(session.remove("docker.io/acme/app:2", false)), "()");
-    assert_eq!(names(session.select(page.clone())), ["docker.io/acme/app:1"]);
+    let next = session.select(page.clone());
+    assert_eq!(names(&session, next), ["docker.io/acme/app:1"]);
     page.after = Some("docker.io/acme/never:1".to_owned());
     assert_eq!(said(session.select(page.clone())), "not found: docker.io/acme/never:1");
     page.after = None;
     page.reference = Some("docker.io/***".to_owned());
-    assert!(said(session.select(page.clone())).contains("is not a reference pattern: at character 13"));
-    page.reference = None;
-    page.unused_since = Some(types::Datetime { seconds: i64::MAX, nanoseconds: 0 });
-    assert_eq!(said(session.select(page.clone())), "the filter has an instant that is not one");
-    page.unused_since = Some(types::Datetime { seconds: 0, nanoseconds: 1_000_000_000 });
-    assert_eq!(said(session.select(page)), "the filter has an instant that is not one");
+    let invalid = said(session.select(page));
+    assert!(invalid.starts_with("docker.io/***: at character 13, expected"), "{invalid}");
 }
 
-/// The last reason stands; reasons for what the run cannot see are not kept, and all of them together have a limit.
+/// The last reason stands, cut to 512 bytes; reasons for what the run cannot see are not kept, and the policy is told. All
+/// of them together have a limit.
 #[test]
 fn reasons() {
-    let mut session = session(cache(), grant(&format!("{READ_ACME}\n[limits]\nreasons = \"10B\"")));
-    for (name, reason) in [
-        ("docker.io/acme/app:2", "first"),
-        ("docker.io/acme/app:2", "second"),
-        ("docker.io/other/secret:1", "a long reason"),
+    let mut session = session(cache(), grant(&format!("{READ_ACME}\n[limits]\nreasons = \"600B\"")));
+    for (name, reason, expected) in [
+        ("docker.io/acme/app:2", "first", true),
+        ("acme/app:2", "second", true),
+        ("docker.io/other/secret:1", "a long reason", false),
+        ("docker.io/other/absent:1", "a long reason", false),
+        ("A B", "a long reason", false),
     ] {
-        assert_eq!(said(session.explain(name, reason)), "()");
+        assert_eq!(session.explain(name, reason).expect("an answer"), expected, "{name}");
     }
     assert_eq!(said(session.remove("docker.io/acme/app:2", false)), "()");
-    assert_eq!(said(session.explain("docker.io/acme/app:2", "0123456789")), "()", "staged ones too");
-    let end = said(session.explain("docker.io/acme/app:1", "x"));
-    assert!(end.starts_with("the end: the policy went past its limit: `reasons` is 10B"), "{end}");
+    assert_eq!(said(session.explain("docker.io/acme/app:2", &"é".repeat(300))), "true", "staged ones too");
+    let index = session.images.find_place("docker.io/acme/app:2");
+    let super::super::images::Found::Image(index) = index else { panic!("{index:?}") };
+    let kept = |session: &Session| session.images.get(index).reason.as_ref().map_or(0, String::len);
+    assert_eq!(kept(&session), 512);
+    assert_eq!(said(session.explain("docker.io/acme/app:2", &"\u{7}".repeat(511))), "true");
+    assert_eq!(kept(&session), 510, "what stands for a control character takes three bytes");
+    let end = said(session.explain("docker.io/acme/app:1", &"x".repeat(100)));
+    assert!(end.starts_with("the end: the policy went past its limit: `reasons` is 600B"), "{end}");
 }
 
 /// A log line costs its text and one byte more.
@@ -210,17 +356,24 @@ fn reasons() {
 fn log_lines() {
     let mut session = session(cache(), grant("[limits]\nlog = \"8B\""));
     for _ in 0..2 {
-        assert_eq!(said(session.log(report::Level::Warn, "abc")), "()");
+        assert_eq!(said(session.log(LogLevel::Warn, "abc")), "()");
     }
-    assert!(said(session.log(report::Level::Warn, "")).contains("`log` is 8B"));
+    assert!(said(session.log(LogLevel::Warn, "")).contains("`log` is 8B"));
 }
 
 /// What goes to the guest in one call has a limit, in elements and in bytes.
 #[test]
 fn lists_have_a_limit() {
-    let mut few = session(cache(), grant("[limits]\nlist = 3"));
+    let few = session(cache(), grant("[limits]\nlist = 3"));
     assert!(said(few.list()).contains("`list` is 3"));
     let mut small = session(cache(), grant("[limits]\ntransfer = \"500B\""));
-    assert!(said(small.list()).contains("`transfer` is 500B"));
-    assert!(said(small.list_usage()).contains("`transfer` is 500B"));
+    let answers: [Result<(), CallError>; 4] = [
+        small.list().map(drop),
+        small.usage(None).map(drop),
+        small.costs(None).map(drop),
+        small.history(None).map(drop),
+    ];
+    for answer in answers {
+        assert!(said(answer).contains("`transfer` is 500B"));
+    }
 }

@@ -16,7 +16,7 @@ mod removal;
 mod tests;
 
 use std::collections::{HashMap, HashSet};
-use std::ops::AddAssign;
+use std::ops::{AddAssign, SubAssign};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use removal::{Removal, Sharing};
@@ -70,6 +70,16 @@ impl AddAssign for Freed {
         self.layers = self.layers.saturating_add(other.layers);
         self.fsmeta = self.fsmeta.saturating_add(other.fsmeta);
         self.vmdk = self.vmdk.saturating_add(other.vmdk);
+    }
+}
+
+impl SubAssign for Freed {
+    fn sub_assign(&mut self, other: Self) {
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+        self.manifests = self.manifests.saturating_sub(other.manifests);
+        self.layers = self.layers.saturating_sub(other.layers);
+        self.fsmeta = self.fsmeta.saturating_sub(other.fsmeta);
+        self.vmdk = self.vmdk.saturating_sub(other.vmdk);
     }
 }
 

@@ -15,14 +15,6 @@ pub struct Removal {
     freed: Freed,
 }
 
-/// What a removal changed, to take it back.
-#[derive(Default)]
-struct Undo {
-    nodes: Vec<u32>,
-    inodes: Vec<u32>,
-    images: Vec<usize>,
-}
-
 impl Removal {
     /// Nothing removed yet.
     pub fn new(graph: Arc<CostGraph>) -> Self {
@@ -37,22 +29,51 @@ impl Removal {
 
     /// Takes an image out. Returns what goes with it now; nothing where it is out already, or is none of the graph.
     pub fn remove(&mut self, image: usize) -> Freed {
-        let freed = self.take_out(image, &mut Undo::default());
+        let mut freed = Freed::default();
+        // One that is none of the graph counts as out already.
+        if self.removed.get_mut(image).is_none_or(|removed| std::mem::replace(removed, true)) {
+            return freed;
+        }
+        let graph = Arc::clone(&self.graph);
+        for node in graph.images[image].into_iter().flatten() {
+            self.release(&graph, node, &mut freed);
+        }
         self.freed += freed;
         freed
+    }
+
+    /// Puts an image back that was taken out. Returns what stays with it now; nothing where it is not out, or is none of
+    /// the graph.
+    pub fn put_back(&mut self, image: usize) -> Freed {
+        let mut kept = Freed::default();
+        if !self.removed.get_mut(image).is_some_and(std::mem::take) {
+            return kept;
+        }
+        let graph = Arc::clone(&self.graph);
+        for node in graph.images[image].into_iter().flatten() {
+            self.claim(&graph, node, &mut kept);
+        }
+        self.freed -= kept;
+        kept
     }
 
     /// Returns what would go if these were taken out together, on top of what is out already. Those that are none of the
     /// graph count for nothing.
     pub fn would_free(&mut self, images: impl IntoIterator<Item = usize>) -> Freed {
-        let mut undo = Undo::default();
+        let before = self.freed;
         let mut freed = Freed::default();
+        let mut taken = Vec::new();
         for image in images {
-            freed += self.take_out(image, &mut undo);
+            if self.removed.get(image) == Some(&false) {
+                freed += self.remove(image);
+                taken.push(image);
+            }
         }
-        undo.nodes.into_iter().for_each(|node| self.needed_by[node as usize] += 1);
-        undo.inodes.into_iter().for_each(|inode| self.links[inode as usize] += 1);
-        undo.images.into_iter().for_each(|image| self.removed[image] = false);
+        for image in taken {
+            self.put_back(image);
+        }
+        // Sums that are too large for their type are not subtracted from.
+        self.freed = before;
         freed
     }
 
@@ -71,23 +92,8 @@ impl Removal {
         &self.graph
     }
 
-    fn take_out(&mut self, image: usize, undo: &mut Undo) -> Freed {
-        let mut freed = Freed::default();
-        // One that is none of the graph counts as out already.
-        if self.removed.get_mut(image).is_none_or(|removed| std::mem::replace(removed, true)) {
-            return freed;
-        }
-        undo.images.push(image);
-        let graph = Arc::clone(&self.graph);
-        for node in graph.images[image].into_iter().flatten() {
-            self.release(&graph, node, &mut freed, undo);
-        }
-        freed
-    }
-
     /// One need fewer for a node; with the last, its files go, and it needs nothing itself any longer.
-    fn release(&mut self, graph: &CostGraph, node: u32, freed: &mut Freed, undo: &mut Undo) {
-        undo.nodes.push(node);
+    fn release(&mut self, graph: &CostGraph, node: u32, freed: &mut Freed) {
         self.needed_by[node as usize] -= 1;
         if self.needed_by[node as usize] > 0 {
             return;
@@ -95,14 +101,32 @@ impl Removal {
         let gone = &graph.nodes[node as usize];
         *freed += gone.frees;
         for &inode in &gone.linked {
-            undo.inodes.push(inode);
             self.links[inode as usize] -= 1;
             if self.links[inode as usize] == 0 {
                 freed.bytes = freed.bytes.saturating_add(graph.inodes[inode as usize].bytes);
             }
         }
         for &layer in &gone.needs {
-            self.release(graph, layer, freed, undo);
+            self.release(graph, layer, freed);
+        }
+    }
+
+    /// One need more for a node: the opposite of [`release`](Self::release).
+    fn claim(&mut self, graph: &CostGraph, node: u32, kept: &mut Freed) {
+        self.needed_by[node as usize] += 1;
+        if self.needed_by[node as usize] > 1 {
+            return;
+        }
+        let back = &graph.nodes[node as usize];
+        *kept += back.frees;
+        for &inode in &back.linked {
+            if self.links[inode as usize] == 0 {
+                kept.bytes = kept.bytes.saturating_add(graph.inodes[inode as usize].bytes);
+            }
+            self.links[inode as usize] += 1;
+        }
+        for &layer in &back.needs {
+            self.claim(graph, layer, kept);
         }
     }
 }
@@ -120,14 +144,17 @@ pub struct Sharing {
 impl Sharing {
     /// What these images share. One that is there twice counts once, one that is none of the graph not at all.
     pub fn new(graph: Arc<CostGraph>, images: impl IntoIterator<Item = usize>) -> Self {
-        let mut among = vec![false; graph.images.len()];
-        let mut needed_by = vec![0; graph.nodes.len()];
-        for image in images {
-            if among.get_mut(image).is_some_and(|among| !std::mem::replace(among, true)) {
-                graph.needs_of(image).for_each(|node| needed_by[node as usize] += 1);
-            }
+        let (among, needed_by) = (vec![false; graph.images.len()], vec![0; graph.nodes.len()]);
+        let mut sharing = Self { graph, among, needed_by };
+        images.into_iter().for_each(|image| sharing.add(image));
+        sharing
+    }
+
+    /// Adds one. Changes nothing for an image that is among them already, or is none of the graph.
+    pub fn add(&mut self, image: usize) {
+        if self.among.get_mut(image).is_some_and(|among| !std::mem::replace(among, true)) {
+            self.graph.needs_of(image).for_each(|node| self.needed_by[node as usize] += 1);
         }
-        Self { graph, among, needed_by }
     }
 
     /// Takes one of them out. Changes nothing for an image that is not among them.

@@ -44,6 +44,30 @@ fn questions_leave_no_trace() {
     assert_eq!(removal.freed().bytes, 3 * LAYER + 31);
 }
 
+/// What is put back is as if it had never been out, in whatever order; what is not out is not put back.
+#[test]
+fn what_is_put_back_was_never_out() {
+    let link = FileCost { bytes: LAYER, hard_links: Some(HardLinks { device: 1, inode: 7, links: 2 }) };
+    let mut graph = shared_base();
+    for layer in [graph.layer(Some(link)), graph.layer(Some(link))] {
+        let manifest = graph.manifest(None, None, &[layer]);
+        graph.image(None, Some(manifest));
+    }
+    let graph = Arc::new(graph.build());
+    let mut removal = Removal::new(Arc::clone(&graph));
+    assert_eq!(removal.put_back(0), Freed::default());
+    let all: Vec<u64> = (0..5).map(|image| removal.remove(image).bytes).collect();
+    let kept: Vec<u64> = [4, 0, 2, 1, 3].map(|image| removal.put_back(image).bytes).to_vec();
+    assert_eq!(all.iter().sum::<u64>(), kept.iter().sum::<u64>());
+    assert_eq!((removal.freed(), removal.put_back(3)), (Freed::default(), Freed::default()));
+    assert_eq!((0..5).map(|image| removal.remove(image).bytes).collect::<Vec<_>>(), all);
+    let mut sharing = Sharing::new(graph, [0, 1]);
+    sharing.remove(1);
+    sharing.add(1);
+    sharing.add(1);
+    assert_eq!(sharing.shared_bytes(0), LAYER);
+}
+
 /// A held manifest keeps its files and its metadata when its last reference goes.
 #[test]
 fn what_is_held_stays() {

@@ -10,7 +10,8 @@ use crate::render::{plain, size};
 
 /// Make the component of a policy
 ///
-/// What its language needs and this machine lacks is installed for this purpose alone, from the public registries.
+/// What its language needs and this machine lacks is installed from the public registries, for this purpose alone. For
+/// Rust, rustup adds the target `wasm32-unknown-unknown` to the toolchain.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -1,7 +1,9 @@
-//! What is done with the kit for authors: policies are begun and built.
+//! The commands of the kit for authors: policies are begun, built and brought up to date.
 
 mod build;
+mod languages;
 mod new;
+mod update;
 
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
@@ -10,6 +12,8 @@ use crate::exit::{Failure, Status};
 pub(crate) enum Command {
     New(new::New),
     Build(build::Build),
+    Update(update::Update),
+    Languages(languages::Languages),
 }
 
 impl Command {
@@ -17,6 +21,8 @@ impl Command {
         match self {
             Self::New(command) => command.run(context),
             Self::Build(command) => command.run(context),
+            Self::Update(command) => command.run(context),
+            Self::Languages(command) => command.run(context),
         }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct New {
     dir: Option<PathBuf>,
 }
 
-fn language(text: String) -> Result<Language, KitError> {
+pub(super) fn language(text: String) -> Result<Language, KitError> {
     text.parse()
 }
 
