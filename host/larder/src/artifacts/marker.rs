@@ -77,6 +77,22 @@ impl CacheDir {
     }
 }
 
+impl Custody {
+    /// Returns what was found in the cache. If the cache is not the home's alone, every old file is moved to the files that
+    /// are left.
+    pub(crate) fn judge(&self, mut found: Unowned) -> Unowned {
+        if *self != Self::Ours {
+            let old = std::mem::take(&mut found.old).into_iter();
+            found.left.extend(old.map(|mut file| {
+                file.kind = UnownedKind::NotOurs;
+                file
+            }));
+            found.left.sort_by(|a, b| a.path.cmp(&b.path));
+        }
+        found
+    }
+}
+
 impl Keeper {
     /// Returns the home that the check is for.
     pub(crate) fn home(&self) -> &HomeIdentity {
@@ -105,20 +121,6 @@ impl Keeper {
             Ok(Some(Marker { home: None })) => not_ours("is used by several homes".to_owned()),
             Err(error) => not_ours(format!("has a marker `{MARKER}` that cannot be read: {error}")),
         }
-    }
-
-    /// Returns what was found. If the cache is not the home's alone, every old file is moved to the files that are
-    /// left.
-    pub(crate) fn judge(&self, mut found: Unowned) -> Unowned {
-        if self.custody() != Custody::Ours {
-            let old = std::mem::take(&mut found.old).into_iter();
-            found.left.extend(old.map(|mut file| {
-                file.kind = UnownedKind::NotOurs;
-                file
-            }));
-            found.left.sort_by(|a, b| a.path.cmp(&b.path));
-        }
-        found
     }
 
     /// Marks the cache as this home's if it has no marker and is certainly this home's: it is in the home, or is empty.

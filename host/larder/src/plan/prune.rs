@@ -83,8 +83,10 @@ pub(super) fn plan(
         .filter_map(|row| row.digest.known().cloned())
         .collect();
     let keeper = store.keeper(snapshot.connection())?;
-    let unowned = keeper.judge(find_unowned(store.cache(), &owned, &going, now));
-    let uncollected = uncollected(&unowned, keeper.custody());
+    // Asked once: a marker that cannot be read now may be readable in a moment.
+    let custody = keeper.custody();
+    let unowned = custody.judge(find_unowned(store.cache(), &owned, &going, now));
+    let uncollected = uncollected(&unowned, custody);
 
     let freed = removal.freed();
     let orphans =

@@ -49,7 +49,7 @@ fn plan(store: &Arc<Store>, orphans: &HashSet<PathBuf>) -> MicrosandboxResult<Pl
     let reader = store.catalog().reader()?;
     let owned = owners::entries(&reader).map_err(MicrosandboxError::db("find out what owns files"))?;
     let keeper = store.keeper(&reader)?;
-    let mut collect = keeper.judge(find_unowned(store.cache(), &owned, &HashSet::new(), now)).old;
+    let mut collect = keeper.custody().judge(find_unowned(store.cache(), &owned, &HashSet::new(), now)).old;
     collect.retain(|file| orphans.contains(&file.path));
     let plan = Plan::new(Maker::Repair, now, Vec::new(), collect, ImagePruneReport::default());
     Ok(plan.for_home(keeper.home().clone()))

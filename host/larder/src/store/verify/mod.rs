@@ -164,7 +164,7 @@ impl Verification<'_> {
             }
         }
         let keeper = self.store.keeper(&*self.store.catalog().reader()?)?;
-        let unowned = keeper.judge(find_unowned(cache, &owned, &HashSet::new(), self.store.now()));
+        let unowned = keeper.custody().judge(find_unowned(cache, &owned, &HashSet::new(), self.store.now()));
         let mut report = VerifyReport { checked: named.len() as u64, ..VerifyReport::default() };
         self.judge(&rooms, &suspects, unowned.old.into_iter().chain(unowned.left), &mut report)?;
         report.problems.extend(unowned.problems);
