@@ -22,7 +22,7 @@ const GRANT: &str = r#"
     [limits]
     time = "1s"
     memory = "2MiB"
-    host-calls = 10_000
+    host-calls = 3_000
     list = 5_000
     reasons = "3KiB"
     removals = 5
@@ -33,10 +33,10 @@ const GRANT: &str = r#"
 const CRIMES: &[(&str, &str)] = &[
     ("allocation-past-memory", "trap in evaluate: it handed over what the contract does not allow"),
     ("budget-denied", "a plan that removes 2"),
-    ("call-flood", "limit host-calls 10000"),
+    ("call-flood", "limit host-calls 3000"),
     ("core-module", "refused: a core WebAssembly module"),
     ("division-by-zero", "trap in evaluate: it divided by zero"),
-    ("empty-log-flood", "limit host-calls 10000"),
+    ("empty-log-flood", "limit host-calls 3000"),
     ("endless-allocation", "limit time 1s"),
     ("endless-describe", "limit time 1s"),
     ("endless-loop", "limit time 1s"),

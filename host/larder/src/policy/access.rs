@@ -78,7 +78,7 @@ pub(super) enum Refusal {
     /// The operator has pinned it.
     Pinned,
     /// The guard keeps it.
-    Guarded(Protection),
+    Guarded(Box<Protection>),
     /// The grant does not let the policy prune.
     NotPrunable,
     /// It would go past these caps.
@@ -211,7 +211,10 @@ impl Access {
             last_used_at: image.last_used_at,
             left_in_repository: image.left_in_repository,
         };
-        self.document.guard.protection(&candidate, self.now).map_or(Ok(()), |why| Err(Refusal::Guarded(why)))
+        match self.document.guard.protection(&candidate, self.now) {
+            None => Ok(()),
+            Some(why) => Err(Refusal::Guarded(Box::new(why))),
+        }
     }
 }
 
@@ -253,7 +256,7 @@ impl Refusal {
     /// Says the same to the policy. Which of the operator's patterns protects an image is not for it.
     pub(super) fn told(&self, image: Option<Name<'_>>) -> String {
         match (self, image) {
-            (Self::Guarded(Protection::Named(_)), Some(name)) => {
+            (Self::Guarded(why), Some(name)) if matches!(**why, Protection::Named(_)) => {
                 format!("{}: the operator protects it", name.normalized())
             }
             _ => self.message(image),

@@ -53,7 +53,7 @@ pub struct Grant {
     pub read: Vec<ReferencePattern>,
     /// Whose config and layers it can read. Default: none.
     pub inspect: Vec<ReferencePattern>,
-    /// Whether it sees environment variables and labels. Default: withheld.
+    /// Whether it sees environment variables. Default: withheld.
     pub secrets: bool,
     /// What it may remove. Default: nothing.
     pub remove: Vec<ReferencePattern>,
@@ -293,7 +293,7 @@ setters!(Grant {
     with_read: read = Vec<ReferencePattern>;
     /// The same, reading the config and layers of these.
     with_inspect: inspect = Vec<ReferencePattern>;
-    /// The same, with or without environment variables and labels.
+    /// The same, with or without environment variables.
     with_secrets: secrets = bool;
     /// The same, allowed to remove these.
     with_remove: remove = Vec<ReferencePattern>;

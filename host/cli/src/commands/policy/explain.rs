@@ -89,6 +89,11 @@ impl Explain {
             size::size(plan.bytes),
             suggestion.runs,
         ));
+        if suggestion.document.grant.secrets {
+            console.warn(
+                "it decides by environment variables, which `secrets` shows it: its reasons may repeat them",
+            );
+        }
         if removals == 0 {
             console.note(
                 "it removes nothing here, so that its rights say nothing about other homes and configs",

@@ -142,7 +142,8 @@ fn goals() {
         let plan = of(goal, staged);
         let mut removed: Vec<_> = plan.removals().map(|entry| entry.reference.as_str()).collect();
         let mut expected = staged[..gone].to_vec();
-        (removed.sort_unstable(), expected.sort_unstable());
+        removed.sort_unstable();
+        expected.sort_unstable();
         assert_eq!((removed, plan.bytes), (expected, bytes), "{goal} of {staged:?}");
         assert_eq!(plan.report.image_refs_removed as usize, gone);
         let kept = plan.entries.iter().filter(|entry| entry.decision == Decision::Keep);
