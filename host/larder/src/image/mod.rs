@@ -142,11 +142,11 @@ impl Image {
     /// Removes every reference that nothing uses and nobody pinned, the manifests and layers that nothing reaches
     /// then, and files of the cache that nothing owns and that are older than an hour.
     ///
-    /// What a live operation holds is skipped and counted, never waited for. What cannot be removed is left; the
-    /// rest goes on.
+    /// What the guard of the home keeps ([`LocalBackend::guard`]) stays. What a live operation holds is skipped and counted,
+    /// never waited for. What cannot be removed is left; the rest goes on.
     ///
     /// # Errors
-    /// Where the home cannot be written. What was removed until then stays removed.
+    /// Where the home cannot be written, or its guard not be understood. What was removed until then stays removed.
     pub async fn prune_local(local: &LocalBackend) -> MicrosandboxResult<ImagePruneReport> {
         open_for_writing(local).await?;
         let report = local.apply(&local.plan_prune().await?).await?;

@@ -2,7 +2,8 @@
 //!
 //! A normalized reference is `REGISTRY/PATH[:TAG][@DIGEST]`, with a tag, a digest or both. [`Place`] is a place in such a
 //! text; [`can_match`] walks pattern and text together, from each pair of places over each byte that both take. It is
-//! exact but for lengths: a repository of more than 255 characters counts as possible.
+//! exact but for lengths: a repository of more than 255 characters counts as possible, and a digest of which a star stands for
+//! some digits.
 
 use std::collections::HashSet;
 
@@ -35,9 +36,9 @@ enum Place {
         at: u8,
         first: u8,
     },
-    /// In the digits of a digest, of which so many are missing.
+    /// In the digits of a digest, of which so many are missing; behind a star, any number.
     Digits {
-        missing: u8,
+        missing: Option<u8>,
     },
 }
 
@@ -96,13 +97,16 @@ impl Place {
                 (3, _, b'2' | b'3' | b'5') => Some(Self::Algorithm { at: 4, first: byte }),
                 (4, b'2', b'5') | (4, b'3', b'8') | (4, b'5', b'1') => Some(Self::Algorithm { at: 5, first }),
                 (5, b'2', b'6') | (5, b'3', b'4') | (5, b'5', b'2') => Some(Self::Algorithm { at: 6, first }),
-                (6, b'2', b':') => Some(Self::Digits { missing: 64 }),
-                (6, b'3', b':') => Some(Self::Digits { missing: 96 }),
-                (6, b'5', b':') => Some(Self::Digits { missing: 128 }),
+                (6, b'2', b':') => Some(Self::Digits { missing: Some(64) }),
+                (6, b'3', b':') => Some(Self::Digits { missing: Some(96) }),
+                (6, b'5', b':') => Some(Self::Digits { missing: Some(128) }),
                 _ => None,
             },
             Self::Digits { missing } => {
-                let missing = missing.checked_sub(1)?;
+                let missing = match missing {
+                    Some(missing) => Some(missing.checked_sub(1)?),
+                    None => None,
+                };
                 byte.is_ascii_hexdigit().then_some(Self::Digits { missing })
             }
         }
@@ -113,7 +117,7 @@ impl Place {
         match self {
             Self::Component { path, run } => path == Path::Any && run == Run::Plain,
             Self::Tag { is_empty } => !is_empty,
-            Self::Digits { missing } => missing == 0,
+            Self::Digits { missing } => missing.is_none_or(|missing| missing == 0),
             Self::Host { .. } | Self::Port { .. } | Self::Algorithm { .. } => false,
         }
     }
@@ -167,8 +171,8 @@ pub(super) fn can_match(literals: &[u8], stars: &[Option<Star>]) -> bool {
         if at == literals.len() && place.is_end() {
             return true;
         }
-        let mut go = |at, byte| {
-            if let Some(place) = place.after(byte)
+        let mut go = |at, place: Option<Place>| {
+            if let Some(place) = place
                 && seen.insert((at, place))
             {
                 left.push((at, place));
@@ -176,10 +180,19 @@ pub(super) fn can_match(literals: &[u8], stars: &[Option<Star>]) -> bool {
         };
         if let Some(star) = stars[at] {
             let takes = |byte: &&u8| star == Star::Across || !super::is_separator(**byte);
-            BYTES.iter().filter(takes).for_each(|&byte| go(at, byte));
+            BYTES.iter().filter(takes).for_each(|&byte| {
+                go(
+                    at,
+                    place.after(byte).map(|place| match place {
+                        // How many a star has taken need not be known.
+                        Place::Digits { .. } => Place::Digits { missing: None },
+                        place => place,
+                    }),
+                );
+            });
         }
         if let Some(&byte) = literals.get(at) {
-            go(at + 1, byte);
+            go(at + 1, place.after(byte));
         }
     }
     false

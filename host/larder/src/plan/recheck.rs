@@ -1,8 +1,8 @@
 //! What a plan says was allowed, looked at again as things are when it is applied.
 //!
 //! The guard of the home as it is now, the guards that the plan was made under, and the caps of its own grant are asked
-//! about every image: once about all of them, before anything goes, and again in the transaction that removes each. What
-//! they keep is spared. A removal by name stands above all that, and a repair removes no images.
+//! about every image in the transaction that removes it, and before anything goes about all of them together, where how
+//! many go matters. What they keep is spared. A removal by name stands above all that, and a repair removes no images.
 //!
 //! Where not all images of a plan may go, because a repository would be left with too few or the plan would take too large
 //! a share of the cache, the oldest go and the newest are spared.
@@ -93,7 +93,8 @@ impl Recheck {
         let db = || MicrosandboxError::db("look at the images again");
         let guard = self.guard_now()?;
         let share = self.grant.as_ref().and_then(|grant| grant.max_share);
-        if guard.is_empty() && share.is_none() {
+        // Whatever else keeps an image, the others have no part in it: the transaction that removes it finds that out.
+        if guard.keep == 0 && share.is_none() {
             return Ok(Chosen { targets, spared: Vec::new() });
         }
         roots::refresh(connection).map_err(db())?;
@@ -150,6 +151,9 @@ impl Veto for Recheck {
         }
         let guard = self.guard_now()?;
         let mut tally = self.tally(&guard, Some(freed));
+        if guard.is_empty() && tally.max_bytes.is_none() {
+            return Ok(vec![None; images.len()]);
+        }
         // No more has to be known than whether enough are left.
         let enough = guard.keep.saturating_add(u32::try_from(images.len()).unwrap_or(u32::MAX));
         tally.count(connection, images.iter().map(|(target, _)| *target), enough)?;

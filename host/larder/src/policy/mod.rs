@@ -17,8 +17,8 @@
 //!   held for it. After an error, a trap, a limit or a cap that was passed there is no plan at all.
 //! - **A run without a grant is for looking.** A [preview](PolicyRun::preview) shows what a policy would remove if it
 //!   might. Its plan has no grant, and is refused when it is to be applied.
-//! - **One place decides.** `access.rs` is the only reader of grants and guards. What a grant hides does not exist:
-//!   no call tells a hidden image from an absent one, and what is shared with one counts as shared with nobody. Three
+//! - **One place decides.** What a policy may is `access.rs`'s to say, and what a guard keeps is decided where it is decided
+//!   for a prune as well ([`crate::plan`]), and again when a plan is applied. What a grant hides does not exist: no call tells a hidden image from an absent one, and what is shared with one counts as shared with nobody. Three
 //!   figures are about the whole cache and so may hint at hidden images, because they would be wrong otherwise: the
 //!   disk's, the bytes that a removal frees, and how many references `max-share` and `keep` count.
 //! - **Everything is bounded.** Time, memory, stack, calls, texts, lists, log and reasons have a limit each, and each
