@@ -153,7 +153,7 @@ fn foreign(import: &str) -> KitError {
 fn check_version(interface: &str) -> Result<(), KitError> {
     let version = interface.split_once('@').map_or("", |(_, version)| version);
     let rest = version.strip_prefix(VERSION);
-    if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) {
+    if rest.is_some_and(|rest| rest.starts_with('.')) {
         return Ok(());
     }
     Err(KitError::NotAPolicy {

@@ -49,7 +49,7 @@ impl Project {
     /// and language, [`KitError::Io`].
     pub fn open(directory: &Path) -> Result<Self, KitError> {
         if !directory.join(MANIFEST).exists() {
-            return Err(KitError::NoManifest { directory: directory.to_owned() });
+            return Err(KitError::NoManifest { directory: files::absolute(directory)? });
         }
         // Compilers name files by such paths: without links and without `..`.
         let directory = directory.canonicalize().map_err(KitError::io("find", directory))?;

@@ -308,11 +308,18 @@ fn classify_ingest(problem: &IngestProblem) -> Class {
     }
 }
 
+/// The hint at how policies are built, in a program that builds them.
+const WITHOUT_WASI: Option<&str> = if cfg!(feature = "kit") {
+    Some("`larder policy languages` says how each language builds a policy that imports nothing else")
+} else {
+    None
+};
+
 fn classify_policy(error: &PolicyError) -> Class {
     use PolicyError as P;
     match error {
         P::NotAComponent { .. } => (Status::Policy, "not-a-policy", None),
-        P::ForeignImport { .. } => (Status::Policy, "foreign-import", None),
+        P::ForeignImport { .. } => (Status::Policy, "foreign-import", WITHOUT_WASI),
         P::WrongVersion { .. } => (Status::Policy, "wrong-version", None),
         P::TooLarge { .. } => (Status::Policy, "policy-too-large", None),
         P::InvalidDescription { .. } => (Status::Policy, "invalid-description", None),

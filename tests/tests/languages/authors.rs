@@ -30,8 +30,11 @@ fn what_authors_start_from() {
         pinned,
         image("docker.io/other/app:1", 92, None),
         image("docker.io/acme/app:future", -3, None),
+        image("docker.io/acme/kept:1", 93, None),
     ]);
-    let run = PolicyRun::new(now()).with_grant(grant("[grant]\nremove = [\"docker.io/acme/**\"]\n"));
+    let grant =
+        grant("[grant]\nremove = [\"docker.io/acme/**\"]\n[guard]\nprotect = [\"docker.io/acme/kept\"]\n");
+    let run = PolicyRun::new(now()).with_grant(grant);
     let mut plans = Vec::new();
     for language in Language::ALL {
         // Where a policy in this language was built, another can be.
@@ -66,14 +69,15 @@ fn what_authors_start_from() {
     }
     let (_, first) = &plans[0];
     for reason in [
-        "never used and created 2d ago, which is within 30d",
-        "last used 3d ago, which is within 30d",
-        "last used 31d ago, which is longer than 30d",
-        "neither a last use nor a creation is on record",
-        "never used and created 0d ago, which is within 30d",
+        "not used for 2d, which is within 30d",
+        "not used for 3d, which is within 30d",
+        "not used for 31d, which is longer than 30d",
+        "neither a last use nor an arrival is recorded",
+        "not used for 0d, which is within 30d",
         "in use",
         "pinned by the operator",
-        "longer than 30d; kept because docker.io/other/app:1: the grant does not let this policy remove it",
+        "longer than 30d; kept because the grant does not let this policy remove it",
+        "longer than 30d; kept because the operator protects it",
     ] {
         assert!(first.contains(&format!("{reason}\"")), "{first}");
     }

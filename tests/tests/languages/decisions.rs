@@ -1,12 +1,12 @@
 //! What becomes of images, and what the versions say of themselves.
 
 use chrono::{DateTime, Utc};
-use larder::policy::{Policy, PolicyRun};
+use larder::policy::{ByteSize, Policy, PolicyRun};
 use larder::snapshot::{MemoryCache, MemoryImage};
 use larder_tests::{Home, run};
 use serde_json::{Value, json};
 
-use crate::agreement::{REMOVE_ALL, agreed, difference, document, grant, image, now, policies};
+use crate::agreement::{REMOVE_ALL, ago, agreed, difference, document, grant, image, now, policies};
 
 /// The home that microsandbox made gets the same plan from all five, whatever the config.
 #[test]
@@ -49,6 +49,10 @@ fn every_kind_of_decision() {
         image("docker.io/other/app:1", 42, Some(-1)),
         image("docker.io/other/app:2", 43, None),
         undated,
+        // Pulled again: as young as its content.
+        image("docker.io/acme/nightly:1", 300, Some(200)).with_arrived_at(ago(3_600)),
+        image("docker.io/acme/nightly:2", 2, Some(2)),
+        image("docker.io/acme/nightly:3", 301, Some(201)).with_arrived_at(ago(90_000)),
     ]);
     let config = json!({"keep": 1, "used-within": "1w"});
     let grant = grant("[grant]\nremove = [\"docker.io/acme/**\"]\n");
@@ -67,15 +71,38 @@ fn every_kind_of_decision() {
         [
             "keep docker.io/acme/app:6 in use by 2 sandboxes and 1 snapshot",
             "keep docker.io/acme/app:5 pinned by the operator",
-            "keep docker.io/acme/app:4 3rd newest of docker.io/acme/app, never used and created 3d ago, which is within 7d",
+            "keep docker.io/acme/nightly:2 3rd newest of docker.io/acme/nightly, last used 2d ago, which is within 7d",
+            "keep docker.io/acme/app:4 3rd newest of docker.io/acme/app, never used and arrived 3d ago, which is within 7d",
             "keep docker.io/acme/app:3 4th newest of docker.io/acme/app, last used 7d ago, which is within 7d",
             "remove docker.io/acme/app:2 5th newest of docker.io/acme/app, last used 8d ago, which is longer than 7d",
             "keep docker.io/other/app:1 the newest of docker.io/other/app",
-            "keep docker.io/other/app:2 2nd newest of docker.io/other/app, never used and created 43d ago, which is longer \
-             than 7d; kept because docker.io/other/app:2: the grant does not let this policy remove it",
-            "keep docker.io/acme/app:0 has no creation date, so its place in docker.io/acme/app is unknown",
+            "keep docker.io/other/app:2 2nd newest of docker.io/other/app, never used and arrived 43d ago, which is longer \
+             than 7d; kept because the grant does not let this policy remove it",
+            "keep docker.io/acme/nightly:1 the newest of docker.io/acme/nightly",
+            "keep docker.io/acme/nightly:3 2nd newest of docker.io/acme/nightly, arrived 1d1h ago, which is within 7d",
+            "keep docker.io/acme/app:0 its arrival is not recorded, so its place in docker.io/acme/app is unknown",
         ]
     );
+}
+
+/// A run with a goal removes what arrived first, the same in all five.
+#[test]
+fn goals() {
+    let images = (1..=9).map(|n| {
+        let mut image = image(&format!("docker.io/acme/app:{n}"), n, None);
+        image.layers = vec![format!("own{n}")];
+        image
+    });
+    let cache =
+        (1..=9).fold(MemoryCache::new(images), |cache, n| cache.with_layer(format!("own{n}"), 10_000));
+    let run = PolicyRun::new(now()).with_config(json!({"keep": 1})).with_grant(grant(REMOVE_ALL));
+    let plan = agreed(&cache, &run.with_goal(ByteSize::bytes(25_000))).expect("a plan");
+    let plan: Value = serde_json::from_str(&plan).expect("a document");
+    let entries = plan["entries"].as_array().expect("entries").iter();
+    let removed =
+        entries.filter(|entry| entry["decision"] == "remove").map(|entry| entry["reference"].as_str());
+    let expected = [7, 8, 9].map(|n| format!("docker.io/acme/app:{n}"));
+    assert!(removed.eq(expected.iter().map(|name| Some(name.as_str()))));
 }
 
 /// More images than a page has are read in pages, each once.

@@ -58,10 +58,11 @@ fn images() -> impl Strategy<Value = MemoryImage> {
         let name = prop_oneof![Just("web"), Just("job"), Just("")].prop_map(str::to_owned);
         prop_oneof![6 => Just(Vec::new()), 1 => proptest::collection::vec(name, 0..3)]
     };
-    let parts = (instant(), instant(), names(), names(), 0..10_u8);
-    parts.prop_map(|(created, used, sandboxes, snapshots, number)| {
+    let parts = (instant(), instant(), instant(), names(), names(), 0..10_u8);
+    parts.prop_map(|(created, arrived, used, sandboxes, snapshots, number)| {
         let mut image = MemoryImage::new("");
         image.created_at = created;
+        image.arrived_at = arrived.filter(|_| number % 2 == 0);
         image.last_used_at = used;
         image.sandboxes = sandboxes;
         image.snapshots = snapshots;

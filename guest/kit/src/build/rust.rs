@@ -65,7 +65,7 @@ pub(super) fn component(
         .arg("--target-dir")
         .arg(work)
         .current_dir(project.directory());
-    let output = command::run(&mut cargo, CARGO)?;
+    let output = command::run(&mut cargo, CARGO).map_err(for_people)?;
     super::tell_warnings(&output, progress);
     let module = module(&output.stdout, &manifest).ok_or_else(|| {
         KitError::not_a_policy(
@@ -75,7 +75,18 @@ pub(super) fn component(
     component::encode(&component::with_known_names(&super::read(&module)?)?, None)
 }
 
-/// The module that Cargo made of this crate.
+/// Leaves out of an error what Cargo writes for programs.
+fn for_people(error: KitError) -> KitError {
+    match error {
+        KitError::Command { command, status, output } => {
+            let lines = output.lines().filter(|line| !line.starts_with("{\"reason\":"));
+            KitError::Command { command, status, output: lines.collect::<Vec<_>>().join("\n") }
+        }
+        other => other,
+    }
+}
+
+/// Returns the module that Cargo made of this crate.
 fn module(messages: &str, manifest: &Path) -> Option<PathBuf> {
     let is_cdylib = |target: Target| target.crate_types.iter().any(|kind| kind == "cdylib");
     messages
@@ -199,6 +210,21 @@ mod tests {
             assert_eq!(seen(name), "empty");
         }
         assert!(variables[4..].iter().all(|name| seen(name) == "as it is"));
+    }
+
+    /// An error of the compiler is told without what Cargo writes for programs.
+    #[test]
+    fn errors_are_for_people() {
+        let output = "{\"reason\":\"build-finished\",\"success\":false}\nerror[E0382]: use of moved value\n  --> src/lib.rs:3:5";
+        let error = KitError::Command {
+            command: "cargo".into(),
+            status: "exit status: 101".into(),
+            output: output.into(),
+        };
+        assert_eq!(
+            for_people(error).to_string(),
+            "`cargo` failed: exit status: 101\nerror[E0382]: use of moved value\n  --> src/lib.rs:3:5"
+        );
     }
 
     /// Of all that Cargo built, the module is the one of this crate.

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::fmt::{self, Write as _};
 
 use larder_guest::{Age, Cache, Failure, Image, Policy, Request, Timestamp};
 use serde::Deserialize;
@@ -41,13 +42,18 @@ impl Policy for KeepRecent {
                  set `keep` to at least 1, or set `used-within`",
             ));
         }
-        let images = newest_first(cache.images()?);
+        let images = cache.images()?;
+        let images = newest_first(&images);
         let ranks = ranks(&images);
+        // One text for all reasons: there are as many as images.
+        let mut reason = String::new();
         // The oldest first: a run with a goal ends as soon as that is met.
-        for (image, rank) in images.iter().zip(ranks).rev() {
-            match decide(&config, request.now, image, rank) {
-                Decision::Keep(reason) => _ = cache.explain(&image.handle.reference, &reason),
-                Decision::Remove(reason) => _ = cache.remove_because(&image.handle.reference, &reason)?,
+        for (image, rank) in images.into_iter().zip(ranks).rev() {
+            reason.clear();
+            if decide(&config, request.now, image, rank, &mut reason) {
+                cache.remove_because(&image.handle.reference, &reason)?;
+            } else {
+                cache.explain(&image.handle.reference, &reason);
             }
         }
         Ok(())
@@ -56,75 +62,74 @@ impl Policy for KeepRecent {
 
 larder_guest::export_policy!(KeepRecent);
 
-enum Decision {
-    Keep(String),
-    Remove(String),
-}
-
-/// Sorts images by arrival, the newest first; those of one instant by reference.
-fn newest_first(mut images: Vec<Image>) -> Vec<Image> {
-    images.sort_unstable_by(|a, b| {
+/// Returns the images sorted by arrival, the newest first; those of one instant by reference.
+fn newest_first(images: &[Image]) -> Vec<&Image> {
+    let mut sorted: Vec<&Image> = images.iter().collect();
+    sorted.sort_unstable_by(|a, b| {
         let key = |image: &Image| Reverse(image.handle.arrived_at);
         key(a).cmp(&key(b)).then_with(|| a.handle.reference.cmp(&b.handle.reference))
     });
-    images
+    sorted
 }
 
 /// Returns the place of each image among those of its repository, counted from 1. An image without an arrival has none.
-fn ranks(newest_first: &[Image]) -> Vec<Option<u32>> {
+fn ranks<'a>(newest_first: &[&'a Image]) -> Vec<Option<u32>> {
     let mut counts: HashMap<&str, u32> = HashMap::new();
-    newest_first
-        .iter()
-        .map(|image| {
-            image.handle.arrived_at?;
-            let count = counts.entry(&image.handle.repository).or_default();
-            *count += 1;
-            Some(*count)
-        })
-        .collect()
+    let rank = |image: &&'a Image| {
+        image.handle.arrived_at?;
+        let count = counts.entry(&image.handle.repository).or_default();
+        *count += 1;
+        Some(*count)
+    };
+    newest_first.iter().map(rank).collect()
 }
 
-/// Decides about the image that is the `rank`th newest of its repository.
-fn decide(config: &Config, now: Timestamp, image: &Image, rank: Option<u32>) -> Decision {
+/// Tells whether the image is removed that is the `rank`th newest of its repository, and adds why.
+fn decide(config: &Config, now: Timestamp, image: &Image, rank: Option<u32>, reason: &mut String) -> bool {
     let repository = &image.handle.repository;
+    let keep = config.keep;
     if let Some(holder) = image.held_by() {
-        return Decision::Keep(holder);
+        return add(reason, false, format_args!("{holder}"));
     }
     let Some(rank) = rank else {
-        return Decision::Keep(format!(
-            "its arrival is not recorded, so its place in {repository} is unknown"
-        ));
+        let text = "its arrival is not recorded, so its place in";
+        return add(reason, false, format_args!("{text} {repository} is unknown"));
     };
-    if rank <= config.keep {
-        return Decision::Keep(match config.keep {
-            1 => format!("the newest of {repository}"),
-            keep => format!("one of the {keep} newest of {repository}"),
-        });
+    if rank <= keep && keep == 1 {
+        return add(reason, false, format_args!("the newest of {repository}"));
     }
-    let place = format!("{} newest of {repository}", ordinal(rank));
+    if rank <= keep {
+        return add(reason, false, format_args!("one of the {keep} newest of {repository}"));
+    }
+    let suffix = ordinal_suffix(rank);
     let Some(within) = config.used_within else {
-        let are = if config.keep == 1 { "is" } else { "are" };
-        return Decision::Remove(format!("{place}, of which {} {are} kept", config.keep));
+        let are = if keep == 1 { "is" } else { "are" };
+        let place = format_args!("{rank}{suffix} newest of {repository}, of which {keep} {are} kept");
+        return add(reason, true, place);
     };
     let touched = image.handle.touched(now);
     // An instant in the future has no age: it counts as just now.
     let age = image.handle.touched_at().and_then(|touched| touched.age(now)).unwrap_or_default();
-    if age <= within {
-        Decision::Keep(format!("{place}, {touched}, which is within {within}"))
-    } else {
-        Decision::Remove(format!("{place}, {touched}, which is longer than {within}"))
-    }
+    let outcome = if age <= within { "within" } else { "longer than" };
+    let place = format_args!("{rank}{suffix} newest of {repository}, {touched}, which is {outcome} {within}");
+    add(reason, age > within, place)
 }
 
-/// Returns `1st`, `2nd`, `3rd`, `4th`, …
-fn ordinal(number: u32) -> String {
-    let suffix = match (number % 10, number % 100) {
+/// Adds a text to a reason, and returns a decision.
+fn add(reason: &mut String, is_removed: bool, text: fmt::Arguments<'_>) -> bool {
+    // Writing to a string cannot fail.
+    let _ = reason.write_fmt(text);
+    is_removed
+}
+
+/// Returns what follows a number in `1st`, `2nd`, `3rd`, `4th`, …
+fn ordinal_suffix(number: u32) -> &'static str {
+    match (number % 10, number % 100) {
         (1, n) if n != 11 => "st",
         (2, n) if n != 12 => "nd",
         (3, n) if n != 13 => "rd",
         _ => "th",
-    };
-    format!("{number}{suffix}")
+    }
 }
 
 #[cfg(test)]
@@ -147,7 +152,7 @@ mod tests {
             (121, "121st"),
         ];
         for (number, text) in table {
-            assert_eq!(ordinal(number), text);
+            assert_eq!(format!("{number}{}", ordinal_suffix(number)), text);
         }
     }
 

@@ -38,14 +38,15 @@ impl Policy for MaxAge {
     fn evaluate(config: Config, request: Request, cache: &mut impl Cache) -> Result<(), Failure> {
         let now = request.now;
         let archive_max_age = archive_max_age(&config)?;
-        for image in longest_unused_first(cache.images()?) {
+        let images = cache.images()?;
+        for image in longest_unused_first(&images) {
             let (limit, source) = match image.usage.origin {
                 Origin::Archive => (archive_max_age, "loaded from an archive and "),
                 Origin::Registry | Origin::Unknown => (config.max_age, ""),
             };
             let reference = &image.handle.reference;
             let touched = image.handle.touched(now);
-            let reason = match Verdict::of(&image, now, limit) {
+            let reason = match Verdict::of(image, now, limit) {
                 Verdict::Held(holder) => holder,
                 Verdict::Undated => format!("{touched}, so its age is unknown"),
                 Verdict::Young => format!("{source}{touched}, which is within {limit}"),
@@ -61,14 +62,14 @@ impl Policy for MaxAge {
     }
 }
 
-/// Sorts images by their last use or arrival, the oldest first: a run with a goal ends as soon as that is met. Those of
-/// one instant are sorted by reference.
-fn longest_unused_first(mut images: Vec<Image>) -> Vec<Image> {
-    images.sort_unstable_by(|a, b| {
-        let touched = |image: &Image| image.handle.touched_at();
-        touched(a).cmp(&touched(b)).then_with(|| a.handle.reference.cmp(&b.handle.reference))
+/// Returns the images sorted by their last use or arrival, the oldest first: a run with a goal ends as soon as that is
+/// met. Those of one instant are sorted by reference.
+fn longest_unused_first(images: &[Image]) -> Vec<&Image> {
+    let mut sorted: Vec<_> = images.iter().map(|image| (image.handle.touched_at(), image)).collect();
+    sorted.sort_unstable_by(|(a_touched, a), (b_touched, b)| {
+        a_touched.cmp(b_touched).then_with(|| a.handle.reference.cmp(&b.handle.reference))
     });
-    images
+    sorted.into_iter().map(|(_, image)| image).collect()
 }
 
 larder_guest::export_policy!(MaxAge);

@@ -24,7 +24,7 @@ pub enum PolicyError {
     },
 
     /// The component needs something that no policy gets.
-    #[error("this policy imports {import}; {reason}; see docs/languages.md")]
+    #[error("this policy imports {import}; {reason}")]
     ForeignImport {
         /// The import as WIT names it, such as `wasi:sockets/tcp@0.2.0`.
         import: String,
@@ -328,7 +328,7 @@ mod tests {
                     import: "wasi:sockets/tcp@0.2.0".into(),
                     reason: "policies get no network",
                 },
-                "this policy imports wasi:sockets/tcp@0.2.0; policies get no network; see docs/languages.md",
+                "this policy imports wasi:sockets/tcp@0.2.0; policies get no network",
             ),
             (
                 PolicyError::WrongVersion {

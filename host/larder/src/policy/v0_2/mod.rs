@@ -11,7 +11,7 @@ mod host;
 pub mod types;
 
 wasmtime::component::bindgen!({
-    path: "../../wit",
+    path: "wit",
     world: "image-policy",
     // A limit ends a run inside of a call.
     imports: { default: trappable },
