@@ -203,3 +203,31 @@ fn building() {
         test.larder("policy build demo"),
     );
 }
+
+/// The copies of the contract and the SDK in a policy's directory are brought up to date, and nothing else of it.
+#[test]
+fn bringing_up_to_date() {
+    let test = TestEnvironment::missing();
+    test.larder("policy new demo --lang rust");
+    assert_eq!(test.larder("policy update demo").stdout, "`demo` is up to date\n");
+    for file in ["wit/world.wit", "vendor/larder-guest/src/lib.rs", "src/lib.rs"] {
+        test.write(&format!("demo/{file}"), "mine");
+    }
+    let updated = test.larder("policy update demo");
+    assert_eq!(updated.stdout, "vendor/larder-guest/src/lib.rs\nwit/world.wit\n", "{updated}");
+    assert_eq!(test.read("demo/src/lib.rs"), "mine");
+    assert_eq!(test.larder("policy update demo --format json").json()["changed"], serde_json::json!([]));
+    assert_eq!(test.larder("policy update").status, 2);
+}
+
+/// The guide is printed as `docs/languages.md` has it, of one language or of all.
+#[test]
+fn explaining_languages() {
+    let test = TestEnvironment::missing();
+    let all = test.larder("policy languages").stdout;
+    let go = test.larder("policy languages go").stdout;
+    assert!(all.starts_with("# Policies and languages\n") && all.contains(&go));
+    assert!(go.starts_with("## Go\n") && !go.contains("## Others"), "{go}");
+    assert_eq!(test.larder("policy languages go --format json").json()["text"], go);
+    assert_eq!(test.larder("policy languages cobol").status, 2);
+}
