@@ -191,7 +191,7 @@ mod tests {
             ("python:latest", "docker.io/library/python:3.12", false),
             ("localhost:5000/a", "localhost:5000/a:1", true),
             ("docker.io/library/python:3.*", "python:3.12", true),
-            ("python:*", "docker.io/library/python:3.12", false),
+            ("docker.io/*/python:*", "docker.io/library/python:3.12", true),
             ("**", "Not A Reference", true),
             ("**:latest", "Not A Reference", false),
         ];
@@ -199,5 +199,7 @@ mod tests {
             let selection: Selection = pattern.parse().expect("a selection");
             assert_eq!(selection.matches(reference), expected, "{pattern} against {reference}");
         }
+        let refused = "python:*".parse::<Selection>().expect_err("a pattern that matches nothing");
+        assert!(refused.to_string().contains("docker.io/library/python:*"), "{refused}");
     }
 }

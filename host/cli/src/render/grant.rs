@@ -63,7 +63,7 @@ mod tests {
         let texts = [
             "",
             "[grant]\nread = []",
-            "[grant]\nread = [\"a:*\", \"b:*\"]\nremove = [\"a:*\"]\nsecrets = true\nmax-bytes = \"1234567B\"",
+            "[grant]\nread = [\"docker.io/a/**\", \"docker.io/b/**\"]\nremove = [\"docker.io/a/**\"]\nsecrets = true\nmax-bytes = \"1234567B\"",
             "[grant]\nmax-share = \"12.5%\"\n[guard]\nmin-age = \"0s\"\nkeep = 2\n[limits]\nfuel = 12\ntime = \"1m30s\"",
         ];
         for text in texts {
