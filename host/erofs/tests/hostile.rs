@@ -199,6 +199,16 @@ fn link_counts_are_compared() {
     assert!(error.source.to_string().ends_with("its link count is not the number of its names"));
 }
 
+/// A directory may state any link count: microsandbox's root has 2, however many directories are in it.
+#[test]
+fn link_counts_of_directories_are_not_compared() {
+    let mut bytes = whole_layer(&[Line::directory("a"), Line::directory("b")], Encoding::Simple);
+    let root = place(&bytes, "");
+    assert_eq!(bytes[root + 44], 4);
+    bytes[root + 44] = 2;
+    assert_eq!(check(&Image::open(bytes.as_slice()).unwrap()).unwrap(), 3);
+}
+
 /// Inodes that all share an extended attribute cannot make gigabytes of kilobytes.
 #[test]
 fn sharing_has_a_bound() {
