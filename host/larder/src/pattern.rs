@@ -7,7 +7,7 @@
 //! Matching is a walk over the text with the set of places in the pattern that are reached, one bit each. It takes as many
 //! steps as the text has bytes, times one for each 64 characters of the pattern, whatever stars there are.
 //!
-//! A pattern that can match no normalized reference is refused ([`possible`]): in a list of what is protected it would
+//! A pattern that can match no normalized reference is refused (`possible.rs`): in a list of what is protected it would
 //! protect nothing. `tests/fixtures/patterns.txt` has the cases that the guest SDK's matcher is held to as well.
 
 mod possible;
