@@ -96,8 +96,8 @@ fn a_prune_keeps_to_the_guard() {
     });
 }
 
-/// A guard that cannot be understood stops every prune and says where it is wrong; reading goes on, and so does a removal by
-/// name.
+/// A guard that cannot be understood or found stops every prune and says where it is wrong; reading goes on, and so does a
+/// removal by name.
 #[test]
 fn a_broken_guard_stops_prunes() {
     let home = Home::fixture();
@@ -117,6 +117,12 @@ fn a_broken_guard_stops_prunes() {
         assert_eq!(said(Image::prune_local(&local).await.map(drop)), expected);
         assert_eq!(home.count("SELECT count(*) FROM image_ref"), 41);
         assert_eq!(Image::list_local(&local).await.expect("a list").len(), 41);
+        // Nor does a link to a file that is not there now say that there is no guard.
+        std::fs::remove_file(&path).expect("removed");
+        std::os::unix::fs::symlink("elsewhere.toml", &path).expect("a link");
+        assert!(said(local.plan_prune().await.map(drop)).contains("is a symbolic link that leads nowhere"));
+        assert!(said(local.apply(&before).await.map(drop)).contains("is a symbolic link that leads nowhere"));
+        assert_eq!(home.count("SELECT count(*) FROM image_ref"), 41);
         local.usage().await.expect("reading goes on");
         Image::remove_local(&local, "docker.io/acme/app00003:v0", false).await.expect("the operator's word");
     });

@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use serde::Deserialize;
 
 use super::{HomePaths, HomeProblem};
@@ -51,11 +52,16 @@ pub(crate) fn cache_dir(paths: &HomePaths) -> MicrosandboxResult<Option<PathBuf>
 
 /// Reads a document of microsandbox: a regular file of at most 1 MiB. Does not wait for a file of another type.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::from(rustix::fs::open(
-        path,
-        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?);
+    let opened = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
+    let file = match opened {
+        Ok(file) => File::from(file),
+        // What it leads to may be on a disk that is not there now: that is not to say nothing.
+        Err(Errno::NOENT) if path.is_symlink() => {
+            let problem = format!("`{}` is a symbolic link that leads nowhere", path.display());
+            return Err(io::Error::other(problem));
+        }
+        Err(error) => return Err(error.into()),
+    };
     if !file.metadata()?.is_file() {
         return Err(io::Error::other(format!("`{}` is not a regular file", path.display())));
     }
