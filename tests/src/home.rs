@@ -47,9 +47,13 @@ impl Home {
         home
     }
 
-    /// Makes another home with the same content. No process may have this one open.
+    /// Makes another home with the same content. No process may change this one meanwhile.
     pub fn copy(&self) -> Self {
         let copy = Self::missing();
+        // A backend that was dropped closes the index a little later. While another has it open, SQLite's files beside it
+        // stay.
+        let index = self.index();
+        index.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(())).expect("the index is read");
         tool("cp", [OsStr::new("--archive"), self.path().as_os_str(), copy.path().as_os_str()]);
         copy
     }
