@@ -162,7 +162,7 @@ impl Images {
             denied: 0,
             name: OnceCell::from(reference),
         };
-        image.facts.is_visible = access.reads_everything() || access.may_read(image.name());
+        image.facts.is_visible = access.may_read(image.name());
         image.facts.lacks = lacks(&image, access);
         image
     }
@@ -217,7 +217,7 @@ impl Images {
 
     fn find_where(&self, text: &str, is_meant: impl Fn(&Image) -> bool) -> Found {
         let meant = |index: &usize| is_meant(&self.all[*index]);
-        let exact = |text| self.texts.find(text, |index| self.all[index].reference()).next();
+        let exact = |text| self.texts.find(text, |index| self.all[index].reference()).min();
         if let Some(index) = exact(text).filter(meant) {
             return Found::Image(index);
         }
@@ -230,8 +230,8 @@ impl Images {
             return Found::Image(index);
         }
         let spellings = || self.normalized.find(name.as_str(), |index| self.all[index].name().normalized());
-        let hidden = || spellings().find(|&index| !self.all[index].facts.is_visible);
-        let seen = spellings().find(meant).map(Found::Image);
+        let hidden = || spellings().filter(|&index| !self.all[index].facts.is_visible).min();
+        let seen = spellings().filter(meant).min().map(Found::Image);
         seen.or_else(|| hidden().map(Found::Hidden)).unwrap_or(Found::Absent)
     }
 

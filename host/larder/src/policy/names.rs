@@ -2,60 +2,35 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 
-/// A table of names, by their hashes: open addressing, at most half full.
+use hashbrown::HashTable;
+
+/// A table of names, by their hashes.
 #[derive(Debug)]
 pub(super) struct Names {
-    slots: Box<[Slot]>,
+    numbers: HashTable<u32>,
     hashes: RandomState,
 }
-
-/// A number and the upper half of its text's hash, so that most texts are compared once.
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    hash: u32,
-    number: u32,
-}
-
-const EMPTY: Slot = Slot { hash: 0, number: u32::MAX };
 
 impl Names {
     /// Makes a table of `count` texts.
     pub(super) fn new<'a>(count: usize, text: impl Fn(usize) -> &'a str) -> Self {
-        let slots = vec![EMPTY; (count * 2).next_power_of_two()].into();
-        let mut names = Self { slots, hashes: RandomState::new() };
-        for number in 0..count {
-            let (mut at, hash) = names.place(text(number));
-            while names.slots[at].number != EMPTY.number {
-                at = names.next(at);
-            }
-            names.slots[at] = Slot { hash, number: number as u32 };
+        let hashes = RandomState::new();
+        let hash = |number: &u32| hashes.hash_one(text(*number as usize));
+        let mut numbers = HashTable::with_capacity(count);
+        for number in 0..count as u32 {
+            numbers.insert_unique(hash(&number), number, hash);
         }
-        names
+        Self { numbers, hashes }
     }
 
-    /// Returns the numbers of a text, the lowest first. `text` has to return the texts that the table was made of.
+    /// Returns the numbers of a text, in no order. `text` has to return the texts that the table was made of.
     pub(super) fn find<'a>(
         &'a self,
         wanted: &'a str,
         text: impl Fn(usize) -> &'a str + 'a,
     ) -> impl Iterator<Item = usize> + 'a {
-        let (start, hash) = self.place(wanted);
-        let used = move |at: &usize| self.slots[*at].number != EMPTY.number;
-        std::iter::successors(Some(start), |&at| Some(self.next(at)))
-            .take_while(used)
-            .map(|at| self.slots[at])
-            .filter(move |slot| slot.hash == hash && text(slot.number as usize) == wanted)
-            .map(|slot| slot.number as usize)
-    }
-
-    /// Returns the first slot for a text, and the upper half of its hash.
-    fn place(&self, text: &str) -> (usize, u32) {
-        let hash = self.hashes.hash_one(text);
-        (hash as usize & (self.slots.len() - 1), (hash >> 32) as u32)
-    }
-
-    fn next(&self, at: usize) -> usize {
-        (at + 1) & (self.slots.len() - 1)
+        let found = self.numbers.iter_hash(self.hashes.hash_one(wanted));
+        found.map(|&number| number as usize).filter(move |&number| text(number) == wanted)
     }
 }
 
@@ -63,13 +38,17 @@ impl Names {
 mod tests {
     use super::*;
 
-    /// Each text is found by itself, all of equal ones in their order, and no other text; of no texts none is found.
+    /// Each text is found by itself, all of equal ones, and no other text; of no texts none is found.
     #[test]
     fn texts_are_found() {
         let texts: Vec<String> =
             (0..1000).map(|number| format!("docker.io/acme/app:{}", number % 900)).collect();
         let names = Names::new(texts.len(), |number| &texts[number]);
-        let find = |text: &str| names.find(text, |number| &texts[number]).collect::<Vec<_>>();
+        let find = |text: &str| {
+            let mut found: Vec<_> = names.find(text, |number| &texts[number]).collect();
+            found.sort_unstable();
+            found
+        };
         for (number, text) in texts.iter().take(900).enumerate() {
             let expected = if number < 100 { vec![number, number + 900] } else { vec![number] };
             assert_eq!(find(text), expected);
