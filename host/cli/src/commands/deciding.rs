@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use larder::LocalBackend;
-use larder::plan::{FailedRun, PlanPolicy, RunCost};
+use larder::plan::{FailedRun, RunCost};
 use larder::policy::{ByteSize, Evaluation, Plan, Policy, PolicyRun};
 
 use crate::cli::Context;
@@ -109,13 +109,8 @@ pub(crate) async fn put_on_record(
     failure: &Failure,
     context: &Context,
 ) {
-    let described = policy.description().ok();
-    let mut failed = FailedRun::new(failure.messages().collect::<Vec<_>>().join(": "));
-    failed.policy = described.map(|about| PlanPolicy {
-        name: about.name.clone(),
-        version: about.version.clone(),
-        hash: policy.hash().to_string(),
-    });
+    let mut failed = failed(failure);
+    failed.policy = policy.identity().ok();
     failed.config = run.config().clone();
     failed.grant = run.grant().cloned();
     record(local, failed, context).await;
@@ -129,12 +124,17 @@ pub(crate) async fn put_plan_on_record(
     failure: &Failure,
     context: &Context,
 ) {
-    let mut failed = FailedRun::new(failure.messages().collect::<Vec<_>>().join(": "));
+    let mut failed = failed(failure);
     failed.policy = plan.policy.clone();
     failed.config = plan.config.clone().unwrap_or_default();
     failed.grant = plan.grant.clone();
     failed.cost = cost;
     record(local, failed, context).await;
+}
+
+/// Returns a run that ended with this failure.
+fn failed(failure: &Failure) -> FailedRun {
+    FailedRun::new(failure.messages().collect::<Vec<_>>().join(": "))
 }
 
 async fn record(local: &LocalBackend, failed: FailedRun, context: &Context) {

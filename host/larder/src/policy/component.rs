@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::engine::{CompiledPolicy, Flavour, PolicyEngine};
 use super::error::PolicyError;
 use super::grant::Limits;
+use crate::plan::PlanPolicy;
 use crate::reference::Digest;
 
 /// A policy: a component that decides what of a cache goes. Cheap to clone.
@@ -101,6 +102,15 @@ impl Policy {
         }
         let description = super::run::describe(self, limits)?;
         Ok(self.inner.description.get_or_init(|| description))
+    }
+
+    /// Returns the policy as plans and the history name it.
+    ///
+    /// # Errors
+    /// Those of [`description`](Self::description).
+    pub fn identity(&self) -> Result<PlanPolicy, PolicyError> {
+        let Description { name, version, .. } = self.description()?;
+        Ok(PlanPolicy { name: name.clone(), version: version.clone(), hash: self.hash().to_string() })
     }
 
     pub(super) fn engine(&self) -> &PolicyEngine {

@@ -23,7 +23,7 @@ use super::guest::GuestState;
 use super::session::Session;
 use super::suggest::Needs;
 use super::v0_2;
-use crate::plan::{Plan, PlanPolicy};
+use crate::plan::Plan;
 use crate::snapshot::CacheSnapshot;
 use crate::units::ByteSize;
 
@@ -168,12 +168,8 @@ impl Policy {
         let rights = run.rights();
         rights.check()?;
         let limits = &rights.limits;
-        let description = self.description_within(limits)?;
-        let policy = PlanPolicy {
-            name: description.name.clone(),
-            version: description.version.clone(),
-            hash: self.hash().to_string(),
-        };
+        self.description_within(limits)?;
+        let policy = self.identity()?;
         // Before the clock of this run starts: compiling is not the policy's doing.
         let compiled = self.compiled(Flavour::of(limits))?;
         let began = Instant::now();
