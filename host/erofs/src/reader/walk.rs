@@ -14,8 +14,6 @@ pub struct WalkEntry {
     pub path: EntryPath,
     /// The inode. Entries with the same [number](Inode::nid) are hard links of each other.
     pub inode: Inode,
-    /// The directory that holds the entry. For the root, the root itself.
-    pub parent: Nid,
 }
 
 impl<S: ReadAt> Image<S> {
@@ -63,11 +61,10 @@ impl<S: ReadAt> Walk<'_, S> {
             self.state = State::Running;
             let root = self.image.root()?;
             self.enter(&root)?;
-            return Ok(Some(WalkEntry { path: EntryPath::root(), inode: root, parent: root.nid() }));
+            return Ok(Some(WalkEntry { path: EntryPath::root(), inode: root }));
         }
         loop {
             let Some(top) = self.stack.last_mut() else { return Ok(None) };
-            let parent = top.directory();
             let Some(entry) = top.next().transpose()? else {
                 self.leave()?;
                 continue;
@@ -83,7 +80,7 @@ impl<S: ReadAt> Walk<'_, S> {
             } else {
                 self.path.pop();
             }
-            return Ok(Some(WalkEntry { path, inode, parent }));
+            return Ok(Some(WalkEntry { path, inode }));
         }
     }
 
