@@ -154,8 +154,9 @@ impl Kept {
                 None => left.into_iter().for_each(|left| *left -= 1),
             }
         }
-        let names: Vec<_> = images.iter().map(|image| image.handle.reference()).collect();
-        let names: Vec<_> = names.into_iter().zip(references.iter().map(Option::as_ref)).collect();
+        let names = images.iter().zip(&references);
+        let names: Vec<_> =
+            names.map(|(image, reference)| (image.handle.reference(), reference.as_ref())).collect();
         Self { reasons, unmatched: unmatched::of_guard(guard, &names) }
     }
 }
