@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use larder::backend::CacheOwner;
 use larder::maintenance::{FindingKind, VerifyDepth};
 use larder::plan::Plan;
 use larder::{Image, LocalBackend, MicrosandboxError};
@@ -28,6 +29,11 @@ async fn with_cache(home: &Path, cache: &Path) -> LocalBackend {
 
 async fn prune(local: &LocalBackend) {
     Image::prune_local(local).await.expect("a prune");
+}
+
+async fn claim(local: &LocalBackend) {
+    let owner = local.cache_owner().await.expect("an owner");
+    local.claim_cache(&owner).await.expect("claimed");
 }
 
 /// A home prunes the cache of another one, and neither its own nor that one's prune deletes what the other needs; which
@@ -90,7 +96,7 @@ fn images_in_the_cache_of_another_home() {
             };
             let verify = || async { guest.verify(VerifyDepth::Shallow).await };
             assert_eq!(damage(verify().await.expect("a report")), 0, "{full_first}");
-            host.claim_cache().await.expect("claimed");
+            claim(&host).await;
             prune(&host).await;
             assert_eq!(damage(verify().await.expect("a report")), 5, "what an operator claims is theirs");
         });
@@ -109,7 +115,7 @@ fn linked_caches_and_copied_homes() {
         let local = home.open().await;
         prune(&local).await;
         assert_eq!(left(&home)[0], 240, "a linked cache");
-        local.claim_cache().await.expect("claimed");
+        claim(&local).await;
         assert_eq!(local.plan_prune().await.expect("a plan").uncollected, None);
         // The copy has the id and the link of the home that it is a copy of.
         drop(local);
@@ -141,7 +147,7 @@ fn an_index_of_another_home() {
     let (home, other) = (Home::fixture(), Home::made());
     run(async {
         home.open().await.pin("docker.io/acme/app00004:v7").await.expect("a change");
-        other.open().await.claim_cache().await.expect("a change");
+        claim(&other.open().await).await;
     });
     fs::rename(other.path().join("db/msb.db"), home.path().join("db/msb.db")).expect("restored");
     run(async {
@@ -206,5 +212,21 @@ fn a_cache_that_is_shared_since() {
             "{:?}",
             report.problems
         );
+    });
+}
+
+/// A cache is claimed from the owner that was seen, and from no other.
+#[test]
+fn a_claim_names_what_it_takes() {
+    let (home, other) = (Home::fixture(), Home::made());
+    run(async {
+        claim(&home.open().await).await;
+        let local = with_cache(&other.path(), &home.cache()).await;
+        let refused = local.claim_cache(&CacheOwner::Nobody).await.expect_err("the cache of another home");
+        assert!(refused.to_string().contains("another owner"), "{refused}");
+        let owner = local.cache_owner().await.expect("an owner");
+        assert_eq!(owner, CacheOwner::Home(home.open().await.identity().await.expect("its identity")));
+        local.claim_cache(&owner).await.expect("claimed");
+        claim(&local).await;
     });
 }

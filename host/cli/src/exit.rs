@@ -221,7 +221,7 @@ fn classify(error: &MicrosandboxError) -> Class {
         E::InvalidDigest(_) => (Status::Usage, "invalid-digest", None),
         E::InvalidConfig(_) => (Status::Usage, "invalid-config", None),
         E::Unsupported { .. } => (Status::Failed, "unsupported", None),
-        E::Home(error) => (Status::Failed, home_kind(&error.problem), None),
+        E::Home(error) => (Status::Failed, home_kind(&error.problem), home_hint(&error.problem)),
         E::Io { .. } => (Status::Failed, "io", None),
         E::Database { .. } => (Status::Failed, "database", None),
         E::InvalidPlan(_) => (
@@ -249,6 +249,16 @@ fn classify(error: &MicrosandboxError) -> Class {
     }
 }
 
+/// Returns what a problem of a home needs beside what its message says.
+fn home_hint(problem: &HomeProblem) -> Option<&'static str> {
+    match problem {
+        HomeProblem::CacheMissing { .. } => {
+            Some("where it is gone for good, `larder verify --claim-cache` begins it anew")
+        }
+        _ => None,
+    }
+}
+
 fn home_kind(problem: &HomeProblem) -> &'static str {
     use HomeProblem as P;
     match problem {
@@ -259,6 +269,8 @@ fn home_kind(problem: &HomeProblem) -> &'static str {
         P::Full { .. } => "home-full",
         P::Locked => "home-locked",
         P::NotOurs { .. } => "home-not-ours",
+        P::CacheMissing { .. } => "cache-missing",
+        P::CacheOwnerChanged { .. } => "home-busy",
         P::Corrupt(_) => "home-corrupt",
         P::Newer(_) | P::NewerLarder { .. } => "home-newer",
         P::Older { .. } => "home-older",

@@ -2,6 +2,7 @@
 //! says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -292,6 +293,8 @@ proptest! {
     #[test]
     fn applying_keeps_to_the_rules(mut case in cases()) {
         let home = Home::made();
+        // The rows have no files; the cache is there.
+        fs::create_dir_all(home.cache().join("layers")).expect("a directory");
         run(async {
             let local = home.open().await;
             prepare(&home, &local, &mut case).await;

@@ -24,6 +24,18 @@ impl Consent {
         Err(Failure::usage(message.to_owned()))
     }
 
+    /// Shows what is about to be done, and asks.
+    pub(crate) fn obtain_for(self, context: &Context, what: &str, question: &str) -> Result<(), Failure> {
+        let console = &context.console;
+        if self.yes {
+            console.note(what);
+            return Ok(());
+        }
+        self.require(context)?;
+        console.show(&format!("{what}\n"));
+        if console.ask(question)? { Ok(()) } else { Err(Failure::declined()) }
+    }
+
     /// Shows what a plan deletes, and asks. Programs that agreed beforehand are spared the table: they get it as data.
     pub(crate) fn obtain(self, context: &Context, plan: &Plan) -> Result<(), Failure> {
         let console = &context.console;

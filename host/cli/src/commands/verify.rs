@@ -1,4 +1,5 @@
 use larder::LocalBackend;
+use larder::backend::CacheOwner;
 use larder::maintenance::{Finding, FindingKind, RepairOutcome, VerifyDepth, VerifyReport};
 
 use super::apply::show_ask_apply;
@@ -7,7 +8,7 @@ use crate::cli::Context;
 use crate::exit::{Failure, Status};
 use crate::render::size::size;
 use crate::render::table::{Align, Table};
-use crate::render::{NOTHING, count, plain, short_digest};
+use crate::render::{self, NOTHING, count, plain, short_digest};
 
 /// Compare the index with the files
 ///
@@ -28,7 +29,8 @@ pub(crate) struct Verify {
     repair: bool,
     /// Say that no other home uses the cache: what nothing of this home owns can be deleted from now on
     ///
-    /// Needed where the cache lies outside of the home, or was another home's.
+    /// Needed where the cache lies outside of the home, was another home's, or is gone for good. Asks where it is marked as
+    /// that of others.
     #[arg(long)]
     claim_cache: bool,
     #[command(flatten)]
@@ -42,8 +44,7 @@ impl Verify {
         }
         let local = context.open().await?;
         if self.claim_cache {
-            local.claim_cache().await?;
-            context.console.note(&format!("`{}` is this home's cache now", local.cache_dir().display()));
+            self.claim(&local, context).await?;
         }
         let step = context.console.step("looking at every file");
         let depth = if self.deep { VerifyDepth::Deep } else { VerifyDepth::Shallow };
@@ -69,6 +70,29 @@ impl Verify {
         Ok(if damaged { Status::Failed } else { Status::Done })
     }
 
+    /// Makes the cache this home's, and asks first where it is marked as another's.
+    async fn claim(&self, local: &LocalBackend, context: &Context) -> Result<(), Failure> {
+        let owner = local.cache_owner().await?;
+        let cache = local.cache_dir().display();
+        let marked = match &owner {
+            CacheOwner::Home(home) if *home == local.identity().await? => None,
+            CacheOwner::Home(home) => Some(format!("marked as that of the home `{}`", plain(&home.path))),
+            CacheOwner::Several => Some("marked as used by several homes".to_owned()),
+            CacheOwner::Unreadable(error) => {
+                Some(format!("marked, and its marker cannot be read: {}", plain(error)))
+            }
+            _ => None,
+        };
+        if let Some(marked) = marked {
+            let text =
+                format!("`{cache}` is {marked}: a prune of this home will delete what only others use");
+            self.consent.obtain_for(context, &text, "Claim it?")?;
+        }
+        local.claim_cache(&owner).await?;
+        context.console.note(&format!("`{cache}` is this home's cache now"));
+        Ok(())
+    }
+
     /// Deletes the orphans of a report, and records in it which were deleted.
     async fn repair(
         &self,
@@ -77,6 +101,7 @@ impl Verify {
         context: &Context,
     ) -> Result<VerifyReport, Failure> {
         let plan = local.plan_repair(&report).await?;
+        render::plan::uncollected(&plan, &context.console);
         if !plan.is_empty() {
             report.problems.extend(show_ask_apply(local, &plan, None, self.consent, context).await?.problems);
         }

@@ -129,6 +129,13 @@ pub(crate) fn remarks(plan: &Plan, console: &Console) {
             LogLevel::Warn | LogLevel::Error => console.warn(&text),
         }
     }
+    uncollected(plan, console);
+    patterns(plan, console);
+    denials(plan, console);
+}
+
+/// What is left of what nothing owns, and why.
+pub(crate) fn uncollected(plan: &Plan, console: &Console) {
     if let Some(Uncollected { bytes, files, reason }) = &plan.uncollected {
         let files = count(usize::try_from(*files).unwrap_or(usize::MAX), "file");
         console.warn(&format!(
@@ -138,8 +145,6 @@ pub(crate) fn remarks(plan: &Plan, console: &Console) {
         ));
         console.note("if no other home uses that cache, `larder verify --claim-cache` makes it this home's");
     }
-    patterns(plan, console);
-    denials(plan, console);
 }
 
 /// Which patterns matched nothing. Programs find them in the data.

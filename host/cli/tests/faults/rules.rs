@@ -139,9 +139,10 @@ impl Hit<'_> {
         if left.len() > hits && self.operation.is_removal {
             wrong.push(format!("{hits} faults and status {:?}, and {left:?} stayed", self.ended.status));
         }
-        // Where the marker cannot be read, nobody knows whose the cache is: what nothing owns stays, and that is said.
+        // Where the marker cannot be read, nobody knows whose the cache is: what nothing owns stays, and that is said of
+        // all of it, or of each file.
         let Ended { stdout, stderr, .. } = self.ended;
-        let is_ours = ![stdout, stderr].iter().any(|said| said.contains("nothing of this home owns"));
+        let is_ours = ![stdout, stderr].iter().any(|said| said.contains("of this home owns"));
         if is_ours && !self.operation.collects.is_empty() {
             let left = self.operation.collects.iter().filter(|path| files.contains_key(*path));
             let rooms: BTreeSet<_> = left.map(|path| path.components().next()).collect();

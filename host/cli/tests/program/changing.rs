@@ -45,6 +45,39 @@ fn rm_of_what_is_pinned_or_held() {
     drop(lease);
 }
 
+/// A cache that is marked as another home's is claimed after a yes, and both the question and the refusal name that home.
+#[test]
+fn claiming_the_cache_of_another_home() {
+    let (test, other) = (TestEnvironment::fixture(), TestEnvironment::made());
+    let own = test.larder("verify --claim-cache");
+    assert!(own.stderr.contains("is this home's cache now"), "{}", own.stderr);
+    let settings = serde_json::json!({ "paths": { "cache": test.home.cache() } });
+    fs::write(other.home.path().join("config.json"), settings.to_string()).expect("the settings");
+    let refused = other.larder("verify --claim-cache");
+    assert_eq!(refused.status, 2, "{}", refused.stderr);
+    let marker = || fs::read_to_string(test.home.cache().join(".larder-home")).expect("a marker");
+    let before = marker();
+    let claimed = other.larder("verify --claim-cache --yes");
+    assert!(claimed.stderr.contains("is marked as that of the home"), "{}", claimed.stderr);
+    assert!(before.contains(&test.home.path().display().to_string()) && marker() != before);
+}
+
+/// Where the disk of the cache is not mounted, a prune refuses, says what to do, and forgets no image.
+#[test]
+fn a_cache_that_is_not_there() {
+    let test = TestEnvironment::fixture();
+    fs::rename(test.home.cache(), test.home.path().join("away")).expect("moved");
+    for arguments in ["prune --yes", "prune --dry-run", "rm acme/app00004:v7 --yes"] {
+        let refused = test.larder(arguments);
+        assert_eq!(refused.status, 1, "{arguments}");
+        assert!(refused.stderr.contains("is not there: mount the disk"), "{arguments}: {}", refused.stderr);
+        assert!(refused.stderr.contains("`larder verify --claim-cache`"), "{arguments}: {}", refused.stderr);
+    }
+    assert_eq!(test.home.count("SELECT count(*) FROM image_ref"), 41);
+    fs::rename(test.home.path().join("away"), test.home.cache()).expect("moved back");
+    assert_eq!(test.larder("prune --yes").status, 0);
+}
+
 /// Removing one image takes as many looks at files and as many reads of the index among many images as among few.
 #[test]
 fn rm_of_one_among_many() {

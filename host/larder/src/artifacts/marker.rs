@@ -18,6 +18,10 @@
 //! names. A marker does not protect files that rows of *this* home own: removing an image deletes its files, even if a
 //! row of another home names them as well. microsandbox does the same.
 //!
+//! # A cache that is not there
+//! A cache [is there](CacheDir::is_there) if it holds a marker or a room. An empty directory may be the mount point of a
+//! disk that is not mounted: a home whose index names files does not mark it, and removes nothing there.
+//!
 //! # What survives a crash
 //! A marker is whole or missing. It is on disk before anything relies on it.
 
@@ -31,7 +35,7 @@ use tempfile::NamedTempFile;
 
 use super::plain::read_at;
 use super::unowned::{Unowned, UnownedKind};
-use super::{CacheDir, open_dir};
+use super::{CacheDir, Room, open_dir, stat_at};
 use crate::home::{HomeId, HomeIdentity};
 
 /// The name of the marker in a cache.
@@ -44,6 +48,20 @@ const MAX_BYTES: u64 = 1 << 16;
 struct Marker {
     /// The home that owns the cache, or none if several homes use it.
     home: Option<HomeIdentity>,
+}
+
+/// The owner of a cache, as its marker names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CacheOwner {
+    /// The cache has no marker.
+    Nobody,
+    /// The cache is marked as this home's alone.
+    Home(HomeIdentity),
+    /// The cache is marked as used by several homes.
+    Several,
+    /// The marker cannot be read. The text says why.
+    Unreadable(String),
 }
 
 /// The ownership of a cache, as far as a home can tell.
@@ -65,15 +83,45 @@ pub(crate) struct Keeper {
 
 impl CacheDir {
     /// Returns the keeper of this cache for the home with this id.
-    pub(crate) fn keeper(&self, id: Option<HomeId>) -> Keeper {
-        let home = self.home.canonicalize();
-        let is_inside = match (self.root.canonicalize(), &home) {
-            (Ok(root), Ok(home)) => root.starts_with(home),
-            // What does not exist yet is no link to elsewhere.
-            (Err(_), Ok(_)) => self.root.starts_with(&self.home),
-            _ => false,
-        };
-        Keeper { root: self.root.clone(), home: HomeIdentity::new(id, &self.home), is_inside }
+    ///
+    /// # Errors
+    /// Fails if the place of the cache or of the home cannot be found out.
+    pub(crate) fn keeper(&self, id: Option<HomeId>) -> io::Result<Keeper> {
+        let is_inside = self.is_inside()?;
+        Ok(Keeper { root: self.root.clone(), home: HomeIdentity::new(id, &self.home), is_inside })
+    }
+
+    /// Returns whether the cache is in the home, and no symbolic link leads elsewhere.
+    pub(crate) fn is_inside(&self) -> io::Result<bool> {
+        let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        match self.root.canonicalize() {
+            Ok(root) => match self.home.canonicalize() {
+                Ok(home) => Ok(root.starts_with(home)),
+                Err(error) if is_missing(&error) => Ok(false),
+                Err(error) => Err(error),
+            },
+            // A link that leads to nothing leads elsewhere; what does not exist at all is no link.
+            Err(error) if is_missing(&error) => match self.root.symlink_metadata() {
+                Ok(_) => Ok(false),
+                Err(error) if is_missing(&error) => Ok(self.root.starts_with(&self.home)),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns whether the cache is there: a directory that holds a marker or a room.
+    ///
+    /// # Errors
+    /// Fails if the directory cannot be read.
+    pub(crate) fn is_there(&self) -> io::Result<bool> {
+        let Some(directory) = open_dir(&self.root)? else { return Ok(false) };
+        for name in [MARKER].into_iter().chain(Room::ALL.map(Room::name)) {
+            if stat_at(&directory, name)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -99,15 +147,30 @@ impl Keeper {
         &self.home
     }
 
+    /// Returns the owner that the marker names at this moment.
+    pub(crate) fn owner(&self) -> CacheOwner {
+        match self.read() {
+            Ok(None) => CacheOwner::Nobody,
+            Ok(Some(Marker { home: Some(home) })) => CacheOwner::Home(home),
+            Ok(Some(Marker { home: None })) => CacheOwner::Several,
+            Err(error) => CacheOwner::Unreadable(error.to_string()),
+        }
+    }
+
     /// Returns the ownership of the cache at this moment.
     pub(crate) fn custody(&self) -> Custody {
+        self.judge(self.owner())
+    }
+
+    /// Returns the ownership of a cache with this owner.
+    fn judge(&self, owner: CacheOwner) -> Custody {
         let not_ours = |why: String| Custody::NotOurs(format!("the cache `{}` {why}", self.root.display()));
-        match self.read() {
-            Ok(None) if self.is_inside => Custody::Ours,
-            Ok(None) => {
+        match owner {
+            CacheOwner::Nobody if self.is_inside => Custody::Ours,
+            CacheOwner::Nobody => {
                 not_ours("lies outside of the home, and nothing says that no other home uses it".to_owned())
             }
-            Ok(Some(Marker { home: Some(home) })) if home.id.is_some() && home.names(&self.home) => {
+            CacheOwner::Home(home) if home.id.is_some() && home.names(&self.home) => {
                 if self.is_inside || home.path == self.home.path {
                     Custody::Ours
                 } else {
@@ -117,9 +180,11 @@ impl Keeper {
                     ))
                 }
             }
-            Ok(Some(Marker { home: Some(home) })) => not_ours(format!("is that of the home `{}`", home.path)),
-            Ok(Some(Marker { home: None })) => not_ours("is used by several homes".to_owned()),
-            Err(error) => not_ours(format!("has a marker `{MARKER}` that cannot be read: {error}")),
+            CacheOwner::Home(home) => not_ours(format!("is that of the home `{}`", home.path)),
+            CacheOwner::Several => not_ours("is used by several homes".to_owned()),
+            CacheOwner::Unreadable(error) => {
+                not_ours(format!("has a marker `{MARKER}` that cannot be read: {error}"))
+            }
         }
     }
 
@@ -140,13 +205,15 @@ impl Keeper {
     pub(crate) fn enter(&self) -> io::Result<()> {
         fs::create_dir_all(&self.root)?;
         self.claim_if_free()?;
-        match self.read()? {
-            None => self.make(None)?,
-            Some(Marker { home: None }) => {}
-            Some(Marker { home: Some(_) }) if self.custody() == Custody::Ours => {}
-            Some(Marker { home: Some(_) }) => self.replace(None)?,
+        // Read once: a marker that cannot be read is an error, and not that of another home.
+        match self.read()?.map(|marker| marker.home) {
+            None => self.make(None),
+            Some(None) => Ok(()),
+            Some(Some(home)) => match self.judge(CacheOwner::Home(home)) {
+                Custody::Ours => Ok(()),
+                Custody::NotOurs(_) => self.replace(None),
+            },
         }
-        Ok(())
     }
 
     /// Marks the cache as this home's, whatever its marker was before.
@@ -204,7 +271,8 @@ mod tests {
     use super::*;
 
     fn keeper(root: &Path, home: &Path, id: &str) -> Keeper {
-        CacheDir::new(root.to_owned(), home.to_owned()).keeper(Some(id.repeat(32).parse().expect("an id")))
+        let cache = CacheDir::new(root.to_owned(), home.to_owned());
+        cache.keeper(Some(id.repeat(32).parse().expect("an id"))).expect("a keeper")
     }
 
     /// Each row of the table in the module's header holds.
@@ -224,7 +292,7 @@ mod tests {
         assert!(ours(&inside) && ours(&keeper(&path("a/cache"), &path("a"), "a")));
         assert!(!ours(&keeper(&path("a/cache"), &path("b"), "b")));
         assert!(!ours(&keeper(&path("a/cache"), &path("a"), "b")), "an index of another home");
-        assert!(!ours(&CacheDir::new(path("a/cache"), path("a")).keeper(None)));
+        assert!(!ours(&CacheDir::new(path("a/cache"), path("a")).keeper(None).expect("a keeper")));
 
         // A link leads out of the home, and to what may be another home's.
         let linked = keeper(&path("b/cache"), &path("b"), "b");

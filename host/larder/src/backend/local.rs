@@ -9,9 +9,10 @@ use chrono::{DateTime, Utc};
 
 use super::{Backend, BackendKind};
 use crate::artifacts::CacheDir;
+use crate::artifacts::marker::CacheOwner;
 use crate::catalog::{Clock, Writer};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::home::{HomeIdentity, HomePaths, MissingHome, config};
+use crate::home::{HomeIdentity, HomePaths, HomeProblem, MissingHome, config};
 use crate::records::Guard;
 use crate::store::Store;
 
@@ -66,21 +67,40 @@ impl LocalBackend {
     /// Fails if the home cannot be read.
     pub async fn identity(&self) -> MicrosandboxResult<HomeIdentity> {
         let store = Arc::clone(&self.store);
-        self.store.read("read which home it is", move |index| Ok(store.keeper(index)?.home().clone())).await
+        self.store.read("read which home it is", move |index| store.identity(index)).await
     }
 
-    /// Records that the cache belongs to this home alone, for an operator who knows that. From now on, a prune deletes
-    /// files that no row of this home owns, even if the cache is outside of the home or was marked as another home's.
+    /// Returns the owner that the marker of the cache names. Writes nothing.
+    ///
+    /// # Errors
+    /// Fails if the home cannot be read.
+    pub async fn cache_owner(&self) -> MicrosandboxResult<CacheOwner> {
+        let store = Arc::clone(&self.store);
+        self.store.read("read whose the cache is", move |index| Ok(store.keeper(index)?.owner())).await
+    }
+
+    /// Records that the cache belongs to this home alone, for an operator who knows that and has seen its
+    /// [owner](Self::cache_owner). Creates the cache if it is not there. From now on, a prune deletes files that no row of
+    /// this home owns, even if the cache is outside of the home or was marked as another home's, and removes rows whose
+    /// files are not there.
     ///
     /// If another home keeps files in the cache, the prune deletes them, too. Only their first hour is protected.
     ///
     /// # Errors
-    /// Fails if the home or the cache cannot be written.
-    pub async fn claim_cache(&self) -> MicrosandboxResult<()> {
-        let store = Arc::clone(&self.store);
+    /// [`CacheOwnerChanged`](HomeProblem::CacheOwnerChanged) if the owner is not `seen`. Fails if the home or the cache
+    /// cannot be written.
+    pub async fn claim_cache(&self, seen: &CacheOwner) -> MicrosandboxResult<()> {
+        let (store, seen) = (Arc::clone(&self.store), seen.clone());
         let claim = move |writer: &mut Writer, cache: &CacheDir| {
-            let claimed = store.keeper(writer.connection())?.claim();
-            claimed.map_err(MicrosandboxError::io("mark", cache.root()))
+            let keeper = store.keeper(writer.connection())?;
+            let owner = keeper.owner();
+            if owner != seen && owner != CacheOwner::Home(keeper.home().clone()) {
+                let cache = cache.root().to_owned();
+                return Err(HomeProblem::CacheOwnerChanged { cache }
+                    .at(&store.catalog().paths().home)
+                    .into());
+            }
+            keeper.claim().map_err(MicrosandboxError::io("mark", cache.root()))
         };
         self.store.write("claim the cache", claim).await
     }

@@ -23,6 +23,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub use cloud::CloudBackend;
 pub use local::{LocalBackend, LocalBackendBuilder};
 
+pub use crate::artifacts::marker::CacheOwner;
 pub use crate::home::{HomeError, HomeProblem};
 
 use crate::error::{MicrosandboxError, MicrosandboxResult, Operation};

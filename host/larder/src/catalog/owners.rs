@@ -42,6 +42,12 @@ pub(crate) struct OwnerRow {
     pub(crate) text: String,
 }
 
+/// Returns whether anything owns files that a removal deletes: a layer or a manifest.
+pub(crate) fn any(connection: &Connection) -> rusqlite::Result<bool> {
+    let query = "SELECT EXISTS(SELECT 1 FROM main.layer) OR EXISTS(SELECT 1 FROM main.manifest)";
+    connection.query_row(query, [], |row| row.get(0))
+}
+
 /// Visits every owner: layers, manifests, references, each in row order.
 pub(crate) fn for_each(connection: &Connection, mut visit: impl FnMut(OwnerRow)) -> rusqlite::Result<()> {
     let mut layers = connection.prepare_cached("SELECT diff_id FROM main.layer ORDER BY id")?;

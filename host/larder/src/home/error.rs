@@ -46,6 +46,21 @@ pub enum HomeProblem {
     /// Another program has locked the index for too long.
     #[error("is busy: another program has been changing its index for five seconds; try again")]
     Locked,
+    /// The index names files of a cache that is not there.
+    #[error(
+        "has images, and its cache `{}` is not there: mount the disk that it is on, or correct its place in `config.json`",
+        .cache.display()
+    )]
+    CacheMissing {
+        /// The directory of the cache.
+        cache: PathBuf,
+    },
+    /// The marker of the cache names another owner than the one that was to be replaced.
+    #[error("was to claim the cache `{}`, which has got another owner meanwhile: look again", .cache.display())]
+    CacheOwnerChanged {
+        /// The directory of the cache.
+        cache: PathBuf,
+    },
     /// A file belongs to another user, or has another name.
     #[error("cannot be changed: `{}` {why}", .file.display())]
     NotOurs {

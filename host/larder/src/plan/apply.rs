@@ -103,8 +103,8 @@ impl LocalBackend {
     ///
     /// # Errors
     /// [`InvalidPlan`](MicrosandboxError::InvalidPlan) for a plan that [contradicts itself](Plan::check_allowed) and for a
-    /// preview, [`PlanForAnotherHome`](MicrosandboxError::PlanForAnotherHome), or where the home cannot be written or its
-    /// guard not be understood. [`Incomplete`](MicrosandboxError::Incomplete) where something was removed before the error:
+    /// preview, [`PlanForAnotherHome`](MicrosandboxError::PlanForAnotherHome), or where the home cannot be written, its
+    /// guard not be understood or its cache [is not there](crate::backend::HomeProblem::CacheMissing). [`Incomplete`](MicrosandboxError::Incomplete) where something was removed before the error:
     /// that stays removed, is in the error's report, and is on record.
     pub async fn apply(&self, plan: &Plan) -> MicrosandboxResult<PlanReport> {
         self.apply_decided(plan, None).await
@@ -165,9 +165,11 @@ impl LocalBackend {
     /// What of the plan is there to be removed.
     async fn targets(&self, plan: &Plan, recheck: Recheck) -> MicrosandboxResult<Targets> {
         let wanted: Vec<String> = plan.removals().map(|entry| entry.reference.clone()).collect();
+        let store = Arc::clone(self.store());
         let mut rows = self
             .store()
             .write("look up what a plan removes", move |writer, _| {
+                store.check_cache(writer.connection())?;
                 remove::find_refs(writer.connection(), &wanted)
                     .map_err(MicrosandboxError::db("look up what a plan removes"))
             })

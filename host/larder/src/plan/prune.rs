@@ -14,7 +14,7 @@ use super::guard::{self, Candidate};
 use super::unmatched::{self, UnmatchedPattern};
 use crate::artifacts::Room;
 use crate::artifacts::marker::Custody;
-use crate::artifacts::unowned::{Unowned, UnownedKind, find_unowned};
+use crate::artifacts::unowned::{UnownedFile, UnownedKind, find_unowned};
 use crate::backend::LocalBackend;
 use crate::catalog::{blocking, owners};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
@@ -31,7 +31,8 @@ impl LocalBackend {
     /// What the guard of this home keeps ([`guard`](Self::guard)) stays, with the reason.
     ///
     /// # Errors
-    /// Where the home or its guard cannot be read.
+    /// Fails if the home or its guard cannot be read. [`CacheMissing`](crate::backend::HomeProblem::CacheMissing) if its
+    /// cache is not there.
     pub async fn plan_prune(&self) -> MicrosandboxResult<Plan> {
         let store = Arc::clone(self.store());
         let plan = move || {
@@ -54,6 +55,7 @@ pub(super) fn plan(
     store: &Store,
     guard: Guard,
 ) -> MicrosandboxResult<PlannedPrune> {
+    store.check_cache(snapshot.connection())?;
     let now = store.now();
     let images = snapshot.images()?;
     let costs = snapshot.home_costs()?;
@@ -82,11 +84,10 @@ pub(super) fn plan(
         .filter(|row| removal.took(row.node))
         .filter_map(|row| row.digest.known().cloned())
         .collect();
-    let keeper = store.keeper(snapshot.connection())?;
     // Asked once: a marker that cannot be read now may be readable in a moment.
-    let custody = keeper.custody();
+    let custody = store.keeper(snapshot.connection())?.custody();
     let unowned = custody.judge(find_unowned(store.cache(), &owned, &going, now));
-    let uncollected = uncollected(&unowned, custody);
+    let uncollected = uncollected(&unowned.left, custody);
 
     let freed = removal.freed();
     let orphans =
@@ -104,13 +105,13 @@ pub(super) fn plan(
     plan.uncollected = uncollected;
     plan.guard = (guard != Guard::default()).then_some(guard);
     plan.unmatched = kept.unmatched;
-    Ok(PlannedPrune { plan: plan.for_home(keeper.home().clone()), images })
+    Ok(PlannedPrune { plan: plan.for_home(store.identity(snapshot.connection())?), images })
 }
 
 /// What is left of what nothing owns, since the cache may be another home's as well.
-fn uncollected(found: &Unowned, custody: Custody) -> Option<Uncollected> {
+pub(super) fn uncollected(left: &[UnownedFile], custody: Custody) -> Option<Uncollected> {
     let Custody::NotOurs(reason) = custody else { return None };
-    let left = || found.left.iter().filter(|file| file.kind == UnownedKind::NotOurs);
+    let left = || left.iter().filter(|file| file.kind == UnownedKind::NotOurs);
     let bytes = left().map(|file| file.bytes).fold(0, u64::saturating_add);
     let files = u64::try_from(left().count()).unwrap_or(u64::MAX);
     (files > 0).then_some(Uncollected { bytes, files, reason })

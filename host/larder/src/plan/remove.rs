@@ -38,7 +38,8 @@ impl LocalBackend {
     /// pin, and its data stays for as long as it is used.
     ///
     /// # Errors
-    /// Where the home cannot be read.
+    /// Fails if the home cannot be read. [`CacheMissing`](crate::backend::HomeProblem::CacheMissing) if its cache is not
+    /// there.
     pub async fn plan_remove(
         &self,
         references: &[String],
@@ -74,6 +75,7 @@ fn plan(store: &Arc<Store>, references: &[String], force: bool) -> MicrosandboxR
             obstacle => rows.push(Chosen { row, obstacle }),
         }
     }
+    store.check_cache(connection)?;
     let cache = store.cache();
     let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
     let mut removal = removal_of(connection, &rooms, &rows).map_err(db("find out what goes"))?;
@@ -97,7 +99,7 @@ fn plan(store: &Arc<Store>, references: &[String], force: bool) -> MicrosandboxR
         vmdk_removed: freed.vmdk,
         ..ImagePruneReport::default()
     };
-    let home = store.keeper(connection)?.home().clone();
+    let home = store.identity(connection)?;
     let plan = Plan::new(Maker::Removal, store.now(), entries, Vec::new(), report).for_home(home);
     Ok(PlannedRemoval { plan, refused })
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::document::Plan;
+use super::prune::uncollected;
 use crate::artifacts::unowned::find_unowned;
 use crate::backend::LocalBackend;
 use crate::catalog::{blocking, owners};
@@ -48,9 +49,11 @@ fn plan(store: &Arc<Store>, orphans: &HashSet<PathBuf>) -> MicrosandboxResult<Pl
     let now = store.now();
     let reader = store.catalog().reader()?;
     let owned = owners::entries(&reader).map_err(MicrosandboxError::db("find out what owns files"))?;
-    let keeper = store.keeper(&reader)?;
-    let mut collect = keeper.custody().judge(find_unowned(store.cache(), &owned, &HashSet::new(), now)).old;
-    collect.retain(|file| orphans.contains(&file.path));
-    let plan = Plan::new(Maker::Repair, now, Vec::new(), collect, ImagePruneReport::default());
-    Ok(plan.for_home(keeper.home().clone()))
+    let custody = store.keeper(&reader)?.custody();
+    let mut found = custody.judge(find_unowned(store.cache(), &owned, &HashSet::new(), now));
+    found.old.retain(|file| orphans.contains(&file.path));
+    found.left.retain(|file| orphans.contains(&file.path));
+    let mut plan = Plan::new(Maker::Repair, now, Vec::new(), found.old, ImagePruneReport::default());
+    plan.uncollected = uncollected(&found.left, custody);
+    Ok(plan.for_home(store.identity(&reader)?))
 }

@@ -116,10 +116,10 @@ pub trait CacheSnapshot: Send {
     /// Where the file system does not answer.
     fn disk(&mut self) -> MicrosandboxResult<DiskStatus>;
 
-    /// The home that it is a state of; none for a cache in memory.
+    /// Returns the home that a plan made of it is for. A cache in memory has none.
     ///
     /// # Errors
-    /// Where the index cannot be read.
+    /// Fails if the index cannot be read, or if the cache of the home is not there.
     fn home(&mut self) -> MicrosandboxResult<Option<HomeIdentity>> {
         Ok(None)
     }

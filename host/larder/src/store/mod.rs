@@ -31,9 +31,9 @@ use rusqlite::Connection;
 
 use crate::artifacts::CacheDir;
 use crate::artifacts::marker::Keeper;
-use crate::catalog::{Catalog, Clock, Writer, identity};
+use crate::catalog::{Catalog, Clock, Writer, identity, owners};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::home::{HomePaths, MissingHome};
+use crate::home::{HomeId, HomeIdentity, HomePaths, HomeProblem, MissingHome};
 use crate::records::Guard;
 
 /// The index of one home, its cache directory, and the clock for ages.
@@ -78,6 +78,24 @@ impl Store {
         keeper(connection, &self.cache)
     }
 
+    /// Returns the identity of the home of this index.
+    pub(crate) fn identity(&self, connection: &Connection) -> MicrosandboxResult<HomeIdentity> {
+        Ok(HomeIdentity::new(home_id(connection)?, &self.catalog.paths().home))
+    }
+
+    /// Checks that the cache is there, where rows own files in it. Without it, a removal would forget rows whose files
+    /// are on a disk that is not mounted.
+    ///
+    /// # Errors
+    /// [`CacheMissing`](HomeProblem::CacheMissing).
+    pub(crate) fn check_cache(&self, connection: &Connection) -> MicrosandboxResult<()> {
+        if is_lost(connection, &self.cache)? {
+            let cache = self.cache.root().to_owned();
+            return Err(HomeProblem::CacheMissing { cache }.at(&self.catalog.paths().home).into());
+        }
+        Ok(())
+    }
+
     /// Returns the current time of the clock.
     pub(crate) fn now(&self) -> DateTime<Utc> {
         (self.clock)()
@@ -116,10 +134,11 @@ impl Store {
         let (cache, is_marked) = (self.cache.clone(), Arc::clone(&self.is_marked));
         self.catalog
             .write(action, move |writer| {
-                if !is_marked.swap(true, Ordering::Relaxed)
-                    && let Err(error) = keeper(writer.connection(), &cache)?.claim_if_free()
-                {
-                    tracing::warn!("could not mark `{}`: {error}", cache.root().display());
+                if !is_marked.load(Ordering::Relaxed) && !is_lost(writer.connection(), &cache)? {
+                    is_marked.store(true, Ordering::Relaxed);
+                    if let Err(error) = keeper(writer.connection(), &cache)?.claim_if_free() {
+                        tracing::warn!("could not mark `{}`: {error}", cache.root().display());
+                    }
                 }
                 change(writer, &cache)
             })
@@ -129,6 +148,17 @@ impl Store {
 
 /// Returns the keeper of a cache for the home of this index.
 pub(crate) fn keeper(connection: &Connection, cache: &CacheDir) -> MicrosandboxResult<Keeper> {
-    let id = identity::home_id(connection).map_err(MicrosandboxError::db("read which home it is"))?;
-    Ok(cache.keeper(id))
+    cache.keeper(home_id(connection)?).map_err(MicrosandboxError::io("find the place of", cache.root()))
+}
+
+fn home_id(connection: &Connection) -> MicrosandboxResult<Option<HomeId>> {
+    identity::home_id(connection).map_err(MicrosandboxError::db("read which home it is"))
+}
+
+/// Returns whether rows own files in a cache that is not there.
+fn is_lost(connection: &Connection, cache: &CacheDir) -> MicrosandboxResult<bool> {
+    if cache.is_there().map_err(MicrosandboxError::io("open", cache.root()))? {
+        return Ok(false);
+    }
+    owners::any(connection).map_err(MicrosandboxError::db("find out what owns files"))
 }

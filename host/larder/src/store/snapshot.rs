@@ -145,7 +145,8 @@ impl CacheSnapshot for HomeSnapshot {
     }
 
     fn home(&mut self) -> MicrosandboxResult<Option<HomeIdentity>> {
-        Ok(Some(self.store.keeper(self.connection())?.home().clone()))
+        self.store.check_cache(self.connection())?;
+        self.store.identity(self.connection()).map(Some)
     }
 }
 
