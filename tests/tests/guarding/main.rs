@@ -219,6 +219,35 @@ fn repositories_keep_their_last_references() {
     });
 }
 
+/// What a repository keeps are the last to arrive, by a prune and by a policy's plan alike: a tag whose manifest came in
+/// last stays, however old the tag is.
+#[test]
+fn repositories_keep_the_last_to_arrive() {
+    let home = Home::fixture();
+    guard(&home, "[guard]\nkeep = 1\n");
+    let again = "docker.io/acme/app00004:v0";
+    home.execute(&format!(
+        "UPDATE manifest SET created_at = '2026-11-24 11:00:00'
+         WHERE id = (SELECT manifest_id FROM image_ref WHERE reference = '{again}')"
+    ));
+    run(async {
+        let local = home.open().await;
+        let plan = local.plan_prune().await.expect("a plan");
+        let kept = |plan: &Plan| -> Vec<String> {
+            let kept = plan.entries.iter().filter(|entry| entry.decision == Decision::Keep);
+            kept.filter(|entry| entry.reference.contains("app00004"))
+                .map(|entry| entry.reference.clone())
+                .collect()
+        };
+        assert_eq!(kept(&plan), [again]);
+        let names: Vec<String> = (0..8).map(|tag| format!("docker.io/acme/app00004:v{tag}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let plan = policy_plan(&local, everything(), &names).await;
+        let report = local.apply(&plan).await.expect("a report");
+        assert_eq!(spared(&report), [(again, "its repository would be left without any reference")]);
+    });
+}
+
 /// The guard of the home is read again in the transaction that removes: what protects an image while a plan is applied
 /// counts as well.
 #[test]

@@ -97,8 +97,12 @@ fn expected(case: &Case) -> Option<BTreeSet<&'static str>> {
     let keep = case.guards.iter().map(|guard| guard.keep).max().unwrap_or_default();
     let share = case.share.filter(|_| by_policy).map(|percent| case.images.len() as u32 * percent / 100);
     let mut left: BTreeSet<&str> = case.images.iter().map(|image| image.reference).collect();
-    for image in case.images.iter().rev().filter(|image| image.is_removed) {
-        let arrived = [image.created, image.manifest, image.recorded].into_iter().flatten().min();
+    // In hours ago: the last to arrive stay, and what arrived at an unknown time.
+    let arrived = |image: &Image| [image.created, image.manifest, image.recorded].into_iter().flatten().min();
+    let mut in_order: Vec<&Image> = removed().rev().collect();
+    in_order.sort_by_key(|image| arrived(image).map_or(i64::MAX, |arrived| -arrived));
+    for image in in_order {
+        let arrived = arrived(image);
         let age = arrived.map(|arrived| image.used.map_or(arrived, |used| used.min(arrived)));
         let others = left.iter().filter(|other| repository(other) == repository(image.reference)).count();
         let stays = image.is_pinned

@@ -76,6 +76,16 @@ impl Protection {
     }
 }
 
+/// Returns the places of images in the order in which they go where a repository keeps its newest: the oldest arrival
+/// first. Of one time, what is listed last goes first; what came in at an unknown time goes last.
+pub(crate) fn oldest_first(
+    arrivals: impl DoubleEndedIterator<Item = Option<DateTime<Utc>>> + ExactSizeIterator,
+) -> Vec<usize> {
+    let mut places: Vec<_> = arrivals.enumerate().rev().collect();
+    places.sort_by_key(|&(_, arrived_at)| arrived_at.unwrap_or(DateTime::<Utc>::MAX_UTC));
+    places.into_iter().map(|(place, _)| place).collect()
+}
+
 impl Guard {
     /// Returns why an image stays; none where it may go.
     pub(crate) fn protection(&self, image: &Candidate<'_>, now: DateTime<Utc>) -> Option<Protection> {

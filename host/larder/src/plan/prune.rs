@@ -125,7 +125,7 @@ struct Kept {
 }
 
 impl Kept {
-    /// Finds out what stays of these images, which are listed with the newest first.
+    /// Finds out what stays of these images.
     fn find(images: &[ImageRecord], guard: &Guard, now: DateTime<Utc>) -> Self {
         let mut reasons: Vec<Option<String>> = images.iter().map(reason_to_keep).collect();
         if guard.is_empty() {
@@ -137,8 +137,8 @@ impl Kept {
         for reference in references.iter().flatten() {
             *left.entry(reference.repository()).or_default() += 1;
         }
-        // The oldest first, so that the newest of a repository are those that stay.
-        for ((image, reference), reason) in images.iter().zip(&references).zip(&mut reasons).rev() {
+        for place in guard::oldest_first(images.iter().map(|image| image.arrived_at)) {
+            let (image, reference, reason) = (&images[place], &references[place], &mut reasons[place]);
             if reason.is_some() {
                 continue;
             }

@@ -108,11 +108,12 @@ impl Recheck {
         let mut tally = Tally { share: share.transpose()?, ..self.tally(&guard, None) };
         tally.count(connection, &targets, u32::MAX)?;
         let mut stays = vec![None; targets.len()];
-        // The newest are listed first.
-        for (target, stays) in targets.iter().zip(&mut stays).rev() {
+        let arrivals = targets.iter().map(|target| live.get(&target.row.id).and_then(|now| now.arrived_at));
+        for place in guard::oldest_first(arrivals) {
+            let target = &targets[place];
             let Some(now) = live.get(&target.row.id) else { continue };
             if reason_to_spare(connection, target, now).map_err(db())?.is_none() {
-                *stays = tally.take(target, now);
+                stays[place] = tally.take(target, now);
             }
         }
         let mut chosen = Chosen::default();
@@ -157,8 +158,11 @@ impl Veto for Recheck {
         // No more has to be known than whether enough are left.
         let enough = guard.keep.saturating_add(u32::try_from(images.len()).unwrap_or(u32::MAX));
         tally.count(connection, images.iter().map(|(target, _)| *target), enough)?;
-        let mut vetoes: Vec<_> = images.iter().rev().map(|(target, now)| tally.take(target, now)).collect();
-        vetoes.reverse();
+        let mut vetoes = vec![None; images.len()];
+        for place in guard::oldest_first(images.iter().map(|(_, now)| now.arrived_at)) {
+            let (target, now) = images[place];
+            vetoes[place] = tally.take(target, now);
+        }
         Ok(vetoes)
     }
 }

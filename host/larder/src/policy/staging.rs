@@ -12,6 +12,7 @@ use super::error::{LimitKey, PolicyError};
 use super::images::{Image, Images, Staged};
 use super::run::PolicyRun;
 use super::session::{Answer, CallError, GuestError, Session};
+use crate::plan::guard;
 use crate::plan::{Decision, Maker, Plan, PlanEntry, PlanPolicy, unmatched};
 use crate::records::ImagePruneReport;
 use crate::snapshot::{Freed, Removal};
@@ -132,12 +133,12 @@ impl Session {
     /// Returns everything unused that may be removed, the first arrival first, so that the guard keeps the newest of a
     /// repository.
     fn unused(&self) -> Vec<usize> {
-        let mut present: Vec<_> = self.images.present().map(|(index, _)| index).collect();
-        present.reverse();
-        present.sort_by_key(|&index| self.images.get(index).record.arrived_at);
+        let present: Vec<usize> = self.images.present().map(|(index, _)| index).collect();
+        let arrivals = present.iter().map(|&index| self.images.get(index).record.arrived_at);
+        let oldest_first = guard::oldest_first(arrivals);
         let mut taken: HashMap<&str, u32> = HashMap::new();
         let mut unused = Vec::new();
-        for index in present {
+        for index in oldest_first.into_iter().map(|place| present[place]) {
             let mut subject = self.images.subject(index);
             let taken = taken.entry(self.images.repository(index)).or_default();
             subject.left_in_repository = subject.left_in_repository.map(|left| left.saturating_sub(*taken));
