@@ -202,6 +202,8 @@ fn what_a_guest_is_told() {
     let plan = policy.evaluate(Box::new(cache()), &run).expect("a plan").plan;
     let removed: Vec<_> = plan.removals().map(|entry| entry.reference.as_str()).collect();
     assert_eq!(removed, ["docker.io/acme/app:2"]);
+    let written = Plan::from_json(&plan.to_json().expect("a document")).expect("a plan");
+    assert_eq!((written.goal, &written), (Some(ByteSize::bytes(100)), &plan));
 }
 
 /// Nothing of a run is left for the next one: a fresh instance each time.

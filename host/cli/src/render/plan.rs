@@ -229,5 +229,6 @@ pub(crate) fn origin(plan: &Plan, now: DateTime<Utc>) -> String {
         (None, Maker::Policy | Maker::Prune) => "a prune".to_owned(),
     };
     let home = plan.home.as_ref().map(|home| format!(" for `{}`", plain(&home.path))).unwrap_or_default();
-    format!("this plan was made {} by {maker}{home}", age(plan.created_at, now))
+    let goal = plan.goal.map(|goal| format!(", to free {goal:#}")).unwrap_or_default();
+    format!("this plan was made {} by {maker}{home}{goal}", age(plan.created_at, now))
 }

@@ -20,6 +20,7 @@ use crate::plan::UnmatchedPattern;
 use crate::policy::GrantDocument;
 use crate::records::{Guard, ImageHandle, ImagePruneReport, Maker, PlanPolicy, UnreachedKind};
 use crate::reference::RowDigest;
+use crate::units::ByteSize;
 
 /// The version of the document that this crate writes and reads.
 pub const VERSION: u32 = 2;
@@ -52,6 +53,10 @@ pub struct Plan {
     /// The policy's config; absent without a policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<serde_json::Value>,
+    /// How many bytes were to be freed, where that was given: the first of what the policy wanted to remove that free as
+    /// many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goal: Option<ByteSize>,
     /// What the policy was allowed; absent without a policy, and in a preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<GrantDocument>,
@@ -238,6 +243,7 @@ impl Plan {
             home: None,
             policy: None,
             config: None,
+            goal: None,
             grant: None,
             guard: None,
             bytes: 0,

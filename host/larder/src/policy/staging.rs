@@ -239,6 +239,7 @@ impl Session {
         Ok(Plan {
             policy: Some(policy),
             config: Some(run.config().clone()),
+            goal: run.goal(),
             guard: Some(rights.guard.for_policy()),
             grant: run.grant().cloned(),
             unmatched,

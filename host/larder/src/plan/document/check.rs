@@ -71,6 +71,7 @@ impl Plan {
             }
         }
         let may_have = [
+            ("goal", self.goal.is_some(), made_by == Maker::Policy),
             ("grant", self.grant.is_some(), made_by == Maker::Policy),
             ("guard", self.guard.is_some(), matches!(made_by, Maker::Policy | Maker::Prune)),
             ("denials", !self.denials.is_empty(), made_by == Maker::Policy),
