@@ -1,38 +1,37 @@
-//! One batch of a removal: the steps 1 to 4 of the [module above](super).
+//! One batch of a removal: the steps 1 to 4 of the [module above](super), the first two by [`claiming`](super::claiming)
+//! and [`seen`](super::seen).
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 
 use rusqlite::Connection;
 use rustix::io::Errno;
 
+use super::seen::Seen;
 use super::sparing::reason_to_spare;
 use super::{Decided, Outcome, RemoveMode, RemovedImage, SpareReason, SparedImage, Target, Undeleted};
-use crate::artifacts::lease::{Claim, Claims};
+use crate::artifacts::lease::Claims;
 use crate::artifacts::unlink::{Unlinked, unlink};
-use crate::artifacts::unowned::manifest_named_by;
-use crate::artifacts::{CacheDir, Entry, FileStat, Room, Rooms};
+use crate::artifacts::{CacheDir, Entry, FileStat};
 use crate::catalog::graph::DigestRow;
 use crate::catalog::history::{self, NewDecision, Verdict};
-use crate::catalog::removal_set::{RemovalSet, SetRow, Wanted};
+use crate::catalog::removal_set::{RemovalSet, Wanted};
 use crate::catalog::remove::{self, RefRow};
 use crate::catalog::{Writer, deletions, pins, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::failpoint::failpoint;
-use crate::reference::Digest;
-use crate::store::full_disk::is_storage_full;
 use crate::store::recovery;
 
 /// A set of rows to remove together.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Batch {
-    targets: Vec<Target>,
-    manifests: Vec<DigestRow>,
-    layers: Vec<DigestRow>,
+    pub(super) targets: Vec<Target>,
+    pub(super) manifests: Vec<DigestRow>,
+    pub(super) layers: Vec<DigestRow>,
     entries: usize,
     /// Set if a lock that does not fit on the disk spares what it protects. Otherwise it ends the batch.
-    spares_unlockable: bool,
+    pub(super) spares_unlockable: bool,
 }
 
 /// The number of deleted files after which their records are removed: large enough that syncing directories costs
@@ -60,7 +59,7 @@ pub(super) fn is_out_of_descriptors(error: &MicrosandboxError) -> bool {
     matches!(error, MicrosandboxError::Io { source, .. } if lacks_descriptors(source))
 }
 
-fn lacks_descriptors(error: &io::Error) -> bool {
+pub(super) fn lacks_descriptors(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(code, Some(Errno::MFILE | Errno::NFILE))
 }
@@ -88,7 +87,7 @@ impl Batch {
     }
 
     /// Returns the number of rows.
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.targets.len() + self.manifests.len() + self.layers.len()
     }
 
@@ -120,7 +119,11 @@ impl Batch {
         self.targets.iter().map(|target| &target.row).collect()
     }
 
-    fn set(&self, connection: &Connection, in_use: &HashSet<i64>) -> MicrosandboxResult<RemovalSet> {
+    pub(super) fn set(
+        &self,
+        connection: &Connection,
+        in_use: &HashSet<i64>,
+    ) -> MicrosandboxResult<RemovalSet> {
         let wanted = Wanted { refs: &self.refs(), manifests: &self.manifests, layers: &self.layers };
         RemovalSet::read(connection, wanted, in_use).map_err(MicrosandboxError::db("find out what goes"))
     }
@@ -173,121 +176,6 @@ impl Batch {
         drop(claims);
         failpoint!("removal.released");
         Ok(outcome)
-    }
-
-    /// Claims every entry whose lease a live operation would hold while it uses one of the rows (step 1). Spares an
-    /// image if an entry of its own is busy. A busy layer that several images share stays, and spares none of them.
-    /// Returns the rows and files to remove.
-    ///
-    /// A lease that cannot be taken counts as busy, and is named among the problems.
-    ///
-    /// # Errors
-    /// An error that [`is_out_of_descriptors`], if a smaller batch could succeed with fewer, and an error that the disk
-    /// is full, if room could be made.
-    fn claim(
-        &mut self,
-        connection: &Connection,
-        cache: &CacheDir,
-        rooms: &Rooms,
-        claims: &mut Claims,
-        outcome: &mut Outcome,
-    ) -> MicrosandboxResult<RemovalSet> {
-        let db = MicrosandboxError::db;
-        // Layers that stay, since somebody holds them.
-        let mut held_elsewhere: HashSet<Entry> = HashSet::new();
-        let mut named: HashSet<Entry> = HashSet::new();
-        loop {
-            roots::refresh(connection).map_err(db("find out what is in use"))?;
-            let mut set = self.set(connection, &HashSet::new())?;
-            let mut busy = Busy::default();
-            for file in &set.files {
-                if held_elsewhere.contains(&file.entry) {
-                    continue;
-                }
-                match claims.claim(rooms, &file.entry) {
-                    Ok(Claim::Held) => continue,
-                    Ok(Claim::Busy) => {}
-                    Err(source) => {
-                        let path = cache.path_of(&file.entry);
-                        let can_do_with_less = lacks_descriptors(&source) && self.len() > 1;
-                        let can_make_room = is_storage_full(&source) && !self.spares_unlockable;
-                        if can_do_with_less || can_make_room {
-                            return Err(MicrosandboxError::Io { action: "lock the lease of", path, source });
-                        }
-                        if named.insert(file.entry.clone()) {
-                            let path = path.display();
-                            outcome.problems.push(format!("could not lock the lease of `{path}`: {source}"));
-                        }
-                    }
-                }
-                match file.row {
-                    SetRow::Reference(id) => drop(busy.refs.insert(id)),
-                    SetRow::Manifest(id) => drop(busy.manifests.insert(id)),
-                    SetRow::Layer(id) => drop(busy.layers.insert(id, file.entry.clone())),
-                }
-            }
-            if busy.is_empty() {
-                let kept = set.keep_layers(|entry| claims.holds(entry));
-                kept.iter().for_each(|entry| outcome.skip("the layer", &cache.path_of(entry).display()));
-                return Ok(set);
-            }
-            // What is busy by itself first: without it, a layer that it has may not go at all.
-            if busy.refs.is_empty() && busy.manifests.is_empty() {
-                for (id, entry) in std::mem::take(&mut busy.layers) {
-                    let manifests = remove::manifests_with(connection, id);
-                    match manifests.map_err(db("find out what goes"))?.as_slice() {
-                        [] if self.layers.iter().any(|row| row.id == id) => {
-                            busy.layers.insert(id, entry);
-                        }
-                        [only] if self.has_manifest(*only) => drop(busy.manifests.insert(*only)),
-                        _ => drop(held_elsewhere.insert(entry)),
-                    }
-                }
-            }
-            self.spare_busy(&busy, &set, outcome);
-            let left: HashSet<i64> = self.targets.iter().map(|target| target.row.id).collect();
-            let wanted: HashSet<&Entry> = set
-                .files
-                .iter()
-                .filter(|file| matches!(file.row, SetRow::Reference(id) if left.contains(&id)))
-                .map(|file| &file.entry)
-                .collect();
-            // Layers are claimed again as far as they still go; the leases of the spared are free from here on.
-            claims.release_all_but(|entry| wanted.contains(entry));
-        }
-    }
-
-    fn has_manifest(&self, id: i64) -> bool {
-        self.targets.iter().any(|target| target.row.manifest == id)
-            || self.manifests.iter().any(|row| row.id == id)
-    }
-
-    /// Removes busy rows from the batch.
-    fn spare_busy(&mut self, busy: &Busy, set: &RemovalSet, outcome: &mut Outcome) {
-        let going: HashSet<i64> = set.manifests.iter().copied().collect();
-        self.targets.retain(|target| {
-            let row = &target.row;
-            let is_busy = busy.refs.contains(&row.id)
-                || (going.contains(&row.manifest) && busy.manifests.contains(&row.manifest));
-            if is_busy {
-                outcome.spare(target, SpareReason::Leased);
-            }
-            !is_busy
-        });
-        self.manifests.retain(|row| {
-            let is_busy = busy.manifests.contains(&row.id);
-            if is_busy {
-                outcome.skip("the manifest", &row.digest.as_str());
-            }
-            !is_busy
-        });
-        self.layers.retain(|row| {
-            let is_busy = busy.layers.contains_key(&row.id);
-            if is_busy {
-                outcome.skip("the layer", &row.digest.as_str());
-            }
-            !is_busy
-        });
     }
 
     /// Deletes the rows that nothing needs any longer, and records their files (step 3).
@@ -399,83 +287,6 @@ impl Batch {
     }
 }
 
-/// The files of a batch as they were seen while claimed.
-#[derive(Default)]
-struct Seen {
-    stats: HashMap<Entry, FileStat>,
-    /// The manifests that metadata files name.
-    named: HashMap<Entry, Digest>,
-    /// The metadata files that may name any manifest.
-    unreadable: HashSet<Entry>,
-}
-
-impl Seen {
-    /// Looks at every claimed file (step 2).
-    fn look(set: &RemovalSet, cache: &CacheDir, rooms: &Rooms, outcome: &mut Outcome) -> Self {
-        let mut seen = Self::default();
-        for file in &set.files {
-            let path = cache.path_of(&file.entry);
-            match rooms.stat(&file.entry) {
-                Ok(Some(stat)) => {
-                    let is_new = seen.stats.insert(file.entry.clone(), stat).is_none();
-                    if stat.is_dir {
-                        if file.goes && is_new {
-                            outcome.problems.push(format!(
-                                "`{}` is a directory and not a file of the cache: left alone",
-                                path.display()
-                            ));
-                        }
-                    } else if let Some(room) = rooms.get(Room::Manifests)
-                        && file.entry.room == Room::Manifests
-                        && is_new
-                    {
-                        match manifest_named_by(&room.directory, file.entry.name.as_ref()) {
-                            Ok(digest) => {
-                                seen.named.extend(digest.map(|digest| (file.entry.clone(), digest)));
-                            }
-                            Err(error) => {
-                                outcome
-                                    .problems
-                                    .push(format!("could not read `{}`: {error}", path.display()));
-                                seen.unreadable.insert(file.entry.clone());
-                            }
-                        }
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    outcome.problems.push(format!("could not look at `{}`: {error}", path.display()));
-                }
-            }
-        }
-        seen
-    }
-
-    /// Returns whether metadata is needed although its reference is removed: a sandbox or snapshot uses the manifest
-    /// that it names, which may differ from that of the reference. Metadata that could not be read may be needed, and
-    /// is left for a later prune.
-    fn is_needed(&self, connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
-        if self.unreadable.contains(entry) {
-            return Ok(true);
-        }
-        self.named.get(entry).map_or(Ok(false), |digest| roots::is_used(connection, digest))
-    }
-}
-
-/// The numbers of the rows that are busy.
-#[derive(Default)]
-struct Busy {
-    refs: HashSet<i64>,
-    manifests: HashSet<i64>,
-    layers: HashMap<i64, Entry>,
-}
-
-impl Busy {
-    fn is_empty(&self) -> bool {
-        self.refs.is_empty() && self.manifests.is_empty() && self.layers.is_empty()
-    }
-}
-
 impl Outcome {
     /// Counts and names an entry that belongs to no image and that a process holds.
     pub(super) fn skip(&mut self, what: &str, which: &dyn std::fmt::Display) {
@@ -483,7 +294,7 @@ impl Outcome {
         self.problems.push(format!("{what} `{which}` is held by a live operation: left for the next prune"));
     }
 
-    fn spare(&mut self, target: &Target, reason: SpareReason) {
+    pub(super) fn spare(&mut self, target: &Target, reason: SpareReason) {
         // microsandbox counts here what a live operation held, and not what is in use by its rows.
         self.report.skipped_in_use += u32::from(reason == SpareReason::Leased);
         self.spared.push(SparedImage::of(target, reason));

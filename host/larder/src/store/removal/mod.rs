@@ -21,6 +21,8 @@
 //! The writer is free between batches. A smaller batch has a shorter transaction.
 
 mod batch;
+mod claiming;
+mod seen;
 mod sparing;
 
 use std::collections::{HashMap, HashSet};
