@@ -6,8 +6,6 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::error::MicrosandboxError;
-#[cfg(feature = "policy")]
-use crate::units::format_duration;
 use crate::units::{ByteSize, Share};
 
 /// Why a policy could not be loaded, or why its run ended without a plan.
@@ -193,57 +191,6 @@ impl fmt::Display for Overrun {
     }
 }
 
-impl PolicyError {
-    /// The limit `key` of `[limits]`, as this value of it was exceeded.
-    #[cfg(feature = "policy")]
-    pub(super) fn limit(key: LimitKey, limits: &super::Limits) -> Self {
-        let count = |number: u64| number.to_string();
-        let (limit, value, meaning) = match key {
-            LimitKey::Time => ("time", format_duration(limits.time), "the time that a run may take"),
-            LimitKey::Memory => ("memory", limits.memory.to_string(), "the memory that it may have"),
-            LimitKey::HostCalls => ("host-calls", count(limits.host_calls), "the calls that it may make"),
-            LimitKey::Log => ("log", limits.log.to_string(), "the text that it may log"),
-            LimitKey::Fuel => {
-                ("fuel", count(limits.fuel.unwrap_or_default()), "the instructions that it may run")
-            }
-            LimitKey::Stack => ("stack", limits.stack.to_string(), "how deep its calls may go"),
-            LimitKey::TableElements => {
-                ("table-elements", count(limits.table_elements), "the table elements that it may have")
-            }
-            LimitKey::Instances => {
-                ("instances", count(limits.instances.into()), "the parts that it may consist of")
-            }
-            LimitKey::String => ("string", limits.string.to_string(), "the longest text that may cross"),
-            LimitKey::List => ("list", count(limits.list.into()), "the longest list that may cross"),
-            LimitKey::Transfer => ("transfer", limits.transfer.to_string(), "what one call may carry"),
-            LimitKey::Reasons => ("reasons", limits.reasons.to_string(), "the reasons that it may give"),
-            LimitKey::Removals => {
-                ("removals", count(limits.removals.into()), "the removals that it may stage")
-            }
-        };
-        Self::Limit { limit, value, meaning }
-    }
-}
-
-/// A key of `[limits]`.
-#[cfg(feature = "policy")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LimitKey {
-    Time,
-    Memory,
-    HostCalls,
-    Log,
-    Fuel,
-    Stack,
-    TableElements,
-    Instances,
-    String,
-    List,
-    Transfer,
-    Reasons,
-    Removals,
-}
-
 /// `, line 7`, where there is a line.
 struct Line<'a>(&'a Option<usize>);
 
@@ -371,17 +318,6 @@ mod tests {
         for (error, expected) in table {
             assert_eq!(error.to_string(), expected);
         }
-    }
-
-    /// A limit is named by its key, with its value as the grant writes it.
-    #[cfg(feature = "policy")]
-    #[test]
-    fn limits() {
-        let limits = super::super::Limits::default();
-        assert_eq!(
-            PolicyError::limit(LimitKey::Time, &limits).to_string(),
-            "the policy went past its limit: `time` is 5s, the time that a run may take; to allow more, raise `time` in `[limits]`"
-        );
     }
 
     /// No text of a policy reaches a terminal as anything but text.

@@ -1,8 +1,8 @@
 //! What a policy may do, as the operator writes it down.
 //!
 //! A [`GrantDocument`] is a TOML file of three tables: `[grant]`, what this policy may do; `[guard]`, what it may not
-//! remove whatever else it may, beside what the home's own guard keeps; and `[limits]`, what a run may use up. Every key may be left out. An empty document lets
-//! a policy see every image and change nothing.
+//! remove whatever else it may, beside what the home's own guard keeps; and `[limits]`, what a run may use up
+//! (`limits.rs`). Every key may be left out. An empty document lets a policy see every image and change nothing.
 //!
 //! ```toml
 //! [grant]
@@ -23,15 +23,14 @@
 
 mod diagnose;
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use super::error::{Overrun, PolicyError};
+pub use super::limits::Limits;
 use crate::pattern::ReferencePattern;
 pub use crate::records::Guard;
 use crate::reference::Reference;
-use crate::units::{ByteSize, Share, human_duration};
+use crate::units::{ByteSize, Share};
 
 /// A grant with its guard and limits: the whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -72,41 +71,6 @@ pub struct Grant {
     pub max_share: Option<Share>,
 }
 
-/// What a run may use up. Exceeding any of them ends the run, and nothing is changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Limits {
-    /// Wall time of the whole run, calls to the host included. Default: 5 s.
-    #[serde(with = "human_duration")]
-    pub time: Duration,
-    /// All memories of the policy together. Default: 64 MiB.
-    pub memory: ByteSize,
-    /// Calls to the host. Default: 1,000,000.
-    pub host_calls: u64,
-    /// Log lines, in bytes of text, and one byte for each line. Default: 256 KiB.
-    pub log: ByteSize,
-    /// Instructions, about; a run ends at the same one every time, but takes longer. Default: not counted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fuel: Option<u64>,
-    /// The policy's call stack, from 64 KiB to 1 MiB. Default: 512 KiB.
-    pub stack: ByteSize,
-    /// Elements of all its tables together. Default: 1,000,000.
-    pub table_elements: u64,
-    /// Parts that its component may consist of (module instances, tables, memories: each counted for itself).
-    /// Default: 1000.
-    pub instances: u32,
-    /// The longest text that goes to or comes from it: a reference, a reason, a log line, a label. Default: 64 KiB.
-    pub string: ByteSize,
-    /// The longest list that goes to or comes from it, in elements. Default: 1,000,000.
-    pub list: u32,
-    /// What one call may carry in either direction. Default: 64 MiB.
-    pub transfer: ByteSize,
-    /// The reasons that stand, in bytes of text. Default: 32 MiB.
-    pub reasons: ByteSize,
-    /// References that may be staged for removal, a technical limit beside `max-removals`. Default: 1,000,000.
-    pub removals: u32,
-}
-
 impl Default for Grant {
     fn default() -> Self {
         Self {
@@ -123,26 +87,6 @@ impl Default for Grant {
     }
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            time: Duration::from_secs(5),
-            memory: ByteSize::mib(64),
-            host_calls: 1_000_000,
-            log: ByteSize::kib(256),
-            fuel: None,
-            stack: ByteSize::kib(512),
-            table_elements: 1_000_000,
-            instances: 1000,
-            string: ByteSize::kib(64),
-            list: 1_000_000,
-            transfer: ByteSize::mib(64),
-            reasons: ByteSize::mib(32),
-            removals: 1_000_000,
-        }
-    }
-}
-
 impl GrantDocument {
     /// Reads a TOML document; `source_name` is what errors call it, such as the path it came from.
     ///
@@ -151,7 +95,7 @@ impl GrantDocument {
     pub fn from_toml(text: &str, source_name: &str) -> Result<Self, PolicyError> {
         let document: Self = toml::from_str(text)
             .map_err(|error| diagnose::diagnose(text, source_name, error.message(), error.span()))?;
-        document.check_in(source_name, text)?;
+        document.limits.check(source_name, text)?;
         Ok(document)
     }
 
@@ -160,22 +104,7 @@ impl GrantDocument {
     /// # Errors
     /// [`PolicyError::InvalidGrant`] with the key.
     pub fn check(&self) -> Result<(), PolicyError> {
-        self.check_in("the grant", "")
-    }
-
-    fn check_in(&self, source_name: &str, text: &str) -> Result<(), PolicyError> {
-        let stack = self.limits.stack;
-        if (STACK_MIN..=STACK_MAX).contains(&stack) {
-            return Ok(());
-        }
-        let line = text.lines().position(|line| line.trim_start().starts_with("stack"));
-        Err(PolicyError::InvalidGrant {
-            source_name: source_name.to_owned(),
-            line: line.map(|line| line + 1),
-            key: "stack".to_owned(),
-            problem: format!("`{stack}` is not a size from `{STACK_MIN}` to `{STACK_MAX}`"),
-            suggestion: None,
-        })
+        self.limits.check("the grant", "")
     }
 }
 
@@ -253,11 +182,6 @@ pub(super) fn everything() -> ReferencePattern {
 /// The text of [`everything`].
 pub(super) const EVERYTHING: &str = "**";
 
-/// Below this, no language's runtime starts.
-const STACK_MIN: ByteSize = ByteSize::kib(64);
-/// Above this, the host's own stack would have to be larger than the 2 MiB that threads usually get.
-const STACK_MAX: ByteSize = ByteSize::mib(1);
-
 impl std::str::FromStr for GrantDocument {
     type Err = PolicyError;
 
@@ -307,21 +231,6 @@ setters!(Grant {
     with_max_bytes: max_bytes = Option<ByteSize>;
     /// The same with this cap on the share of the cache.
     with_max_share: max_share = Option<Share>;
-});
-
-setters!(Limits {
-    /// The same with this much time.
-    with_time: time = Duration;
-    /// The same with this much memory.
-    with_memory: memory = ByteSize;
-    /// The same with this many host calls.
-    with_host_calls: host_calls = u64;
-    /// The same with this much log.
-    with_log: log = ByteSize;
-    /// The same with this much fuel, or uncounted.
-    with_fuel: fuel = Option<u64>;
-    /// The same with this much stack.
-    with_stack: stack = ByteSize;
 });
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
-use super::error::{LimitKey, PolicyError};
-use super::grant::Limits;
+use super::error::PolicyError;
+use super::limits::{LimitKey, Limits};
 use super::session::Session;
 use super::v0_2;
 

@@ -48,6 +48,7 @@ mod engine;
 mod guest;
 #[cfg(feature = "policy")]
 mod images;
+mod limits;
 #[cfg(feature = "policy")]
 mod load;
 #[cfg(feature = "policy")]

@@ -19,9 +19,10 @@ use std::time::{Duration, Instant};
 
 use super::access::{Access, NotRemovable, Refusal};
 use super::denials::Denials;
-use super::error::{LimitKey, PolicyError, cut, one_line};
+use super::error::{PolicyError, cut, one_line};
 use super::grant::Limits;
 use super::images::{Found, Images};
+use super::limits::LimitKey;
 use super::select::{Conditions, Filter, Orders};
 use super::staging::Staging;
 use crate::error::MicrosandboxResult;

@@ -8,8 +8,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::access::{NotRemovable, Refusal, Remaining, Total};
-use super::error::{LimitKey, PolicyError};
+use super::error::PolicyError;
 use super::images::{Image, Images, Staged};
+use super::limits::LimitKey;
 use super::run::PolicyRun;
 use super::session::{Answer, CallError, GuestError, Session};
 use crate::plan::{Decision, Maker, Plan, PlanEntry, PlanPolicy, unmatched};
