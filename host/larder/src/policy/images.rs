@@ -24,9 +24,11 @@ pub(super) struct Image {
     pub(super) reason: Option<String>,
     /// Why the policy's last attempt to remove it did nothing.
     pub(super) refused: Option<NotRemovable>,
+    /// True once an answer had it.
+    pub(super) is_shown: bool,
     /// True once the run has read its config and layers.
     pub(super) is_inspected: bool,
-    /// True once the run has asked for its removal and the grant had nothing against it.
+    /// True once the run has staged it, or has asked for its removal and the grant had nothing against it.
     pub(super) is_asked_for: bool,
     /// The rights that the run lacked for it and that are on record, as bits.
     denied: u8,
@@ -157,6 +159,7 @@ impl Images {
             staged: None,
             reason: None,
             refused: None,
+            is_shown: false,
             is_inspected: false,
             is_asked_for: false,
             denied: 0,
@@ -245,6 +248,7 @@ impl Images {
     /// Takes an image out of what the run sees.
     pub(super) fn stage(&mut self, index: usize, staged: Staged) {
         self.all[index].staged = Some(staged);
+        self.all[index].is_asked_for = true;
         if let Some(left) = self.left_mut(index) {
             *left = left.saturating_sub(1);
         }

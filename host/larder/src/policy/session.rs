@@ -103,6 +103,8 @@ pub(super) struct Session {
     history: Option<Vec<ImageHistory>>,
     disk: Option<DiskStatus>,
     pub(super) denials: Denials,
+    /// True once the run has read environment variables.
+    pub(super) has_shown_secrets: bool,
     orders: Orders,
     /// The pattern of the last `select`: pages ask for the same one again and again.
     last_pattern: Option<ReferencePattern>,
@@ -136,6 +138,7 @@ impl Session {
             history: None,
             disk: None,
             denials: Denials::default(),
+            has_shown_secrets: false,
             orders: Orders::default(),
             last_pattern: None,
             log: Vec::new(),
@@ -150,7 +153,7 @@ impl Session {
         self.reading
     }
 
-    pub(super) fn list(&self) -> Answer<Vec<usize>> {
+    pub(super) fn list(&mut self) -> Answer<Vec<usize>> {
         self.handles(self.images.present().map(|(index, _)| index).collect())
     }
 
@@ -176,6 +179,7 @@ impl Session {
             config.env.clear();
         }
         self.check_detail(&detail)?;
+        self.has_shown_secrets |= detail.config.as_ref().is_some_and(|config| !config.env.is_empty());
         Ok(Inspected { image: index, detail, shows_env })
     }
 
@@ -320,7 +324,10 @@ impl Session {
 
     pub(super) fn resolve(&mut self, reference: &str, found: Found) -> Answer<usize> {
         match found {
-            Found::Image(index) => Ok(index),
+            Found::Image(index) => {
+                self.images.get_mut(index).is_shown = true;
+                Ok(index)
+            }
             Found::Hidden(index) => {
                 // For the operator alone: the policy gets the answer that an absent image gets.
                 let _ = self.deny(Some(index), Refusal::Hidden);
@@ -371,6 +378,7 @@ impl Session {
         };
         let bytes = asked.iter().map(|&index| RECORD + self.images.get(index).reference().len());
         self.check_list(asked.len(), bytes.sum())?;
+        self.show(&asked);
         Ok(asked)
     }
 
@@ -385,8 +393,13 @@ impl Session {
         }
     }
 
+    /// Notes that an answer has these images.
+    fn show(&mut self, images: &[usize]) {
+        images.iter().for_each(|&index| self.images.get_mut(index).is_shown = true);
+    }
+
     /// Checks that the handles of these images can cross.
-    fn handles(&self, images: Vec<usize>) -> Answer<Vec<usize>> {
+    fn handles(&mut self, images: Vec<usize>) -> Answer<Vec<usize>> {
         let bytes = |&index: &usize| {
             let handle = &self.images.get(index).record.handle;
             let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
@@ -394,6 +407,7 @@ impl Session {
             RECORD + handle.reference.len() * 2 + text(&handle.manifest_digest)
         };
         self.check_list(images.len(), images.iter().map(bytes).sum())?;
+        self.show(&images);
         Ok(images)
     }
 

@@ -28,6 +28,10 @@ pub(super) struct Staging {
     references: u64,
     /// Images whose removal a cap has refused.
     refused: BTreeSet<usize>,
+    /// True once an image that something uses was staged.
+    pub(super) has_forced: bool,
+    /// True once a prune was staged.
+    pub(super) has_pruned: bool,
 }
 
 /// What a prune stages.
@@ -178,7 +182,20 @@ impl Session {
             }
         }
         self.staging.references = total.references;
+        self.staging.has_forced |= force;
+        self.staging.has_pruned |= by_prune;
         Ok(freed)
+    }
+
+    /// Returns the images that were ever staged, those that were taken back too.
+    pub(super) fn ever_staged(&self) -> BTreeSet<usize> {
+        self.staging.order.iter().map(|&index| index as usize).collect()
+    }
+
+    /// Returns the bytes that the removal of these images alone would free; 0 if costs were not read.
+    pub(super) fn bytes_of(&self, images: impl IntoIterator<Item = usize>) -> u64 {
+        let removal = self.costs.as_ref().map(|removal| Removal::new(Arc::clone(removal.graph())));
+        removal.map_or(0, |mut removal| removal.would_free(images).bytes)
     }
 
     /// Remembers what a cap has refused, and answers the policy.
@@ -199,9 +216,7 @@ impl Session {
         let mut refused = refused.filter(|&index| self.images.get(index).staged.is_none()).peekable();
         refused.peek()?;
         let wanted: Vec<usize> = self.staging.staged(&self.images).chain(refused).collect();
-        let mut removal = self.costs.as_ref().map(|removal| Removal::new(Arc::clone(removal.graph())));
-        let bytes = removal.as_mut().map_or(0, |removal| removal.would_free(wanted.iter().copied()).bytes);
-        let total = Total { references: wanted.len() as u64, bytes };
+        let total = Total { references: wanted.len() as u64, bytes: self.bytes_of(wanted.iter().copied()) };
         let overruns = self.access.overruns(total, self.images.len() as u64);
         (!overruns.is_empty()).then_some(PolicyError::OverBudget(overruns))
     }

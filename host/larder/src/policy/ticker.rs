@@ -2,7 +2,7 @@
 //!
 //! One thread for a [`PolicyEngine`](super::PolicyEngine), started with the first run and ended with the engine. It
 //! parks when a whole tick has passed without a run, so that runs that follow each other closely don't wake it each
-//! time. A guest looks at its deadline once in a tick, so a run ends at most a tick late.
+//! time. A guest looks once in a tick at its deadline, and at whether its run was cancelled, so a run ends at most a tick late.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
