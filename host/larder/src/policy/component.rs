@@ -33,7 +33,7 @@ struct Inner {
 /// The policy in one flavour, once it is compiled. Who compiles it holds the lock, so that it is compiled once.
 type Slot = Arc<Mutex<Option<CompiledPolicy>>>;
 
-/// Where the machine code of a policy came from.
+/// The origin of the machine code of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CodeOrigin {
@@ -43,7 +43,7 @@ pub enum CodeOrigin {
     Cached,
 }
 
-/// What a policy says about itself.
+/// The description that a policy gives of itself.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Description {
     /// A short name, such as `keep-recent`: 1 to 64 letters, digits, `-`, `_` and `.`.
@@ -58,8 +58,9 @@ pub struct Description {
 }
 
 impl Policy {
-    /// Compiles a component, or takes its code from the engine's code cache, on a thread of its own. Compiling takes from
-    /// 10 ms for a policy in C to 10 s for one in Python, with all processors busy.
+    /// Compiles a component, or takes its code from the engine's code cache, on a thread of its own. Compiling takes
+    /// from 10 ms for a policy in C to 10 s for one in Python, with all processors busy. A component that is handed over
+    /// as a `Vec` is not copied.
     ///
     /// Dropping the future gives up the policy. A compilation that has begun is finished all the same, and its code goes
     /// into the code cache.

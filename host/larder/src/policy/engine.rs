@@ -187,7 +187,7 @@ impl PolicyEngine {
         Ok(compiled)
     }
 
-    /// As [`prepare`](Self::prepare), with what became of storing the code where it was compiled.
+    /// Does the same as [`prepare`](Self::prepare), and also returns whether compiled code could be stored.
     ///
     /// Code goes into the cache once the component has turned out to be a policy.
     fn prepare_and_store(

@@ -1,4 +1,4 @@
-//! Why a policy could not be loaded, or why its run ended without a plan.
+//! The errors of loading a policy, and of a run that ended without a plan.
 //!
 //! After any of these, nothing has been staged anywhere and nothing of the cache has changed.
 
@@ -8,16 +8,16 @@ use std::path::PathBuf;
 use crate::error::MicrosandboxError;
 use crate::units::{ByteSize, Share};
 
-/// Why a policy could not be loaded, or why its run ended without a plan.
+/// The error of a policy that could not be loaded, or of a run that ended without a plan.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
     /// The bytes are not a policy: not WebAssembly, a core module, damaged, or a component of another world.
     #[error("this is not a policy: {found}; {remedy}")]
     NotAComponent {
-        /// What it is instead.
+        /// A description of the bytes.
         found: String,
-        /// What to do about it.
+        /// The remedy.
         remedy: &'static str,
     },
 
@@ -26,7 +26,7 @@ pub enum PolicyError {
     ForeignImport {
         /// The import as WIT names it, such as `wasi:sockets/tcp@0.2.0`.
         import: String,
-        /// What policies don't get, and what there is instead.
+        /// The interface that policies don't get, and the one that they have instead.
         reason: &'static str,
     },
 
@@ -51,12 +51,12 @@ pub enum PolicyError {
         cap: ByteSize,
     },
 
-    /// What the policy says about itself cannot be used.
+    /// The description that the policy gives of itself cannot be used.
     #[error("the policy describes itself wrongly: its {field} {problem}")]
     InvalidDescription {
         /// The field of `description`, as WIT names it.
         field: &'static str,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: String,
     },
 
@@ -67,15 +67,15 @@ pub enum PolicyError {
     /// The grant cannot be read.
     #[error("{source_name}{}: `{key}`: {problem}{}", Line(.line), Suggestion(.suggestion))]
     InvalidGrant {
-        /// Where the document came from.
+        /// The source of the document.
         source_name: String,
         /// The line in it, counted from 1, where there is one.
         line: Option<usize>,
         /// The key, as the document writes it.
         key: String,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: String,
-        /// What was probably meant.
+        /// The key that was probably meant.
         suggestion: Option<String>,
     },
 
@@ -84,7 +84,7 @@ pub enum PolicyError {
     Trapped {
         /// The export that was running: `describe` or `evaluate`.
         during: &'static str,
-        /// What happened.
+        /// The cause.
         cause: String,
         /// The policy's own functions, innermost first; empty where it has no names.
         backtrace: Vec<String>,
@@ -99,7 +99,7 @@ pub enum PolicyError {
         limit: &'static str,
         /// Its value, as the grant writes it.
         value: String,
-        /// What the key limits.
+        /// The meaning of the key.
         meaning: &'static str,
     },
 
@@ -120,7 +120,7 @@ pub enum PolicyError {
     CodeCache {
         /// Its directory.
         path: PathBuf,
-        /// What is wrong with it, or with the entry.
+        /// The problem with it, or with the entry.
         problem: String,
     },
 
@@ -146,9 +146,9 @@ pub enum Overrun {
     },
     /// `max-bytes`.
     Bytes {
-        /// What the grant allows.
+        /// The bytes that the grant allows.
         granted: ByteSize,
-        /// What the policy wanted to free.
+        /// The bytes that the policy wanted to free.
         wanted: ByteSize,
     },
     /// `max-share`.
@@ -165,7 +165,7 @@ pub enum Overrun {
 }
 
 impl Overrun {
-    /// The key in `[grant]`.
+    /// Returns the key in `[grant]`.
     pub fn key(&self) -> &'static str {
         match self {
             Self::Removals { .. } => "max-removals",

@@ -36,15 +36,15 @@ use crate::units::{ByteSize, Share};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct GrantDocument {
-    /// What the policy may do.
+    /// The rights of the policy.
     pub grant: Grant,
-    /// What stays in any case, in addition to the guard of the home.
+    /// The images that stay in any case, in addition to those of the home's guard.
     pub guard: Guard,
-    /// What a run may use up.
+    /// The limits of a run.
     pub limits: Limits,
 }
 
-/// What a policy may do. The default: see every image, change nothing.
+/// The rights of a policy. The default: see every image, change nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Grant {
@@ -52,13 +52,13 @@ pub struct Grant {
     pub read: Vec<ReferencePattern>,
     /// Whose config and layers it can read. Default: none.
     pub inspect: Vec<ReferencePattern>,
-    /// Whether it sees environment variables. Default: withheld.
+    /// True if it sees environment variables. Default: withheld.
     pub secrets: bool,
-    /// What it may remove. Default: nothing.
+    /// References that it may remove. Default: none.
     pub remove: Vec<ReferencePattern>,
-    /// Whether it may remove what is in use. Default: no.
+    /// True if it may remove images that are in use. Default: no.
     pub force: bool,
-    /// Whether it may remove, in one call, everything unused that `remove` allows. Default: no.
+    /// True if it may remove, in one call, everything unused that `remove` allows. Default: no.
     pub prune: bool,
     /// At most this many references. Default: no cap.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,7 +110,7 @@ impl GrantDocument {
 
 #[cfg(feature = "policy")]
 impl GrantDocument {
-    /// What a run without a grant may do: everything except `force`, under the default guard and limits.
+    /// Returns the rights of a run without a grant: everything except `force`, under the default guard and limits.
     pub(super) fn preview() -> Self {
         Self::default().with_grant(Grant::every_right().with_force(false))
     }
@@ -118,7 +118,7 @@ impl GrantDocument {
 
 #[cfg(feature = "policy")]
 impl Grant {
-    /// The widest grant.
+    /// Returns the widest grant.
     pub(super) fn every_right() -> Self {
         let all = || vec![everything()];
         Self::default()
@@ -166,7 +166,7 @@ pub(super) fn matches_any(patterns: &[ReferencePattern], text: &str, reference: 
     patterns.iter().any(|pattern| pattern.is_everything() || pattern.matches_text(text, reference))
 }
 
-/// What a run has staged, or wanted to.
+/// The images that a run has staged, or wanted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Total {
     pub(crate) references: u64,
@@ -174,7 +174,7 @@ pub(crate) struct Total {
     pub(crate) bytes: u64,
 }
 
-/// The pattern that every reference matches.
+/// Returns the pattern that every reference matches.
 pub(super) fn everything() -> ReferencePattern {
     EVERYTHING.parse().expect("two stars are a pattern")
 }
@@ -204,32 +204,32 @@ macro_rules! setters {
 }
 
 setters!(GrantDocument {
-    /// The same with this grant.
+    /// Returns the same document with this grant.
     with_grant: grant = Grant;
-    /// The same with this guard.
+    /// Returns the same document with this guard.
     with_guard: guard = Guard;
-    /// The same with these limits.
+    /// Returns the same document with these limits.
     with_limits: limits = Limits;
 });
 
 setters!(Grant {
-    /// The same, seeing these.
+    /// Returns the same grant, under which a policy sees these references.
     with_read: read = Vec<ReferencePattern>;
-    /// The same, reading the config and layers of these.
+    /// Returns the same grant, under which a policy reads the config and layers of these references.
     with_inspect: inspect = Vec<ReferencePattern>;
-    /// The same, with or without environment variables.
+    /// Returns the same grant, with or without environment variables.
     with_secrets: secrets = bool;
-    /// The same, allowed to remove these.
+    /// Returns the same grant, under which a policy may remove these references.
     with_remove: remove = Vec<ReferencePattern>;
-    /// The same, with or without the right to remove what is in use.
+    /// Returns the same grant, with or without the right to remove images that are in use.
     with_force: force = bool;
-    /// The same, with or without the right to prune.
+    /// Returns the same grant, with or without the right to prune.
     with_prune: prune = bool;
-    /// The same with this cap on references.
+    /// Returns the same grant with this cap on references.
     with_max_removals: max_removals = Option<u32>;
-    /// The same with this cap on bytes.
+    /// Returns the same grant with this cap on bytes.
     with_max_bytes: max_bytes = Option<ByteSize>;
-    /// The same with this cap on the share of the cache.
+    /// Returns the same grant with this cap on the share of the cache.
     with_max_share: max_share = Option<Share>;
 });
 

@@ -22,7 +22,7 @@ pub(super) struct Image {
     pub(super) staged: Option<Staged>,
     /// The last reason that the policy gave.
     pub(super) reason: Option<String>,
-    /// Why the policy's last attempt to remove it did nothing.
+    /// The reason for which the policy's last attempt to remove it did nothing.
     pub(super) refused: Option<NotRemovable>,
     /// True once an answer had it.
     pub(super) is_shown: bool,
@@ -35,7 +35,7 @@ pub(super) struct Image {
     name: OnceCell<Option<Reference>>,
 }
 
-/// What is known of an image before the run begins. It does not change during the run.
+/// The facts about an image that are known before the run begins. They do not change during the run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Facts {
     /// The number of its repository.
@@ -61,7 +61,7 @@ pub(super) struct Staged {
 #[derive(Debug)]
 struct Repository {
     name: Arc<str>,
-    /// How many are not staged, hidden ones counted. Absent for a text that is no reference.
+    /// The number of those that are not staged, hidden ones counted. Absent for a text that is no reference.
     left: Option<u32>,
 }
 
@@ -208,12 +208,12 @@ impl Images {
         self.find_where(text, Image::is_there)
     }
 
-    /// As [`find`](Self::find), and also what the run has staged: its place in an order is still known.
+    /// Finds the same as [`find`](Self::find), and also what the run has staged: its place in an order is still known.
     pub(super) fn find_place(&self, text: &str) -> Found {
         self.find_where(text, |image| image.facts.is_visible)
     }
 
-    /// As [`find`](Self::find), of what the run has staged.
+    /// Finds what the run has staged, in the way of [`find`](Self::find).
     pub(super) fn find_staged(&self, text: &str) -> Found {
         self.find_where(text, |image| image.facts.is_visible && image.staged.is_some())
     }

@@ -5,13 +5,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::PolicyError;
-use crate::units::{ByteSize, format_duration, human_duration};
+#[cfg(feature = "policy")]
+use crate::units::format_duration;
+use crate::units::{ByteSize, human_duration};
 
 /// Declares [`Limits`], the keys of `[limits]`, and all that depends on them. A row has the documentation of the limit,
 /// its field, its key, its name as a [`LimitKey`], its setter, its default, and its meaning in messages.
 macro_rules! limits {
     ($($(#[$attribute:meta])* $field:ident: $type:ty, $key:literal, $name:ident, $setter:ident = $default:expr, $meaning:literal;)*) => {
-        /// What a run may use up. Exceeding any of them ends the run, and nothing is changed.
+        /// The limits of a run. Exceeding any of them ends the run, and nothing is changed.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields, default)]
         pub struct Limits {
@@ -30,7 +32,7 @@ macro_rules! limits {
             /// The keys of `[limits]`, in the order of the fields.
             pub(super) const KEYS: &[&str] = &[$($key),*];
 
-            $(#[doc = concat!("Returns the same with another `", $key, "`.")]
+            $(#[doc = concat!("Returns the same limits with another `", $key, "`.")]
             #[must_use]
             pub fn $setter(mut self, $field: impl Into<$type>) -> Self {
                 self.$field = $field.into();
@@ -96,7 +98,7 @@ limits! {
     /// The longest list that goes to or comes from it, in elements. Default: 1,000,000.
     list: u32, "list", List, with_list = 1_000_000, "the longest list that may cross";
 
-    /// What one call may carry in either direction. Default: 64 MiB.
+    /// The bytes that one call may carry in either direction. Default: 64 MiB.
     transfer: ByteSize, "transfer", Transfer, with_transfer = ByteSize::mib(64), "what one call may carry";
 
     /// The reasons that stand, in bytes of text. Default: 32 MiB.

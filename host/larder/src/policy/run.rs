@@ -41,7 +41,7 @@ pub struct PolicyRun {
     /// Absent for a preview.
     grant: Option<GrantDocument>,
     goal: Option<ByteSize>,
-    /// What stays besides what the grant's own guard keeps.
+    /// The guard that holds in addition to the grant's own.
     guard: Guard,
     now: DateTime<Utc>,
 }
@@ -50,7 +50,7 @@ pub struct PolicyRun {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Evaluation {
-    /// What the policy wants, as far as it may.
+    /// The plan: what the policy wants, as far as it may.
     pub plan: Plan,
     /// The measurements of the run.
     pub stats: RunStats,

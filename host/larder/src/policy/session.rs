@@ -38,7 +38,7 @@ const REASON: usize = 512;
 /// The bytes that a record takes in a guest's memory besides its texts: more than any record of a contract has.
 const RECORD: usize = 192;
 
-/// Why a call has no result.
+/// The reason for which a call has no result.
 #[derive(Debug)]
 pub(super) enum CallError {
     /// The policy is told, and goes on.
@@ -47,7 +47,7 @@ pub(super) enum CallError {
     Run(PolicyError),
 }
 
-/// What a policy is told of a call that has no result.
+/// The answer to a policy whose call has no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum GuestError {
     /// The cache has no such image, or the grant hides it: the reference that was asked for.
@@ -62,7 +62,7 @@ pub(super) enum GuestError {
     Other(&'static str),
 }
 
-/// What a call comes to.
+/// The result of a call.
 pub(super) type Answer<T> = Result<T, CallError>;
 
 /// An image with its config and layers.
@@ -74,7 +74,7 @@ pub(super) struct Inspected {
     pub(super) shows_env: bool,
 }
 
-/// What can be removed of an image now.
+/// The usage of an image: whether it can be removed now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) image: usize,
@@ -82,7 +82,7 @@ pub(super) struct Usage {
     pub(super) lacks: Option<Right>,
 }
 
-/// What an image costs, in allocated bytes.
+/// The cost of an image, in allocated bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cost {
     pub(super) image: usize,
@@ -96,9 +96,9 @@ pub(super) struct Session {
     pub(super) access: Access,
     pub(super) images: Images,
     pub(super) staging: Staging,
-    /// What images cost, less what is staged. Absent until it is read.
+    /// The costs of images, less what is staged. Absent until they are read.
     pub(super) costs: Option<Removal>,
-    /// What the images share that the run sees now. Absent until it is asked for.
+    /// The files that the images share that the run sees now. Absent until they are asked for.
     pub(super) sharing: Option<Sharing>,
     history: Option<Vec<ImageHistory>>,
     disk: Option<DiskStatus>,

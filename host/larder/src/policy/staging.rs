@@ -18,13 +18,13 @@ use crate::records::ImagePruneReport;
 use crate::snapshot::{Freed, Removal};
 use crate::units::ByteSize;
 
-/// What a run has staged.
+/// The images that a run has staged.
 #[derive(Debug, Default)]
 pub(super) struct Staging {
     goal: Option<ByteSize>,
     /// The images in the order in which they were staged. One counts if it is staged, and in this place.
     order: Vec<u32>,
-    /// How many are staged.
+    /// The number of images that are staged.
     references: u64,
     /// Images whose removal a cap has refused.
     refused: BTreeSet<usize>,
@@ -34,7 +34,7 @@ pub(super) struct Staging {
     pub(super) has_pruned: bool,
 }
 
-/// What a prune stages.
+/// The images that a prune stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pruned {
     pub(super) references: usize,

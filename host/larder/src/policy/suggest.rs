@@ -73,8 +73,8 @@ impl Policy {
     /// ```
     ///
     /// # Errors
-    /// As [`evaluate`](Self::evaluate), where the run with every right ends without a plan, or where the state cannot
-    /// be read.
+    /// Those of [`evaluate`](Self::evaluate), if the run with every right ends without a plan or the state cannot be
+    /// read.
     pub async fn suggest_grant(
         &self,
         source: Box<dyn CacheSnapshot>,

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
-/// How often a running guest's deadline is looked at.
+/// The time between two looks at a running guest's deadline.
 pub(super) const TICK: Duration = Duration::from_millis(5);
 
 #[derive(Default)]
 struct State {
     engines: Vec<Engine>,
     running: usize,
-    /// Whether a run began since the last tick.
+    /// True if a run began since the last tick.
     began: bool,
     started: bool,
     parked: bool,
@@ -52,7 +52,7 @@ impl Ticker {
     /// Makes the clock tick until the guard is dropped.
     ///
     /// # Errors
-    /// Where the system gives no thread.
+    /// Fails if the system provides no thread.
     pub(super) fn run(&self) -> std::io::Result<Running> {
         let mut state = self.0.lock();
         if !state.started {
