@@ -1,5 +1,5 @@
-//! Policies in a program that does other things: what runs is stopped by a drop, waits for nobody else, decides on the
-//! present, and needs nothing of the program's threads.
+//! Policies in a program that does other things: a run is stopped by a drop, does not wait for other policies, decides on
+//! the present, and needs nothing of the program's threads.
 
 use std::future::Future;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -159,7 +159,7 @@ fn hold_compilation() -> (Receiver<()>, Sender<()>) {
 
 /// Four policies run from beginning to end while a fifth is being compiled.
 #[test]
-fn nobody_waits_for_a_compilation() {
+fn no_run_waits_for_a_compilation() {
     let home = Home::fixture();
     run(async {
         let (local, engine) = (home.open().await, engine());
@@ -176,7 +176,7 @@ fn nobody_waits_for_a_compilation() {
             tokio::spawn(async move { local.plan_policy(&policy, &run_within(an_hour())).await })
         });
         for ended in runs.collect::<Vec<_>>() {
-            let ended = tokio::time::timeout(PATIENCE, ended).await.expect("it waits for nobody");
+            let ended = tokio::time::timeout(PATIENCE, ended).await.expect("it does not wait");
             assert_eq!(ended.expect("it runs").expect("a plan").plan.entries.len(), 41);
         }
         assert!(!fifth.is_finished());
@@ -202,7 +202,7 @@ fn a_policy_is_compiled_while_it_runs() {
         wait_for(has_begun).await;
         let policy_run = run_within(an_hour());
         let plain = policy.evaluate(Box::new(MemoryCache::new([])), &policy_run);
-        let plain = tokio::time::timeout(PATIENCE, plain).await.expect("it waits for nobody");
+        let plain = tokio::time::timeout(PATIENCE, plain).await.expect("it does not wait");
         assert_eq!(plain.expect("a plan").stats.fuel, None);
         assert!(!counting.is_finished());
         drop(open);
