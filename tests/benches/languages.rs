@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use larder::policy::{CodeOrigin, GrantDocument, Limits, Policy, PolicyEngine, PolicyRun};
 use larder::snapshot::{MemoryCache, MemoryImage};
 use larder_kit::Language;
-use larder_tests::component;
+use larder_tests::{component, run};
 
 /// How often each figure is measured.
 struct Rounds {
@@ -48,7 +48,7 @@ fn row(language: Language, rounds: &Rounds, code_cache: &Path) -> String {
     let bytes = std::fs::read(component(&name)).expect("the component");
     let load = |engine: &PolicyEngine, expected: CodeOrigin| {
         let clock = Instant::now();
-        let policy = Policy::load(engine, &bytes).expect("a policy");
+        let policy = run(Policy::load(engine, &bytes[..])).expect("a policy");
         let elapsed = clock.elapsed();
         assert_eq!(policy.code_origin(), expected);
         (policy, elapsed)
@@ -71,9 +71,9 @@ fn row(language: Language, rounds: &Rounds, code_cache: &Path) -> String {
     let (policy, _) = load(&cached(), CodeOrigin::Cached);
     let grant = GrantDocument::from_toml("[grant]\nremove = [\"**\"]\n", "bench").expect("a grant");
     let limits = Limits::default().with_time(Duration::from_secs(60));
-    let run = PolicyRun::new(now()).with_grant(grant.with_limits(limits));
+    let policy_run = PolicyRun::new(now()).with_grant(grant.with_limits(limits));
     let stats: Vec<_> = (0..rounds.run)
-        .map(|_| policy.evaluate(Box::new(cache(rounds.images)), &run).expect("a plan").stats)
+        .map(|_| run(policy.evaluate(Box::new(cache(rounds.images)), &policy_run)).expect("a plan").stats)
         .collect();
     let instantiate = median(stats.iter().map(|stats| stats.instantiate).collect());
     let evaluate = median(stats.iter().map(|stats| stats.evaluate).collect());

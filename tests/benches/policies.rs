@@ -22,14 +22,14 @@ fn main() {
     for name in ["keep-recent", "max-age", "disk-budget"] {
         let bytes = std::fs::read(component(name)).expect("the component");
         let clock = Instant::now();
-        let policy = Policy::load(&engine, &bytes).expect("a policy");
+        let policy = run(Policy::load(&engine, bytes)).expect("a policy");
         println!("{:<34} {:>8} {:>12}", format!("compile {name}"), "", show(clock.elapsed()));
-        policy.description().expect("a description");
+        run(policy.description()).expect("a description");
         for &size in sizes {
             let cache = cache(size);
-            let run = policy_run(name);
+            let policy_run = policy_run(name);
             evaluate(&format!("evaluate {name}"), size, || {
-                policy.evaluate(Box::new(cache.clone()), &run).expect("a plan").stats
+                run(policy.evaluate(Box::new(cache.clone()), &policy_run)).expect("a plan").stats
             });
         }
         policies.push((name, policy));
@@ -85,11 +85,13 @@ fn calls(engine: &PolicyEngine, number: u32) {
                     (local.set $left (i32.sub (local.get $left) (i32.const 1)))
                     (br_if $more (local.get $left))))"#
         ));
-        let policy = Policy::load(engine, &component).expect("a policy");
+        let policy = run(Policy::load(engine, component)).expect("a policy");
         let cache = MemoryCache::new([MemoryImage::new("docker.io/acme/app00003:v1234")]);
-        let run = policy_run("none");
+        let policy_run = policy_run("none");
         let mut times: Vec<_> = (0..9)
-            .map(|_| policy.evaluate(Box::new(cache.clone()), &run).expect("a plan").stats.evaluate)
+            .map(|_| {
+                run(policy.evaluate(Box::new(cache.clone()), &policy_run)).expect("a plan").stats.evaluate
+            })
             .collect();
         times.sort_unstable();
         let time = times[times.len() / 2];

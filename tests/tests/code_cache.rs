@@ -7,7 +7,7 @@ use std::process::Command;
 
 use larder::policy::{CodeOrigin, GrantDocument, Limits, Policy, PolicyEngine, PolicyError, PolicyRun};
 use larder::snapshot::MemoryCache;
-use larder_tests::guest;
+use larder_tests::{guest, run};
 use tempfile::TempDir;
 
 /// A directory for a code cache, which does not exist yet.
@@ -28,14 +28,14 @@ impl Directory {
     }
 
     fn load(&self) -> CodeOrigin {
-        let policy = Policy::load(&self.engine(), &guest("")).expect("a policy");
-        let run = PolicyRun::new(chrono::DateTime::UNIX_EPOCH);
-        policy.evaluate(Box::new(MemoryCache::new([])), &run).expect("a plan");
+        let policy = run(Policy::load(&self.engine(), guest(""))).expect("a policy");
+        let policy_run = PolicyRun::new(chrono::DateTime::UNIX_EPOCH);
+        run(policy.evaluate(Box::new(MemoryCache::new([])), &policy_run)).expect("a plan");
         policy.code_origin()
     }
 
     fn warm(&self) -> Result<CodeOrigin, PolicyError> {
-        self.engine().warm(&guest(""), &Limits::default())
+        run(self.engine().warm(guest(""), &Limits::default()))
     }
 
     fn entries(&self) -> Vec<PathBuf> {
@@ -76,11 +76,11 @@ fn entries_are_told_apart() {
     directory.load();
     let other = guest("(global $other i32 (i32.const 1))");
     assert_eq!(
-        Policy::load(&directory.engine(), &other).expect("a policy").code_origin(),
+        run(Policy::load(&directory.engine(), other)).expect("a policy").code_origin(),
         CodeOrigin::Compiled
     );
     let fuel = Limits::default().with_fuel(1_000_000);
-    let warm = || directory.engine().warm(&guest(""), &fuel).expect("a cache");
+    let warm = || run(directory.engine().warm(guest(""), &fuel)).expect("a cache");
     assert_eq!((warm(), warm()), (CodeOrigin::Compiled, CodeOrigin::Cached));
     assert_eq!(directory.entries().len(), 3);
 }
@@ -90,8 +90,8 @@ fn entries_are_told_apart() {
 fn only_policies_are_kept() {
     let directory = Directory::new();
     let other_types = larder_tests::hostile_guest("other-types");
-    Policy::load(&directory.engine(), &other_types).expect_err("no policy");
-    directory.engine().warm(&other_types, &Limits::default()).expect_err("no policy");
+    run(Policy::load(&directory.engine(), &other_types[..])).expect_err("no policy");
+    run(directory.engine().warm(other_types, &Limits::default())).expect_err("no policy");
     assert_eq!(directory.entries(), Vec::<PathBuf>::new());
 }
 
@@ -111,7 +111,7 @@ fn damaged_entries_are_replaced() {
         changed
     }));
     let other = Directory::new();
-    Policy::load(&other.engine(), &guest("(global $other i32 (i32.const 1))")).expect("a policy");
+    run(Policy::load(&other.engine(), guest("(global $other i32 (i32.const 1))"))).expect("a policy");
     damages.push(fs::read(other.entry()).expect("the entry"));
     for (number, damage) in damages.into_iter().enumerate() {
         fs::write(directory.entry(), &damage).expect("the entry");
@@ -175,7 +175,7 @@ fn a_file_in_the_way() {
     File::create(directory.path()).expect("a file");
     assert_eq!(directory.load(), CodeOrigin::Compiled);
     assert!(directory.warm().expect_err("no directory").to_string().contains("Not a directory"));
-    let none = PolicyEngine::new().expect("an engine").warm(&guest(""), &Limits::default());
+    let none = run(PolicyEngine::new().expect("an engine").warm(guest(""), &Limits::default()));
     assert!(none.expect_err("no cache").to_string().contains("has no code cache"));
 }
 
@@ -205,10 +205,10 @@ fn a_read_only_cache_is_read() {
     assert_eq!(directory.load(), CodeOrigin::Cached);
     let other = guest("(global $other i32 (i32.const 1))");
     assert_eq!(
-        Policy::load(&directory.engine(), &other).expect("a policy").code_origin(),
+        run(Policy::load(&directory.engine(), &other[..])).expect("a policy").code_origin(),
         CodeOrigin::Compiled
     );
-    let error = directory.engine().warm(&other, &Limits::default()).expect_err("read-only").to_string();
+    let error = run(directory.engine().warm(other, &Limits::default())).expect_err("read-only").to_string();
     assert!(error.contains("Read-only file system"), "{error}");
 }
 
@@ -237,10 +237,10 @@ fn many_at_once() {
 fn runs_with_fuel_use_the_cache() {
     let directory = Directory::new();
     let grant = GrantDocument::default().with_limits(Limits::default().with_fuel(1_000_000));
-    let run = PolicyRun::new(chrono::DateTime::UNIX_EPOCH).with_grant(grant);
+    let policy_run = PolicyRun::new(chrono::DateTime::UNIX_EPOCH).with_grant(grant);
     for entries in [2, 2] {
-        let policy = Policy::load(&directory.engine(), &guest("")).expect("a policy");
-        policy.evaluate(Box::new(MemoryCache::new([])), &run).expect("a plan");
+        let policy = run(Policy::load(&directory.engine(), guest(""))).expect("a policy");
+        run(policy.evaluate(Box::new(MemoryCache::new([])), &policy_run)).expect("a plan");
         assert_eq!(directory.entries().len(), entries);
     }
 }

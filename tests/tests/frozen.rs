@@ -6,13 +6,13 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use larder::policy::{ComponentReport, Decision, Evaluation, Grant, GrantDocument, Guard, Policy, PolicyRun};
 use larder::snapshot::{MemoryCache, MemoryImage};
-use larder_tests::{ENGINE, fixtures};
+use larder_tests::{ENGINE, fixtures, run};
 use serde_json::json;
 
 const NOW: DateTime<Utc> = DateTime::from_timestamp(1_700_000_000, 0).expect("a time");
 
 /// Runs a fixture on three images of one repository, one day old and more; a sandbox uses the oldest.
-fn run(fixture: &str, config: serde_json::Value) -> Evaluation {
+fn evaluate(fixture: &str, config: serde_json::Value) -> Evaluation {
     let component = fs::read(fixtures().join(fixture)).expect("the fixture");
     assert_eq!(ComponentReport::of(&component).wit_version.as_deref(), Some("0.2.0"), "{fixture}");
     let images = (1..=3).map(|days| {
@@ -25,15 +25,15 @@ fn run(fixture: &str, config: serde_json::Value) -> Evaluation {
     let grant = Grant::default().with_inspect(all()).with_remove(all()).with_prune(true);
     let guard = Guard::default().with_min_age(Duration::ZERO);
     let grant = GrantDocument::default().with_grant(grant).with_guard(guard);
-    let run = PolicyRun::new(NOW).with_config(config).with_grant(grant);
-    let policy = Policy::load(&ENGINE, &component).expect("a policy");
-    policy.evaluate(Box::new(MemoryCache::new(images)), &run).expect("a plan")
+    let policy_run = PolicyRun::new(NOW).with_config(config).with_grant(grant);
+    let policy = run(Policy::load(&ENGINE, component)).expect("a policy");
+    run(policy.evaluate(Box::new(MemoryCache::new(images)), &policy_run)).expect("a plan")
 }
 
 /// A policy of 0.2.0 in Rust decides as it did when it was built.
 #[test]
 fn a_policy_of_0_2_0_decides_as_before() {
-    let plan = run("keep-recent-0.2.0.wasm", json!({ "keep": 1 })).plan;
+    let plan = evaluate("keep-recent-0.2.0.wasm", json!({ "keep": 1 })).plan;
     let decisions: Vec<_> = plan
         .entries
         .iter()
@@ -56,7 +56,7 @@ fn a_policy_of_0_2_0_decides_as_before() {
 /// A component that imports every function of 0.2.0, with the types of then, is loaded and runs.
 #[test]
 fn every_function_of_0_2_0_is_there() {
-    let evaluation = run("every-function-0.2.0.wasm", json!({}));
+    let evaluation = evaluate("every-function-0.2.0.wasm", json!({}));
     // It asks for a list, and removes the newest image.
     assert_eq!(evaluation.stats.host_calls, 2);
     let removed: Vec<_> = evaluation.plan.removals().map(|entry| entry.reference.as_str()).collect();

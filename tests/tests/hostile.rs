@@ -93,7 +93,7 @@ async fn commit(
     component: &[u8],
     grant: GrantDocument,
 ) -> Result<Evaluation, PolicyError> {
-    let policy = Policy::load(&ENGINE, component)?;
+    let policy = Policy::load(&ENGINE, component).await?;
     local.plan_policy(&policy, &policy_run(grant)).await.map_err(|error| match error {
         MicrosandboxError::Policy(error) => error,
         other => panic!("{other}"),
@@ -202,8 +202,8 @@ fn a_backtrace_names_the_guests_functions() {
          (func $decide (call $_ZN4acme5panic17h0123456789abcdefE))
          (func $on_evaluate (call $decide))",
     );
-    let policy = Policy::load(&ENGINE, &component).expect("a policy");
-    let result = policy.evaluate(Box::new(MemoryCache::new([])), &policy_run(grant()));
+    let policy = run(Policy::load(&ENGINE, component)).expect("a policy");
+    let result = run(policy.evaluate(Box::new(MemoryCache::new([])), &policy_run(grant())));
     let Err(PolicyError::Trapped { during, backtrace, .. }) = result else { panic!("no trap") };
     assert_eq!(during, "evaluate");
     assert_eq!(backtrace, ["acme::panic", "decide", "on_evaluate", "evaluate"]);
@@ -214,8 +214,8 @@ fn a_backtrace_names_the_guests_functions() {
 fn a_backtrace_has_short_names() {
     let name = "x".repeat(90_000);
     let component = guest(&format!("(func ${name} (unreachable)) (func $on_evaluate (call ${name}))"));
-    let policy = Policy::load(&ENGINE, &component).expect("a policy");
-    let result = policy.evaluate(Box::new(MemoryCache::new([])), &policy_run(grant()));
+    let policy = run(Policy::load(&ENGINE, component)).expect("a policy");
+    let result = run(policy.evaluate(Box::new(MemoryCache::new([])), &policy_run(grant())));
     let Err(PolicyError::Trapped { backtrace, .. }) = result else { panic!("no trap") };
     assert_eq!(backtrace[0], format!("{}…", "x".repeat(200)));
 }
@@ -227,8 +227,8 @@ fn a_refused_page_is_not_the_end() {
         "(func $on_evaluate
             (if (i32.ne (memory.grow (i32.const 60000)) (i32.const -1)) (then unreachable)))",
     );
-    let policy = Policy::load(&ENGINE, &component).expect("a policy");
-    policy.evaluate(Box::new(MemoryCache::new([])), &policy_run(grant())).expect("a plan");
+    let policy = run(Policy::load(&ENGINE, component)).expect("a policy");
+    run(policy.evaluate(Box::new(MemoryCache::new([])), &policy_run(grant()))).expect("a plan");
 }
 
 /// What the cache takes to read is not on the guest's clock, however slow the disk is; what the guest asks for again is.
@@ -257,7 +257,7 @@ fn a_slow_cache_does_not_count() {
             self.0.disk()
         }
     }
-    let run = |evaluate: &str| {
+    let evaluate = |evaluate: &str| {
         let component = guest(&format!(
             r#"(import "larder:image/usage@0.2.0" "reclaimable-bytes" (func $reclaimable (param i32 i32 i32)))
             (import "larder:image/usage@0.2.0" "disk" (func $disk (param i32)))
@@ -265,15 +265,15 @@ fn a_slow_cache_does_not_count() {
             (data (i32.const 4096) "docker.io/acme/app00003:v0") ;; 26 bytes
             (func $on_evaluate {evaluate})"#
         ));
-        let policy = Policy::load(&ENGINE, &component).expect("a policy");
+        let policy = run(Policy::load(&ENGINE, component)).expect("a policy");
         let hurried = grant().with_limits(Limits::default().with_time(Duration::from_millis(300)));
         let cache = MemoryCache::new([MemoryImage::new("docker.io/acme/app00003:v0")]);
-        verdict(policy.evaluate(Box::new(Slow(cache)), &policy_run(hurried)))
+        verdict(run(policy.evaluate(Box::new(Slow(cache)), &policy_run(hurried))))
     };
     let costs = "(call $reclaimable (i32.const 4096) (i32.const 0) (i32.const 8192))";
     let disk = "(call $disk (i32.const 8192))";
     let inspect = "(call $inspect (i32.const 4096) (i32.const 26) (i32.const 8192))";
-    assert_eq!(run(&[costs, costs, disk, disk, inspect].concat()), "a plan that removes 0");
-    assert_eq!(run(&[inspect, inspect].concat()), "limit time 300ms");
-    assert_eq!(run(&format!("{costs} (loop $forever (br $forever))")), "limit time 300ms");
+    assert_eq!(evaluate(&[costs, costs, disk, disk, inspect].concat()), "a plan that removes 0");
+    assert_eq!(evaluate(&[inspect, inspect].concat()), "limit time 300ms");
+    assert_eq!(evaluate(&format!("{costs} (loop $forever (br $forever))")), "limit time 300ms");
 }

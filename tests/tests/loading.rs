@@ -1,10 +1,10 @@
 //! What is not a policy.
 
 use larder::policy::{ByteSize, ComponentReport, Policy, PolicyEngine};
-use larder_tests::{ENGINE, guest};
+use larder_tests::{ENGINE, guest, run};
 
 fn refused(bytes: &[u8]) -> String {
-    Policy::load(&ENGINE, bytes).expect_err("not a policy").to_string()
+    run(Policy::load(&ENGINE, bytes)).expect_err("not a policy").to_string()
 }
 
 /// A component that is not a policy is refused in terms of WIT, with what it wants or lacks and what to do.
@@ -68,7 +68,7 @@ fn other_components() {
 fn cut_off_and_random_bytes() {
     let whole = guest("");
     for end in 0..whole.len() {
-        match Policy::load(&ENGINE, &whole[..end]) {
+        match run(Policy::load(&ENGINE, &whole[..end])) {
             Err(error) => assert!(error.to_string().starts_with("this is not a policy: "), "{end}: {error}"),
             // Nothing is missing but what the format lets be missing: a custom section, whose number is 0.
             Ok(_) => assert_eq!(whole[end], 0, "{end}"),
@@ -94,7 +94,7 @@ fn cut_off_and_random_bytes() {
         let mut changed = whole.clone();
         let place = (next() as usize) % changed.len();
         changed[place] = next() as u8;
-        let _ = Policy::load(&ENGINE, &changed);
+        let _ = run(Policy::load(&ENGINE, changed));
     }
 }
 
@@ -102,7 +102,7 @@ fn cut_off_and_random_bytes() {
 #[test]
 fn large_components() {
     let engine = PolicyEngine::builder().max_component(ByteSize::kib(1)).build().expect("an engine");
-    let error = Policy::load(&engine, &[0; 2048]).expect_err("too large").to_string();
+    let error = run(Policy::load(&engine, [0; 2048])).expect_err("too large").to_string();
     assert_eq!(error, "this policy has 2.0 KiB; this host compiles at most 1.0 KiB");
 }
 

@@ -11,7 +11,7 @@ use larder_guest::testing::{self, FakeCache, FakeImage, NOW};
 use larder_guest::{ImageConfigDetail, Right, Timestamp};
 use larder_kit::{Project, Tools};
 use larder_probe::Probe;
-use larder_tests::{ENGINE, target};
+use larder_tests::{ENGINE, run, target};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
@@ -339,7 +339,7 @@ fn probe() -> Policy {
     let project = project.in_work_directory(target().join("wasm"));
     let output = target().join("probe.wasm");
     project.build(&Tools::in_directory(target().join("tools")), &output, &mut |_| {}).expect("a component");
-    Policy::load(&ENGINE, &std::fs::read(output).expect("the component")).expect("a policy")
+    run(Policy::load(&ENGINE, std::fs::read(output).expect("the component"))).expect("a policy")
 }
 
 /// Whatever the cache, the grant, the goal and the calls: both log the same answers, decide the same, or fail together.
@@ -355,12 +355,12 @@ fn the_host_and_the_cache_in_memory_agree() {
         let mut native = case.native();
         let decided = testing::run::<Probe>(&config.to_string(), &mut native);
         let now = DateTime::from_timestamp(NOW.seconds(), 0).expect("an instant");
-        let run = PolicyRun::new(now).with_config(config).with_grant(case.grant());
-        let run = match case.goal_kib {
-            Some(kib) => run.with_goal(ByteSize::kib(kib)),
-            None => run,
+        let policy_run = PolicyRun::new(now).with_config(config).with_grant(case.grant());
+        let policy_run = match case.goal_kib {
+            Some(kib) => policy_run.with_goal(ByteSize::kib(kib)),
+            None => policy_run,
         };
-        let plan = match (policy.evaluate(Box::new(case.hosted()), &run), &decided) {
+        let plan = match (run(policy.evaluate(Box::new(case.hosted()), &policy_run)), &decided) {
             (Ok(evaluation), Ok(())) => evaluation.plan,
             (Err(_), Err(_)) => {
                 failures += 1;

@@ -13,7 +13,7 @@ async fn plan(local: &LocalBackend, grant: &str) -> Result<Plan, MicrosandboxErr
 /// What `keep-recent` with `keep = 2` plans for the fixture in this run.
 async fn plan_run(local: &LocalBackend, run: PolicyRun) -> Result<Plan, MicrosandboxError> {
     let bytes = std::fs::read(component("keep-recent")).expect("the policy");
-    let policy = Policy::load(&PolicyEngine::new().expect("an engine"), &bytes).expect("a policy");
+    let policy = Policy::load(&PolicyEngine::new().expect("an engine"), bytes).await.expect("a policy");
     let run = run.with_config(serde_json::json!({ "keep": 2 }));
     local.plan_policy(&policy, &run).await.map(|evaluation| evaluation.plan)
 }

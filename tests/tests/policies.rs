@@ -8,7 +8,7 @@ use keep_recent::KeepRecent;
 use larder::policy::{Decision, GrantDocument, Policy, PolicyRun};
 use larder::snapshot::{DiskStatus, MemoryCache, MemoryImage, Origin};
 use larder_guest::testing::{self, FakeCache, FakeImage};
-use larder_tests::{ENGINE, component};
+use larder_tests::{ENGINE, component, run};
 use max_age::MaxAge;
 
 const KIB: u64 = 1024;
@@ -119,8 +119,8 @@ fn check<P: larder_guest::Policy>(component: &str, config: &str, rows: &[Row]) {
 
 fn run_component(name: &str, config: &str, rows: &[Row]) -> Vec<String> {
     let bytes = std::fs::read(component(name)).expect("the component");
-    let policy = Policy::load(&ENGINE, &bytes).expect("a policy");
-    assert_eq!(policy.description().expect("a description").name, name);
+    let policy = run(Policy::load(&ENGINE, bytes)).expect("a policy");
+    assert_eq!(run(policy.description()).expect("a description").name, name);
 
     let layers: BTreeMap<&str, u64> = rows.iter().map(|row| row.layer).collect();
     let cache_bytes = layers.values().map(|kib| kib * KIB).sum();
@@ -130,9 +130,9 @@ fn run_component(name: &str, config: &str, rows: &[Row]) -> Vec<String> {
         cache = cache.with_layer(row.layer.0, row.layer.1 * KIB);
     }
     let grant = GrantDocument::from_toml("[grant]\nremove = [\"**\"]\n", "grant.toml").expect("a grant");
-    let run =
+    let policy_run =
         PolicyRun::new(now()).with_config(serde_json::from_str(config).expect("a config")).with_grant(grant);
-    let plan = policy.evaluate(Box::new(cache), &run).expect("a plan").plan;
+    let plan = run(policy.evaluate(Box::new(cache), &policy_run)).expect("a plan").plan;
     let line = |entry: &larder::policy::PlanEntry| {
         let decision = if entry.decision == Decision::Remove { "remove" } else { "keep" };
         format!("{decision} {}: {}", entry.reference, entry.reason)

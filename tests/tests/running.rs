@@ -1,17 +1,16 @@
 //! Runs that end well, or by the policy's own will.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use larder::policy::{
-    ByteSize, Decision, Evaluation, Grant, GrantDocument, Guard, Limits, Overrun, Plan, Policy, PolicyEngine,
-    PolicyError, PolicyRun,
+    ByteSize, Decision, Evaluation, Grant, GrantDocument, Guard, Limits, Overrun, Plan, Policy, PolicyError,
+    PolicyRun,
 };
 use larder::snapshot::{CacheSnapshot, CostGraph, DiskStatus, ImageRecord, MemoryCache, MemoryImage};
 use larder::{ImageDetail, MicrosandboxResult};
-use larder_tests::{ENGINE, component, guest};
+use larder_tests::{ENGINE, guest, run};
 use serde_json::json;
 
 const NOW: DateTime<Utc> = DateTime::from_timestamp(1_700_000_000, 0).expect("a time");
@@ -42,8 +41,8 @@ fn everything() -> GrantDocument {
 }
 
 fn evaluate(component: &[u8], grant: GrantDocument) -> Result<Evaluation, PolicyError> {
-    let policy = Policy::load(&ENGINE, component).expect("a policy");
-    policy.evaluate(Box::new(cache()), &PolicyRun::new(NOW).with_grant(grant))
+    let policy = run(Policy::load(&ENGINE, component)).expect("a policy");
+    run(policy.evaluate(Box::new(cache()), &PolicyRun::new(NOW).with_grant(grant)))
 }
 
 /// A guest that calls these imports in its `evaluate`.
@@ -93,9 +92,9 @@ fn what_is_staged_becomes_the_plan() {
     let explain = "(drop (call $explain (i32.const 4096) (i32.const 20) (i32.const 4160) (i32.const 8)))";
     let log = "(call $log (i32.const 2) (i32.const 4160) (i32.const 8))";
     let component = caller(&[REMOVE, EXPLAIN, LOG], &format!("{REMOVE_APP} {explain} {log}"));
-    let policy = Policy::load(&ENGINE, &component).expect("a policy");
-    let run = PolicyRun::new(NOW).with_grant(everything()).with_config(json!({ "keep": 1 }));
-    let plan = policy.evaluate(Box::new(cache()), &run).expect("a plan").plan;
+    let policy = run(Policy::load(&ENGINE, component)).expect("a policy");
+    let policy_run = PolicyRun::new(NOW).with_grant(everything()).with_config(json!({ "keep": 1 }));
+    let plan = run(policy.evaluate(Box::new(cache()), &policy_run)).expect("a plan").plan;
     let removed: Vec<_> = plan.removals().map(|entry| (entry.reference.as_str(), entry.bytes)).collect();
     assert_eq!(removed, [("docker.io/acme/app:2", 100)]);
     assert_eq!(plan.entries[1].reason, "old \u{fffd}[2J");
@@ -105,7 +104,7 @@ fn what_is_staged_becomes_the_plan() {
     assert_eq!((header.name.as_str(), header.version.as_str()), ("guest", "1.2.0"));
     assert_eq!(header.hash, policy.hash().to_string());
     assert_eq!((&plan.config, &plan.grant), (&Some(json!({ "keep": 1 })), &Some(everything())));
-    let again = policy.evaluate(Box::new(cache()), &run).expect("a plan").plan;
+    let again = run(policy.evaluate(Box::new(cache()), &policy_run)).expect("a plan").plan;
     assert_eq!(
         again.to_json().expect("JSON"),
         plan.to_json().expect("JSON"),
@@ -196,10 +195,11 @@ fn what_a_guest_is_told() {
         ok,
     ]
     .join("\n");
-    let policy = Policy::load(&ENGINE, &caller(&imports, &evaluate)).expect("a policy");
+    let policy = run(Policy::load(&ENGINE, caller(&imports, &evaluate))).expect("a policy");
     let grant = everything().grant.with_max_removals(2);
-    let run = PolicyRun::new(NOW).with_grant(everything().with_grant(grant)).with_goal(ByteSize::bytes(100));
-    let plan = policy.evaluate(Box::new(cache()), &run).expect("a plan").plan;
+    let policy_run =
+        PolicyRun::new(NOW).with_grant(everything().with_grant(grant)).with_goal(ByteSize::bytes(100));
+    let plan = run(policy.evaluate(Box::new(cache()), &policy_run)).expect("a plan").plan;
     let removed: Vec<_> = plan.removals().map(|entry| entry.reference.as_str()).collect();
     assert_eq!(removed, ["docker.io/acme/app:2"]);
     let written = Plan::from_json(&plan.to_json().expect("a document")).expect("a plan");
@@ -215,9 +215,9 @@ fn runs_do_not_meet() {
             (if (global.get $ran) (then unreachable))
             (global.set $ran (i32.const 1)))",
     );
-    let policy = Policy::load(&ENGINE, &component).expect("a policy");
+    let policy = run(Policy::load(&ENGINE, component)).expect("a policy");
     for _ in 0..3 {
-        policy.evaluate(Box::new(cache()), &PolicyRun::new(NOW)).expect("a plan");
+        run(policy.evaluate(Box::new(cache()), &PolicyRun::new(NOW))).expect("a plan");
     }
 }
 
@@ -243,10 +243,10 @@ fn fuel_is_deterministic() {
 /// The config has to be an object.
 #[test]
 fn odd_configs_are_refused() {
-    let policy = Policy::load(&ENGINE, &guest("")).expect("a policy");
+    let policy = run(Policy::load(&ENGINE, guest(""))).expect("a policy");
     for (config, what) in [(json!(null), "null"), (json!([]), "a list"), (json!("x"), "a string")] {
-        let run = PolicyRun::new(NOW).with_config(config);
-        let error = policy.evaluate(Box::new(MemoryCache::new([])), &run).expect_err("refused");
+        let policy_run = PolicyRun::new(NOW).with_config(config);
+        let error = run(policy.evaluate(Box::new(MemoryCache::new([])), &policy_run)).expect_err("refused");
         assert_eq!(
             error.to_string(),
             format!("the config of a policy has to be a JSON object, and this is {what}")
@@ -257,8 +257,8 @@ fn odd_configs_are_refused() {
 /// A policy says what it is, and says it once.
 #[test]
 fn a_policy_describes_itself() {
-    let policy = Policy::load(&ENGINE, &guest("")).expect("a policy");
-    let description = policy.description().expect("a description");
+    let policy = run(Policy::load(&ENGINE, guest(""))).expect("a policy");
+    let description = run(policy.description()).expect("a description");
     assert_eq!((description.name.as_str(), description.version.as_str()), ("guest", "1.2.0"));
     assert_eq!(description.summary, "A guest for tests.");
     assert_eq!(description.config_schema, json!({}));
@@ -300,7 +300,7 @@ fn many_run_at_once() {
         r#"(import "larder:image/usage@0.2.0" "reclaimable-bytes" (func $reclaimable (param i32 i32 i32)))"#;
     let component =
         caller(&[reclaimable], "(call $reclaimable (i32.const 4096) (i32.const 0) (i32.const 8192))");
-    let policy = Policy::load(&ENGINE, &component).expect("a policy");
+    let policy = run(Policy::load(&ENGINE, component)).expect("a policy");
     let barrier = Arc::new(Barrier::new(RUNS));
     std::thread::scope(|scope| {
         for _ in 0..RUNS {
@@ -308,36 +308,10 @@ fn many_run_at_once() {
                 let source = Waiting(cache(), Arc::clone(&barrier));
                 let limits = Limits::default().with_time(Duration::from_secs(60));
                 let grant = everything().with_limits(limits);
-                policy.evaluate(Box::new(source), &PolicyRun::new(NOW).with_grant(grant)).expect("a plan");
+                let policy_run = PolicyRun::new(NOW).with_grant(grant);
+                run(policy.evaluate(Box::new(source), &policy_run)).expect("a plan");
             });
         }
-    });
-}
-
-/// A policy is compiled for other limits while it runs under those that it is compiled for: no run waits for that.
-#[test]
-fn compiling_delays_no_run() {
-    let bytes = std::fs::read(component("keep-recent")).expect("the component");
-    let engine = PolicyEngine::new().expect("an engine");
-    let policy = Policy::load(&engine, &bytes).expect("a policy");
-    policy.description().expect("a description");
-    let evaluate = |limits: Limits| {
-        let run = PolicyRun::new(NOW).with_grant(everything().with_limits(limits));
-        policy.evaluate(Box::new(cache()), &run).expect("a plan");
-    };
-    let (begins, has_begun) = std::sync::mpsc::channel();
-    let is_compiled = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            begins.send(()).expect("the other thread waits");
-            for kib in [64, 128, 256] {
-                evaluate(Limits::default().with_stack(ByteSize::kib(kib)).with_time(Duration::from_secs(60)));
-            }
-            is_compiled.store(true, Ordering::SeqCst);
-        });
-        has_begun.recv().expect("the other thread begins");
-        evaluate(Limits::default().with_time(Duration::from_secs(60)));
-        assert!(!is_compiled.load(Ordering::SeqCst), "the run ends before all is compiled");
     });
 }
 

@@ -41,12 +41,12 @@ impl CodeCache {
 }
 
 /// Loads a policy.
-pub(crate) fn load(
+pub(crate) async fn load(
     engine: &PolicyEngine,
     source: &PolicySource,
     console: &Console,
 ) -> Result<Policy, Failure> {
     let bytes = source.bytes()?;
     let _step = console.step("loading the policy");
-    Policy::load(engine, &bytes).map_err(|error| Failure::from(error).of_policy("load", source))
+    Policy::load(engine, bytes).await.map_err(|error| Failure::from(error).of_policy("load", source))
 }

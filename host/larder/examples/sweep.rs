@@ -49,8 +49,8 @@ async fn sweep(Arguments { home, policy, apply }: Arguments) -> Result<(), Box<d
     // One engine for the process. With a code cache the next process starts this policy in milliseconds.
     let code = std::env::temp_dir().join(format!("sweep-code-{}", rustix::process::geteuid().as_raw()));
     let engine = PolicyEngine::builder().code_cache(code).build()?;
-    let policy = Policy::load(&engine, &std::fs::read(policy)?)?;
-    let about = policy.description()?;
+    let policy = Policy::load(&engine, std::fs::read(policy)?).await?;
+    let about = policy.description().await?;
     println!("{} {}: {}", about.name, about.version, about.summary);
 
     let run = PolicyRun::new(chrono::Utc::now()).with_grant(grant()?);

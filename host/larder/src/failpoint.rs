@@ -59,6 +59,14 @@ static CALLS: std::sync::Mutex<Vec<(String, Call)>> = std::sync::Mutex::new(Vec:
 #[cfg(feature = "failpoints")]
 pub const VERIFY_READ: &str = "verify.read";
 
+/// The point before a policy is compiled, on the thread that compiles it.
+#[cfg(feature = "failpoints")]
+pub const POLICY_COMPILING: &str = "policy.compiling";
+
+/// The point after the work of a policy's thread.
+#[cfg(feature = "failpoints")]
+pub const POLICY_ENDED: &str = "policy.ended";
+
 /// Calls a function on the thread that reaches the point for the first time.
 #[cfg(feature = "failpoints")]
 pub fn call_at(name: &str, call: impl FnOnce() + Send + 'static) {

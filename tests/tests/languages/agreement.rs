@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use larder::policy::{Evaluation, GrantDocument, Plan, Policy, PolicyError, PolicyRun};
 use larder::snapshot::{MemoryCache, MemoryImage};
 use larder_kit::Language;
-use larder_tests::{ENGINE, find_component, has_all_languages};
+use larder_tests::{ENGINE, find_component, has_all_languages, run};
 
 pub(crate) const REMOVE_ALL: &str = "[grant]\nremove = [\"**\"]\n[guard]\nmin-age = \"0s\"\n";
 
@@ -25,7 +25,7 @@ pub(crate) fn policies() -> &'static [(String, Policy)] {
         };
         let load = |name: String| {
             let bytes = std::fs::read(find_component(&name)?).expect("the component can be read");
-            let policy = Policy::load(&ENGINE, &bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let policy = run(Policy::load(&ENGINE, bytes)).unwrap_or_else(|error| panic!("{name}: {error}"));
             Some((name, policy))
         };
         let wanted =
@@ -62,14 +62,14 @@ pub(crate) fn document(name: &str, mut plan: Plan) -> String {
 }
 
 /// Runs all of them on a cache, and gives what they agree on.
-pub(crate) fn agreed(cache: &MemoryCache, run: &PolicyRun) -> Result<String, String> {
+pub(crate) fn agreed(cache: &MemoryCache, policy_run: &PolicyRun) -> Result<String, String> {
     let mut outcomes = policies().iter().map(|(name, policy)| {
-        let result = policy.evaluate(Box::new(cache.clone()), run);
+        let result = run(policy.evaluate(Box::new(cache.clone()), policy_run));
         (name, outcome(name, result))
     });
     let (_, first) = outcomes.next().expect("the one in Rust");
     for (name, other) in outcomes {
-        assert!(other == first, "`{name}` with {}: {}", run.config(), difference(&other, &first));
+        assert!(other == first, "`{name}` with {}: {}", policy_run.config(), difference(&other, &first));
     }
     first
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use larder::policy::{Policy, PolicyRun};
 use larder::snapshot::{MemoryCache, MemoryImage};
 use larder_kit::{Language, Project, Tools, scaffold};
-use larder_tests::{ENGINE, find_component, has_all_languages, target};
+use larder_tests::{ENGINE, find_component, has_all_languages, run, target};
 use serde_json::{Value, json};
 
 use crate::agreement::{document, grant, image, now};
@@ -34,7 +34,7 @@ fn what_authors_start_from() {
     ]);
     let grant =
         grant("[grant]\nremove = [\"docker.io/acme/**\"]\n[guard]\nprotect = [\"docker.io/acme/kept\"]\n");
-    let run = PolicyRun::new(now()).with_grant(grant);
+    let policy_run = PolicyRun::new(now()).with_grant(grant);
     let mut plans = Vec::new();
     for language in Language::ALL {
         // Where a policy in this language was built, another can be.
@@ -53,9 +53,10 @@ fn what_authors_start_from() {
             .unwrap_or_else(|error| panic!("{language}: {error}"));
         let bytes = std::fs::read(&built.path).expect("the component");
         assert_eq!(bytes.len() as u64, built.bytes);
-        let policy = Policy::load(&ENGINE, &bytes).unwrap_or_else(|error| panic!("{language}: {error}"));
-        let decide =
-            |config: Value| policy.evaluate(Box::new(cache.clone()), &run.clone().with_config(config));
+        let policy = run(Policy::load(&ENGINE, bytes)).unwrap_or_else(|error| panic!("{language}: {error}"));
+        let decide = |config: Value| {
+            run(policy.evaluate(Box::new(cache.clone()), &policy_run.clone().with_config(config)))
+        };
         let error = decide(json!({"max-age": 3})).expect_err("a slip").to_string();
         assert!(
             error.contains("unknown key `max-age`: the only key is `max-age-days`"),

@@ -12,13 +12,14 @@ use crate::agreement::{REMOVE_ALL, ago, agreed, difference, document, grant, ima
 #[test]
 fn the_same_home() {
     let home = Home::fixture();
+    let policies = policies();
     run(async {
         let local = home.open().await;
         for config in [json!({}), json!({"keep": 1}), json!({"keep": 0, "used-within": "1h30m"})] {
             let now: DateTime<Utc> = larder_tests::FIXTURE_NOW.parse().expect("a time");
             let run = PolicyRun::new(now).with_config(config).with_grant(grant(REMOVE_ALL));
             let mut plans = Vec::new();
-            for (name, policy) in policies() {
+            for (name, policy) in policies {
                 let result = local.plan_policy(policy, &run).await;
                 plans.push(document(name, result.expect("a plan").plan));
             }
@@ -118,7 +119,7 @@ fn more_images_than_a_page() {
 #[test]
 fn descriptions() {
     let described = |(name, policy): &(String, Policy)| {
-        let description = policy.description().expect("a description");
+        let description = run(policy.description()).expect("a description");
         assert_eq!(&description.name, name);
         (description.version.clone(), description.summary.clone(), description.config_schema.clone())
     };

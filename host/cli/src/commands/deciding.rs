@@ -47,8 +47,8 @@ impl RunArguments {
     }
 
     /// Loads the policy.
-    pub(crate) fn load(&self, policy: &PolicySource, context: &Context) -> Result<Policy, Failure> {
-        engine::load(&self.code_cache.engine()?, policy, &context.console)
+    pub(crate) async fn load(&self, policy: &PolicySource, context: &Context) -> Result<Policy, Failure> {
+        engine::load(&self.code_cache.engine()?, policy, &context.console).await
     }
 
     /// Refuses to go on without a grant.
@@ -110,7 +110,7 @@ pub(crate) async fn put_on_record(
     context: &Context,
 ) {
     let mut failed = failed(failure);
-    failed.policy = policy.identity().ok();
+    failed.policy = policy.identity().await.ok();
     failed.config = run.config().clone();
     failed.grant = run.grant().cloned();
     record(local, failed, context).await;

@@ -51,7 +51,7 @@ impl Prune {
         let (plan, cost) = match &self.policy {
             Some(source) => {
                 let run = self.run.run(context)?;
-                let policy = self.run.load(source, context)?;
+                let policy = self.run.load(source, context).await?;
                 let decided = deciding::decide(&local, &policy, &run, context).await;
                 match decided {
                     Err(failure) if !only_plans => {

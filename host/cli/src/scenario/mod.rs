@@ -58,13 +58,13 @@ impl Suite {
 
 impl Scenario {
     /// What the policy decides. That this machine cannot run it is no outcome.
-    pub(crate) fn run(&self, policy: &Policy) -> Result<Outcome, Failure> {
+    pub(crate) async fn run(&self, policy: &Policy) -> Result<Outcome, Failure> {
         let run = PolicyRun::new(self.now).with_config(self.config.clone()).with_grant(self.grant.clone());
         let run = match self.goal {
             Some(goal) => run.with_goal(goal),
             None => run,
         };
-        match policy.evaluate(Box::new(self.cache.clone()), &run) {
+        match policy.evaluate(Box::new(self.cache.clone()), &run).await {
             Ok(evaluation) => Ok(Outcome::of_plan(&evaluation.plan)),
             Err(error @ (PolicyError::Source(_) | PolicyError::Host(_))) => Err(error.into()),
             Err(error) => Ok(Outcome::of_error(&error)),

@@ -16,7 +16,7 @@ use crate::plan::Right;
 use crate::plan::guard::{Candidate, Protection};
 use crate::reference::Reference;
 
-/// What an image is called: its reference as it stands in the index, and, once a pattern or a repository asks for
+/// The name of an image: its reference as it stands in the index, and, once a pattern or a repository asks for
 /// it, what that normalizes to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Name<'a> {
@@ -25,17 +25,17 @@ pub(super) struct Name<'a> {
 }
 
 impl<'a> Name<'a> {
-    /// The name of an image, and where its parsed form is kept.
+    /// Makes a name of a text and the place of its parsed form.
     pub(super) fn new(text: &'a str, reference: &'a OnceCell<Option<Reference>>) -> Self {
         Self { text, reference }
     }
 
-    /// As it stands in the index.
+    /// Returns it as it stands in the index.
     pub(super) fn text(self) -> &'a str {
         self.text
     }
 
-    /// As patterns see it: normalized, or as it stands where it is no reference.
+    /// Returns it as patterns see it: normalized, or as it stands if it is no reference.
     pub(super) fn normalized(self) -> &'a str {
         self.reference().map_or(self.text, Reference::as_str)
     }
@@ -45,7 +45,7 @@ impl<'a> Name<'a> {
         pattern.is_everything() || pattern.matches_text(self.text, self.reference())
     }
 
-    /// The reference; there are texts in the index that are none.
+    /// Returns the reference; there are texts in the index that are none.
     pub(super) fn reference(self) -> Option<&'a Reference> {
         self.reference.get_or_init(|| self.text.parse().ok()).as_ref()
     }
@@ -58,7 +58,7 @@ pub(super) struct Subject<'a> {
     pub(super) pinned: bool,
     pub(super) arrived_at: Option<DateTime<Utc>>,
     pub(super) last_used_at: Option<DateTime<Utc>>,
-    /// Whether a sandbox or snapshot uses it.
+    /// True if a sandbox or snapshot uses it.
     pub(super) in_use: bool,
     /// References that its repository has before this one goes; `None` where the name has no repository.
     pub(super) left_in_repository: Option<u32>,
@@ -85,7 +85,7 @@ pub(super) enum Refusal {
     OverBudget(Vec<Overrun>),
 }
 
-/// Why an image may not be removed.
+/// A reason for which an image may not be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NotRemovable {
     /// A right is lacking.
@@ -94,7 +94,7 @@ pub(super) enum NotRemovable {
     InUse,
 }
 
-/// What remains of the caps. A field is absent if there is no such cap.
+/// The rest of the caps. A field is absent if there is no such cap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Remaining {
     pub(super) removals: Option<u64>,
@@ -109,7 +109,7 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// The rights that a document gives at this instant. Its guard is one for a policy.
+    /// Returns the rights that a document gives at this instant. Its guard is one for a policy.
     pub(super) fn new(mut document: GrantDocument, now: DateTime<Utc>) -> Self {
         document.guard = document.guard.for_policy();
         Self { document, now }
@@ -119,12 +119,12 @@ impl Access {
         &self.document
     }
 
-    /// Whether the image may be seen at all.
+    /// Returns whether the image may be seen at all.
     pub(super) fn may_read(&self, name: Name<'_>) -> bool {
         self.document.grant.allows_reading(name.text, name.reference())
     }
 
-    /// Whether config and layers may be read.
+    /// Checks that config and layers may be read.
     pub(super) fn may_inspect(&self, name: Name<'_>) -> Result<(), Refusal> {
         if matches_any(&self.document.grant.inspect, name.text, name.reference()) {
             return Ok(());
@@ -132,12 +132,12 @@ impl Access {
         Err(Refusal::NotInspectable)
     }
 
-    /// Whether environment variables are shown.
+    /// Returns whether environment variables are shown.
     pub(super) fn sees_secrets(&self) -> bool {
         self.document.grant.secrets
     }
 
-    /// Whether the image may be removed. Caps are [`within_budget`](Self::within_budget)'s.
+    /// Checks that the image may be removed. Caps are [`within_budget`](Self::within_budget)'s.
     pub(super) fn may_remove(&self, image: &Subject<'_>, force: bool) -> Result<(), NotRemovable> {
         let name = image.name;
         if !self.document.grant.allows_removal(name.text, name.reference()) {
@@ -151,24 +151,24 @@ impl Access {
         }
     }
 
-    /// What is staged of a removal that asked for `force`: no more than the grant gives, and only where something uses the
-    /// image. What comes into use later is spared when the plan is applied.
+    /// Returns whether a removal that asked for `force` is staged with it: only if the grant has it, and something uses
+    /// the image. An image that comes into use later is spared when the plan is applied.
     pub(super) fn effective_force(&self, image: &Subject<'_>, force: bool) -> bool {
         force && image.in_use && self.document.grant.force
     }
 
-    /// Whether everything unused may be removed in one call.
+    /// Checks that everything unused may be removed in one call.
     pub(super) fn may_prune(&self) -> Result<(), Refusal> {
         if self.document.grant.prune { Ok(()) } else { Err(Refusal::NotPrunable) }
     }
 
-    /// Whether a run may stage this much in all, of a cache with this many references.
+    /// Checks that a run may stage this much in all, of a cache with this many references.
     pub(super) fn within_budget(&self, wanted: Total, references_in_cache: u64) -> Result<(), Refusal> {
         let overruns = self.overruns(wanted, references_in_cache);
         if overruns.is_empty() { Ok(()) } else { Err(Refusal::OverBudget(overruns)) }
     }
 
-    /// Every cap that this much goes past.
+    /// Returns every cap that this much exceeds.
     pub(super) fn overruns(&self, wanted: Total, references_in_cache: u64) -> Vec<Overrun> {
         self.document.grant.overruns(wanted, references_in_cache)
     }
@@ -184,17 +184,17 @@ impl Access {
         }
     }
 
-    /// Whether bytes matter to any cap.
+    /// Returns whether bytes matter to any cap.
     pub(super) fn counts_bytes(&self) -> bool {
         self.document.grant.max_bytes.is_some()
     }
 
-    /// Whether the number of references in a repository matters.
+    /// Returns whether the number of references in a repository matters.
     pub(super) fn counts_repositories(&self) -> bool {
         self.document.guard.keep > 0
     }
 
-    /// Whether the operator protects the image from every policy.
+    /// Checks that the operator does not protect the image from every policy.
     fn unguarded(&self, image: &Subject<'_>) -> Result<(), Refusal> {
         if image.pinned {
             return Err(Refusal::Pinned);

@@ -62,7 +62,7 @@ pub(super) struct CodeCache {
     directory: PathBuf,
 }
 
-/// What an entry is the code of.
+/// The key of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CodeKey {
     /// Hex digits of the SHA-256 of the component.
@@ -94,7 +94,7 @@ impl CodeCache {
         Self { directory }
     }
 
-    /// The code of this key, where there is an entry that can be trusted.
+    /// Returns the code of this key, if there is an entry that can be trusted.
     pub(super) fn get(&self, key: &CodeKey, engine: &Engine) -> Option<Component> {
         let directory = self.open().ok()?;
         let entry = File::from(openat(&directory, key.file_name(), READ, Mode::empty()).ok()?);
@@ -173,7 +173,7 @@ fn only_ours(stat: &Stat) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether an entry is whole, ours, and the code of this key.
+/// Checks that an entry is whole, ours, and the code of this key.
 fn check_entry(mut entry: &File, key: &CodeKey) -> io::Result<()> {
     let refuse = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidData, why));
     let stat = fstat(entry)?;
@@ -198,7 +198,7 @@ fn check_entry(mut entry: &File, key: &CodeKey) -> io::Result<()> {
     Ok(())
 }
 
-/// CRC-32C (Castagnoli) of everything that can be read.
+/// Returns the CRC-32C (Castagnoli) of everything that can be read.
 fn checksum_of(mut from: impl io::Read) -> io::Result<u32> {
     let mut buffer = vec![0; 256 << 10];
     let mut checksum = 0;

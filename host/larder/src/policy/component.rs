@@ -2,10 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use super::engine::{CompiledPolicy, Flavour, PolicyEngine};
-use super::error::PolicyError;
-use super::grant::Limits;
+use super::error::{PolicyError, one_line};
+use super::guest::GuestState;
+use super::instance::Instance;
+use super::limits::Limits;
+use super::thread::{Cancellation, on_own_thread};
+use super::v0_2::policy;
 use crate::plan::PlanPolicy;
 use crate::reference::Digest;
 
@@ -19,7 +24,7 @@ struct Inner {
     engine: PolicyEngine,
     hash: Digest,
     /// For a flavour that is asked for later.
-    bytes: Box<[u8]>,
+    bytes: Vec<u8>,
     compiled: Mutex<HashMap<Flavour, Slot>>,
     origin: CodeOrigin,
     description: OnceLock<Description>,
@@ -28,7 +33,7 @@ struct Inner {
 /// The policy in one flavour, once it is compiled. Who compiles it holds the lock, so that it is compiled once.
 type Slot = Arc<Mutex<Option<CompiledPolicy>>>;
 
-/// Where the machine code of a policy came from.
+/// The origin of the machine code of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CodeOrigin {
@@ -38,7 +43,7 @@ pub enum CodeOrigin {
     Cached,
 }
 
-/// What a policy says about itself.
+/// The description that a policy gives of itself.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Description {
     /// A short name, such as `keep-recent`: 1 to 64 letters, digits, `-`, `_` and `.`.
@@ -53,21 +58,30 @@ pub struct Description {
 }
 
 impl Policy {
-    /// Compiles a component, or takes its code from the engine's code cache. Compiling takes from 10 ms for a policy
-    /// in C to 10 s for one in Python, all processors busy.
+    /// Compiles a component, or takes its code from the engine's code cache, on a thread of its own. Compiling takes
+    /// from 10 ms for a policy in C to 10 s for one in Python, with all processors busy. A component that is handed over
+    /// as a `Vec` is not copied.
+    ///
+    /// Dropping the future gives up the policy. A compilation that has begun is finished all the same, and its code goes
+    /// into the code cache.
     ///
     /// # Errors
     /// [`NotAComponent`](PolicyError::NotAComponent), [`ForeignImport`](PolicyError::ForeignImport),
     /// [`WrongVersion`](PolicyError::WrongVersion), [`TooLarge`](PolicyError::TooLarge): each says what it is and what
-    /// to do about it.
-    pub fn load(engine: &PolicyEngine, bytes: &[u8]) -> Result<Self, PolicyError> {
-        engine.check(bytes)?;
+    /// to do about it. [`Host`](PolicyError::Host) if the system provides no thread.
+    pub async fn load(engine: &PolicyEngine, component: impl Into<Vec<u8>>) -> Result<Self, PolicyError> {
+        let (engine, bytes) = (engine.clone(), component.into());
+        on_own_thread(move |_| Self::compile(engine, bytes)).await
+    }
+
+    fn compile(engine: PolicyEngine, bytes: Vec<u8>) -> Result<Self, PolicyError> {
+        engine.check(&bytes)?;
         let flavour = Flavour::of(&Limits::default());
-        let compiled = engine.prepare(bytes, flavour)?;
+        let compiled = engine.prepare(&bytes, flavour)?;
         let inner = Inner {
-            engine: engine.clone(),
-            hash: Digest::of(bytes),
-            bytes: bytes.into(),
+            engine,
+            hash: Digest::of(&bytes),
+            bytes,
             origin: compiled.origin,
             compiled: Mutex::new(HashMap::from([(flavour, Arc::new(Mutex::new(Some(compiled))))])),
             description: OnceLock::new(),
@@ -75,32 +89,34 @@ impl Policy {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The SHA-256 of the component: what a plan and the history call it by.
+    /// Returns the SHA-256 of the component, by which plans and the history name it.
     pub fn hash(&self) -> &Digest {
         &self.inner.hash
     }
 
-    /// Whether loading it had to compile it.
+    /// Returns whether loading it had to compile it.
     pub fn code_origin(&self) -> CodeOrigin {
         self.inner.origin
     }
 
-    /// What the policy says about itself. The first call, or the first run, runs its `describe`, under the default
-    /// limits or that run's and without access to anything; later calls return the same.
+    /// Returns what the policy says about itself. The first call, or the first run, runs its `describe` on a thread of its
+    /// own, under the default limits or those of the run, and without access to anything. Later calls return the same.
+    ///
+    /// Dropping the future ends a `describe` that is running, with the next tick of the clock.
     ///
     /// # Errors
     /// [`Trapped`](PolicyError::Trapped), [`Limit`](PolicyError::Limit), or
-    /// [`InvalidDescription`](PolicyError::InvalidDescription).
-    pub fn description(&self) -> Result<&Description, PolicyError> {
-        self.description_within(&Limits::default())
-    }
-
-    /// The description; where it has to be asked for, under these limits.
-    pub(super) fn description_within(&self, limits: &Limits) -> Result<&Description, PolicyError> {
+    /// [`InvalidDescription`](PolicyError::InvalidDescription); [`Host`](PolicyError::Host) if the system provides no
+    /// thread.
+    pub async fn description(&self) -> Result<&Description, PolicyError> {
         if let Some(description) = self.inner.description.get() {
             return Ok(description);
         }
-        let description = super::run::describe(self, limits)?;
+        let policy = self.clone();
+        let describe = move |cancellation: &Cancellation| {
+            policy.described_within(&Limits::default(), cancellation).cloned()
+        };
+        let description = on_own_thread(describe).await?;
         Ok(self.inner.description.get_or_init(|| description))
     }
 
@@ -108,9 +124,32 @@ impl Policy {
     ///
     /// # Errors
     /// Those of [`description`](Self::description).
-    pub fn identity(&self) -> Result<PlanPolicy, PolicyError> {
-        let Description { name, version, .. } = self.description()?;
-        Ok(PlanPolicy { name: name.clone(), version: version.clone(), hash: self.hash().to_string() })
+    pub async fn identity(&self) -> Result<PlanPolicy, PolicyError> {
+        Ok(self.identity_as(self.description().await?))
+    }
+
+    /// Returns the policy as plans and the history name it, by its description.
+    pub(super) fn identity_as(&self, description: &Description) -> PlanPolicy {
+        let Description { name, version, .. } = description;
+        PlanPolicy { name: name.clone(), version: version.clone(), hash: self.hash().to_string() }
+    }
+
+    /// Returns the description. Runs `describe` under these limits unless it has run before.
+    pub(super) fn described_within(
+        &self,
+        limits: &Limits,
+        cancellation: &Cancellation,
+    ) -> Result<&Description, PolicyError> {
+        if let Some(description) = self.inner.description.get() {
+            return Ok(description);
+        }
+        let compiled = self.compiled(Flavour::of(limits), cancellation)?;
+        let state = GuestState::new(None, limits.clone());
+        let mut instance = Instance::new(self.engine(), &compiled, state, Instant::now(), cancellation)?;
+        let said =
+            instance.enter("describe", |policy, store| policy.larder_image_policy().call_describe(store))?;
+        let description = Description::read(said)?;
+        Ok(self.inner.description.get_or_init(|| description))
     }
 
     pub(super) fn engine(&self) -> &PolicyEngine {
@@ -119,7 +158,11 @@ impl Policy {
 
     /// Returns the policy in this flavour, compiled now if no run asked for it before. Runs of other flavours do not wait
     /// for that.
-    pub(super) fn compiled(&self, flavour: Flavour) -> Result<CompiledPolicy, PolicyError> {
+    pub(super) fn compiled(
+        &self,
+        flavour: Flavour,
+        cancellation: &Cancellation,
+    ) -> Result<CompiledPolicy, PolicyError> {
         // Map and slots are whole at every unlock.
         let slot = {
             let mut slots = self.inner.compiled.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,8 +172,46 @@ impl Policy {
         if let Some(compiled) = &*slot {
             return Ok(compiled.clone());
         }
+        cancellation.check()?;
         let compiled = self.inner.engine.prepare(&self.inner.bytes, flavour)?;
         Ok(slot.insert(compiled).clone())
+    }
+}
+
+impl Description {
+    /// The largest config schema that is read, in bytes.
+    const MAX_SCHEMA: usize = 256 << 10;
+
+    /// Checks what a policy says about itself.
+    ///
+    /// # Errors
+    /// [`PolicyError::InvalidDescription`] with the field that cannot be used.
+    fn read(said: policy::Description) -> Result<Self, PolicyError> {
+        let wrong =
+            |field, problem: &str| PolicyError::InvalidDescription { field, problem: problem.to_owned() };
+        let is_word = |text: &str, also: &str| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || also.contains(c);
+            (1..=64).contains(&text.len()) && text.chars().all(allowed)
+        };
+        if !is_word(&said.name, "-_.") {
+            return Err(wrong("name", "has to be 1 to 64 letters, digits, `-`, `_` and `.`"));
+        }
+        if !is_word(&said.version, "-+.") {
+            return Err(wrong("version", "has to be a semantic version, such as `1.2.0`"));
+        }
+        if said.summary.len() > 1024 {
+            return Err(wrong("summary", "has to be one sentence, of at most 1024 bytes"));
+        }
+        // Before it is parsed, which takes many times its size.
+        if said.config_schema.len() > Self::MAX_SCHEMA {
+            return Err(wrong("config-schema", "has to be at most 256 KiB"));
+        }
+        let schema: Result<serde_json::Value, _> = serde_json::from_str(&said.config_schema);
+        let config_schema = match schema {
+            Ok(schema) if schema.is_object() || schema.is_boolean() => schema,
+            _ => return Err(wrong("config-schema", "has to be a JSON Schema: a JSON object or a boolean")),
+        };
+        Ok(Self { name: said.name, version: said.version, summary: one_line(&said.summary), config_schema })
     }
 }
 

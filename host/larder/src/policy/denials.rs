@@ -8,7 +8,7 @@ use crate::plan::{Denial, Right};
 /// The number of denials that are kept with their words.
 const LISTED: usize = 1000;
 
-/// What a run was not allowed.
+/// The denials of a run.
 #[derive(Debug, Default)]
 pub(super) struct Denials {
     listed: Vec<Denial>,

@@ -32,14 +32,16 @@ use super::error::PolicyError;
 use super::grant::Limits;
 use super::guest::GuestState;
 use super::load;
+use super::thread::on_own_thread;
 use super::ticker::{Running, Ticker};
 use super::v0_2::{ImagePolicy, ImagePolicyPre};
+use crate::failpoint::failpoint;
 use crate::units::ByteSize;
 
 /// The largest component that is compiled, unless an engine is told otherwise. A Python policy has 19 MB.
 const MAX_COMPONENT: ByteSize = ByteSize::mib(64);
 
-/// What all policies of a process share: compiler settings, the imports, the clock. One per process is enough.
+/// The common part of all policies of a process: compiler settings, imports and the clock. One per process is enough.
 #[derive(Clone)]
 pub struct PolicyEngine {
     shared: Arc<Shared>,
@@ -59,7 +61,7 @@ struct Flavoured {
     linker: Arc<Linker<GuestState>>,
 }
 
-/// What an engine is made for.
+/// The settings that are compiled in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Flavour {
     counts_fuel: bool,
@@ -80,7 +82,7 @@ pub(super) struct CompiledPolicy {
     pub(super) origin: CodeOrigin,
 }
 
-/// How a [`PolicyEngine`] is to be.
+/// The settings of a [`PolicyEngine`] to be built.
 #[derive(Debug, Clone)]
 pub struct PolicyEngineBuilder {
     max_component: ByteSize,
@@ -106,7 +108,7 @@ impl PolicyEngineBuilder {
         self
     }
 
-    /// The engine.
+    /// Builds the engine.
     ///
     /// # Errors
     /// [`PolicyError::Host`] where this machine cannot run compiled WebAssembly.
@@ -124,7 +126,7 @@ impl PolicyEngineBuilder {
 }
 
 impl PolicyEngine {
-    /// An engine that compiles components of at most 64 MiB and keeps no compiled code on disk.
+    /// Builds an engine that compiles components of at most 64 MiB and keeps no compiled code on disk.
     ///
     /// # Errors
     /// [`PolicyError::Host`] where this machine cannot run compiled WebAssembly.
@@ -132,22 +134,32 @@ impl PolicyEngine {
         Self::builder().build()
     }
 
-    /// An engine that is told more.
+    /// Returns a builder for an engine with its own settings.
     pub fn builder() -> PolicyEngineBuilder {
         PolicyEngineBuilder { max_component: MAX_COMPONENT, code_cache: None }
     }
 
-    /// Makes sure that the code cache has this component, compiled for these limits. Says whether it had it already.
+    /// Makes sure that the code cache has this component, compiled for these limits. Returns whether it had it already.
+    /// Compiles on a thread of its own, as [`Policy::load`](super::Policy::load) does.
     ///
     /// # Errors
-    /// [`PolicyError::NoCodeCache`], [`PolicyError::CodeCache`] where it cannot be used; otherwise as [`Policy::load`](super::Policy::load).
-    pub fn warm(&self, component: &[u8], limits: &Limits) -> Result<CodeOrigin, PolicyError> {
+    /// [`PolicyError::NoCodeCache`], [`PolicyError::CodeCache`] where it cannot be used; otherwise as
+    /// [`Policy::load`](super::Policy::load).
+    pub async fn warm(
+        &self,
+        component: impl Into<Vec<u8>>,
+        limits: &Limits,
+    ) -> Result<CodeOrigin, PolicyError> {
         if self.shared.code_cache.is_none() {
             return Err(PolicyError::NoCodeCache);
         }
-        self.check(component)?;
-        let (compiled, stored) = self.prepare_and_store(component, Flavour::of(limits))?;
-        stored.map(|()| compiled.origin)
+        let (engine, component, flavour) = (self.clone(), component.into(), Flavour::of(limits));
+        on_own_thread(move |_| {
+            engine.check(&component)?;
+            let (compiled, stored) = engine.prepare_and_store(&component, flavour)?;
+            stored.map(|()| compiled.origin)
+        })
+        .await
     }
 
     /// Makes the clock tick for a run.
@@ -156,7 +168,7 @@ impl PolicyEngine {
         self.shared.ticker.run().map_err(cannot)
     }
 
-    /// What can be said about a component without compiling it.
+    /// Refuses a component that is no policy, as far as that shows without compiling it.
     pub(super) fn check(&self, bytes: &[u8]) -> Result<(), PolicyError> {
         let (size, cap) = (ByteSize::bytes(bytes.len() as u64), self.shared.max_component);
         if size > cap {
@@ -175,7 +187,7 @@ impl PolicyEngine {
         Ok(compiled)
     }
 
-    /// As [`prepare`](Self::prepare), with what became of storing the code where it was compiled.
+    /// Does the same as [`prepare`](Self::prepare), and also returns whether compiled code could be stored.
     ///
     /// Code goes into the cache once the component has turned out to be a policy.
     fn prepare_and_store(
@@ -189,6 +201,7 @@ impl PolicyEngine {
         let (component, origin) = match cached {
             Some(component) => (component, CodeOrigin::Cached),
             None => {
+                failpoint!("policy.compiling");
                 let component = Component::new(&engine, bytes).map_err(|error| load::damaged(&error))?;
                 (component, CodeOrigin::Compiled)
             }

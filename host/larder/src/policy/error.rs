@@ -1,4 +1,4 @@
-//! Why a policy could not be loaded, or why its run ended without a plan.
+//! The errors of loading a policy, and of a run that ended without a plan.
 //!
 //! After any of these, nothing has been staged anywhere and nothing of the cache has changed.
 
@@ -6,20 +6,18 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::error::MicrosandboxError;
-#[cfg(feature = "policy")]
-use crate::units::format_duration;
 use crate::units::{ByteSize, Share};
 
-/// Why a policy could not be loaded, or why its run ended without a plan.
+/// The error of a policy that could not be loaded, or of a run that ended without a plan.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
     /// The bytes are not a policy: not WebAssembly, a core module, damaged, or a component of another world.
     #[error("this is not a policy: {found}; {remedy}")]
     NotAComponent {
-        /// What it is instead.
+        /// A description of the bytes.
         found: String,
-        /// What to do about it.
+        /// The remedy.
         remedy: &'static str,
     },
 
@@ -28,7 +26,7 @@ pub enum PolicyError {
     ForeignImport {
         /// The import as WIT names it, such as `wasi:sockets/tcp@0.2.0`.
         import: String,
-        /// What policies don't get, and what there is instead.
+        /// The interface that policies don't get, and the one that they have instead.
         reason: &'static str,
     },
 
@@ -53,12 +51,12 @@ pub enum PolicyError {
         cap: ByteSize,
     },
 
-    /// What the policy says about itself cannot be used.
+    /// The description that the policy gives of itself cannot be used.
     #[error("the policy describes itself wrongly: its {field} {problem}")]
     InvalidDescription {
         /// The field of `description`, as WIT names it.
         field: &'static str,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: String,
     },
 
@@ -69,15 +67,15 @@ pub enum PolicyError {
     /// The grant cannot be read.
     #[error("{source_name}{}: `{key}`: {problem}{}", Line(.line), Suggestion(.suggestion))]
     InvalidGrant {
-        /// Where the document came from.
+        /// The source of the document.
         source_name: String,
         /// The line in it, counted from 1, where there is one.
         line: Option<usize>,
         /// The key, as the document writes it.
         key: String,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: String,
-        /// What was probably meant.
+        /// The key that was probably meant.
         suggestion: Option<String>,
     },
 
@@ -86,7 +84,7 @@ pub enum PolicyError {
     Trapped {
         /// The export that was running: `describe` or `evaluate`.
         during: &'static str,
-        /// What happened.
+        /// The cause.
         cause: String,
         /// The policy's own functions, innermost first; empty where it has no names.
         backtrace: Vec<String>,
@@ -101,7 +99,7 @@ pub enum PolicyError {
         limit: &'static str,
         /// Its value, as the grant writes it.
         value: String,
-        /// What the key limits.
+        /// The meaning of the key.
         meaning: &'static str,
     },
 
@@ -122,7 +120,7 @@ pub enum PolicyError {
     CodeCache {
         /// Its directory.
         path: PathBuf,
-        /// What is wrong with it, or with the entry.
+        /// The problem with it, or with the entry.
         problem: String,
     },
 
@@ -148,9 +146,9 @@ pub enum Overrun {
     },
     /// `max-bytes`.
     Bytes {
-        /// What the grant allows.
+        /// The bytes that the grant allows.
         granted: ByteSize,
-        /// What the policy wanted to free.
+        /// The bytes that the policy wanted to free.
         wanted: ByteSize,
     },
     /// `max-share`.
@@ -167,7 +165,7 @@ pub enum Overrun {
 }
 
 impl Overrun {
-    /// The key in `[grant]`.
+    /// Returns the key in `[grant]`.
     pub fn key(&self) -> &'static str {
         match self {
             Self::Removals { .. } => "max-removals",
@@ -191,57 +189,6 @@ impl fmt::Display for Overrun {
             }
         }
     }
-}
-
-impl PolicyError {
-    /// The limit `key` of `[limits]`, as this value of it was exceeded.
-    #[cfg(feature = "policy")]
-    pub(super) fn limit(key: LimitKey, limits: &super::Limits) -> Self {
-        let count = |number: u64| number.to_string();
-        let (limit, value, meaning) = match key {
-            LimitKey::Time => ("time", format_duration(limits.time), "the time that a run may take"),
-            LimitKey::Memory => ("memory", limits.memory.to_string(), "the memory that it may have"),
-            LimitKey::HostCalls => ("host-calls", count(limits.host_calls), "the calls that it may make"),
-            LimitKey::Log => ("log", limits.log.to_string(), "the text that it may log"),
-            LimitKey::Fuel => {
-                ("fuel", count(limits.fuel.unwrap_or_default()), "the instructions that it may run")
-            }
-            LimitKey::Stack => ("stack", limits.stack.to_string(), "how deep its calls may go"),
-            LimitKey::TableElements => {
-                ("table-elements", count(limits.table_elements), "the table elements that it may have")
-            }
-            LimitKey::Instances => {
-                ("instances", count(limits.instances.into()), "the parts that it may consist of")
-            }
-            LimitKey::String => ("string", limits.string.to_string(), "the longest text that may cross"),
-            LimitKey::List => ("list", count(limits.list.into()), "the longest list that may cross"),
-            LimitKey::Transfer => ("transfer", limits.transfer.to_string(), "what one call may carry"),
-            LimitKey::Reasons => ("reasons", limits.reasons.to_string(), "the reasons that it may give"),
-            LimitKey::Removals => {
-                ("removals", count(limits.removals.into()), "the removals that it may stage")
-            }
-        };
-        Self::Limit { limit, value, meaning }
-    }
-}
-
-/// A key of `[limits]`.
-#[cfg(feature = "policy")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LimitKey {
-    Time,
-    Memory,
-    HostCalls,
-    Log,
-    Fuel,
-    Stack,
-    TableElements,
-    Instances,
-    String,
-    List,
-    Transfer,
-    Reasons,
-    Removals,
 }
 
 /// `, line 7`, where there is a line.
@@ -371,17 +318,6 @@ mod tests {
         for (error, expected) in table {
             assert_eq!(error.to_string(), expected);
         }
-    }
-
-    /// A limit is named by its key, with its value as the grant writes it.
-    #[cfg(feature = "policy")]
-    #[test]
-    fn limits() {
-        let limits = super::super::Limits::default();
-        assert_eq!(
-            PolicyError::limit(LimitKey::Time, &limits).to_string(),
-            "the policy went past its limit: `time` is 5s, the time that a run may take; to allow more, raise `time` in `[limits]`"
-        );
     }
 
     /// No text of a policy reaches a terminal as anything but text.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
-use super::error::{LimitKey, PolicyError};
-use super::grant::Limits;
+use super::error::PolicyError;
+use super::limits::{LimitKey, Limits};
 use super::session::Session;
 use super::v0_2;
 
@@ -17,7 +17,7 @@ use super::v0_2;
 pub(super) struct GuestState {
     /// Absent while `describe` runs, which has access to nothing.
     pub(super) session: Option<Session>,
-    /// What the session's images look like to a guest of `larder:image@0.2`.
+    /// The session's images as a guest of `larder:image@0.2` sees them.
     handles: v0_2::Handles,
     pub(super) limits: Limits,
     pub(super) host_calls: u64,
@@ -26,7 +26,7 @@ pub(super) struct GuestState {
     table_elements: u64,
     /// A limit that kept a memory or table from growing.
     pub(super) exhausted: Option<LimitKey>,
-    /// Why the host ended the run.
+    /// The error for which the host ended the run.
     pub(super) stopped: Option<PolicyError>,
 }
 

@@ -22,18 +22,20 @@ pub(super) struct Image {
     pub(super) staged: Option<Staged>,
     /// The last reason that the policy gave.
     pub(super) reason: Option<String>,
-    /// Why the policy's last attempt to remove it did nothing.
+    /// The reason for which the policy's last attempt to remove it did nothing.
     pub(super) refused: Option<NotRemovable>,
+    /// True once an answer had it.
+    pub(super) is_shown: bool,
     /// True once the run has read its config and layers.
     pub(super) is_inspected: bool,
-    /// True once the run has asked for its removal and the grant had nothing against it.
+    /// True once the run has staged it, or has asked for its removal and the grant had nothing against it.
     pub(super) is_asked_for: bool,
     /// The rights that the run lacked for it and that are on record, as bits.
     denied: u8,
     name: OnceCell<Option<Reference>>,
 }
 
-/// What is known of an image before the run begins. It does not change during the run.
+/// The facts about an image that are known before the run begins. They do not change during the run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Facts {
     /// The number of its repository.
@@ -59,7 +61,7 @@ pub(super) struct Staged {
 #[derive(Debug)]
 struct Repository {
     name: Arc<str>,
-    /// How many are not staged, hidden ones counted. Absent for a text that is no reference.
+    /// The number of those that are not staged, hidden ones counted. Absent for a text that is no reference.
     left: Option<u32>,
 }
 
@@ -157,6 +159,7 @@ impl Images {
             staged: None,
             reason: None,
             refused: None,
+            is_shown: false,
             is_inspected: false,
             is_asked_for: false,
             denied: 0,
@@ -205,12 +208,12 @@ impl Images {
         self.find_where(text, Image::is_there)
     }
 
-    /// As [`find`](Self::find), and also what the run has staged: its place in an order is still known.
+    /// Finds the same as [`find`](Self::find), and also what the run has staged: its place in an order is still known.
     pub(super) fn find_place(&self, text: &str) -> Found {
         self.find_where(text, |image| image.facts.is_visible)
     }
 
-    /// As [`find`](Self::find), of what the run has staged.
+    /// Finds what the run has staged, in the way of [`find`](Self::find).
     pub(super) fn find_staged(&self, text: &str) -> Found {
         self.find_where(text, |image| image.facts.is_visible && image.staged.is_some())
     }
@@ -245,6 +248,7 @@ impl Images {
     /// Takes an image out of what the run sees.
     pub(super) fn stage(&mut self, index: usize, staged: Staged) {
         self.all[index].staged = Some(staged);
+        self.all[index].is_asked_for = true;
         if let Some(left) = self.left_mut(index) {
             *left = left.saturating_sub(1);
         }

@@ -1,4 +1,4 @@
-//! What bytes are that claim to be a policy, in terms of WIT and of what to do about it.
+//! Checks of bytes that claim to be a policy, with errors in terms of WIT and a remedy.
 
 use wasmparser::BinaryReaderError;
 use wasmtime::Engine;
@@ -8,7 +8,7 @@ use wasmtime::component::types::ComponentItem;
 use super::error::{PolicyError, one_line, short_name};
 use super::surface::{Interface, Surface};
 
-/// What the policy has to export.
+/// The interface that a policy exports.
 const EXPORT: &str = "policy";
 /// The interfaces that a policy may import, and their functions.
 const IMPORTS: [(&str, &[&str]); 4] = [
@@ -18,7 +18,7 @@ const IMPORTS: [(&str, &[&str]); 4] = [
     ("report", &["log", "explain"]),
 ];
 
-/// What WASI offers and policies don't get, by the beginning of the interface's name.
+/// The interfaces of WASI, which policies don't get, by the beginning of the interface's name.
 const FOREIGN: [(&str, &str); 8] = [
     ("wasi:sockets/", "policies get no network"),
     ("wasi:http/", "policies get no network"),
@@ -55,12 +55,12 @@ pub(super) fn check_header(bytes: &[u8]) -> Result<(), PolicyError> {
     }
 }
 
-/// What the compiler did not accept.
+/// Returns the error of a component that the compiler does not accept.
 pub(super) fn damaged(error: &wasmtime::Error) -> PolicyError {
     refused(&error.root_cause().to_string())
 }
 
-/// What is no sequence of sections.
+/// Returns the error of bytes that are no sequence of sections.
 pub(super) fn unreadable(error: &BinaryReaderError) -> PolicyError {
     refused(&error.to_string())
 }
@@ -79,8 +79,7 @@ fn refused(cause: &str) -> PolicyError {
     }
 }
 
-/// Whether a component imports nothing but interfaces of the contract, and exports a policy. Nothing is compiled for
-/// this.
+/// Checks that a component imports nothing but interfaces of the contract, and exports a policy. Compiles nothing.
 pub(super) fn check_names(bytes: &[u8]) -> Result<(), PolicyError> {
     let surface = Surface::read(bytes).map_err(|error| unreadable(&error))?;
     for name in &surface.imports {
@@ -109,7 +108,7 @@ pub(super) fn check_names(bytes: &[u8]) -> Result<(), PolicyError> {
     Err(another_world(&surface.exports))
 }
 
-/// Whether the interfaces that a component imports are used as this version of the contract has them.
+/// Checks that a component uses the interfaces that it imports as this version of the contract has them.
 pub(super) fn check_functions(engine: &Engine, component: &Component) -> Result<(), PolicyError> {
     for (name, item) in component.component_type().imports(engine) {
         let known = Interface::of_contract(name).and_then(|name| functions_of(name.interface));
@@ -153,7 +152,7 @@ fn another_world(exports: &[String]) -> PolicyError {
     }
 }
 
-/// Names and versions are right, and the types are not.
+/// Returns the error of a component whose names and versions are right, and whose types are not.
 pub(super) fn other_types() -> PolicyError {
     PolicyError::NotAComponent {
         found: "a component whose `larder:image` has other types than this host's".to_owned(),
@@ -161,7 +160,7 @@ pub(super) fn other_types() -> PolicyError {
     }
 }
 
-/// Whether an interface of this version is one that this host has: before 1.0, the minor version decides.
+/// Returns whether an interface of this version is one that this host has: before 1.0, the minor version decides.
 fn speaks(version: &str) -> bool {
     version.strip_prefix(super::WIT_VERSION).is_some_and(|patch| patch.starts_with('.'))
 }

@@ -1,13 +1,18 @@
 //! Policies on a home.
 
-use super::{Evaluation, Policy, PolicyRun};
+use std::sync::Arc;
+
+use super::thread::on_own_thread;
+use super::{Evaluation, Guard, Policy, PolicyRun};
 use crate::backend::LocalBackend;
-use crate::catalog::blocking;
 use crate::error::MicrosandboxResult;
-use crate::plan::RunCost;
+use crate::plan::{RunCost, guard};
+use crate::snapshot::CacheSnapshot as _;
+use crate::store::Store;
+use crate::store::snapshot::HomeSnapshot;
 
 impl Evaluation {
-    /// Returns what it took, as it goes on record ([`LocalBackend::apply_run`]).
+    /// Returns the cost of the run, for the record of it ([`LocalBackend::apply_run`]).
     pub fn cost(&self) -> RunCost {
         let duration_ms = self.stats.duration.as_micros().div_ceil(1000);
         RunCost { duration_ms: u64::try_from(duration_ms).unwrap_or(u64::MAX), fuel: self.stats.fuel }
@@ -15,22 +20,32 @@ impl Evaluation {
 }
 
 impl LocalBackend {
-    /// Runs a policy on one state of the cache, and returns the plan that comes of it. Writes nothing.
+    /// Runs a policy on one state of the cache, on a thread of its own, and returns the plan that results. Writes
+    /// nothing.
     ///
-    /// What the guard of this home keeps ([`guard`](Self::guard)) stays, in addition to what the run itself keeps.
+    /// The state, and what the guard of this home keeps ([`guard`](Self::guard)) in addition to what the run itself
+    /// keeps, are those of the moment at which the policy is compiled and the run begins. Dropping the future ends the
+    /// guest with the next tick of the clock, and then closes the state.
     ///
     /// # Errors
     /// [`MicrosandboxError::Policy`](crate::MicrosandboxError::Policy) where the run ended without a plan, or where the
     /// home cannot be read.
     pub async fn plan_policy(&self, policy: &Policy, run: &PolicyRun) -> MicrosandboxResult<Evaluation> {
-        let mut snapshot = self.snapshot().await?;
-        let (policy, run) = (policy.clone(), run.clone().with_guard(&self.guard().await?));
-        blocking("run a policy", move || {
+        let (store, policy, run) = (Arc::clone(self.store()), policy.clone(), run.clone());
+        on_own_thread(move |cancellation| {
+            let ready = policy.ready(&run, cancellation)?;
+            let (mut snapshot, guard) = open(&store)?;
             let home = snapshot.home()?;
-            let mut evaluation = policy.evaluate(snapshot, &run)?;
+            let mut evaluation = ready.evaluate(Box::new(snapshot), &run.with_guard(&guard))?;
             evaluation.plan.home = home;
             Ok(evaluation)
         })
         .await
     }
+}
+
+/// Opens the current state of a home, and reads its guard.
+pub(super) fn open(store: &Arc<Store>) -> MicrosandboxResult<(HomeSnapshot, Guard)> {
+    let guard = guard::of_home(store)?;
+    Ok((HomeSnapshot::open(store)?, guard))
 }

@@ -4,12 +4,16 @@
 //! state of the cache, as far as its grant reaches, and stages removals; what it staged becomes a [`Plan`], which a
 //! person can read and which is checked again, entry by entry, when it is applied.
 //!
-//! - [`PolicyEngine`]: what all policies share, compiled code on disk too; [`Policy`]: one component, loaded; [`PolicyRun`] and [`Evaluation`]:
-//!   what a run is given and what it comes to
+//! - [`PolicyEngine`]: the common part of all policies, compiled code on disk too; [`Policy`]: one component, loaded;
+//!   [`PolicyRun`] and [`Evaluation`]: the parameters of a run and its result
 //! - [`GrantDocument`]: what a policy may do ([`Grant`]), what none may do ([`Guard`]), what a run may use up
 //!   ([`Limits`])
 //! - [`Plan`]: the decision on every image, with reasons, bytes, and what was denied
 //! - [`PolicyError`]: why there is no policy, or no plan
+//!
+//! Compiling and running are asynchronous, and need no runtime of any kind: each has a thread of its own, whose stack is
+//! large enough whatever the embedder's threads have. Any number of policies run at once, and none waits for another
+//! one to be compiled. Dropping the future of a run stops the guest.
 //!
 //! # What holds
 //!
@@ -17,14 +21,16 @@
 //!   held for it. After an error, a trap, a limit or a cap that was passed there is no plan at all.
 //! - **A run without a grant is for looking.** A [preview](PolicyRun::preview) shows what a policy would remove if it
 //!   might. Its plan has no grant, and is refused when it is to be applied.
-//! - **One place decides.** What a policy may is `access.rs`'s to say, and what a guard keeps is decided where it is decided
-//!   for a prune as well ([`crate::plan`]), and again when a plan is applied. What a grant hides does not exist: no call tells a hidden image from an absent one, and what is shared with one counts as shared with nobody. Three
-//!   figures are about the whole cache and so may hint at hidden images, because they would be wrong otherwise: the
-//!   disk's, the bytes that a removal frees, and how many references `max-share` and `keep` count.
+//! - **One place decides.** `access.rs` decides what a policy may do, and the place that decides for a prune as well
+//!   ([`crate::plan`]) what a guard keeps, again when a plan is applied. What a grant hides does not exist: no call tells
+//!   a hidden image from an absent one, and what is shared with one counts as shared with nobody. Three figures are
+//!   about the whole cache and so may hint at hidden images, because they would be wrong otherwise: the disk's, the
+//!   bytes that a removal frees, and how many references `max-share` and `keep` count.
 //! - **Everything is bounded.** Time, memory, stack, calls, texts, lists, log and reasons have a limit each, and each
-//!   that is passed is named by its key in `[limits]`. A run ends within 5 ms of its deadline, or when the call to
-//!   the host that it is in returns; what the cache takes to read is not the policy's time. Compiling is bounded by the
-//!   size of the component alone.
+//!   that is passed is named by its key in `[limits]` (`limits.rs`). A run ends within 5 ms of its deadline or of its
+//!   cancellation, or when the call to the host that it is in returns; what the cache takes to read is not the policy's
+//!   time. Compiling is bounded by the size of the component alone.
+//! - **A run decides on the present.** It opens the state of the cache once it is compiled and has its thread.
 //! - **The same input gives the same plan**, byte for byte, on every machine.
 //! - **The session knows no contract.** `session.rs` has records and errors of its own, and `v0_2` translates them: a
 //!   later version of the contract is one more translation.
@@ -49,6 +55,9 @@ mod guest;
 #[cfg(feature = "policy")]
 mod images;
 #[cfg(feature = "policy")]
+mod instance;
+mod limits;
+#[cfg(feature = "policy")]
 mod load;
 #[cfg(feature = "policy")]
 mod local;
@@ -66,6 +75,8 @@ mod staging;
 mod suggest;
 #[cfg(feature = "policy")]
 mod surface;
+#[cfg(feature = "policy")]
+mod thread;
 #[cfg(feature = "policy")]
 mod ticker;
 #[cfg(feature = "policy")]

@@ -57,7 +57,7 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
-    /// Whether an image meets every condition.
+    /// Returns whether an image meets every condition.
     pub(super) fn meets(&self, image: &Image) -> bool {
         let handle = &image.record.handle;
         let arrived_at = image.record.arrived_at;
@@ -111,7 +111,7 @@ fn by<K: Ord>(images: &Images, key: impl Fn(&Image) -> K) -> Vec<u32> {
 pub(super) struct Orders([OnceCell<Sorted>; 8]);
 
 impl Orders {
-    /// At most `limit` (and at most [`PAGE`]) images that the run can see and that meet the conditions, in this order,
+    /// Returns at most `limit` (and at most [`PAGE`]) images that the run can see and that meet the conditions, in this order,
     /// from behind the image `after`.
     pub(super) fn page(
         &self,

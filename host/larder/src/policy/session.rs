@@ -19,9 +19,10 @@ use std::time::{Duration, Instant};
 
 use super::access::{Access, NotRemovable, Refusal};
 use super::denials::Denials;
-use super::error::{LimitKey, PolicyError, cut, one_line};
+use super::error::{PolicyError, cut, one_line};
 use super::grant::Limits;
 use super::images::{Found, Images};
+use super::limits::LimitKey;
 use super::select::{Conditions, Filter, Orders};
 use super::staging::Staging;
 use crate::error::MicrosandboxResult;
@@ -37,7 +38,7 @@ const REASON: usize = 512;
 /// The bytes that a record takes in a guest's memory besides its texts: more than any record of a contract has.
 const RECORD: usize = 192;
 
-/// Why a call has no result.
+/// The reason for which a call has no result.
 #[derive(Debug)]
 pub(super) enum CallError {
     /// The policy is told, and goes on.
@@ -46,7 +47,7 @@ pub(super) enum CallError {
     Run(PolicyError),
 }
 
-/// What a policy is told of a call that has no result.
+/// The answer to a policy whose call has no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum GuestError {
     /// The cache has no such image, or the grant hides it: the reference that was asked for.
@@ -61,7 +62,7 @@ pub(super) enum GuestError {
     Other(&'static str),
 }
 
-/// What a call comes to.
+/// The result of a call.
 pub(super) type Answer<T> = Result<T, CallError>;
 
 /// An image with its config and layers.
@@ -73,7 +74,7 @@ pub(super) struct Inspected {
     pub(super) shows_env: bool,
 }
 
-/// What can be removed of an image now.
+/// The usage of an image: whether it can be removed now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) image: usize,
@@ -81,7 +82,7 @@ pub(super) struct Usage {
     pub(super) lacks: Option<Right>,
 }
 
-/// What an image costs, in allocated bytes.
+/// The cost of an image, in allocated bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cost {
     pub(super) image: usize,
@@ -95,13 +96,15 @@ pub(super) struct Session {
     pub(super) access: Access,
     pub(super) images: Images,
     pub(super) staging: Staging,
-    /// What images cost, less what is staged. Absent until it is read.
+    /// The costs of images, less what is staged. Absent until they are read.
     pub(super) costs: Option<Removal>,
-    /// What the images share that the run sees now. Absent until it is asked for.
+    /// The files that the images share that the run sees now. Absent until they are asked for.
     pub(super) sharing: Option<Sharing>,
     history: Option<Vec<ImageHistory>>,
     disk: Option<DiskStatus>,
     pub(super) denials: Denials,
+    /// True once the run has read environment variables.
+    pub(super) has_shown_secrets: bool,
     orders: Orders,
     /// The pattern of the last `select`: pages ask for the same one again and again.
     last_pattern: Option<ReferencePattern>,
@@ -135,6 +138,7 @@ impl Session {
             history: None,
             disk: None,
             denials: Denials::default(),
+            has_shown_secrets: false,
             orders: Orders::default(),
             last_pattern: None,
             log: Vec::new(),
@@ -149,7 +153,7 @@ impl Session {
         self.reading
     }
 
-    pub(super) fn list(&self) -> Answer<Vec<usize>> {
+    pub(super) fn list(&mut self) -> Answer<Vec<usize>> {
         self.handles(self.images.present().map(|(index, _)| index).collect())
     }
 
@@ -175,6 +179,7 @@ impl Session {
             config.env.clear();
         }
         self.check_detail(&detail)?;
+        self.has_shown_secrets |= detail.config.as_ref().is_some_and(|config| !config.env.is_empty());
         Ok(Inspected { image: index, detail, shows_env })
     }
 
@@ -319,7 +324,10 @@ impl Session {
 
     pub(super) fn resolve(&mut self, reference: &str, found: Found) -> Answer<usize> {
         match found {
-            Found::Image(index) => Ok(index),
+            Found::Image(index) => {
+                self.images.get_mut(index).is_shown = true;
+                Ok(index)
+            }
             Found::Hidden(index) => {
                 // For the operator alone: the policy gets the answer that an absent image gets.
                 let _ = self.deny(Some(index), Refusal::Hidden);
@@ -370,6 +378,7 @@ impl Session {
         };
         let bytes = asked.iter().map(|&index| RECORD + self.images.get(index).reference().len());
         self.check_list(asked.len(), bytes.sum())?;
+        self.show(&asked);
         Ok(asked)
     }
 
@@ -384,8 +393,13 @@ impl Session {
         }
     }
 
+    /// Notes that an answer has these images.
+    fn show(&mut self, images: &[usize]) {
+        images.iter().for_each(|&index| self.images.get_mut(index).is_shown = true);
+    }
+
     /// Checks that the handles of these images can cross.
-    fn handles(&self, images: Vec<usize>) -> Answer<Vec<usize>> {
+    fn handles(&mut self, images: Vec<usize>) -> Answer<Vec<usize>> {
         let bytes = |&index: &usize| {
             let handle = &self.images.get(index).record.handle;
             let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
@@ -393,6 +407,7 @@ impl Session {
             RECORD + handle.reference.len() * 2 + text(&handle.manifest_digest)
         };
         self.check_list(images.len(), images.iter().map(bytes).sum())?;
+        self.show(&images);
         Ok(images)
     }
 

@@ -8,8 +8,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::access::{NotRemovable, Refusal, Remaining, Total};
-use super::error::{LimitKey, PolicyError};
+use super::error::PolicyError;
 use super::images::{Image, Images, Staged};
+use super::limits::LimitKey;
 use super::run::PolicyRun;
 use super::session::{Answer, CallError, GuestError, Session};
 use crate::plan::guard;
@@ -18,19 +19,23 @@ use crate::records::ImagePruneReport;
 use crate::snapshot::{Freed, Removal};
 use crate::units::ByteSize;
 
-/// What a run has staged.
+/// The images that a run has staged.
 #[derive(Debug, Default)]
 pub(super) struct Staging {
     goal: Option<ByteSize>,
     /// The images in the order in which they were staged. One counts if it is staged, and in this place.
     order: Vec<u32>,
-    /// How many are staged.
+    /// The number of images that are staged.
     references: u64,
     /// Images whose removal a cap has refused.
     refused: BTreeSet<usize>,
+    /// True once an image that something uses was staged.
+    pub(super) has_forced: bool,
+    /// True once a prune was staged.
+    pub(super) has_pruned: bool,
 }
 
-/// What a prune stages.
+/// The images that a prune stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pruned {
     pub(super) references: usize,
@@ -178,7 +183,20 @@ impl Session {
             }
         }
         self.staging.references = total.references;
+        self.staging.has_forced |= force;
+        self.staging.has_pruned |= by_prune;
         Ok(freed)
+    }
+
+    /// Returns the images that were ever staged, those that were taken back too.
+    pub(super) fn ever_staged(&self) -> BTreeSet<usize> {
+        self.staging.order.iter().map(|&index| index as usize).collect()
+    }
+
+    /// Returns the bytes that the removal of these images alone would free; 0 if costs were not read.
+    pub(super) fn bytes_of(&self, images: impl IntoIterator<Item = usize>) -> u64 {
+        let removal = self.costs.as_ref().map(|removal| Removal::new(Arc::clone(removal.graph())));
+        removal.map_or(0, |mut removal| removal.would_free(images).bytes)
     }
 
     /// Remembers what a cap has refused, and answers the policy.
@@ -199,9 +217,7 @@ impl Session {
         let mut refused = refused.filter(|&index| self.images.get(index).staged.is_none()).peekable();
         refused.peek()?;
         let wanted: Vec<usize> = self.staging.staged(&self.images).chain(refused).collect();
-        let mut removal = self.costs.as_ref().map(|removal| Removal::new(Arc::clone(removal.graph())));
-        let bytes = removal.as_mut().map_or(0, |removal| removal.would_free(wanted.iter().copied()).bytes);
-        let total = Total { references: wanted.len() as u64, bytes };
+        let total = Total { references: wanted.len() as u64, bytes: self.bytes_of(wanted.iter().copied()) };
         let overruns = self.access.overruns(total, self.images.len() as u64);
         (!overruns.is_empty()).then_some(PolicyError::OverBudget(overruns))
     }

@@ -1,27 +1,36 @@
 //! The smallest grant under which a policy decides as it does with every right.
 //!
-//! The policy runs once with every right, under the guard and the limits of the operator: what it decides then is
-//! what it wants. Rights are then taken away one after the other, and after each the policy runs again over the same
-//! state. A right that is not missed stays away. So whatever is suggested has been tried, and nothing depends on what
-//! this module believes about a policy.
+//! The policy runs once with every right, under the guard and the limits of the operator: what it decides then is what
+//! it wants. That run records the rights, images and caps that the policy makes use of ([`Uses`]). A second run, over the
+//! same state, confirms that the policy decides the same under the grant made of that record. So whatever is suggested
+//! has been tried, and nothing depends on what this module believes about a policy.
 //!
-//! Two plans are the same where they remove the same images in the same way, and give every image that both show the
-//! same reason. An image that a grant hides is kept, so hiding what is kept anyway changes nothing.
+//! The first grant to be tried is the smallest that the record allows: the policy sees no image that it neither removes
+//! nor inspects, and no environment variable. A policy that decides otherwise then is tried with what it was shown in
+//! addition, step by step ([`Uses::grants`]).
+//!
+//! Two plans are the same if they remove the same images in the same way, and have the same reason for every image that
+//! is in both. An image that a grant hides is kept, so hiding what is kept anyway changes nothing.
 //!
 //! The unit of the lists is the repository: a grant that names the tags of today is of no use tomorrow. No pattern
-//! reaches into a repository in which the policy did not need the right (`patterns.rs`), and the caps say how much of
-//! them it may take.
+//! reaches into a repository in which the policy made no use of the right (`patterns.rs`), and the caps are what it
+//! staged.
 
 mod patterns;
 mod replay;
 
+use std::sync::Arc;
+
 use self::patterns::cover;
 use self::replay::Replay;
+use super::access::Total;
 use super::component::Policy;
 use super::error::PolicyError;
-use super::grant::{Grant, GrantDocument};
-use super::run::{Evaluation, PolicyRun};
-use super::session::Session;
+use super::grant::{Grant, GrantDocument, everything};
+use super::local::open;
+use super::run::{Evaluation, PolicyRun, Ready};
+use super::session::{CallError, Session};
+use super::thread::on_own_thread;
 use crate::backend::LocalBackend;
 use crate::error::MicrosandboxResult;
 use crate::pattern::ReferencePattern;
@@ -29,78 +38,50 @@ use crate::plan::{Decision, Plan};
 use crate::snapshot::CacheSnapshot;
 use crate::units::ByteSize;
 
-/// How often a policy is run at most to find out which repositories it has to see.
-const RUNS_FOR_READ: u32 = 64;
-
 /// The smallest grant that was found for a policy. See [`Policy::suggest_grant`].
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct GrantSuggestion {
     /// The grant, with the guard and the limits of the run.
     pub document: GrantDocument,
-    /// What the policy decides under it. Its plan has the images that it can see.
+    /// The decisions of the policy under it. The plan has the images that the policy can see.
     pub evaluation: Evaluation,
-    /// What the policy decides with every right. Its plan has every image.
+    /// The decisions of the policy with every right. The plan has every image.
     pub unrestricted: Evaluation,
-    /// How often the policy ran to find out.
+    /// Number of runs of the policy that it took: two, unless the policy decides by more than it removes and inspects.
     pub runs: u32,
-}
-
-/// What of its rights a run made use of, by references as they stand in the index.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Needs {
-    /// Images whose config and layers it read.
-    inspected: Vec<String>,
-    /// Images whose removal it asked for, and that only a guard or their users kept, or nothing.
-    asked: Vec<String>,
-}
-
-impl Session {
-    /// What the run has made use of so far.
-    pub(super) fn needs(&self) -> Needs {
-        let those = |used: fn(&super::images::Image) -> bool| {
-            let used = self.images.visible().filter(|(_, image)| used(image));
-            used.map(|(_, image)| image.reference().to_owned()).collect()
-        };
-        Needs { inspected: those(|image| image.is_inspected), asked: those(|image| image.is_asked_for) }
-    }
 }
 
 impl Policy {
     /// Finds the smallest grant under which the policy decides over this state as it does with every right.
     ///
-    /// Guard and limits of `run` hold throughout, for a preview the default ones; its `[grant]` is not looked at. The lists of the suggestion name
-    /// repositories, `secrets`, `force` and `prune` are there where the decisions change without them, and the caps
-    /// are what was used. The policy runs about ten times, and at most 64 times more where it has to see images of
-    /// repositories of which it removes nothing.
+    /// Guard and limits of `run` hold throughout, for a preview the default ones; its `[grant]` is not looked at. The
+    /// lists of the suggestion name repositories of which the policy makes use, `force` and `prune` are set if it makes
+    /// use of them, and the caps are what it stages. The policy runs twice. It runs up to four times more if it decides
+    /// otherwise without environment variables, or where it sees nothing but what it removes and inspects.
     ///
-    /// The suggestion suits this state and this config: a policy may need more elsewhere.
+    /// The suggestion suits this state and this config: a policy may need more elsewhere. All runs have one thread of
+    /// their own. Dropping the future ends the guest with the next tick of the clock.
     ///
     /// ```
     /// use larder::policy::{GrantSuggestion, Policy, PolicyError, PolicyRun};
     /// use larder::snapshot::MemoryCache;
     ///
-    /// fn review(policy: &Policy, cache: MemoryCache) -> Result<GrantSuggestion, PolicyError> {
-    ///     policy.suggest_grant(Box::new(cache), &PolicyRun::new(chrono::Utc::now()))
+    /// async fn review(policy: &Policy, cache: MemoryCache) -> Result<GrantSuggestion, PolicyError> {
+    ///     policy.suggest_grant(Box::new(cache), &PolicyRun::new(chrono::Utc::now())).await
     /// }
     /// ```
     ///
     /// # Errors
-    /// As [`evaluate`](Self::evaluate), where the run with every right ends without a plan, or where the state cannot
-    /// be read.
-    pub fn suggest_grant(
+    /// Those of [`evaluate`](Self::evaluate), if the run with every right ends without a plan or the state cannot be
+    /// read.
+    pub async fn suggest_grant(
         &self,
         source: Box<dyn CacheSnapshot>,
         run: &PolicyRun,
     ) -> Result<GrantSuggestion, PolicyError> {
-        let mut search = Search::begin(self, Replay::new(source), run)?;
-        search.drop_switches()?;
-        search.narrow_inspect()?;
-        search.narrow_read()?;
-        search.narrow_remove()?;
-        search.cap()?;
-        let Search { best, evaluation, unrestricted, runs, .. } = search;
-        Ok(GrantSuggestion { document: best, evaluation, unrestricted, runs })
+        let (policy, run) = (self.clone(), run.clone());
+        on_own_thread(move |cancellation| suggest(&policy.ready(&run, cancellation)?, source, &run)).await
     }
 }
 
@@ -116,134 +97,134 @@ impl LocalBackend {
         policy: &Policy,
         run: &PolicyRun,
     ) -> MicrosandboxResult<GrantSuggestion> {
-        let source = self.snapshot().await?;
-        let (policy, run) = (policy.clone(), run.clone().with_guard(&self.guard().await?));
-        crate::catalog::blocking("try grants", move || Ok(policy.suggest_grant(source, &run)?)).await
+        let (store, policy, run) = (Arc::clone(self.store()), policy.clone(), run.clone());
+        on_own_thread(move |cancellation| {
+            let ready = policy.ready(&run, cancellation)?;
+            let (snapshot, guard) = open(&store)?;
+            Ok(suggest(&ready, Box::new(snapshot), &run.with_guard(&guard))?)
+        })
+        .await
     }
 }
 
-/// A grant that is known to suffice, on its way to a smaller one.
-struct Search<'a> {
-    policy: &'a Policy,
-    run: &'a PolicyRun,
-    source: Replay,
-    /// Every image of the state.
-    images: Vec<String>,
-    unrestricted: Evaluation,
-    best: GrantDocument,
-    /// Under `best`.
-    evaluation: Evaluation,
-    runs: u32,
-}
-
-impl<'a> Search<'a> {
-    fn begin(policy: &'a Policy, mut source: Replay, run: &'a PolicyRun) -> Result<Self, PolicyError> {
-        let best = run.grant().cloned().unwrap_or_default().with_grant(Grant::every_right());
-        let unrestricted =
-            policy.evaluate(Box::new(source.clone()), &run.clone().with_grant(best.clone()))?;
-        let images = source.images().map_err(|error| PolicyError::Source(Box::new(error)))?;
-        let images = images.into_iter().map(|image| image.handle.reference).collect();
-        let evaluation = unrestricted.clone();
-        Ok(Self { policy, run, source, images, unrestricted, best, evaluation, runs: 1 })
-    }
-
-    /// Takes this grant where the policy decides the same under it, and says whether it does.
-    fn try_grant(&mut self, grant: Grant) -> Result<bool, PolicyError> {
-        if grant == self.best.grant {
-            return Ok(true);
-        }
-        let document = self.best.clone().with_grant(grant);
-        let run = self.run.clone().with_grant(document.clone());
-        self.runs += 1;
-        match self.policy.evaluate(Box::new(self.source.clone()), &run) {
-            Ok(evaluation) if decides_the_same(&self.unrestricted.plan, &evaluation.plan) => {
-                (self.best, self.evaluation) = (document, evaluation);
-                Ok(true)
+/// Finds the smallest grant for a policy over a state.
+fn suggest(
+    ready: &Ready<'_>,
+    source: Box<dyn CacheSnapshot>,
+    run: &PolicyRun,
+) -> Result<GrantSuggestion, PolicyError> {
+    let mut source = Replay::new(source);
+    let every_right = run.grant().cloned().unwrap_or_default().with_grant(Grant::every_right());
+    let unrestricted_run = run.clone().with_grant(every_right.clone());
+    let (unrestricted, uses) =
+        ready.evaluate_and(Box::new(source.clone()), &unrestricted_run, Session::uses)?;
+    let images = source.images().map_err(|error| PolicyError::Source(Box::new(error)))?;
+    let images: Vec<String> = images.into_iter().map(|image| image.handle.reference).collect();
+    let mut runs = 1;
+    for grant in uses.grants(&unrestricted.plan, &images) {
+        let document = every_right.clone().with_grant(grant);
+        runs += 1;
+        match ready.evaluate(Box::new(source.clone()), &run.clone().with_grant(document.clone())) {
+            Ok(evaluation) if decides_the_same(&unrestricted.plan, &evaluation.plan) => {
+                return Ok(GrantSuggestion { document, evaluation, unrestricted, runs });
             }
             // The cache, or this machine: no grant is to blame.
-            Err(error @ (PolicyError::Source(_) | PolicyError::Host(_))) => Err(error),
-            Ok(_) | Err(_) => Ok(false),
+            Err(error @ (PolicyError::Source(_) | PolicyError::Host(_))) => return Err(error),
+            Ok(_) | Err(_) => {}
         }
     }
+    // Nothing less is known to suffice.
+    Ok(GrantSuggestion { document: every_right, evaluation: unrestricted.clone(), unrestricted, runs })
+}
 
-    fn grant(&self) -> Grant {
-        self.best.grant.clone()
-    }
+/// The rights, images and caps of which a run with every right made use. Images are references as they stand in the
+/// index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Uses {
+    /// Images that the policy was shown.
+    shown: Vec<String>,
+    /// Images whose config and layers it read.
+    inspected: Vec<String>,
+    /// Images that it staged for removal, or whose removal nothing but the guard or their users kept it from.
+    asked: Vec<String>,
+    /// True if it read environment variables.
+    secrets: bool,
+    /// True if it staged an image that is in use.
+    force: bool,
+    /// True if it pruned.
+    prune: bool,
+    /// The images that it staged, those that it took back too, and the bytes that they free together.
+    staged: Total,
+}
 
-    fn drop_switches(&mut self) -> Result<(), PolicyError> {
-        self.try_grant(self.grant().with_secrets(false))?;
-        self.try_grant(self.grant().with_force(false))?;
-        self.try_grant(self.grant().with_prune(false))?;
-        Ok(())
-    }
-
-    fn narrow_inspect(&mut self) -> Result<(), PolicyError> {
-        if self.try_grant(self.grant().with_inspect(Vec::new()))? {
-            return Ok(());
+impl Session {
+    /// Returns what the run has made use of.
+    ///
+    /// # Errors
+    /// [`PolicyError::Source`] if the bytes that the staged images free cannot be read.
+    pub(super) fn uses(&mut self) -> Result<Uses, PolicyError> {
+        let staged = self.ever_staged();
+        if !staged.is_empty()
+            && let Err(CallError::Run(error)) = self.read_costs()
+        {
+            return Err(error);
         }
-        let inspected = self.cover(&self.evaluation.needs.inspected);
-        self.try_grant(self.grant().with_inspect(inspected))?;
-        Ok(())
-    }
-
-    /// What it removes and inspects; or else as few of the other repositories besides as can be found. A policy that
-    /// misses whichever of them it does not see sees everything.
-    fn narrow_read(&mut self) -> Result<(), PolicyError> {
-        let mut seen = self.removed();
-        if !self.best.grant.inspect.is_empty() {
-            seen.extend(self.evaluation.needs.inspected.iter().cloned());
-        }
-        if self.try_grant(self.grant().with_read(self.cover(&seen)))? {
-            return Ok(());
-        }
-        let mut others = patterns::repositories(&self.images, &seen);
-        let last = self.runs + RUNS_FOR_READ;
-        let mut chunk = others.len().div_ceil(2);
-        while chunk > 0 {
-            let mut start = 0;
-            while start < others.len() && self.runs < last {
-                let mut fewer = others.clone();
-                fewer.drain(start..others.len().min(start + chunk));
-                let shown: Vec<String> = fewer.iter().flatten().chain(&seen).cloned().collect();
-                if self.try_grant(self.grant().with_read(self.cover(&shown)))? {
-                    others = fewer;
-                } else {
-                    start += chunk;
-                }
-            }
-            chunk /= 2;
-        }
-        Ok(())
-    }
-
-    /// What it removes; or else what it asks to remove besides, where it says of an image why that stays.
-    fn narrow_remove(&mut self) -> Result<(), PolicyError> {
-        if self.try_grant(self.grant().with_remove(self.cover(&self.removed())))? {
-            return Ok(());
-        }
-        let asked = self.cover(&[self.removed(), self.evaluation.needs.asked.clone()].concat());
-        self.try_grant(self.grant().with_remove(asked))?;
-        Ok(())
-    }
-
-    fn cap(&mut self) -> Result<(), PolicyError> {
-        let plan = &self.evaluation.plan;
-        let removals = u32::try_from(plan.removals().count()).ok().filter(|&removals| removals > 0);
-        let bytes = removals.map(|_| ByteSize::bytes(plan.bytes));
-        self.try_grant(self.grant().with_max_removals(removals).with_max_bytes(bytes))?;
-        Ok(())
-    }
-
-    fn removed(&self) -> Vec<String> {
-        self.unrestricted.plan.removals().map(|entry| entry.reference.clone()).collect()
-    }
-
-    fn cover(&self, needed: &[String]) -> Vec<ReferencePattern> {
-        cover(&self.images, needed)
+        let staged = Total { references: staged.len() as u64, bytes: self.bytes_of(staged.iter().copied()) };
+        let those = |used: fn(&super::images::Image) -> bool| {
+            let used = self.images.visible().filter(|(_, image)| used(image));
+            used.map(|(_, image)| image.reference().to_owned()).collect()
+        };
+        Ok(Uses {
+            shown: those(|image| image.is_shown),
+            inspected: those(|image| image.is_inspected),
+            asked: those(|image| image.is_asked_for),
+            secrets: self.has_shown_secrets,
+            force: self.staging.has_forced,
+            prune: self.staging.has_pruned,
+            staged,
+        })
     }
 }
 
-/// Whether a plan over fewer images decides as one over all of them: the same removals, and nothing else said of any
+impl Uses {
+    /// Returns the grants to try, the smallest first, for a policy that decided on these images as this plan says.
+    ///
+    /// The policy sees and removes what goes, and sees and inspects what it inspected; with environment variables if it
+    /// read any. Then it also sees what it was shown, and may remove what it asked for. Finally it has no caps, since it
+    /// may have decided by what remains of them.
+    fn grants(&self, plan: &Plan, images: &[String]) -> Vec<Grant> {
+        let removed: Vec<String> = plan.removals().map(|entry| entry.reference.clone()).collect();
+        let Total { references, bytes } = self.staged;
+        let is_capped = references > 0;
+        let smallest = Grant::default()
+            .with_read(cover(images, &[&removed[..], &self.inspected].concat()))
+            .with_inspect(cover(images, &self.inspected))
+            .with_remove(cover(images, &removed))
+            .with_force(self.force)
+            .with_prune(self.prune)
+            .with_max_removals(u32::try_from(references).ok().filter(|_| is_capped))
+            .with_max_bytes(is_capped.then_some(ByteSize::bytes(bytes)));
+        let shown = smallest.clone().with_read(self.seen(images)).with_remove(cover(images, &self.asked));
+        let uncapped = shown.clone().with_max_removals(None).with_max_bytes(None);
+        let secrets = self.secrets;
+        let mut grants = vec![
+            smallest.clone(),
+            smallest.with_secrets(secrets),
+            shown.clone(),
+            shown.with_secrets(secrets),
+            uncapped.with_secrets(secrets),
+        ];
+        grants.dedup();
+        grants
+    }
+
+    /// Returns the patterns of the images that the policy was shown: one that matches everything if it saw them all.
+    fn seen(&self, images: &[String]) -> Vec<ReferencePattern> {
+        if self.shown.len() == images.len() { vec![everything()] } else { cover(images, &self.shown) }
+    }
+}
+
+/// Returns whether a plan over fewer images decides as one over all of them: the same removals, and nothing else said of any
 /// image that it has. Whether a removal may be forced only matters where it has to be, and there it would be missing.
 fn decides_the_same(all: &Plan, fewer: &Plan) -> bool {
     let mut seen = fewer.entries.iter().peekable();

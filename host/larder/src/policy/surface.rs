@@ -60,26 +60,26 @@ impl<'a> Interface<'a> {
     }
 }
 
-/// What some bytes are, for whoever wonders why they are no policy.
+/// A description of some bytes, which shows why they are no policy.
 ///
-/// Whether a host would run them, [`Policy::load`](super::Policy::load) says.
+/// [`Policy::load`](super::Policy::load) decides whether a host runs them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ComponentReport {
-    /// What the bytes are, such as `a component` or `a core WebAssembly module`.
+    /// The kind of the bytes, such as `a component` or `a core WebAssembly module`.
     pub kind: String,
     /// Their number.
     pub size_bytes: u64,
-    /// What the component imports, as WIT names it, in its order; empty where it is none.
+    /// The imports of the component, as WIT names them, in its order; empty if it is none.
     pub imports: Vec<String>,
-    /// What it exports.
+    /// Its exports.
     pub exports: Vec<String>,
     /// The version of `larder:image` that it was built for: that of the policy that it exports, or of what it imports.
     pub wit_version: Option<String>,
 }
 
 impl ComponentReport {
-    /// Looks at bytes; nothing is compiled.
+    /// Describes bytes. Compiles nothing.
     pub fn of(bytes: &[u8]) -> Self {
         let read = || {
             load::check_header(bytes)?;

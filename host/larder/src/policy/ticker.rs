@@ -2,21 +2,21 @@
 //!
 //! One thread for a [`PolicyEngine`](super::PolicyEngine), started with the first run and ended with the engine. It
 //! parks when a whole tick has passed without a run, so that runs that follow each other closely don't wake it each
-//! time. A guest looks at its deadline once in a tick, so a run ends at most a tick late.
+//! time. A guest looks once in a tick at its deadline, and at whether its run was cancelled, so a run ends at most a tick late.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use wasmtime::Engine;
 
-/// How often a running guest's deadline is looked at.
+/// The time between two looks at a running guest's deadline.
 pub(super) const TICK: Duration = Duration::from_millis(5);
 
 #[derive(Default)]
 struct State {
     engines: Vec<Engine>,
     running: usize,
-    /// Whether a run began since the last tick.
+    /// True if a run began since the last tick.
     began: bool,
     started: bool,
     parked: bool,
@@ -52,7 +52,7 @@ impl Ticker {
     /// Makes the clock tick until the guard is dropped.
     ///
     /// # Errors
-    /// Where the system gives no thread.
+    /// Fails if the system provides no thread.
     pub(super) fn run(&self) -> std::io::Result<Running> {
         let mut state = self.0.lock();
         if !state.started {

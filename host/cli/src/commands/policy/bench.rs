@@ -78,7 +78,7 @@ struct Measurements {
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Bench {
-    pub(crate) fn run(self, context: &Context) -> Result<Status, Failure> {
+    pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
         let bytes = self.policy.bytes()?;
         let grant = match &self.grant {
             Some(path) => input::grant(path)?,
@@ -87,7 +87,7 @@ impl Bench {
         let now = context.now();
         let run = PolicyRun::new(now).with_config(input::config(&self.config)?).with_grant(grant);
         let step = context.console.step("measuring the policy");
-        let measurements = self.measure(&bytes, &run, &cache(self.images, now))?;
+        let measurements = self.measure(&bytes, &run, &cache(self.images, now)).await?;
         drop(step);
         if context.console.is_json() {
             context.console.json(&measurements)?;
@@ -97,31 +97,37 @@ impl Bench {
         Ok(Status::Done)
     }
 
-    fn measure(&self, bytes: &[u8], run: &PolicyRun, cache: &MemoryCache) -> Result<Measurements, Failure> {
+    async fn measure(
+        &self,
+        bytes: &[u8],
+        run: &PolicyRun,
+        cache: &MemoryCache,
+    ) -> Result<Measurements, Failure> {
         let refused = |error| Failure::from(error).of_policy("measure", &self.policy);
-        let load = |engine: &PolicyEngine| Policy::load(engine, bytes).map_err(refused);
+        let load = async |engine: &PolicyEngine| Policy::load(engine, bytes).await.map_err(refused);
         let uncached = PolicyEngine::new()?;
-        let compile = self.repeat(|| timed(|| load(&uncached)))?;
+        let compile = self.repeat(async || timed(load(&uncached)).await).await?;
 
         let directory = tempfile::tempdir().map_err(|error| {
             Failure::failed("unwritable", "could not make a directory for compiled code", error)
         })?;
-        let start = || -> Result<Policy, Failure> {
+        let start = async || -> Result<Policy, Failure> {
             // The temporary directory may be readable for others: the code cache makes its own below.
-            load(&PolicyEngine::builder().code_cache(directory.path().join("code")).build()?)
+            load(&PolicyEngine::builder().code_cache(directory.path().join("code")).build()?).await
         };
-        let policy = start()?;
-        let cached = self.repeat(|| timed(start))?;
+        let policy = start().await?;
+        let cached = self.repeat(async || timed(start()).await).await?;
 
-        let description = policy.description().map_err(refused)?.clone();
-        let evaluate = |run: &PolicyRun| policy.evaluate(Box::new(cache.clone()), run).map_err(refused);
-        let evaluations = self.repeat(|| evaluate(run))?;
+        let description = policy.description().await.map_err(refused)?.clone();
+        let evaluate =
+            async |run: &PolicyRun| policy.evaluate(Box::new(cache.clone()), run).await.map_err(refused);
+        let evaluations = self.repeat(async || evaluate(run).await).await?;
         let stats: Vec<RunStats> = evaluations.iter().map(|evaluation| evaluation.stats).collect();
         let counting = run.grant().cloned().unwrap_or_default();
         let limits = counting.limits.clone();
         let fuel = limits.fuel.unwrap_or(u64::MAX);
         let counting = counting.with_limits(limits.with_fuel(fuel));
-        let fuel = evaluate(&run.clone().with_grant(counting))?.stats.fuel;
+        let fuel = evaluate(&run.clone().with_grant(counting)).await?.stats.fuel;
         let evaluate = median(stats.iter().map(|stats| stats.evaluate));
         let per_image = evaluate.as_nanos() / u128::from(self.images.max(1));
         let first = evaluations.first();
@@ -145,11 +151,11 @@ impl Bench {
     }
 
     /// Does something as often as was asked for, or until it has taken long enough; at least once.
-    fn repeat<T>(&self, mut once: impl FnMut() -> Result<T, Failure>) -> Result<Vec<T>, Failure> {
+    async fn repeat<T>(&self, once: impl AsyncFn() -> Result<T, Failure>) -> Result<Vec<T>, Failure> {
         let clock = Instant::now();
         let mut results = Vec::new();
         for _ in 0..self.runs {
-            results.push(once()?);
+            results.push(once().await?);
             if clock.elapsed() > PATIENCE {
                 break;
             }
@@ -226,9 +232,9 @@ fn cache(images: u32, now: DateTime<Utc>) -> MemoryCache {
     layers.into_iter().fold(cache.with_disk(disk), |cache, (name, bytes)| cache.with_layer(name, bytes))
 }
 
-fn timed<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<Duration, Failure> {
+async fn timed<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<Duration, Failure> {
     let clock = Instant::now();
-    let result = work()?;
+    let result = work.await?;
     let elapsed = clock.elapsed();
     drop(result);
     Ok(elapsed)

@@ -48,12 +48,12 @@ struct Problem {
 }
 
 impl Check {
-    pub(crate) fn run(self, context: &Context) -> Result<Status, Failure> {
+    pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
         let engine = self.code_cache.engine()?;
         let mut failures = Failures::new(context);
         let mut checked = Vec::new();
         for policy in &self.policies {
-            checked.extend(failures.catch(check(&engine, policy, &context.console)));
+            checked.extend(failures.catch(check(&engine, policy, &context.console).await));
         }
         if context.console.is_json() {
             context.console.json(&checked)?;
@@ -69,7 +69,7 @@ impl Check {
     }
 }
 
-fn check<'a>(
+async fn check<'a>(
     engine: &PolicyEngine,
     source: &'a PolicySource,
     console: &Console,
@@ -77,12 +77,15 @@ fn check<'a>(
     let bytes = source.bytes()?;
     let report = ComponentReport::of(&bytes);
     let step = console.step("loading the policy");
-    let policy = Policy::load(engine, &bytes);
-    let description = policy.as_ref().map_or(Ok(None), |policy| policy.description().cloned().map(Some));
-    drop(step);
+    let policy = Policy::load(engine, bytes).await;
     let hash = policy.as_ref().ok().map(|policy| policy.hash().to_string());
-    let (description, problem) = match policy.and(description) {
-        Ok(description) => (description, None),
+    let description = match policy {
+        Ok(policy) => policy.description().await.cloned(),
+        Err(error) => Err(error),
+    };
+    drop(step);
+    let (description, problem) = match description {
+        Ok(description) => (Some(description), None),
         Err(error) => (None, Some(Problem::of(error.into()))),
     };
     Ok(Checked { description, hash, policy: source, problem, report })

@@ -11,9 +11,8 @@ use crate::source::PolicySource;
 /// Show what a policy decides about every image, and why
 ///
 /// A dry run: nothing changes. What the grant or the guard denies is shown with what would allow it; without a grant,
-/// what the policy would remove if it might. With `--suggest-grant`, the policy is tried with less and less, and the
-/// smallest grant under which it decides on this home as it does with every right is printed, to be read, saved and
-/// given to `--grant`.
+/// what the policy would remove if it might. With `--suggest-grant`, the smallest grant is printed that is known to
+/// suffice: what the policy makes use of with every right, tried once more. It is to be read, saved and given to `--grant`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -50,7 +49,7 @@ impl Explain {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
         let run = self.run.run(context)?;
         let local = context.open().await?;
-        let policy = self.run.load(&self.policy, context)?;
+        let policy = self.run.load(&self.policy, context).await?;
         if self.suggest_grant {
             let step = context.console.step("trying grants");
             let suggestion = local.suggest_grant(&policy, &run).await?;

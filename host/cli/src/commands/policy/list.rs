@@ -40,14 +40,16 @@ struct Listed {
 }
 
 impl List {
-    pub(crate) fn run(self, context: &Context) -> Result<Status, Failure> {
+    pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
         let console = &context.console;
         let engine = self.code_cache.engine()?;
         let mut failures = Failures::new(context);
         let builtins = self.schema.map_or(BUILTINS, std::slice::from_ref);
         let step = console.step("loading the policies");
-        let listed: Vec<_> =
-            builtins.iter().filter_map(|builtin| failures.catch(listed(&engine, builtin))).collect();
+        let mut listed = Vec::new();
+        for builtin in builtins {
+            listed.extend(failures.catch(list(&engine, builtin).await));
+        }
         drop(step);
         if console.is_json() {
             console.json(&listed)?;
@@ -63,10 +65,10 @@ impl List {
     }
 }
 
-fn listed(engine: &PolicyEngine, builtin: &Builtin) -> Result<Listed, Failure> {
+async fn list(engine: &PolicyEngine, builtin: &Builtin) -> Result<Listed, Failure> {
     let refused = |error| Failure::from(error).of_policy("load", &builtin.name);
-    let policy = Policy::load(engine, builtin.bytes).map_err(refused)?;
-    let description = policy.description().map_err(refused)?.clone();
+    let policy = Policy::load(engine, builtin.bytes).await.map_err(refused)?;
+    let description = policy.description().await.map_err(refused)?.clone();
     Ok(Listed {
         // What it is typed as, even where the component calls itself otherwise.
         description: Description { name: builtin.name.to_owned(), ..description },

@@ -56,14 +56,14 @@ enum Command {
 impl Policy {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
         match self.command {
-            Command::List(command) => command.run(context),
+            Command::List(command) => command.run(context).await,
             #[cfg(feature = "kit")]
             Command::Kit(command) => command.run(context),
-            Command::Check(command) => command.run(context),
-            Command::Test(command) => command.run(context),
-            Command::Bench(command) => command.run(context),
+            Command::Check(command) => command.run(context).await,
+            Command::Test(command) => command.run(context).await,
+            Command::Bench(command) => command.run(context).await,
             Command::Explain(command) => command.run(context).await,
-            Command::Warm(command) => command.run(context),
+            Command::Warm(command) => command.run(context).await,
         }
     }
 }

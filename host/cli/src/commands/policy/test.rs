@@ -74,7 +74,7 @@ const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 
 impl Test {
-    pub(crate) fn run(self, context: &Context) -> Result<Status, Failure> {
+    pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
         let mut failures = Failures::new(context);
         let files: Vec<_> =
             self.paths.iter().filter_map(|path| failures.catch(files(path))).flatten().collect();
@@ -86,7 +86,7 @@ impl Test {
         let mut policies = Policies { engine: self.code_cache.engine()?, loaded: HashMap::new() };
         let mut results = Results { failed: 0, passed: 0, scenarios: Vec::new(), updated: 0 };
         for (suite, policy) in suites {
-            self.run_suite(&suite, &policy, &mut policies, &mut results, context)?;
+            self.run_suite(&suite, &policy, &mut policies, &mut results, context).await?;
         }
         if context.console.is_json() {
             context.console.json(&results)?;
@@ -121,7 +121,7 @@ impl Test {
         }
     }
 
-    fn run_suite(
+    async fn run_suite(
         &self,
         suite: &Suite,
         source: &PolicySource,
@@ -130,9 +130,11 @@ impl Test {
         context: &Context,
     ) -> Result<(), Failure> {
         let console = &context.console;
-        let policy = policies.get(source, context)?;
-        let seen: Vec<Outcome> =
-            suite.scenarios.iter().map(|scenario| scenario.run(policy)).collect::<Result<_, _>>()?;
+        let policy = policies.get(source, context).await?;
+        let mut seen = Vec::new();
+        for scenario in &suite.scenarios {
+            seen.push(scenario.run(policy).await?);
+        }
         if self.update
             && let Some(text) = scenario::update(suite, &seen)?
         {
@@ -159,9 +161,9 @@ struct Policies {
 }
 
 impl Policies {
-    fn get(&mut self, source: &PolicySource, context: &Context) -> Result<&Policy, Failure> {
+    async fn get(&mut self, source: &PolicySource, context: &Context) -> Result<&Policy, Failure> {
         if !self.loaded.contains_key(source) {
-            let policy = engine::load(&self.engine, source, &context.console);
+            let policy = engine::load(&self.engine, source, &context.console).await;
             let policy = policy.map_err(|failure| match source.path() {
                 Some(path) if cfg!(feature = "kit") && !path.exists() => {
                     failure.with_hint("`larder policy build` makes the component of a policy")

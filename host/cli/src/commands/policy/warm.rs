@@ -43,7 +43,7 @@ struct Warmed<'a> {
 }
 
 impl Warm {
-    pub(crate) fn run(self, context: &Context) -> Result<Status, Failure> {
+    pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
         let limits = self.grant.as_deref().map(input::grant).transpose()?.unwrap_or_default().limits;
         let engine = self.code_cache.engine()?;
         let mut failures = Failures::new(context);
@@ -51,7 +51,7 @@ impl Warm {
         for policy in &self.policies {
             let clock = Instant::now();
             let step = context.console.step("compiling the policy");
-            let origin = warm(&engine, policy, &limits);
+            let origin = warm(&engine, policy, &limits).await;
             drop(step);
             let Some(origin) = failures.catch(origin) else { continue };
             let duration = clock.elapsed();
@@ -74,7 +74,7 @@ impl Warm {
     }
 }
 
-fn warm(engine: &PolicyEngine, source: &PolicySource, limits: &Limits) -> Result<CodeOrigin, Failure> {
+async fn warm(engine: &PolicyEngine, source: &PolicySource, limits: &Limits) -> Result<CodeOrigin, Failure> {
     let bytes = source.bytes()?;
-    engine.warm(&bytes, limits).map_err(|error| Failure::from(error).of_policy("compile", source))
+    engine.warm(bytes, limits).await.map_err(|error| Failure::from(error).of_policy("compile", source))
 }

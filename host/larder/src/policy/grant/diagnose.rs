@@ -1,7 +1,7 @@
 //! What is wrong with a grant, by line and key.
 
 use crate::error::slip::{Keys, Slip};
-use crate::policy::PolicyError;
+use crate::policy::{Limits, PolicyError};
 
 /// The keys of each table, for suggestions; a test keeps them equal to the fields.
 pub(super) const KEYS: Keys = Keys {
@@ -23,24 +23,7 @@ pub(super) const KEYS: Keys = Keys {
             ],
         ),
         ("guard", &["protect", "min-age", "keep"]),
-        (
-            "limits",
-            &[
-                "time",
-                "memory",
-                "host-calls",
-                "log",
-                "fuel",
-                "stack",
-                "table-elements",
-                "instances",
-                "string",
-                "list",
-                "transfer",
-                "reasons",
-                "removals",
-            ],
-        ),
+        ("limits", Limits::KEYS),
     ],
 };
 

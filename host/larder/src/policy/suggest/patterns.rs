@@ -13,7 +13,7 @@ use crate::reference::Reference;
 /// From this many repositories on, a whole directory becomes one pattern.
 const MANY: usize = 9;
 
-/// Where an image belongs, as texts of patterns.
+/// The place of an image, as texts of patterns.
 struct Place {
     /// All images of its repository that are named in the same way.
     repository: String,
@@ -40,7 +40,7 @@ impl Place {
     }
 }
 
-/// A text that is no reference, with two stars where a pattern cannot have its characters.
+/// Returns the pattern of a text that is no reference, with two stars where a pattern cannot have its characters.
 fn verbatim(text: &str) -> String {
     let mut pattern = String::new();
     for character in text.chars() {
@@ -55,7 +55,7 @@ fn verbatim(text: &str) -> String {
     pattern
 }
 
-/// The patterns that match these of the images, and none of a repository that has none of them, sorted.
+/// Returns the patterns that match these of the images, and none of a repository that has none of them, sorted.
 pub(super) fn cover(images: &[String], needed: &[String]) -> Vec<ReferencePattern> {
     let needed: HashSet<&str> = needed.iter().map(String::as_str).collect();
     let mut directories: BTreeMap<Option<String>, BTreeMap<String, bool>> = BTreeMap::new();
@@ -78,19 +78,6 @@ pub(super) fn cover(images: &[String], needed: &[String]) -> Vec<ReferencePatter
     let parsed: Result<Vec<_>, _> = patterns.iter().map(|pattern| pattern.parse()).collect();
     // A text in the index may be longer, or odder, than any pattern may be.
     parsed.unwrap_or_else(|_| vec![everything()])
-}
-
-/// The images but for those of repositories that have one of `seen`, repository by repository.
-pub(super) fn repositories(images: &[String], seen: &[String]) -> Vec<Vec<String>> {
-    let seen: HashSet<String> = seen.iter().map(|image| Place::of(image).repository).collect();
-    let mut repositories: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for image in images {
-        let repository = Place::of(image).repository;
-        if !seen.contains(&repository) {
-            repositories.entry(repository).or_default().push(image.clone());
-        }
-    }
-    repositories.into_values().collect()
 }
 
 #[cfg(test)]

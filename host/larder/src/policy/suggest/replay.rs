@@ -31,7 +31,7 @@ impl Replay {
     }
 }
 
-/// What is known, or else what the source says from now on.
+/// Returns what is known, or else what the source says from now on.
 fn once<T: Clone>(
     known: &mut Option<T>,
     ask: impl FnOnce() -> MicrosandboxResult<T>,

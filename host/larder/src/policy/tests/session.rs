@@ -47,7 +47,8 @@ fn hidden_images_do_not_exist() {
     let mut session = session(cache(), grant(READ_ACME));
     let visible = ["docker.io/acme/tool:1", "docker.io/acme/app:2", "docker.io/acme/app:1"];
     let selected = session.select(filter());
-    assert_eq!(names(&session, session.list()), visible);
+    let listed = session.list();
+    assert_eq!(names(&session, listed), visible);
     assert_eq!(names(&session, selected), visible);
     let usage = session.usage(None).map(|all| all.iter().map(|usage| usage.image).collect());
     let costs = session.costs(None).map(|all| all.iter().map(|cost| cost.image).collect());
@@ -364,7 +365,7 @@ fn log_lines() {
 /// What goes to the guest in one call has a limit, in elements and in bytes.
 #[test]
 fn lists_have_a_limit() {
-    let few = session(cache(), grant("[limits]\nlist = 3"));
+    let mut few = session(cache(), grant("[limits]\nlist = 3"));
     assert!(said(few.list()).contains("`list` is 3"));
     let mut small = session(cache(), grant("[limits]\ntransfer = \"500B\""));
     let answers: [Result<(), CallError>; 4] = [

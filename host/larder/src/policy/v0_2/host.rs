@@ -7,7 +7,7 @@ use crate::policy::error::PolicyError;
 use crate::policy::guest::GuestState;
 use crate::policy::session::{Answer, CallError, Session};
 
-/// What a function that can fail returns to the guest; the outer error ends the run.
+/// The result of a function that can fail, for the guest; the outer error ends the run.
 type Called<T> = wasmtime::Result<Result<T, types::Error>>;
 
 impl GuestState {

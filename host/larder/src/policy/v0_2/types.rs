@@ -160,7 +160,7 @@ pub trait Host {}
 
 impl<T: ?Sized> Host for T {}
 
-/// As [`Host`].
+/// The same as [`Host`].
 pub trait HostWithStore<T>: HasData {}
 
 impl<T, D: HasData + ?Sized> HostWithStore<T> for D {}
@@ -168,7 +168,7 @@ impl<T, D: HasData + ?Sized> HostWithStore<T> for D {}
 /// Adds the interface, which has types only.
 ///
 /// # Errors
-/// Where the linker has something else of its name.
+/// Fails if the linker has something else of its name.
 pub fn add_to_linker<T: 'static, D: HasData>(
     linker: &mut Linker<T>,
     _: fn(&mut T) -> D::Data<'_>,
