@@ -177,7 +177,7 @@ fn a_cap_cannot_be_ignored() {
         let capped = grant().with_grant(grant().grant.with_max_removals(1));
         let verdict = verdict(commit(&local, &hostile_guest("budget-denied"), capped).await);
         let expected =
-            "the policy wants to remove more than its grant allows: `max-removals` is 1, it wants 2";
+            "the policy wants to remove more than its grant allows: `max-removals` is 1, it wants at least 2";
         assert_eq!(verdict, expected);
     });
 }

@@ -2,8 +2,9 @@
 //! remove with what a policy removes.
 //!
 //! It builds only what it runs: the policy `keep-recent`, the program with it inside and without the parts that pull
-//! images and build policies, and the maker of images. All files are in `target/demo/`. The disk is a file system in
-//! memory if that can be mounted, and is unmounted when the demo ends.
+//! images and build policies, and the maker of images. All files are in `target/demo/`, a copy of the program too: other
+//! tasks replace the one in `target/debug`. The disk is a file system in memory if that can be mounted, and is unmounted
+//! when the demo ends.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -120,6 +121,9 @@ impl Demo {
         let archives = directory.join("archives");
         make_directory(&archives)?;
         let demo = Self { disk: Disk::mount(disk)?, directory };
+        let program = demo.program();
+        fs::copy(built("larder")?, &program)
+            .with_context(|| format!("could not write `{}`", program.display()))?;
         let made = output(Command::new(built("larder-images")?).arg("make").arg(&archives))?;
         for line in made.lines() {
             let (archive, age) = line.split_once(' ').context("a line for each archive")?;
@@ -131,6 +135,11 @@ impl Demo {
         output(sandbox.arg("use").arg(demo.home()).args(["docker.io/acme/shop:2", "shop-staging"]))?;
         fs::write(demo.directory.join("grant.toml"), GRANT).context("could not write `grant.toml`")?;
         Ok(demo)
+    }
+
+    /// The demo's own copy of the program.
+    fn program(&self) -> PathBuf {
+        self.directory.join("larder")
     }
 
     fn home(&self) -> PathBuf {
@@ -168,9 +177,9 @@ impl Demo {
         say("Later somebody asks why one went and another stayed:");
         self.larder(Shown::All, &["explain", "acme/worker:2"])?;
         self.larder(Shown::All, &["explain", "acme/shop:2"])?;
-        let built = target().join("debug/larder");
-        let larder = built.strip_prefix(root()).unwrap_or(&built).display();
-        say("Next, on a home of your own. These three only read:");
+        let program = self.program();
+        let larder = program.strip_prefix(root()).unwrap_or(&program).display();
+        say("Next, on a home of your own, with the program of this demo. These three only read:");
         println!(
             "$ {larder} --home ~/.microsandbox ls\n\
              $ {larder} --home ~/.microsandbox df\n\
@@ -179,10 +188,10 @@ impl Demo {
         Ok(())
     }
 
-    fn command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut larder = Command::new(built("larder")?);
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut larder = Command::new(self.program());
         larder.current_dir(&self.directory).env("MSB_HOME", self.home()).args(arguments);
-        Ok(larder)
+        larder
     }
 
     /// Runs the program some days before today, and prints nothing.
@@ -190,14 +199,14 @@ impl Demo {
         let seconds = u64::from(days_ago) * 86_400;
         let date =
             output(command("date").args(["-u", "-d", &format!("{TODAY} - {seconds} seconds"), "+%FT%TZ"]))?;
-        let mut larder = self.command(arguments)?;
+        let mut larder = self.command(arguments);
         output(larder.args(["--now", date.trim()])).map(drop)
     }
 
     /// Runs the program. Prints the command as a user would type it, and the relevant part of its output.
     fn larder(&self, shown: Shown, arguments: &[&str]) -> Result<()> {
         println!("$ larder {}", arguments.join(" "));
-        let mut larder = self.command(arguments)?;
+        let mut larder = self.command(arguments);
         let text = output(larder.args(["--now", TODAY]))?;
         let lines: Vec<&str> = text.lines().collect();
         let (first, last) = match shown {

@@ -13,6 +13,9 @@ use crate::{demo, peer};
 
 const CARGO_DENY: &str = "0.20.2";
 
+/// The crates that others use.
+const PACKAGES: [&str; 4] = ["larder-erofs", "larder", "larder-guest", "larder-kit"];
+
 /// The variable that names the directory of the policies that were built for tests.
 const POLICIES: &str = "LARDER_POLICIES";
 
@@ -144,6 +147,19 @@ fn rest(steps: &mut Steps, policies: &Path) -> Result<()> {
     };
     steps.run(announcement, |step| {
         ["Cargo.toml", "tests/fuzz/Cargo.toml"].iter().try_for_each(|manifest| run_cargo_deny(step, manifest))
+    })?;
+    let announcement = Announcement {
+        name: "packages",
+        does: "makes the packages of the libraries, of the SDK and of the author kit, as they would be published",
+        usually: "2 s",
+    };
+    steps.run(announcement, |step| {
+        let mut package = cargo();
+        // Not verified, since that would compile wasmtime once more. And without lock files, for which a registry would have
+        // to have what the packages depend on of each other.
+        package.args(["package", "--no-verify", "--exclude-lockfile", "--allow-dirty"]);
+        PACKAGES.iter().for_each(|name| _ = package.args(["--package", name]));
+        step.run(&mut package)
     })?;
     let announcement = Announcement {
         name: "installation",

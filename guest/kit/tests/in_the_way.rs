@@ -15,14 +15,28 @@ rustc-workspace-wrapper = "/nonexistent/wrapper"
 rustflags = ["--no-such-flag"]
 target = "no-such-target"
 target-dir = "/nonexistent/target"
+build-dir = "/nonexistent/build"
 
 [target.wasm32-unknown-unknown]
 linker = "/nonexistent/linker"
 rustflags = ["--no-such-flag"]
 
 [profile.release]
+codegen-units = 256
 debug = true
+incremental = true
+lto = false
+opt-level = 0
 overflow-checks = true
+panic = "unwind"
+strip = "none"
+
+[profile.policy]
+debug-assertions = true
+opt-level = 1
+
+[profile.policy.package.larder-guest]
+opt-level = 3
 "#;
 const GO_CONFIG: &str = "GOFLAGS=-mod=vendor\nGOEXPERIMENT=nosuchexperiment\nGOOS=plan9\nGOWORK=off\n";
 const VARIABLES: [(&str, &str); 15] = [
@@ -44,7 +58,7 @@ const VARIABLES: [(&str, &str); 15] = [
 ];
 
 /// A new policy is built from a directory inside of it, named by `..`, with the machine's Cargo and Go set up for something
-/// else, with links and packages beside its sources, and, in Go, for a version that is newer than the oldest one.
+/// else, as in Rust it is built without that, with links and packages beside its sources, and, in Go, for a version that is newer than the oldest one.
 #[test]
 fn settings_of_the_machine() {
     let directory = tempfile::tempdir().unwrap();
@@ -53,7 +67,6 @@ fn settings_of_the_machine() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     };
-    write(".cargo/config.toml", CARGO_CONFIG);
     write("go.env", GO_CONFIG);
     for language in languages() {
         let place = directory.path().join(language.as_str());
@@ -67,14 +80,26 @@ fn settings_of_the_machine() {
         if language == Language::Go {
             write("go/go.mod", "module larder.policy/demo\n\ngo 1.26.1\n");
         }
-        let mut build = Command::new(env::current_exe().unwrap());
-        build.args(["--exact", "builds_the_directory_above", "--ignored", "--nocapture"]);
-        build.current_dir(&inside).envs(VARIABLES).env("GOENV", directory.path().join("go.env"));
-        let output = build.env("LARDER_TEST_TARGET", target()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{language}: {said}{}", String::from_utf8_lossy(&output.stderr));
-        assert!(said.contains("1 passed"), "{said}");
-        assert!(fs::read(place.join("demo.wasm")).unwrap().starts_with(b"\0asm"));
+        let build = |change: &dyn Fn(&mut Command)| {
+            let mut build = Command::new(env::current_exe().unwrap());
+            build.args(["--exact", "builds_the_directory_above", "--ignored", "--nocapture"]);
+            build.current_dir(&inside).env("LARDER_TEST_TARGET", target());
+            change(&mut build);
+            let output = build.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "{language}: {said}{}", String::from_utf8_lossy(&output.stderr));
+            assert!(said.contains("1 passed"), "{said}");
+            fs::read(place.join("demo.wasm")).unwrap()
+        };
+        // Cargo's own file for the machine has the same keys as one above a project.
+        fs::remove_dir_all(directory.path().join(".cargo")).ok();
+        let undisturbed = (language == Language::Rust).then(|| build(&|_| {}));
+        write(".cargo/config.toml", CARGO_CONFIG);
+        let component = build(&|build| {
+            build.envs(VARIABLES).env("GOENV", directory.path().join("go.env"));
+        });
+        assert!(component.starts_with(b"\0asm"));
+        assert!(undisturbed.is_none_or(|undisturbed| undisturbed == component), "another component");
     }
 }
 

@@ -144,7 +144,7 @@ bool exports_larder_image_policy_evaluate(exports_larder_image_policy_request_t 
     text message = {0};
     bool good = config_parse(request->config, &config, &message);
     if (good && config.keep == 0 && !config.has_used_within) {
-        text_add(&message, "`keep` is 0 and `used-within` is not set, which would remove every image that nothing uses: "
+        text_add(&message, "config of " POLICY_NAME ": `keep` is 0 and `used-within` is not set, which would remove every image that nothing uses: "
                            "set `keep` to at least 1, or set `used-within`");
         good = false;
     }

@@ -32,7 +32,7 @@ func Evaluate(request larder_image_policy.Request) error {
 		return err
 	}
 	if config.keep == 0 && config.usedWithin == nil {
-		return errors.New("`keep` is 0 and `used-within` is not set, which would remove every image that nothing uses: " +
+		return errors.New("config of " + name + ": `keep` is 0 and `used-within` is not set, which would remove every image that nothing uses: " +
 			"set `keep` to at least 1, or set `used-within`")
 	}
 	images, err := readImages()

@@ -23,7 +23,8 @@ export const policy = {
   evaluate({ config: document, now }) {
     const config = parseConfig(document);
     if (config.keep === 0 && config.usedWithin == null) {
-      throw "`keep` is 0 and `used-within` is not set, which would remove every image that nothing uses: " +
+      throw `config of ${NAME}: ` +
+        "`keep` is 0 and `used-within` is not set, which would remove every image that nothing uses: " +
         "set `keep` to at least 1, or set `used-within`";
     }
     try {

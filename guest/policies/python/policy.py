@@ -46,7 +46,7 @@ def evaluate(settings: config.Config, now: Datetime) -> None:
     """Decides about every image."""
     if settings.keep == 0 and settings.used_within is None:
         raise config.ConfigError(
-            "`keep` is 0 and `used-within` is not set, which would remove every image that nothing uses: "
+            f"config of {config.NAME}: `keep` is 0 and `used-within` is not set, which would remove every image that nothing uses: "
             "set `keep` to at least 1, or set `used-within`"
         )
     images = sorted(cache.images(), key=newest_first)

@@ -58,6 +58,13 @@ impl Failure {
         Self(sentence.into())
     }
 
+    /// Makes a failure that is the operator's to mend: the config of the policy of this name is wrong.
+    ///
+    /// The sentence begins with `config of NAME: `, by which the program knows it from others.
+    pub fn of_config(policy: &str, sentence: impl fmt::Display) -> Self {
+        Self(format!("config of {policy}: {sentence}"))
+    }
+
     /// Returns the sentence.
     pub fn into_sentence(self) -> String {
         self.0

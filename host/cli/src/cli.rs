@@ -62,10 +62,10 @@ pub(crate) struct Global {
     /// Tables for people, or JSON for programs
     #[arg(long, global = true, value_name = "FORMAT", default_value = "human")]
     format: Format,
-    /// Say nothing but data and errors
+    /// Print data and errors only
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Say what is being done; twice, for whoever debugs
+    /// Print what is being done; twice, for debugging
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     /// What counts as now, for tests and simulations

@@ -12,7 +12,7 @@ use crate::source::PolicySource;
 /// Where compiled policies are kept, so that each is compiled once on a machine.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct CodeCache {
-    /// Where compiled policies are kept [default: `$XDG_CACHE_HOME/larder/code`, or else `~/.cache/larder/code`]
+    /// The directory of compiled policies [default: `$XDG_CACHE_HOME/larder/code`, or else `~/.cache/larder/code`]
     #[arg(
         long,
         value_name = "DIR",

@@ -339,6 +339,8 @@ fn classify_policy(error: &PolicyError) -> Class {
         P::InvalidGrant { .. } => (Status::Usage, "invalid-grant", None),
         P::Trapped { .. } => (Status::Policy, "policy-trapped", None),
         P::Limit { .. } => (Status::Policy, "policy-limit", None),
+        // As the SDK and the policies say that what the operator configured is wrong.
+        P::Failed(message) if message.starts_with("config of ") => (Status::Usage, "invalid-config", None),
         P::Failed(_) => (Status::Policy, "policy-failed", None),
         P::OverBudget(_) => (
             Status::Denied,

@@ -10,6 +10,7 @@
 //! A pattern that can match no normalized reference is refused (`possible.rs`): in a list of what is protected it would
 //! protect nothing. `tests/fixtures/patterns.txt` has the cases that the guest SDK's matcher is held to as well.
 
+mod meant;
 mod possible;
 
 use std::fmt;
@@ -80,15 +81,22 @@ enum Problem {
          `docker.io/library/python:3.12`{}",
         Meant(.meant)
     )]
-    Impossible { text: String, meant: Option<String> },
+    Impossible {
+        text: String,
+        /// Patterns that may have been meant, the likeliest first.
+        meant: Vec<String>,
+    },
 }
 
-/// What was probably meant, as the end of a message.
-struct Meant<'a>(&'a Option<String>);
+/// The patterns that may have been meant, as the end of a message.
+struct Meant<'a>(&'a [String]);
 
 impl fmt::Display for Meant<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_ref().map_or(Ok(()), |meant| write!(f, "; did you mean `{meant}`?"))
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        write!(f, "; did you mean `{}`?", self.0.join("` or `"))
     }
 }
 
@@ -230,7 +238,7 @@ impl FromStr for ReferencePattern {
             let read = Self::read(candidate);
             read.is_ok_and(|pattern| possible::can_match(&pattern.literals, &pattern.stars))
         };
-        let meant = possible::likely_meanings(text).into_iter().find(can_match);
+        let meant = meant::likely_meanings(text, can_match);
         Err(PatternError { problem: Problem::Impossible { text: shown(text), meant } })
     }
 }

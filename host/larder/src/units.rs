@@ -1,6 +1,7 @@
 //! Quantities in the form that people write in a grant: `20GiB`, `25%`, `1h30m`.
 //!
-//! Each prints in the form that it is parsed from, and parses back to exactly the same value.
+//! Each prints in the form that it is parsed from, and parses back to exactly the same value. The guest SDK reads the same
+//! grammar in the configs of policies: `tests/fixtures/quantities.txt` has the cases that both are held to.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,15 +23,23 @@ impl UnitError {
     }
 }
 
-/// A number of bytes, written with a unit: `512B`, `64MiB`, `20GiB`, or decimal, `20GB`.
+/// A number of bytes, written with a unit: `512B`, `64MiB`, `20GiB`, or decimal, `20GB`. A number without one is of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ByteSize(u64);
 
 const A_SIZE: &str = "a size such as `512B`, `64MiB` or `20GiB`";
-const BINARY_UNITS: [(&str, u64); 4] =
-    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-const DECIMAL_UNITS: [(&str, u64); 4] =
-    [("TB", 1_000_000_000_000), ("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000)];
+const BINARY_UNITS: [(&str, u64); 5] =
+    [("PiB", 1 << 50), ("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+const OTHER_UNITS: [(&str, u64); 8] = [
+    ("", 1),
+    ("B", 1),
+    ("kB", 1000),
+    ("KB", 1000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+    ("PB", 1_000_000_000_000_000),
+];
 
 impl ByteSize {
     /// Makes a size of this many bytes.
@@ -86,57 +95,47 @@ impl FromStr for ByteSize {
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let error = || UnitError::new(text, A_SIZE);
-        let (number, unit) = split_number(text).ok_or_else(error)?;
-        let size = match unit {
-            "B" => 1,
-            _ => BINARY_UNITS
-                .iter()
-                .chain(&DECIMAL_UNITS)
-                .find_map(|(name, size)| name.eq_ignore_ascii_case(unit).then_some(*size))
-                .ok_or_else(error)?,
-        };
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        let mut bytes = u128::from(whole.parse::<u64>().map_err(|_| error())?) * u128::from(size);
-        if number.contains('.') {
-            if !(1..=9).contains(&fraction.len()) {
-                return Err(error());
-            }
-            let digits: u128 = fraction.parse().map_err(|_| error())?;
-            bytes += digits * u128::from(size) / 10_u128.pow(fraction.len() as u32);
-        }
+        let (whole, millionths, unit) = split_decimal(text).ok_or_else(error)?;
+        let mut units = BINARY_UNITS.iter().chain(&OTHER_UNITS);
+        let (_, size) = units.find(|(name, _)| *name == unit).ok_or_else(error)?;
+        let size = u128::from(*size);
+        // Rounded down.
+        let bytes = u128::from(whole) * size + u128::from(millionths) * size / 1_000_000;
         u64::try_from(bytes).map(Self).map_err(|_| error())
     }
 }
 
-/// A share of a whole, from `0%` to `100%`, in steps of a hundredth of a percent.
+/// A share of a whole, from `0%` to `100%`, in steps of a ten-thousandth of a percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Share {
-    /// The share in hundredths of a percent, at most 10,000.
-    hundredths: u32,
+    /// The share in millionths, at most 1,000,000.
+    millionths: u32,
 }
 
 const A_SHARE: &str = "a share from `0%` to `100%`, such as `25%` or `12.5%`";
+const MILLION: u32 = 1_000_000;
+/// One percent in millionths.
+const PERCENT: u32 = 10_000;
 
 impl Share {
     /// Makes a share of this many percent, or the whole if that is more than 100.
     pub const fn percent(percent: u32) -> Self {
-        let hundredths = percent.saturating_mul(100);
-        Self { hundredths: if hundredths > 10_000 { 10_000 } else { hundredths } }
+        let millionths = percent.saturating_mul(PERCENT);
+        Self { millionths: if millionths > MILLION { MILLION } else { millionths } }
     }
 
     /// Returns this share of a number of things, rounded down.
     pub fn of(self, whole: u64) -> u64 {
         // A share is at most the whole, so the result fits.
-        (u128::from(whole) * u128::from(self.hundredths) / 10_000) as u64
+        (u128::from(whole) * u128::from(self.millionths) / u128::from(MILLION)) as u64
     }
 }
 
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.hundredths / 100, self.hundredths % 100) {
+        match (self.millionths / PERCENT, self.millionths % PERCENT) {
             (whole, 0) => write!(f, "{whole}%"),
-            (whole, rest) if rest % 10 == 0 => write!(f, "{whole}.{}%", rest / 10),
-            (whole, rest) => write!(f, "{whole}.{rest:02}%"),
+            (whole, rest) => write!(f, "{whole}.{}%", format!("{rest:04}").trim_end_matches('0')),
         }
     }
 }
@@ -145,25 +144,22 @@ impl FromStr for Share {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let error = || UnitError::new(text, A_SHARE);
-        let (number, "%") = split_number(text).ok_or_else(error)? else { return Err(error()) };
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-        let whole: u32 = whole.parse().map_err(|_| error())?;
-        let fraction: u32 = match fraction.len() {
-            1 => fraction.parse::<u32>().map_err(|_| error())? * 10,
-            2 => fraction.parse().map_err(|_| error())?,
-            _ => return Err(error()),
+        let (percent, rest) = match split_decimal(text) {
+            Some((percent, rest, "%")) if rest % 100 == 0 => (percent, rest / 100),
+            _ => return Err(UnitError::new(text, A_SHARE)),
         };
-        match whole.checked_mul(100).and_then(|hundredths| hundredths.checked_add(fraction)) {
-            Some(hundredths @ 0..=10_000) => Ok(Self { hundredths }),
-            _ => Err(error()),
+        let percent = u32::try_from(percent).ok().and_then(|percent| percent.checked_mul(PERCENT));
+        match percent.and_then(|percent| percent.checked_add(rest)) {
+            Some(millionths @ 0..=MILLION) => Ok(Self { millionths }),
+            _ => Err(UnitError::new(text, A_SHARE)),
         }
     }
 }
 
 const A_DURATION: &str = "a duration such as `500ms`, `5s`, `1h30m` or `7d`";
-/// The units of durations, largest first.
-const DURATION_UNITS: [(&str, u128); 7] = [
+/// The units of durations, largest first. Weeks are read, never written.
+const DURATION_UNITS: [(&str, u128); 8] = [
+    ("w", 604_800_000_000_000),
     ("d", 86_400_000_000_000),
     ("h", 3_600_000_000_000),
     ("m", 60_000_000_000),
@@ -173,33 +169,37 @@ const DURATION_UNITS: [(&str, u128); 7] = [
     ("ns", 1),
 ];
 
-/// Parses a duration in the form of a grant: whole numbers with the units `d`, `h`, `m`, `s`, `ms`, `us` and
-/// `ns`, such as `1h30m`.
+/// Parses a duration in the form of a grant: whole numbers with the units `w`, `d`, `h`, `m`, `s`, `ms`, `us` and `ns`, each
+/// at most once and the longer ones first, such as `1h30m`.
 ///
 /// # Errors
 /// Fails if the text has another form, or is longer than 584 billion years.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let error = || UnitError::new(text, A_DURATION);
     let mut rest = text;
+    let mut units = &DURATION_UNITS[..];
     let mut nanos = 0_u128;
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, after) = rest.split_at(digits);
+    loop {
+        let (number, after) = split_digits(rest);
         let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
         let (unit, after) = after.split_at(letters);
-        let (_, size) = DURATION_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(error)?;
-        nanos += u128::from(number.parse::<u64>().map_err(|_| error())?) * size;
+        let index = units.iter().position(|(name, _)| *name == unit).ok_or_else(error)?;
+        nanos += u128::from(number.parse::<u64>().map_err(|_| error())?) * units[index].1;
+        units = &units[index + 1..];
         rest = after;
+        if rest.is_empty() {
+            break;
+        }
     }
     let seconds = u64::try_from(nanos / 1_000_000_000).map_err(|_| error())?;
-    if text.is_empty() { Err(error()) } else { Ok(Duration::new(seconds, (nanos % 1_000_000_000) as u32)) }
+    Ok(Duration::new(seconds, (nanos % 1_000_000_000) as u32))
 }
 
 /// Writes a duration in the form that [`parse_duration`] parses.
 pub(crate) fn format_duration(duration: Duration) -> String {
     let mut rest = duration.as_nanos();
     let mut text = String::new();
-    for (unit, size) in DURATION_UNITS {
+    for (unit, size) in &DURATION_UNITS[1..] {
         let count = rest / size;
         rest %= size;
         if count > 0 {
@@ -240,11 +240,22 @@ pub(crate) mod human_duration {
     }
 }
 
-/// Splits `12.5GiB` into the number and the unit.
-fn split_number(text: &str) -> Option<(&str, &str)> {
-    let end = text.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
-    let (number, unit) = text.split_at(end);
-    (!number.is_empty()).then_some((number, unit))
+/// Splits the digits off that a text begins with.
+fn split_digits(text: &str) -> (&str, &str) {
+    text.split_at(text.bytes().take_while(u8::is_ascii_digit).count())
+}
+
+/// Splits `12.5GiB` into the whole part, the rest in millionths, and the unit. None without digits, with more than six
+/// decimals, and where the number does not fit.
+fn split_decimal(text: &str) -> Option<(u64, u32, &str)> {
+    let (whole, rest) = split_digits(text);
+    let whole = whole.parse().ok()?;
+    let Some(rest) = rest.strip_prefix('.') else { return Some((whole, 0, rest)) };
+    let (decimals, unit) = split_digits(rest);
+    if !(1..=6).contains(&decimals.len()) {
+        return None;
+    }
+    Some((whole, format!("{decimals:0<6}").parse().ok()?, unit))
 }
 
 /// A parser of a text, which names what it expected if the text is invalid.
@@ -265,78 +276,126 @@ impl<T> serde::de::Visitor<'_> for Text<T> {
     }
 }
 
-macro_rules! as_text {
-    ($type:ty, $expected:expr) => {
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-                to.collect_str(self)
-            }
-        }
+/// A parser of a size.
+struct Size;
 
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                from.deserialize_str(Text { expected: $expected, parse: <$type>::from_str })
-            }
-        }
-    };
+impl serde::de::Visitor<'_> for Size {
+    type Value = ByteSize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(A_SIZE)
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, bytes: u64) -> Result<ByteSize, E> {
+        Ok(ByteSize(bytes))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, bytes: i64) -> Result<ByteSize, E> {
+        let bytes = u64::try_from(bytes);
+        bytes.map(ByteSize).map_err(|_| E::custom("a size is not negative"))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ByteSize, E> {
+        text.parse().map_err(E::custom)
+    }
 }
 
-as_text!(ByteSize, A_SIZE);
-as_text!(Share, A_SHARE);
+impl Serialize for ByteSize {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Size)
+    }
+}
+
+impl Serialize for Share {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_str(Text { expected: A_SHARE, parse: Self::from_str })
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A size is parsed with its unit, exactly, and printed so that it parses back to the same value.
+    /// The table that the guest SDK is held to as well.
+    const CASES: &str = include_str!("../../../tests/fixtures/quantities.txt");
+
+    /// Every case of the table holds: what each text amounts to, and what is refused with what was expected.
     #[test]
-    fn sizes() {
-        for (text, bytes, printed) in [
-            ("0B", 0, "0B"),
-            ("512B", 512, "512B"),
-            ("64MiB", 64 << 20, "64MiB"),
-            ("1.5GiB", 3 << 29, "1536MiB"),
-            ("20GB", 20_000_000_000, "19531250KiB"),
-            ("1024KiB", 1 << 20, "1MiB"),
-        ] {
-            let size: ByteSize = text.parse().expect(text);
-            assert_eq!((size.as_bytes(), size.to_string().as_str()), (bytes, printed));
-            assert_eq!(size.to_string().parse(), Ok(size));
+    fn cases() {
+        let cases = CASES.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        for line in cases {
+            let (kind, rest) = line.split_once(" `").expect(line);
+            let (text, expected) = rest.rsplit_once("` ").expect(line);
+            let (read, is_what) = match kind {
+                "age" => (parse_duration(text).map(|age| age.as_secs()), A_DURATION),
+                "size" => (text.parse().map(ByteSize::as_bytes), A_SIZE),
+                "share" => (text.parse::<Share>().map(|share| share.of(1_000_000)), A_SHARE),
+                _ => panic!("{line}"),
+            };
+            match expected {
+                "refused" => {
+                    let error = read.expect_err(line).to_string();
+                    assert_eq!(error, format!("`{text}` is not {is_what}"));
+                }
+                number => assert_eq!(read, Ok(number.parse().expect(line)), "{line}"),
+            }
         }
-        for text in ["", "20", "GiB", "20 GiB", "-1B", "1.GiB", "1.2.3B", "99999999999TiB", "20GiBs"] {
-            let error = text.parse::<ByteSize>().expect_err(text).to_string();
-            assert_eq!(error, format!("`{text}` is not a size such as `512B`, `64MiB` or `20GiB`"));
-        }
-        assert_eq!(format!("{:#}", ByteSize::bytes(1_610_612_736)), "1.5 GiB");
+        assert!(CASES.lines().count() > 60);
     }
 
-    /// A share is a percentage of at most 100, and the result of `of` is rounded down.
+    /// A size is printed so that it parses back to the same value, and for people with one digit.
+    #[test]
+    fn sizes() {
+        for (text, printed) in [
+            ("0", "0B"),
+            ("512B", "512B"),
+            ("64MiB", "64MiB"),
+            ("1.5GiB", "1536MiB"),
+            ("20GB", "19531250KiB"),
+            ("1024KiB", "1MiB"),
+            ("2048TiB", "2PiB"),
+        ] {
+            let size: ByteSize = text.parse().expect(text);
+            assert_eq!(size.to_string(), printed);
+            assert_eq!(size.to_string().parse(), Ok(size));
+        }
+        assert_eq!(format!("{:#}", ByteSize::bytes(1_610_612_736)), "1.5 GiB");
+        assert_eq!(serde_json::from_str::<ByteSize>("1024").expect("a size"), ByteSize::kib(1));
+        assert!(serde_json::from_str::<ByteSize>("-1").is_err());
+    }
+
+    /// A share is printed as it is written, and the result of `of` is rounded down.
     #[test]
     fn shares() {
         for (text, whole, part) in
-            [("25%", 41, 10), ("12.5%", 1000, 125), ("0.01%", 9_999, 0), ("100%", 7, 7)]
+            [("25%", 41, 10), ("12.5%", 1000, 125), ("0.0001%", 999_999, 0), ("100%", 7, 7)]
         {
             let share: Share = text.parse().expect(text);
             assert_eq!((share.of(whole), share.to_string().as_str()), (part, text));
         }
         assert_eq!(Share::percent(100).of(u64::MAX), u64::MAX);
-        for text in ["", "25", "100.01%", "-1%", "1.234%", "%"] {
-            assert!(text.parse::<Share>().is_err(), "{text}");
-        }
     }
 
-    /// A duration is a sequence of whole numbers with units, and no number overflows.
+    /// A duration is printed so that it parses back to the same value, and has units below a second.
     #[test]
     fn durations() {
-        for (text, seconds) in [("0s", 0), ("5s", 5), ("1h30m", 5400), ("7d", 604_800)] {
-            let duration = parse_duration(text).expect(text);
-            assert_eq!((duration.as_secs(), format_duration(duration).as_str()), (seconds, text));
+        for (text, printed) in [("0s", "0s"), ("1h30m", "1h30m"), ("1w", "7d"), ("500ms", "500ms")] {
+            assert_eq!(format_duration(parse_duration(text).expect(text)), printed);
         }
         let odd = Duration::new(90_061, 1_002_003);
         assert_eq!(format_duration(odd), "1d1h1m1s1ms2us3ns");
         assert_eq!(parse_duration(&format_duration(odd)), Ok(odd));
-        for text in ["", "5", "s", "1.5h", "5 s", "1y", "99999999999999999999d", "-1s"] {
-            assert!(parse_duration(text).is_err(), "{text}");
-        }
     }
 }

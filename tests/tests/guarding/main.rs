@@ -383,14 +383,14 @@ fn contradictions_are_refused() {
             ),
             (
                 |plan| grant(plan).max_removals = Some(1),
-                "it goes past its own grant: `max-removals` is 1, it wants 2",
+                "it goes past its own grant: `max-removals` is 1, and it takes 2",
             ),
             (
                 |plan| {
                     grant(plan).max_bytes = Some(ByteSize::bytes(1));
                     (plan.bytes, plan.entries[14].bytes) = (2, 2);
                 },
-                "it goes past its own grant: `max-bytes` is 1B, it wants 2 B",
+                "it goes past its own grant: `max-bytes` is 1B, and it takes 2 B",
             ),
             (|plan| plan.collect.push(file()), "`collect` is there, and `made_by` is `policy`"),
         ];

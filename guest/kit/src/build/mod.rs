@@ -63,7 +63,10 @@ pub(crate) fn inputs(language: Language) -> Vec<(String, String)> {
         vec![("recipe".to_owned(), recipe.to_owned()), (package.name.to_owned(), package.lock.to_owned())]
     };
     match language {
-        Language::Rust => vec![("recipe".to_owned(), include_str!("rust.rs").to_owned())],
+        Language::Rust => {
+            let recipe = concat!(include_str!("rust.rs"), include_str!("rust/profile.rs"));
+            vec![("recipe".to_owned(), recipe.to_owned())]
+        }
         Language::C => pinned(include_str!("c.rs"), crate::tools::ZIGLANG),
         Language::JavaScript => pinned(include_str!("javascript.rs"), crate::tools::COMPONENTIZE_QJS),
         Language::Python => pinned(include_str!("python.rs"), crate::tools::COMPONENTIZE_PY),

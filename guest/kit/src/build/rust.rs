@@ -1,8 +1,10 @@
 //! Rust: Cargo for `wasm32-unknown-unknown`, by rustup's compiler or else Debian's, then a component of the module.
 //!
 //! The crate is a `cdylib` on `larder-guest`, and has or inherits the profile `policy`. How the machine's Cargo is set up
-//! for other builds does not matter: flags, wrappers, targets and linkers of its environment and of its configuration files
-//! are ignored.
+//! for other builds does not matter: flags, wrappers, targets, linkers and profiles (`profile.rs`) of its environment and of
+//! its configuration files are ignored.
+
+mod profile;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -57,7 +59,11 @@ pub(super) fn component(
     super::require(project, "Cargo.toml")?;
     let manifest = project.directory().join("Cargo.toml");
     progress(&format!("compiling {}", project.name()));
-    let mut cargo = find_compiler(project.directory(), Some(progress))?.cargo_build();
+    let compiler = find_compiler(project.directory(), Some(progress))?;
+    let mut cargo = compiler.cargo_build();
+    for setting in profile::settings(&workspace_manifest(compiler, &manifest)?)? {
+        cargo.arg("--config").arg(setting);
+    }
     cargo.args(["--quiet", "--lib", "--profile", "policy", "--message-format", "json-render-diagnostics"]);
     cargo
         .arg("--manifest-path")
@@ -65,6 +71,8 @@ pub(super) fn component(
         .arg("--target-dir")
         .arg(work)
         .current_dir(project.directory());
+    // Where a file moves what is compiled on the way.
+    cargo.env("CARGO_BUILD_BUILD_DIR", work);
     let output = command::run(&mut cargo, CARGO).map_err(for_people)?;
     super::tell_warnings(&output, progress);
     let module = module(&output.stdout, &manifest).ok_or_else(|| {
@@ -73,6 +81,13 @@ pub(super) fn component(
         )
     })?;
     component::encode(&component::with_known_names(&super::read(&module)?)?, None)
+}
+
+/// Returns the manifest of a crate's workspace, which is the one that has the profiles.
+fn workspace_manifest(compiler: Compiler, manifest: &Path) -> Result<PathBuf, KitError> {
+    let mut locate = compiler.cargo();
+    locate.args(["locate-project", "--workspace", "--message-format", "plain", "--manifest-path"]);
+    Ok(command::run(locate.arg(manifest), CARGO)?.stdout.trim_end_matches('\n').into())
 }
 
 /// Leaves out of an error what Cargo writes for programs.
@@ -141,13 +156,19 @@ fn has_target(directory: &Path) -> bool {
 }
 
 impl Compiler {
-    /// Returns `cargo build` for the target.
-    fn cargo_build(self) -> Command {
-        let mut build = Command::new(match self {
+    /// Returns Cargo, for which the machine's settings do not matter.
+    fn cargo(self) -> Command {
+        let mut cargo = Command::new(match self {
             Self::Own => "cargo",
             Self::Debian => "/usr/bin/cargo",
         });
-        forget_settings(&mut build, std::env::vars_os().map(|(name, _)| name));
+        forget_settings(&mut cargo, std::env::vars_os().map(|(name, _)| name));
+        cargo
+    }
+
+    /// Returns `cargo build` for the target.
+    fn cargo_build(self) -> Command {
+        let mut build = self.cargo();
         build.args(["build", "--target", TARGET]);
         match self {
             Self::Own => build.env("RUSTC", "rustc").env(LINKER, "rust-lld"),

@@ -1,7 +1,9 @@
 //! The operator's budget, and the bytes that a run has to free.
 
-use larder_guest::{DiskStatus, Failure, Share, Size};
+use larder_guest::{DiskStatus, Failure, Policy as _, Share, Size};
 use serde::Deserialize;
+
+use crate::DiskBudget;
 
 /// What the operator configures: at least one of the three, unless the run has a goal; of several, the strictest holds.
 #[derive(Debug, Default, Deserialize)]
@@ -34,7 +36,8 @@ impl Config {
         let goal = goal_bytes.map(|bytes| Need { bytes, name: "to free" });
         let excess = self.excess(disk).map(|bytes| Need { bytes, name: "above the budget" });
         goal.into_iter().chain(excess).max_by_key(|need| need.bytes).ok_or_else(|| {
-            Failure::new(
+            Failure::of_config(
+                DiskBudget::NAME,
                 "no budget is set: set at least one of `max-bytes` (such as `50GiB`), `max-share` (such as `25%`) \
                  and `min-free` (such as `20GiB`)",
             )
@@ -56,7 +59,6 @@ mod tests {
     use larder_guest::testing::check_config_schema;
 
     use super::*;
-    use crate::DiskBudget;
 
     /// Each budget alone says how many bytes are too many, and of several the strictest counts.
     #[test]

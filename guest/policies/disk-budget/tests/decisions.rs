@@ -253,7 +253,7 @@ fn refused_configs() {
     let table = [
         (
             "{}",
-            "no budget is set: set at least one of `max-bytes` (such as `50GiB`), `max-share` (such as `25%`) \
+            "config of disk-budget: no budget is set: set at least one of `max-bytes` (such as `50GiB`), `max-share` (such as `25%`) \
              and `min-free` (such as `20GiB`)",
         ),
         (

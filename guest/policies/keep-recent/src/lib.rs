@@ -37,7 +37,8 @@ impl Policy for KeepRecent {
 
     fn evaluate(config: Config, request: Request, cache: &mut impl Cache) -> Result<(), Failure> {
         if config.keep == 0 && config.used_within.is_none() {
-            return Err(Failure::new(
+            return Err(Failure::of_config(
+                Self::NAME,
                 "`keep` is 0 and `used-within` is not set, which would remove every image that nothing uses: \
                  set `keep` to at least 1, or set `used-within`",
             ));

@@ -173,7 +173,7 @@ fn refused_configs() {
     let table = [
         (
             r#"{"keep": 0}"#,
-            "`keep` is 0 and `used-within` is not set, which would remove every image that nothing uses: \
+            "config of keep-recent: `keep` is 0 and `used-within` is not set, which would remove every image that nothing uses: \
              set `keep` to at least 1, or set `used-within`",
         ),
         (r#"{"kep": 2}"#, "config of keep-recent: unknown key `kep`: the keys are `keep` and `used-within`"),

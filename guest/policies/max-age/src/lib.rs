@@ -82,18 +82,23 @@ larder_guest::export_policy!(MaxAge);
 fn archive_max_age(config: &Config) -> Result<Age, Failure> {
     let max_age = config.max_age;
     if max_age == Age::ZERO {
-        return Err(Failure::new(
+        return Err(Failure::of_config(
+            MaxAge::NAME,
             "`max-age` is 0s, which would remove every image that nothing uses: set it to a time such as `30d`",
         ));
     }
     match config.archive_max_age {
-        Some(archive) if archive < max_age => Err(Failure::new(format!(
-            "`archive-max-age` is {archive} and `max-age` is {max_age}: an image from an archive may be lost for \
-             good, so set `archive-max-age` to at least {max_age}"
-        ))),
+        Some(archive) if archive < max_age => Err(Failure::of_config(
+            MaxAge::NAME,
+            format_args!(
+                "`archive-max-age` is {archive} and `max-age` is {max_age}: an image from an archive may be lost for \
+                 good, so set `archive-max-age` to at least {max_age}"
+            ),
+        )),
         Some(archive) => Ok(archive),
         None => max_age.checked_mul(ARCHIVE_FACTOR).ok_or_else(|| {
-            Failure::new(format!("`max-age` is {max_age}, which is too long: set a shorter time"))
+            let sentence = format_args!("`max-age` is {max_age}, which is too long: set a shorter time");
+            Failure::of_config(MaxAge::NAME, sentence)
         }),
     }
 }

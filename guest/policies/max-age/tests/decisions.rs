@@ -119,16 +119,16 @@ fn refused_configs() {
     let table = [
         (
             r#"{"max-age": "0d"}"#,
-            "`max-age` is 0s, which would remove every image that nothing uses: set it to a time such as `30d`",
+            "config of max-age: `max-age` is 0s, which would remove every image that nothing uses: set it to a time such as `30d`",
         ),
         (
             r#"{"max-age": "30d", "archive-max-age": "10d"}"#,
-            "`archive-max-age` is 10d and `max-age` is 30d: an image from an archive may be lost for good, \
+            "config of max-age: `archive-max-age` is 10d and `max-age` is 30d: an image from an archive may be lost for good, \
              so set `archive-max-age` to at least 30d",
         ),
         (
             r#"{"max-age": "18446744073709551615s"}"#,
-            "`max-age` is 213503982334601d7h, which is too long: set a shorter time",
+            "config of max-age: `max-age` is 213503982334601d7h, which is too long: set a shorter time",
         ),
         (
             r#"{"age": "7d"}"#,

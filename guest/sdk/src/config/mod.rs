@@ -22,7 +22,7 @@ pub(crate) fn parse<C: DeserializeOwned>(policy: &str, schema: &str, text: &str)
             None => value::deserialize(&config).map_err(|error| error.to_string()),
         }
     };
-    read().map_err(|message: String| Failure::new(format!("config of {policy}: {message}")))
+    read().map_err(|message: String| Failure::of_config(policy, message))
 }
 
 /// What to say about the first key that the schema does not have.

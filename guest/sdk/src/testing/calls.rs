@@ -1,10 +1,11 @@
 //! The calls that a policy makes, answered as the host answers them.
 
 use super::FakeCache;
+use super::pattern::Pattern;
 use super::select;
 use crate::{
     Budget, Cache, DiskStatus, Error, ImageCost, ImageDetail, ImageFilter, ImageHandle, ImageHistory,
-    ImageLayerDetail, ImagePruneReport, ImageUsage, ImageUsers, Level, Right,
+    ImageLayerDetail, ImagePruneReport, ImageUsage, ImageUsers, InvalidReference, Level, Right,
 };
 
 impl Cache for FakeCache {
@@ -42,6 +43,12 @@ impl Cache for FakeCache {
 
     fn select(&self, filter: &ImageFilter) -> Result<Vec<ImageHandle>, Error> {
         self.count_call();
+        let pattern = filter.reference.as_deref().map(|text| {
+            let invalid =
+                |problem: &str| InvalidReference { text: text.to_owned(), problem: problem.to_owned() };
+            Pattern::parse(text).map_err(|problem| Error::InvalidReference(invalid(problem)))
+        });
+        let pattern = pattern.transpose()?;
         // A page starts behind any image, also behind one that the run has removed or that does not meet the filter.
         let after = filter.after.as_deref().map(|after| self.find_place(after)).transpose()?;
         let mut indexes = self.visible();
@@ -51,7 +58,9 @@ impl Cache for FakeCache {
         let page = indexes
             .into_iter()
             .filter(|&index| after.is_none_or(|after| compare(after, index).is_lt()))
-            .filter(|&index| select::meets(&self.images[index], self.is_in_use(index), filter))
+            .filter(|&index| {
+                select::meets(&self.images[index], self.is_in_use(index), filter, pattern.as_ref())
+            })
             .take(limit);
         Ok(page.map(|index| self.images[index].handle.clone()).collect())
     }

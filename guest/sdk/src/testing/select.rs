@@ -2,16 +2,22 @@
 
 use std::cmp::Ordering;
 
-use super::{FakeImage, pattern};
+use super::FakeImage;
+use super::pattern::Pattern;
 use crate::{ImageFilter, Order};
 
-/// Tells whether an image meets every condition of a filter.
+/// Tells whether an image meets every condition of a filter, whose pattern is this.
 ///
 /// A condition on something that is not known is not met, but for `unused_since`: what was never used is unused since
 /// any instant.
-pub(super) fn meets(image: &FakeImage, in_use: bool, filter: &ImageFilter) -> bool {
+pub(super) fn meets(
+    image: &FakeImage,
+    in_use: bool,
+    filter: &ImageFilter,
+    pattern: Option<&Pattern>,
+) -> bool {
     let handle = &image.handle;
-    filter.reference.as_ref().is_none_or(|pattern| pattern::matches(pattern, &handle.reference))
+    pattern.is_none_or(|pattern| pattern.matches(&handle.reference))
         && filter.unused_since.is_none_or(|since| handle.last_used_at.is_none_or(|used| used < since))
         && filter.arrived_before.is_none_or(|before| handle.arrived_at.is_some_and(|at| at < before))
         && filter.min_size_bytes.is_none_or(|bytes| handle.size_bytes.is_some_and(|size| size >= bytes))

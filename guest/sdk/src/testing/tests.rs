@@ -238,3 +238,13 @@ fn goals() {
         );
     }
 }
+
+/// A pattern that can match nothing, or that is none, is refused and does not just match nothing.
+#[test]
+fn impossible_patterns() {
+    for (text, problem) in [("acme/app:*", "it can match nothing"), ("[ab]", "not a reference pattern")] {
+        let filter = ImageFilter { reference: Some(text.into()), ..Default::default() };
+        let invalid = InvalidReference { text: text.into(), problem: problem.into() };
+        assert_eq!(sample().select(&filter), Err(Error::InvalidReference(invalid)));
+    }
+}

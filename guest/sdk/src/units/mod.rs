@@ -1,4 +1,6 @@
 //! Quantities that operators write and policies compute with: each carries its unit in its type.
+//!
+//! The host reads the same grammar in grants and guards: `tests/fixtures/quantities.txt` has the cases that both are held to.
 
 mod age;
 #[cfg(not(target_arch = "wasm32"))]
@@ -54,4 +56,37 @@ fn split_decimal(text: &str) -> Option<(u64, u32, &str)> {
     }
     let millionths = format!("{decimals:0<6}").parse().ok()?;
     Some((whole, millionths, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table that the host is held to as well.
+    const CASES: &str = include_str!("../../../../tests/fixtures/quantities.txt");
+
+    /// Every case of the table holds: what each text amounts to, and what is refused with the text.
+    #[test]
+    fn cases() {
+        let mut count = 0;
+        for line in CASES.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            count += 1;
+            let (kind, rest) = line.split_once(" `").expect(line);
+            let (text, expected) = rest.rsplit_once("` ").expect(line);
+            let read = match kind {
+                "age" => text.parse().map(|age: Age| age.as_duration().as_secs()),
+                "size" => text.parse().map(Size::bytes),
+                "share" => text.parse().map(|share: Share| share.of(Size::from_bytes(1_000_000)).bytes()),
+                _ => panic!("{line}"),
+            };
+            match expected {
+                "refused" => {
+                    let error = read.expect_err(line).to_string();
+                    assert!(error.starts_with(&format!("`{text}` is ")), "{error}");
+                }
+                number => assert_eq!(read, Ok(number.parse().expect(line)), "{line}"),
+            }
+        }
+        assert!(count > 60, "{count} cases");
+    }
 }

@@ -32,6 +32,9 @@ impl Apply {
         let plan = Plan::from_json(&input::read(&self.plan)?)?;
         let local = context.open().await?;
         context.console.note(&render::plan::origin(&plan, context.now()));
+        if let Some(warning) = render::plan::from_the_future(&plan, context.now()) {
+            context.console.warn(&warning);
+        }
         render::plan::patterns(&plan, &context.console);
         apply(&local, &plan, None, self.consent, context).await
     }

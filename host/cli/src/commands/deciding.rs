@@ -19,10 +19,10 @@ pub(crate) struct RunArguments {
     /// The policy's config: a value, JSON or text, or a file of JSON or TOML; later ones win
     #[arg(long, value_name = "FILE|KEY=VALUE", requires = "policy", value_parser = config_argument)]
     config: Vec<ConfigArgument>,
-    /// What the policy may do, a file of TOML; without it, a dry run shows what it would remove if it might
+    /// The grant of the policy, a file of TOML; without it, a dry run shows what the policy would remove if it might
     #[arg(long, value_name = "FILE", requires = "policy", value_hint = clap::ValueHint::FilePath)]
     pub(crate) grant: Option<PathBuf>,
-    /// How much is to be freed: of what the policy wants to remove, only the first that frees so much goes
+    /// The bytes to free: of the images that the policy wants to remove, only the first that free so much are removed
     #[arg(long, value_name = "SIZE", requires = "policy")]
     goal: Option<ByteSize>,
     #[command(flatten)]
@@ -65,6 +65,18 @@ impl RunArguments {
         context.console.note(&format!(
             "no grant was given, so this is what the policy would remove if it might; {hint}"
         ));
+    }
+
+    /// Returns the failure of a run with the command that says how much the policy wants, where caps refused it.
+    pub(crate) fn explained(&self, failure: Failure, policy: &PolicySource) -> Failure {
+        match failure.kind() {
+            "over-budget" => failure.with_hint(format!(
+                "nothing was changed; `{}` says how much it wants: raise the cap in `[grant]`, or configure the policy \
+                 to remove less",
+                self.suggestion(policy)
+            )),
+            _ => failure,
+        }
     }
 
     /// Returns the command that suggests a grant for this policy and config. A long config is left to the reader.

@@ -13,7 +13,7 @@ use crate::render::{NOTHING, age, plain, short_digest, size};
 Example:
   larder explain docker.io/acme/app:v1")]
 pub(crate) struct Explain {
-    /// Which image, in the cache or gone
+    /// The image, in the cache or gone
     #[arg(value_name = "REF")]
     reference: String,
 }

@@ -15,7 +15,7 @@ Examples:
   larder completions bash > ~/.local/share/bash-completion/completions/larder
   larder completions zsh > ~/.zfunc/_larder")]
 pub(crate) struct Completions {
-    /// Which shell
+    /// The shell
     shell: Shell,
 }
 

@@ -5,15 +5,17 @@ use crate::exit::{Failure, Status};
 use crate::render::table::{Align, Table};
 use crate::render::{NOTHING, age, size};
 
-/// Show the last runs that removed something, newest first
+/// Show the last runs, newest first
+///
+/// A run is on record if it removed something, or was to remove something and did not.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   larder history
   larder history 3 --format json")]
 pub(crate) struct History {
-    /// At most so many
-    #[arg(default_value = "20")]
+    /// The number of runs to show
+    #[arg(default_value = "20", value_parser = clap::value_parser!(u32).range(1..))]
     number: u32,
 }
 
@@ -26,7 +28,7 @@ impl History {
         }
         context.console.data(&table(&runs, context))?;
         if runs.is_empty() {
-            context.console.note("no run has removed anything yet");
+            context.console.note("no run is on record: nothing was removed from this home yet");
         }
         Ok(Status::Done)
     }

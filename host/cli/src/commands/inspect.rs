@@ -13,7 +13,7 @@ Examples:
   larder inspect python:3.12
   larder inspect python:3.12 --format json")]
 pub(crate) struct Inspect {
-    /// Which images
+    /// The images
     #[arg(required = true, value_name = "REF")]
     references: Vec<String>,
 }

@@ -15,7 +15,8 @@ use crate::render::{NOTHING, age, short_digest, size};
 ///
 /// PATTERN is a repository, such as `python`, or a reference, such as `python:3.12`, or a pattern as in a grant: `*`
 /// stands for any text within one path segment or tag, `**` for any text, and the whole normalized reference has to
-/// match.
+/// match. CREATED is when the reference came in first, ARRIVED when the image that it names now did: `max-age` and `min-age`
+/// of a guard go by that.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -25,13 +26,13 @@ Examples:
 pub(crate) struct Ls {
     /// Only images that match
     pattern: Option<Selection>,
-    /// Only images that nothing uses and nobody pinned
+    /// Only images that nothing uses and that are not pinned
     #[arg(long)]
     unused: bool,
-    /// What to sort by: newest, most recently used or largest first, or alphabetically
+    /// The order: newest, most recently used or largest first, or alphabetically
     #[arg(long, value_name = "KEY", default_value = "created")]
     sort: Key,
-    /// The other way round
+    /// Reverse the order
     #[arg(long, short)]
     reverse: bool,
 }
@@ -135,6 +136,7 @@ impl Ls {
             images.reverse();
         }
         if context.console.is_json() {
+            // As the SDK has them, and no more.
             let handles: Vec<_> = images.iter().map(|image| &image.handle).collect();
             context.console.json(&handles)?;
             return Ok(Status::Done);
@@ -154,12 +156,13 @@ fn table(images: &[ImageRecord], context: &Context) -> String {
         ("LAYERS", Align::Right),
         ("SIZE", Align::Right),
         ("CREATED", Align::Left),
+        ("ARRIVED", Align::Left),
         ("USED", Align::Left),
         ("NEEDED BY", Align::Left),
     ];
     let mut table = Table::new(columns, context.console.width());
     let now = context.now();
-    for ImageRecord { handle, users, pinned, .. } in images {
+    for ImageRecord { handle, users, pinned, arrived_at, .. } in images {
         let pin = pinned.then(|| "a pin".to_owned());
         let users = (!users.is_empty()).then(|| users.to_string());
         let needs: Vec<String> = users.into_iter().chain(pin).collect();
@@ -169,6 +172,7 @@ fn table(images: &[ImageRecord], context: &Context) -> String {
             handle.layer_count().to_string(),
             size::known(handle.size_bytes()),
             age::known(handle.created_at(), now),
+            age::known(*arrived_at, now),
             age::known(handle.last_used_at(), now),
             needs.join(" and "),
         ]);

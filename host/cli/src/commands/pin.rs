@@ -15,7 +15,7 @@ use crate::render::plain;
 Example:
   larder pin docker.io/acme/base:stable")]
 pub(crate) struct Pin {
-    /// Which images
+    /// The images
     #[arg(required = true, value_name = "REF")]
     references: Vec<String>,
 }
@@ -26,7 +26,7 @@ pub(crate) struct Pin {
 Example:
   larder unpin docker.io/acme/base:stable")]
 pub(crate) struct Unpin {
-    /// Which images, in the cache or not
+    /// The images, in the cache or not
     #[arg(required = true, value_name = "REF")]
     references: Vec<String>,
 }

@@ -12,9 +12,10 @@ use crate::{output, render};
 
 /// Remove what nothing uses, or what a policy says
 ///
-/// Without a policy: every image that no sandbox and no snapshot uses and nobody pinned, and every file that nothing
-/// owns. With a policy: what it wants and its grant allows. What the guard in `HOME/larder.toml` keeps stays in any case. What goes is shown first, image by image, and what was
-/// shown is what is done. A dry run of a policy needs no grant, and shows what it would remove if it might.
+/// Without a policy: every image that no sandbox and no snapshot uses and that is not pinned, and every file that nothing
+/// owns. With a policy: the images that it wants to remove and its grant allows. The guard in `HOME/larder.toml` holds for
+/// both. The plan is shown first, image by image, and then applied as it was shown. A dry run of a policy needs no grant: it
+/// shows what the policy would remove if it might.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -53,6 +54,7 @@ impl Prune {
                 let run = self.run.run(context)?;
                 let policy = self.run.load(source, context).await?;
                 let decided = deciding::decide(&local, &policy, &run, context).await;
+                let decided = decided.map_err(|failure| self.run.explained(failure, source));
                 match decided {
                     Err(failure) if !only_plans => {
                         deciding::put_on_record(&local, &policy, &run, &failure, context).await;
@@ -66,14 +68,16 @@ impl Prune {
         render::plan::remarks(&plan, &context.console);
         if only_plans {
             deciding::show(&plan, context)?;
-            self.write(&plan, context)?;
         }
         if let (Some(policy), None) = (&self.policy, &self.run.grant) {
             self.run.note_preview(policy, context);
             return Ok(Status::Done);
         }
         if plan.is_empty() && plan.denials.iter().any(is_refusal) {
-            let failure = Failure::denied();
+            let mut failure = Failure::denied();
+            if let Some(path) = &self.plan {
+                failure = failure.with_hint(format!("`{}` is not written", path.display()));
+            }
             if !only_plans {
                 if context.console.is_json() {
                     context.console.json(&PlanReport::of(&plan))?;
@@ -83,6 +87,7 @@ impl Prune {
             return Err(failure);
         }
         if only_plans {
+            self.write(&plan, context)?;
             return Ok(Status::Done);
         }
         apply(&local, &plan, cost, self.consent, context).await
@@ -92,7 +97,11 @@ impl Prune {
     fn write(&self, plan: &Plan, context: &Context) -> Result<(), Failure> {
         let Some(path) = &self.plan else { return Ok(()) };
         output::write(path, &plan.to_json()?)?;
-        context.console.note(&format!("wrote `{0}`; to do what it says: `larder apply {0}`", path.display()));
+        let path = path.display();
+        context.console.note(&match plan.is_empty() {
+            true => format!("wrote `{path}`, in which nothing is to be removed"),
+            false => format!("wrote `{path}`; to do what it says: `larder apply {path}`"),
+        });
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ Examples:
   larder pull localhost:5000/acme/app:1 --plain-http
   pass show registry | larder pull registry.acme.example/app:1 --user ci --password-stdin")]
 pub(crate) struct Pull {
-    /// Which images
+    /// The images
     #[arg(required = true, value_name = "REF")]
     references: Vec<String>,
     /// Reach the registry without encryption

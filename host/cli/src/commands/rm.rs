@@ -17,7 +17,7 @@ Examples:
   larder rm python:3.11
   larder rm python:3.11 docker.io/acme/app:v1 --yes")]
 pub(crate) struct Rm {
-    /// Which images
+    /// The images
     #[arg(required = true, value_name = "REF")]
     references: Vec<String>,
     /// Remove references in use or pinned, too

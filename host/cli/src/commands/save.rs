@@ -22,7 +22,7 @@ Examples:
   larder save acme/app:1 acme/app:2 -o app.tar --as oci
   larder save acme/app:1 -o app.tar && skopeo inspect docker-archive:app.tar")]
 pub(crate) struct Save {
-    /// Which images
+    /// The images
     #[arg(required = true, value_name = "REF")]
     references: Vec<String>,
     /// The archive

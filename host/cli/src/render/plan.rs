@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use larder::maintenance::UnownedKind;
 use larder::plan::{
     Decision, Denial, LogLevel, Maker, PatternList, Plan, PlanEntry, Right, Uncollected, UnmatchedPattern,
@@ -159,7 +159,15 @@ pub(crate) fn patterns(plan: &Plan, console: &Console) {
             PatternList::Inspect => ("inspect", "grant"),
             PatternList::Remove => ("remove", "grant"),
         };
-        console.warn(&format!("`{pattern}` in `{list}` of `[{table}]` matches no image of this home"));
+        // People write `ghcr.io/acme` for everything of acme's.
+        let is_repository = pattern.as_str().parse::<Reference>();
+        let is_repository = is_repository.is_ok_and(|reference| reference.repository() == pattern.as_str());
+        let below =
+            is_repository.then(|| format!(": it is one repository; `{pattern}/**` is what lies below it"));
+        console.warn(&format!(
+            "`{pattern}` in `{list}` of `[{table}]` matches no image of this home{}",
+            below.unwrap_or_default()
+        ));
     }
 }
 
@@ -219,6 +227,20 @@ fn repository(reference: &str) -> String {
     let parsed = reference.parse::<Reference>();
     parsed.map_or_else(|_| reference.to_owned(), |parsed| parsed.repository().to_owned())
 }
+
+/// Returns what to say of a plan that was made later than it is now, by more than clocks differ.
+pub(crate) fn from_the_future(plan: &Plan, now: DateTime<Utc>) -> Option<String> {
+    let made = plan.created_at;
+    (made > now + CLOCK_SKEW).then(|| {
+        let [made, now] = [made, now].map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true));
+        format!(
+            "the plan says that it was made at {made}, and it is {now} here: one of the two clocks is wrong"
+        )
+    })
+}
+
+/// How far the clocks of two machines may differ without a warning.
+const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
 
 /// When a plan was made, by what, and for which home.
 pub(crate) fn origin(plan: &Plan, now: DateTime<Utc>) -> String {

@@ -27,7 +27,8 @@ pub(super) fn parser(
     text: &str,
     error: &serde_path_to_error::Error<toml::de::Error>,
 ) -> Failure {
-    let place = error.path().to_string();
+    // A value whose place in the file is kept counts as a field of its own.
+    let place = error.path().to_string().replace(".$__serde_spanned_private_value", "");
     let inner = error.inner();
     let line = inner.span().map(|span| line(text, span.start));
     let message = inner.message().lines().next().unwrap_or_default();

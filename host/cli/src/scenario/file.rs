@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use toml::Spanned;
 
-use super::decisions::{Expected, Outcome};
+use super::decisions::{Expected, Failed, FailureKind, Outcome};
 use super::{Scenario, Suite, diagnose};
 use crate::exit::Failure;
 use crate::input;
@@ -51,7 +51,9 @@ struct Table {
     #[serde(default)]
     image: Vec<Spanned<Image>>,
     expect: Option<Vec<Spanned<Expected>>>,
-    fails: Option<Spanned<String>>,
+    fails: Option<Spanned<FailureKind>>,
+    /// The sentence of the failure.
+    says: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -227,9 +229,16 @@ fn scenario(table: Table, line: usize, now: DateTime<Utc>) -> Result<Scenario, S
             ));
         }
         (Some(expect), None) => Some(Outcome::Decisions(decisions(expect, &table.image)?)),
-        (None, Some(fails)) => Some(Outcome::Fails(fails.into_inner())),
+        (None, Some(fails)) => {
+            let says = table.says.as_ref().map(|says| says.get_ref().clone());
+            Some(Outcome::Fails(Failed { kind: fails.into_inner(), says }))
+        }
         (None, None) => None,
     };
+    if let (Some(says), None | Some(Outcome::Decisions(_))) = (&table.says, &expected) {
+        let problem = "it is the sentence of a failure: add the kind, such as `fails = \"policy-failed\"`";
+        return Err(Slip::new(says.span(), "says", problem));
+    }
     let cache = cache(table.image, table.layers, table.disk, now)?;
     let goal = table.goal;
     Ok(Scenario { name: table.name.into_inner(), line, cache, config, grant, goal, now, expected })

@@ -1,6 +1,6 @@
 //! What came of a run, written into the file.
 //!
-//! Only scenarios that differ are touched, and in them only `expect` and `fails`: entries for images that are still
+//! Only scenarios that differ are touched, and in them only `expect`, `fails` and `says`: entries for images that are still
 //! decided about keep their comments and their form. A file in which nothing differs stays as it is, byte for byte.
 
 use std::collections::HashMap;
@@ -8,15 +8,14 @@ use std::collections::HashMap;
 use larder::policy::Decision;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value, value};
 
-use super::decisions::{Expected, Outcome, word};
+use super::decisions::{Expected, Failed, Outcome, word};
 use super::{Suite, file};
 use crate::exit::Failure;
 
 /// The text of the file with these outcomes, one for each of its scenarios; none where they are what it expects.
 pub(crate) fn update(suite: &Suite, seen: &[Outcome]) -> Result<Option<String>, Failure> {
     let unable = |problem: &str| Failure::usage(format!("{}: {problem}", suite.path.display()));
-    let differs =
-        suite.scenarios.iter().zip(seen).any(|(scenario, seen)| scenario.expected.as_ref() != Some(seen));
+    let differs = suite.scenarios.iter().zip(seen).any(|(scenario, seen)| !scenario.is_met_by(seen));
     if !differs {
         return Ok(None);
     }
@@ -26,25 +25,32 @@ pub(crate) fn update(suite: &Suite, seen: &[Outcome]) -> Result<Option<String>, 
     let tables =
         tables.ok_or_else(|| unable("only a file that writes its scenarios as `[[scenario]]` is updated"))?;
     for ((table, scenario), seen) in tables.iter_mut().zip(&suite.scenarios).zip(seen) {
-        if scenario.expected.as_ref() != Some(seen) {
+        if !scenario.is_met_by(seen) {
             write(table, seen);
         }
     }
     let text = document.to_string();
     // Whatever was in the file, nothing is written that does not say what was seen.
     let written = file::read(&suite.path, text.clone())?;
-    let same = written.scenarios.iter().map(|scenario| scenario.expected.as_ref()).eq(seen.iter().map(Some));
+    let mut pairs = written.scenarios.iter().zip(seen);
+    let same =
+        written.scenarios.len() == seen.len() && pairs.all(|(scenario, seen)| scenario.is_met_by(seen));
     if same { Ok(Some(text)) } else { Err(unable("its form is too unusual to be updated: write it by hand")) }
 }
 
 fn write(scenario: &mut Table, seen: &Outcome) {
     match seen {
-        Outcome::Fails(error) => {
+        Outcome::Fails(Failed { kind, says }) => {
             scenario.remove("expect");
-            set(scenario, "fails", error.as_str().into());
+            set(scenario, "fails", kind.word().into());
+            match says {
+                Some(says) if kind.is_of_policy() => set(scenario, "says", says.as_str().into()),
+                _ => _ = scenario.remove("says"),
+            }
         }
         Outcome::Decisions(decisions) => {
             scenario.remove("fails");
+            scenario.remove("says");
             let item = match scenario.remove("expect") {
                 Some(Item::Value(Value::Array(array))) => Item::Value(Value::Array(inline(array, decisions))),
                 Some(Item::ArrayOfTables(tables)) => blocks(tables, decisions),
@@ -102,9 +108,13 @@ fn fill(table: &mut dyn TableLike, expected: &Expected) {
         Decision::Keep => "keep",
         Decision::Remove => "remove",
     };
+    // An entry without a reason takes any.
+    let takes_any = table.contains_key("reference") && !table.contains_key("reason");
     set(table, "decision", decision.into());
     set(table, "reference", expected.reference.as_str().into());
-    set(table, "reason", expected.reason.as_str().into());
+    if let Some(reason) = expected.reason.as_ref().filter(|_| !takes_any) {
+        set(table, "reason", reason.as_str().into());
+    }
     match table.get("force").and_then(Item::as_bool) {
         Some(force) if force == expected.force => {}
         None if !expected.force => {}

@@ -1,6 +1,9 @@
 //! What authors of policies type: new, build, check, bench, warm.
 
-use std::fs;
+use std::path::Path;
+use std::{env, fs};
+
+use larder_tests::{find_component, has_all_languages, target};
 
 use crate::harness::TestEnvironment;
 
@@ -230,4 +233,48 @@ fn explaining_languages() {
     assert!(go.starts_with("## Go\n") && !go.contains("## Others"), "{go}");
     assert_eq!(test.larder("policy languages go --format json").json()["text"], go);
     assert_eq!(test.larder("policy languages cobol").status, 2);
+}
+
+/// Outside of the repository, on a machine that is set up for other builds, a new policy in each language is built, passes
+/// its scenarios, and is explained on a home.
+#[test]
+fn new_policies_on_a_machine_set_up_for_other_builds() {
+    let test = TestEnvironment::fixture();
+    let directory = test.directory();
+    fs::create_dir(directory.join(".cargo")).expect("a directory");
+    test.write(
+        ".cargo/config.toml",
+        "[build]\nrustc-wrapper = \"/nonexistent\"\ntarget = \"no-such-target\"\nrustflags = [\"--no-such-flag\"]\n\
+         [profile.release]\ndebug = true\nlto = false\npanic = \"unwind\"\n",
+    );
+    test.write("go.env", "GOFLAGS=-mod=vendor\nGOEXPERIMENT=nosuchexperiment\nGOOS=plan9\nGOWORK=off\n");
+    for language in ["rust", "c", "javascript", "python", "go"] {
+        // Where a policy in this language was built, another can be.
+        let is_known = language == "rust" || find_component(&format!("keep-recent-{language}")).is_some();
+        if !is_known || language != "rust" && !has_all_languages() {
+            continue;
+        }
+        let run = |place: &Path, arguments: &str| {
+            let mut command = test.command(arguments);
+            command.current_dir(place);
+            command.envs(["PATH", "HOME"].into_iter().filter_map(|name| Some((name, env::var_os(name)?))));
+            command
+                .env("CARGO_PROFILE_RELEASE_DEBUG", "true")
+                .env("GOENV", directory.join("go.env"))
+                .env("LARDER_CODE_CACHE", target().join("tests-code"))
+                .env("LARDER_TOOLS", target().join("tools"))
+                .env("RUSTFLAGS", "--no-such-flag");
+            let output = command.output().expect("the program starts");
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let failed = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{language}: larder {arguments}\n{said}{failed}");
+            said
+        };
+        run(&directory, &format!("policy new in-{language} --lang {language}"));
+        let place = directory.join(format!("in-{language}"));
+        run(&place, "policy build");
+        assert!(run(&place, "policy test").ends_with(" passed, 0 failed\n"), "{language}");
+        let explained = run(&place, &format!("policy explain in-{language}.wasm"));
+        assert!(explained.contains("docker.io/acme/app00004:v7"), "{language}: {explained}");
+    }
 }

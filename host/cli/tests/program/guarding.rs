@@ -189,6 +189,16 @@ fn plans_know_where_they_come_from() {
         "{applied}"
     );
     assert_eq!(applied.status, 0, "{applied}");
+    assert!(!applied.stderr.contains("clock"), "{applied}");
+    for (made, is_odd) in [("2026-11-24T12:04:00Z", false), ("2026-11-25T12:00:00Z", true)] {
+        plan["created_at"] = made.into();
+        test.write("early.json", plan.to_string());
+        let early = test.larder("apply early.json --yes");
+        let warning = format!(
+            "the plan says that it was made at {made}, and it is 2026-11-24T12:00:00Z here: one of the two clocks is wrong"
+        );
+        assert_eq!(early.stderr.contains(&warning), is_odd, "{early}");
+    }
 }
 
 /// That the guard does its work is no failure, and neither is what a policy may not see; a removal that the grant refuses
@@ -200,9 +210,15 @@ fn what_was_denied() {
     assert_eq!(test.larder(&format!("{PRUNE} --yes")).status, 0);
     guard(&test, "");
     let fails = "prune --policy keep-recent.wasm --config keep=0 --grant grant.toml --yes";
-    assert_eq!(test.larder(fails).status, 5);
+    let refused = test.larder(fails);
+    assert_eq!(refused.status, 2, "{refused}");
     test.write("grant.toml", "[grant]\nremove = [\"docker.io/acme/**\"]\nmax-removals = 1\n");
-    assert_eq!(test.larder(&format!("{PRUNE} --yes")).status, 6);
+    let over = test.larder(&format!("{PRUNE} --yes"));
+    assert_eq!(over.status, 6, "{over}");
+    assert!(over.stderr.contains("`max-removals` is 1, it wants at least 2\n"), "{over}");
+    let suggest =
+        "`larder policy explain keep-recent.wasm --config keep=2 --suggest-grant` says how much it wants";
+    assert!(over.stderr.contains(suggest), "{over}");
     test.write("grant.toml", "[grant]\nremove = [\"docker.io/acme/app00001\"]\n[guard]\nkeep = 8\n");
     let denied = test.larder(&format!("{PRUNE} --yes"));
     assert_eq!(denied.status, 6, "{denied}");
@@ -220,5 +236,57 @@ fn what_was_denied() {
     assert_eq!(problems[0], "the grant allows none of what the policy wants to remove");
     let over = "the policy wants to remove more than its grant allows: `max-removals` is 1";
     assert!(problems[1].as_str().expect("a text").starts_with(over), "{history}");
-    assert!(problems[2].as_str().expect("a text").starts_with("the policy failed: "), "{history}");
+    assert!(problems[2].as_str().expect("a text").starts_with("the policy failed: config of "), "{history}");
+}
+
+/// A plan in which nothing may be removed is not written where the grant is the reason, and else written as what it is.
+#[test]
+fn empty_plans() {
+    let test = environment();
+    test.write("grant.toml", "[grant]\nremove = []\n");
+    let denied = test.larder(&format!("{PRUNE} --plan plan.json"));
+    assert_eq!(denied.status, 6, "{denied}");
+    assert!(denied.stderr.contains("`plan.json` is not written"), "{denied}");
+    assert!(!test.directory().join("plan.json").exists(), "{denied}");
+    assert!(!denied.to_string().contains("larder apply"), "{denied}");
+    let empty =
+        test.larder("prune --policy keep-recent.wasm --config keep=1000 --grant grant.toml --plan plan.json");
+    assert_eq!(empty.status, 0, "{empty}");
+    assert!(empty.stderr.contains("wrote `plan.json`, in which nothing is to be removed"), "{empty}");
+    assert_eq!(test.larder("apply plan.json --yes").stdout, "nothing to remove\n");
+}
+
+/// A guard that cannot be read is named by its path, and one that is no text by path and line.
+#[test]
+fn unreadable_guards() {
+    let test = environment();
+    let path = test.home.path().join("larder.toml");
+    std::os::unix::fs::symlink("larder.toml", &path).expect("a link to itself");
+    let looping = test.larder("prune --yes");
+    assert!(looping.stderr.contains("cannot be opened: `[HOME]/larder.toml`: "), "{looping}");
+    fs::remove_file(&path).expect("the link is removed");
+    fs::create_dir(&path).expect("a directory");
+    let directory = test.larder("prune --yes");
+    assert!(directory.stderr.contains("`[HOME]/larder.toml` is not a regular file"), "{directory}");
+    fs::remove_dir(&path).expect("the directory is removed");
+    for (bytes, problem) in [
+        (&b"[guard]\n\xff"[..], "line 2: it is not UTF-8"),
+        (b"[guard]\nkeep = 1\nprotect = [\n", "line 3: "),
+    ] {
+        fs::write(&path, bytes).expect("the guard");
+        let refused = test.larder("prune --yes");
+        assert_eq!(refused.status, 2, "{refused}");
+        assert!(refused.stderr.contains(&format!("`[HOME]/larder.toml`, {problem}")), "{refused}");
+    }
+}
+
+/// What matches nothing and looks like a repository may be meant for what lies below it.
+#[test]
+fn organisations_are_not_repositories() {
+    let test = environment();
+    guard(&test, "[guard]\nprotect = [\"ghcr.io/acme\"]\n");
+    let warned = test.larder("prune --dry-run");
+    let below = "`ghcr.io/acme` in `protect` of `[guard]` matches no image of this home: it is one repository; \
+                 `ghcr.io/acme/**` is what lies below it";
+    assert!(warned.stderr.contains(below), "{warned}");
 }

@@ -64,6 +64,7 @@ fn no_history() {
         test.larder("history"),
         test.larder("history --format json"),
         test.larder("history many"),
+        test.larder("history 0"),
         test.larder("explain acme/app00000:v0"),
         test.larder("explain acme/app00004:v7 --format json"),
     );

@@ -30,6 +30,22 @@ fn ls() {
     );
 }
 
+/// A tag that was pulled again came in first as long ago as ever, and arrived just now.
+#[test]
+fn ls_tells_arrivals() {
+    let test = TestEnvironment::fixture();
+    test.home.execute(
+        "UPDATE manifest SET created_at = '2026-11-24 11:00:00'
+          WHERE id = (SELECT manifest_id FROM image_ref WHERE reference = 'docker.io/acme/app00004:v0')",
+    );
+    let listed = test.larder("ls acme/app00004:v0").stdout;
+    let [header, row] = [0, 1].map(|line| listed.lines().nth(line).expect("a header and a row"));
+    let [created, arrived, used] =
+        ["CREATED", "ARRIVED", "USED"].map(|name| header.find(name).expect("a column"));
+    assert_ne!(row[created..arrived].trim(), row[arrived..used].trim(), "{listed}");
+    assert_eq!(row[arrived..used].trim(), "60 minutes ago", "{listed}");
+}
+
 /// For programs, a listing is what microsandbox's SDK says about the same home, record by record.
 #[test]
 fn ls_json() {

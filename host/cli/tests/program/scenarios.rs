@@ -68,7 +68,8 @@ reason = "nobody knows"
 name = "a failure was expected"
 config = { keep = 1 }
 image = [{ reference = "acme/app:1", created = "1d" }]
-fails = "the policy failed: no"
+fails = "policy-failed"
+says = "no"
 
 [[scenario]]
 name = "a plan was expected"
@@ -211,7 +212,7 @@ fn slips() {
         "[[scenario]]\nname = \"a\"\n[[scenario.image]]\nreference = \"a//b\"",
         "[[scenario]]\nname = \"a\"\n[[scenario.image]]\nreference = \"a:1\"\ncreated = \"1 day\"",
         "[[scenario]]\nname = \"a\"\n[[scenario.image]]\nreference = \"a:1\"\ncreated = \"999999999999999d\"",
-        "[[scenario]]\nname = \"a\"\n[[scenario.image]]\nreference = \"a:1\"\nsize = 12",
+        "[[scenario]]\nname = \"a\"\n[[scenario.image]]\nreference = \"a:1\"\nsize = -12",
         "[[scenario]]\nname = \"a\"\n[[scenario.image]]\nreference = \"a:1\"\npined = true",
         "[[scenario]]\nname = \"a\"\n[[scenario.image]]\nreference = \"a:1\"\norigin = \"archiv\"",
         "[[scenario]]\nname = \"a\"\n[[scenario.image]]\nreference = \"a:1\"\n[[scenario.image]]\nreference = \"a:1\"",
@@ -226,7 +227,9 @@ fn slips() {
         "[[scenario]]\nname = \"a\"\nexpect = [{ decision = \"keep\", reference = \"a:1\", reason = \"\" }]",
         "[[scenario]]\nname = \"a\"\n[[scenario.image]]\nreference = \"a:1\"\n[[scenario.expect]]\ndecision = \"kept\"\nreference = \"a:1\"\nreason = \"\"",
         "[[scenario]]\nname = \"a\"\nimage = [{ reference = \"a:1\" }]\nexpect = [\n{ decision = \"keep\", reference = \"a:1\", reason = \"\" },\n{ decision = \"keep\", reference = \"a:1\", reason = \"\" }]",
-        "[[scenario]]\nname = \"a\"\nexpect = []\nfails = \"x\"",
+        "[[scenario]]\nname = \"a\"\nexpect = []\nfails = \"policy-failed\"",
+        "[[scenario]]\nname = \"a\"\nfails = \"over-buget\"",
+        "[[scenario]]\nname = \"a\"\nexpect = []\nsays = \"no\"",
         "[[scenario]\nname",
     ];
     let said: Vec<String> = slips

@@ -60,7 +60,10 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
             let problem = format!("`{}` is a symbolic link that leads nowhere", path.display());
             return Err(io::Error::other(problem));
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            let error = io::Error::from(error);
+            return Err(io::Error::new(error.kind(), format!("`{}`: {error}", path.display())));
+        }
     };
     if !file.metadata()?.is_file() {
         return Err(io::Error::other(format!("`{}` is not a regular file", path.display())));

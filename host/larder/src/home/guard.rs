@@ -26,7 +26,7 @@ const KEYS: Keys =
 ///
 /// # Errors
 /// [`MicrosandboxError::InvalidConfig`] with line and key for a file that cannot be understood: nothing is guessed about
-/// what is to stay. [`MicrosandboxError::Home`] where it cannot be read.
+/// what is to stay. [`MicrosandboxError::Home`] with its path where it cannot be read.
 pub(crate) fn read(paths: &HomePaths) -> MicrosandboxResult<Guard> {
     let bytes = match config::read(&paths.settings) {
         Ok(bytes) => bytes,
@@ -44,13 +44,12 @@ pub(crate) fn read(paths: &HomePaths) -> MicrosandboxResult<Guard> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Guard, Slip> {
-    let whole = |problem: &str| Slip {
-        line: None,
+    let text = std::str::from_utf8(bytes).map_err(|error| Slip {
+        line: Some(1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count()),
         key: String::new(),
-        problem: problem.to_owned(),
+        problem: "it is not UTF-8".to_owned(),
         suggestion: None,
-    };
-    let text = std::str::from_utf8(bytes).map_err(|_| whole("it is not UTF-8"))?;
+    })?;
     let document: Document =
         toml::from_str(text).map_err(|error| Slip::find(text, &KEYS, error.message(), error.span()))?;
     Ok(document.guard)
@@ -93,6 +92,6 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(parse(text.as_bytes()).expect_err(text).to_string(), expected, "{text}");
         }
-        assert_eq!(parse(b"\xff").expect_err("no text").to_string(), ": it is not UTF-8");
+        assert_eq!(parse(b"[guard]\n\xff").expect_err("no text").to_string(), ", line 2: it is not UTF-8");
     }
 }

@@ -1,4 +1,4 @@
-//! Which patterns can match a reference at all, and what one that cannot probably meant.
+//! Which patterns can match a reference at all. The guest SDK's cache for tests has this file as its own.
 //!
 //! A normalized reference is `REGISTRY/PATH[:TAG][@DIGEST]`, with a tag, a digest or both. [`Place`] is a place in such a
 //! text; [`can_match`] walks pattern and text together, from each pair of places over each byte that both take. It is
@@ -196,28 +196,4 @@ pub(super) fn can_match(literals: &[u8], stars: &[Option<Star>]) -> bool {
         }
     }
     false
-}
-
-/// Returns what a pattern that can match nothing may have been meant to be, the likeliest first. These, too, may be able
-/// to match nothing.
-pub(super) fn likely_meanings(text: &str) -> Vec<String> {
-    let path = text.strip_prefix("index.docker.io/").or_else(|| text.strip_prefix("docker.io/"));
-    let short = path.unwrap_or(text);
-    let mut meanings = Vec::new();
-    if text.ends_with('/') {
-        meanings.extend([format!("{text}**"), format!("docker.io/{short}**")]);
-    }
-    if short == "*" {
-        meanings.push(if path.is_some() { "docker.io/**" } else { "**" }.to_owned());
-    }
-    // A registry, of which everything may be meant.
-    let names_registry = short.contains('.') || short == "localhost";
-    if names_registry && !short.contains(['/', ':', '@', '*']) {
-        meanings.push(format!("{short}/**"));
-    }
-    meanings.extend([format!("docker.io/{short}"), format!("docker.io/library/{short}")]);
-    let lowercase: Vec<String> =
-        [text.to_owned()].iter().chain(&meanings).map(|text| text.to_lowercase()).collect();
-    meanings.extend(lowercase);
-    meanings
 }

@@ -17,7 +17,11 @@ fn cases() {
         match words[1..] {
             ["refused", ref meant @ ..] => {
                 let message = pattern.expect_err(line).to_string();
-                let meant = meant.first().map(|meant| format!("; did you mean `{meant}`?"));
+                for meant in meant {
+                    assert!(meant.parse::<ReferencePattern>().is_ok(), "{line}: {meant}");
+                }
+                let meant =
+                    (!meant.is_empty()).then(|| format!("; did you mean `{}`?", meant.join("` or `")));
                 let expected = format!("`{}` can match nothing: ", words[0]);
                 assert!(message.starts_with(&expected), "{line}: {message}");
                 assert!(message.ends_with(meant.as_deref().unwrap_or("python:3.12`")), "{line}: {message}");

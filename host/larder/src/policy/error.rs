@@ -141,14 +141,14 @@ pub enum Overrun {
     Removals {
         /// References that the grant allows.
         granted: u32,
-        /// References that the policy wanted to remove.
+        /// References that the policy wanted to remove, at least: a policy that is refused may stop there.
         wanted: u64,
     },
     /// `max-bytes`.
     Bytes {
         /// The bytes that the grant allows.
         granted: ByteSize,
-        /// The bytes that the policy wanted to free.
+        /// The bytes that the policy wanted to free, at least.
         wanted: ByteSize,
     },
     /// `max-share`.
@@ -157,7 +157,7 @@ pub enum Overrun {
         granted: Share,
         /// That share in references.
         granted_references: u64,
-        /// References that the policy wanted to remove.
+        /// References that the policy wanted to remove, at least.
         wanted: u64,
         /// References in the cache.
         total: u64,
@@ -173,21 +173,25 @@ impl Overrun {
             Self::Share { .. } => "max-share",
         }
     }
-}
 
-impl fmt::Display for Overrun {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Returns the cap and, after these words, what went past it.
+    pub(crate) fn in_words(&self, words: &str) -> String {
         let key = self.key();
         match self {
-            Self::Removals { granted, wanted } => write!(f, "`{key}` is {granted}, it wants {wanted}"),
-            Self::Bytes { granted, wanted } => write!(f, "`{key}` is {granted}, it wants {wanted:#}"),
+            Self::Removals { granted, wanted } => format!("`{key}` is {granted}, {words} {wanted}"),
+            Self::Bytes { granted, wanted } => format!("`{key}` is {granted}, {words} {wanted:#}"),
             Self::Share { granted, granted_references, wanted, total } => {
-                write!(
-                    f,
-                    "`{key}` is {granted} ({granted_references} of {total} references), it wants {wanted}"
-                )
+                format!("`{key}` is {granted} ({granted_references} of {total} references), {words} {wanted}")
             }
         }
+    }
+}
+
+/// Writes the cap and the least that the policy wanted. How much it would have wanted in all is not known: a policy that
+/// asks for its budget, or stops where it is refused, asks for no more.
+impl fmt::Display for Overrun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.in_words("it wants at least"))
     }
 }
 
@@ -312,7 +316,7 @@ mod tests {
                         total: 41,
                     },
                 ]),
-                "the policy wants to remove more than its grant allows: `max-removals` is 50, it wants 60; `max-bytes` is 20GiB, it wants 27.0 GiB; `max-share` is 25% (10 of 41 references), it wants 60",
+                "the policy wants to remove more than its grant allows: `max-removals` is 50, it wants at least 60; `max-bytes` is 20GiB, it wants at least 27.0 GiB; `max-share` is 25% (10 of 41 references), it wants at least 60",
             ),
         ];
         for (error, expected) in table {

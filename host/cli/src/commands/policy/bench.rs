@@ -31,10 +31,10 @@ pub(crate) struct Bench {
     /// The policy: one of `larder policy list`, or a path
     #[arg(value_name = "P", value_hint = clap::ValueHint::FilePath)]
     policy: PolicySource,
-    /// How many images the cache has
+    /// The number of images in the cache
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     images: u32,
-    /// How often each thing is measured, unless that takes longer than ten seconds
+    /// The number of measurements of each thing, unless that takes longer than ten seconds
     #[arg(long, value_name = "K", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
     /// The policy's config: a value, JSON or text, or a file of JSON or TOML; later ones win

@@ -20,7 +20,7 @@ Examples:
   larder policy check keep-recent.wasm
   larder policy check *.wasm --format json")]
 pub(crate) struct Check {
-    /// Which policies: those of `larder policy list`, or paths
+    /// The policies: names from `larder policy list`, or paths
     #[arg(required = true, value_name = "P", value_hint = clap::ValueHint::FilePath)]
     policies: Vec<PolicySource>,
     #[command(flatten)]

@@ -58,7 +58,8 @@ impl Explain {
             self.compare(&local, &policy, &suggestion, &run, context).await?;
             return Ok(Status::Done);
         }
-        let (plan, _) = deciding::decide(&local, &policy, &run, context).await?;
+        let decided = deciding::decide(&local, &policy, &run, context).await;
+        let (plan, _) = decided.map_err(|failure| self.run.explained(failure, &self.policy))?;
         render::plan::remarks(&plan, &context.console);
         deciding::show(&plan, context)?;
         if run.grant().is_none() {

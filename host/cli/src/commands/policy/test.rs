@@ -142,7 +142,7 @@ impl Test {
         }
         let mut text = format!("{}\n", suite.path.display());
         for (scenario, decided) in suite.scenarios.iter().zip(seen) {
-            let verdict = match scenario.expected == Some(decided.clone()) {
+            let verdict = match scenario.is_met_by(&decided) {
                 true => Verdict::Passed,
                 false if self.update => Verdict::Updated,
                 false => Verdict::Failed,

@@ -22,7 +22,7 @@ Examples:
   larder policy warm /etc/larder/policies/*.wasm
   larder policy warm keep-recent --grant grant.toml")]
 pub(crate) struct Warm {
-    /// Which policies: those of `larder policy list`, or paths
+    /// The policies: names from `larder policy list`, or paths
     #[arg(required = true, value_name = "P", value_hint = clap::ValueHint::FilePath)]
     policies: Vec<PolicySource>,
     /// The grant that they will run under: `fuel` and `stack` in its `[limits]` are compiled in

@@ -155,7 +155,7 @@ impl Plan {
         // Which share of the cache that is, the cache says.
         let overruns = grant.overruns(total, u64::MAX);
         match overruns.iter().find(|overrun| !matches!(overrun, Overrun::Share { .. })) {
-            Some(overrun) => Err(format!("it goes past its own grant: {overrun}")),
+            Some(overrun) => Err(format!("it goes past its own grant: {}", overrun.in_words("and it takes"))),
             None => Ok(()),
         }
     }

@@ -98,8 +98,8 @@ fn errors_name_the_line_and_the_key() {
             "grant.toml, line 2: `time`: invalid type: integer `5`, expected a duration such as `500ms`, `5s`, `1h30m` or `7d`",
         ),
         (
-            "[grant]\nmax-bytes = \"20\"",
-            "grant.toml, line 2: `max-bytes`: `20` is not a size such as `512B`, `64MiB` or `20GiB`",
+            "[grant]\nmax-bytes = \"20 GiB\"",
+            "grant.toml, line 2: `max-bytes`: `20 GiB` is not a size such as `512B`, `64MiB` or `20GiB`",
         ),
         (
             "[grant]\nmax-removals = -1",

@@ -21,10 +21,10 @@ pub(crate) struct Build {
     /// The policy's directory, the one with its `policy.toml`
     #[arg(value_name = "DIR", default_value = ".", value_hint = clap::ValueHint::DirPath)]
     directory: PathBuf,
-    /// Where the component goes [default: `DIR/NAME.wasm`]
+    /// The file of the component [default: `DIR/NAME.wasm`]
     #[arg(long, short, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     output: Option<PathBuf>,
-    /// Where tools are installed [default: `$XDG_CACHE_HOME/larder/tools`, or else `~/.cache/larder/tools`]
+    /// The directory of the tools that are installed [default: `$XDG_CACHE_HOME/larder/tools`, or else `~/.cache/larder/tools`]
     #[arg(
         long,
         value_name = "DIR",

@@ -14,12 +14,12 @@ Examples:
   larder policy new demo --lang python && cd demo && larder policy build && larder policy test
   larder policy new demo --lang rust --dir policies/demo")]
 pub(crate) struct New {
-    /// What it is called: lower-case letters, digits and `-`
+    /// The name of the policy: lower-case letters, digits and `-`
     name: PolicyName,
-    /// What it is written in
+    /// The language of the policy
     #[arg(long, value_parser = PossibleValuesParser::new(Language::ALL.map(Language::as_str)).try_map(language))]
     lang: Language,
-    /// Where it goes, a directory that is new or empty [default: `./NAME`]
+    /// The directory of the policy, which is new or empty [default: `./NAME`]
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     dir: Option<PathBuf>,
 }

@@ -1,0 +1,1 @@
+../../../../../host/larder/src/pattern/possible.rs
