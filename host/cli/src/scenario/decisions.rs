@@ -102,6 +102,12 @@ impl Outcome {
         };
         let failure = Failure::from(error);
         match FailureKind::deserialize(failure.kind().into_deserializer()) as Result<_, ValueError> {
+            Ok(FailureKind::InvalidConfig) => {
+                // The same policy in another language has another name, and the kind says the rest.
+                let named = says.strip_prefix("config of ").and_then(|rest| rest.split_once(": "));
+                let says = named.map_or(says.as_str(), |(_, problem)| problem).to_owned();
+                Ok(Self::Fails(Failed { kind: FailureKind::InvalidConfig, says: Some(says) }))
+            }
             Ok(kind) => Ok(Self::Fails(Failed { kind, says: Some(says) })),
             Err(_) => Err(failure),
         }
@@ -179,7 +185,7 @@ mod tests {
     fn failures() {
         let kinds = [
             (PolicyError::Failed("no".into()), FailureKind::PolicyFailed, "no"),
-            (PolicyError::Failed("config of a: no".into()), FailureKind::InvalidConfig, "config of a: no"),
+            (PolicyError::Failed("config of a: no".into()), FailureKind::InvalidConfig, "no"),
             (
                 PolicyError::InvalidDescription { field: "name", problem: "is too long".into() },
                 FailureKind::InvalidDescription,
