@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use larder::backend::HomeProblem;
-use larder::maintenance::VerifyDepth;
+use larder::backend::{CacheOwner, HomeProblem};
+use larder::maintenance::{FindingKind, VerifyDepth};
 use larder::{Image, LocalBackend, MicrosandboxError};
 use larder_tests::archive::{TestImage, docker_files, tar_of};
 use larder_tests::{FIXTURE_NOW, Home, run};
@@ -54,7 +54,13 @@ async fn check_refusals(home: &Home, case: &str) {
     local.unpin(UNUSED).await.expect("no pin");
     assert_eq!(home.count("SELECT count(*) FROM image_ref"), rows, "{case}");
     let report = local.verify(VerifyDepth::Shallow).await.expect("a report");
-    assert_eq!(report.findings.len() as u64, report.checked, "{case}: all of it is missing");
+    let missing = report.findings.iter().filter(|finding| finding.kind == FindingKind::Missing).count();
+    assert_eq!(missing as u64, report.checked, "{case}: all of it is missing");
+    assert!(
+        report.problems.iter().any(|problem| problem.contains("is not there")),
+        "{case}: {:?}",
+        report.problems
+    );
 }
 
 /// A disk that is not mounted, with and without its mount point, costs no row: removals are refused, nothing is marked, and
@@ -112,29 +118,48 @@ fn another_directory() {
     assert_eq!(fs::read_dir(disk.path().join("cache")).expect("a directory").count(), 1);
 }
 
-/// Where a cache in the home was deleted, images can be added anew; once it is claimed, a prune removes the rows.
+/// Rooms without any of the files that the index names are no cache, nor is that of another home.
+#[test]
+fn rooms_without_files() {
+    for marked in [false, true] {
+        let (home, other) = (Home::fixture(), Home::made());
+        fs::remove_dir_all(home.cache()).expect("removed");
+        fs::create_dir_all(home.cache().join("layers")).expect("a room");
+        fs::write(home.cache().join("layers/x.erofs"), "x").expect("a file");
+        run(async {
+            if marked {
+                let builder = LocalBackend::builder().home(other.path()).cache_dir(home.cache());
+                let local = builder.build().await.expect("the home opened");
+                let owner = local.cache_owner().await.expect("an owner");
+                local.claim_cache(&owner).await.expect("claimed");
+            }
+            check_refusals(&home, &format!("rooms; marked: {marked}")).await;
+        });
+    }
+}
+
+/// Where a cache in the home was deleted, nothing is added either, since it may be a disk that is not mounted, and a load
+/// that fails makes nothing that looks like a cache. Once it is claimed, a prune removes the rows and a load works.
 #[test]
 fn a_cache_that_was_deleted() {
     let disk = tempfile::tempdir().expect("a directory");
     let archive = disk.path().join("image.tar");
     fs::write(&archive, tar_of(&docker_files(&[TestImage::small(&["acme/new:1"])]))).expect("an archive");
-    for adds in [true, false] {
-        let home = Home::fixture();
-        fs::remove_dir_all(home.cache()).expect("deleted");
-        run(async {
-            check_refusals(&home, "deleted").await;
-            let local = open(&home).await;
-            if adds {
-                Image::load_local(&local, &archive, Vec::new()).await.expect("loaded");
-            } else {
-                let owner = local.cache_owner().await.expect("an owner");
-                local.claim_cache(&owner).await.expect("claimed");
-            }
-            let report = Image::prune_local(&local).await.expect("a prune");
-            assert!(
-                report.image_refs_removed > 30
-                    && report.bytes_reclaimed.is_none_or(|bytes| adds || bytes == 0)
-            );
-        });
-    }
+    let home = Home::fixture();
+    fs::remove_dir_all(home.cache()).expect("deleted");
+    fs::create_dir(home.cache()).expect("a mount point");
+    run(async {
+        let local = open(&home).await;
+        assert!(is_missing(Image::load_local(&local, &archive, Vec::new()).await));
+        assert_eq!(fs::read_dir(home.cache()).expect("a directory").count(), 0);
+        check_refusals(&home, "deleted").await;
+        assert_eq!(local.cache_owner().await.expect("an owner"), CacheOwner::Missing);
+        let refused =
+            local.claim_cache(&CacheOwner::Nobody).await.expect_err("it was not seen to be missing");
+        assert!(refused.to_string().contains("another owner"), "{refused}");
+        local.claim_cache(&CacheOwner::Missing).await.expect("claimed");
+        Image::load_local(&local, &archive, Vec::new()).await.expect("loaded");
+        let report = Image::prune_local(&local).await.expect("a prune");
+        assert!(report.image_refs_removed > 30);
+    });
 }

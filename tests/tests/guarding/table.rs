@@ -2,12 +2,12 @@
 //! says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use larder::ImagePruneReport;
 use larder::LocalBackend;
+use larder::backend::CacheOwner;
 use larder::plan::{Guard, Maker, Plan, PlanEntry, PlanPolicy};
 use larder::policy::{Grant, GrantDocument, Share};
 use larder_tests::{Home, run};
@@ -297,10 +297,10 @@ proptest! {
     #[test]
     fn applying_keeps_to_the_rules(mut case in cases()) {
         let home = Home::made();
-        // The rows have no files; the cache is there.
-        fs::create_dir_all(home.cache().join("layers")).expect("a directory");
         run(async {
             let local = home.open().await;
+            // The rows have no files.
+            local.claim_cache(&CacheOwner::Nobody).await.expect("claimed");
             prepare(&home, &local, &mut case).await;
             let plan = plan(&local, &case).await;
             use_and_pin(&home, &case);

@@ -77,6 +77,13 @@ impl Verify {
         let marked = match &owner {
             CacheOwner::Home(home) if *home == local.identity().await? => None,
             CacheOwner::Home(home) => Some(format!("marked as that of the home `{}`", plain(&home.path))),
+            CacheOwner::Missing => {
+                let text = format!(
+                    "none of the files that the index names is in `{cache}`: a prune will forget all images"
+                );
+                self.consent.obtain_for(context, &text, "Begin it anew?")?;
+                None
+            }
             CacheOwner::Several => Some("marked as used by several homes".to_owned()),
             CacheOwner::Unreadable(error) => {
                 Some(format!("marked, and its marker cannot be read: {}", plain(error)))

@@ -19,8 +19,9 @@
 //! row of another home names them as well. microsandbox does the same.
 //!
 //! # A cache that is not there
-//! A cache [is there](CacheDir::is_there) if it holds a marker or a room. An empty directory may be the mount point of a
-//! disk that is not mounted: a home whose index names files does not mark it, and removes nothing there.
+//! A cache without this home's marker and without any file that the index names may be the mount point of a disk that is
+//! not mounted, whatever else is in it: a home whose index names files does not mark it, adds nothing to it, and removes
+//! nothing there.
 //!
 //! # What survives a crash
 //! A marker is whole or missing. It is on disk before anything relies on it.
@@ -35,7 +36,7 @@ use tempfile::NamedTempFile;
 
 use super::plain::read_at;
 use super::unowned::{Unowned, UnownedKind};
-use super::{CacheDir, Room, open_dir, stat_at};
+use super::{CacheDir, open_dir};
 use crate::home::{HomeId, HomeIdentity};
 
 /// The name of the marker in a cache.
@@ -56,6 +57,8 @@ struct Marker {
 pub enum CacheOwner {
     /// The cache has no marker.
     Nobody,
+    /// The cache is not there: it has no marker, and none of the files that the index names.
+    Missing,
     /// The cache is marked as this home's alone.
     Home(HomeIdentity),
     /// The cache is marked as used by several homes.
@@ -92,7 +95,7 @@ impl CacheDir {
     }
 
     /// Returns whether the cache is in the home, and no symbolic link leads elsewhere.
-    pub(crate) fn is_inside(&self) -> io::Result<bool> {
+    fn is_inside(&self) -> io::Result<bool> {
         let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         match self.root.canonicalize() {
             Ok(root) => match self.home.canonicalize() {
@@ -108,20 +111,6 @@ impl CacheDir {
             },
             Err(error) => Err(error),
         }
-    }
-
-    /// Returns whether the cache is there: a directory that holds a marker or a room.
-    ///
-    /// # Errors
-    /// Fails if the directory cannot be read.
-    pub(crate) fn is_there(&self) -> io::Result<bool> {
-        let Some(directory) = open_dir(&self.root)? else { return Ok(false) };
-        for name in [MARKER].into_iter().chain(Room::ALL.map(Room::name)) {
-            if stat_at(&directory, name)?.is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }
 
@@ -147,6 +136,11 @@ impl Keeper {
         &self.home
     }
 
+    /// Returns whether the marker names this home, at whatever path.
+    pub(crate) fn is_marked_as_ours(&self) -> bool {
+        matches!(self.owner(), CacheOwner::Home(home) if home.id.is_some() && home.names(&self.home))
+    }
+
     /// Returns the owner that the marker names at this moment.
     pub(crate) fn owner(&self) -> CacheOwner {
         match self.read() {
@@ -167,7 +161,7 @@ impl Keeper {
         let not_ours = |why: String| Custody::NotOurs(format!("the cache `{}` {why}", self.root.display()));
         match owner {
             CacheOwner::Nobody if self.is_inside => Custody::Ours,
-            CacheOwner::Nobody => {
+            CacheOwner::Nobody | CacheOwner::Missing => {
                 not_ours("lies outside of the home, and nothing says that no other home uses it".to_owned())
             }
             CacheOwner::Home(home) if home.id.is_some() && home.names(&self.home) => {

@@ -76,7 +76,7 @@ impl LocalBackend {
     /// Fails if the home cannot be read.
     pub async fn cache_owner(&self) -> MicrosandboxResult<CacheOwner> {
         let store = Arc::clone(&self.store);
-        self.store.read("read whose the cache is", move |index| Ok(store.keeper(index)?.owner())).await
+        self.store.read("read whose the cache is", move |index| store.cache_owner(index)).await
     }
 
     /// Records that the cache belongs to this home alone, for an operator who knows that and has seen its
@@ -93,7 +93,7 @@ impl LocalBackend {
         let (store, seen) = (Arc::clone(&self.store), seen.clone());
         let claim = move |writer: &mut Writer, cache: &CacheDir| {
             let keeper = store.keeper(writer.connection())?;
-            let owner = keeper.owner();
+            let owner = store.cache_owner(writer.connection())?;
             if owner != seen && owner != CacheOwner::Home(keeper.home().clone()) {
                 let cache = cache.root().to_owned();
                 return Err(HomeProblem::CacheOwnerChanged { cache }

@@ -42,10 +42,29 @@ pub(crate) struct OwnerRow {
     pub(crate) text: String,
 }
 
-/// Returns whether anything owns files that a removal deletes: a layer or a manifest.
-pub(crate) fn any(connection: &Connection) -> rusqlite::Result<bool> {
-    let query = "SELECT EXISTS(SELECT 1 FROM main.layer) OR EXISTS(SELECT 1 FROM main.manifest)";
-    connection.query_row(query, [], |row| row.get(0))
+/// Asks about the entries of layers and manifests until one is there. Returns whether one is, or `None` if no row owns an
+/// entry.
+pub(crate) fn any_there(
+    connection: &Connection,
+    mut is_there: impl FnMut(&Entry) -> bool,
+) -> rusqlite::Result<Option<bool>> {
+    let mut found = None;
+    let tables = [
+        ("SELECT diff_id FROM main.layer", Room::Layers),
+        ("SELECT digest FROM main.manifest", Room::Fsmeta),
+    ];
+    for (query, room) in tables {
+        let mut statement = connection.prepare_cached(query)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let Some(entry) = Entry::of_digest(room, &any_text(row, 0)?) else { continue };
+            if is_there(&entry) {
+                return Ok(Some(true));
+            }
+            found = Some(false);
+        }
+    }
+    Ok(found)
 }
 
 /// Visits every owner: layers, manifests, references, each in row order.

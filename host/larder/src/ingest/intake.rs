@@ -37,10 +37,8 @@ impl Intake {
         // A home that cannot be written is known before the work, and another home whose cache it is knows of it.
         let checked = Arc::clone(&store);
         let enter = move |writer: &mut Writer, cache: &CacheDir| {
-            // A cache in the home that is not there was deleted; one elsewhere may be on a disk that is not mounted.
-            if !cache.is_inside().map_err(MicrosandboxError::io("find the place of", cache.root()))? {
-                checked.check_cache(writer.connection())?;
-            }
+            // What is added below a mount point is hidden by the disk, and would make it look like the cache.
+            checked.check_cache(writer.connection())?;
             let entered = keeper(writer.connection(), cache)?.enter();
             entered.map_err(MicrosandboxError::io("mark", cache.root()))
         };

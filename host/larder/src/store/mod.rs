@@ -29,8 +29,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 
-use crate::artifacts::CacheDir;
-use crate::artifacts::marker::Keeper;
+use crate::artifacts::marker::{CacheOwner, Keeper};
+use crate::artifacts::{CacheDir, Entry};
 use crate::catalog::{Catalog, Clock, Writer, identity, owners};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home::{HomeId, HomeIdentity, HomePaths, HomeProblem, MissingHome};
@@ -81,6 +81,13 @@ impl Store {
     /// Returns the identity of the home of this index.
     pub(crate) fn identity(&self, connection: &Connection) -> MicrosandboxResult<HomeIdentity> {
         Ok(HomeIdentity::new(home_id(connection)?, &self.catalog.paths().home))
+    }
+
+    /// Returns the owner of the cache, as far as its marker and its files tell.
+    pub(crate) fn cache_owner(&self, connection: &Connection) -> MicrosandboxResult<CacheOwner> {
+        let owner = self.keeper(connection)?.owner();
+        let is_missing = owner == CacheOwner::Nobody && is_lost(connection, &self.cache)?;
+        Ok(if is_missing { CacheOwner::Missing } else { owner })
     }
 
     /// Checks that the cache is there, where rows own files in it. Without it, a removal would forget rows whose files
@@ -155,10 +162,14 @@ fn home_id(connection: &Connection) -> MicrosandboxResult<Option<HomeId>> {
     identity::home_id(connection).map_err(MicrosandboxError::db("read which home it is"))
 }
 
-/// Returns whether rows own files in a cache that is not there.
+/// Returns whether rows own files in a cache that is not there: it is not marked as this home's, and has none of them.
 fn is_lost(connection: &Connection, cache: &CacheDir) -> MicrosandboxResult<bool> {
-    if cache.is_there().map_err(MicrosandboxError::io("open", cache.root()))? {
+    if keeper(connection, cache)?.is_marked_as_ours() {
         return Ok(false);
     }
-    owners::any(connection).map_err(MicrosandboxError::db("find out what owns files"))
+    let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
+    // What cannot be looked at is there.
+    let is_there = |entry: &Entry| !matches!(rooms.stat(entry), Ok(None));
+    let found = owners::any_there(connection, is_there);
+    Ok(found.map_err(MicrosandboxError::db("find out what owns files"))? == Some(false))
 }

@@ -163,9 +163,13 @@ impl Verification<'_> {
                 suspects.push(file);
             }
         }
-        let keeper = self.store.keeper(&*self.store.catalog().reader()?)?;
-        let unowned = keeper.custody().judge(find_unowned(cache, &owned, &HashSet::new(), self.store.now()));
+        let reader = self.store.catalog().reader()?;
+        let lost = self.store.check_cache(&reader).err();
+        let custody = self.store.keeper(&reader)?.custody();
+        drop(reader);
+        let unowned = custody.judge(find_unowned(cache, &owned, &HashSet::new(), self.store.now()));
         let mut report = VerifyReport { checked: named.len() as u64, ..VerifyReport::default() };
+        report.problems.extend(lost.map(|lost| lost.to_string()));
         self.judge(&rooms, &suspects, unowned.old.into_iter().chain(unowned.left), &mut report)?;
         report.problems.extend(unowned.problems);
         report.findings.sort_by(|a, b| a.path.cmp(&b.path));
