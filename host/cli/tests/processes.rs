@@ -181,7 +181,11 @@ impl Stage {
             });
             assert!(was_there, "{image}");
         }
-        assert_eq!(report["problems"], serde_json::json!([]));
+        // A layer that images share and that somebody holds stays by itself, and is named.
+        for problem in report["problems"].as_array().expect("what stood in the way") {
+            let problem = problem.as_str().expect("a sentence");
+            assert!(problem.ends_with("is held by a live operation: left for the next prune"), "{problem}");
+        }
     }
 
     /// The files of an image.
