@@ -4,7 +4,23 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
+use larder::LocalBackend;
+
 use crate::exit::Failure;
+
+/// Refuses a file in the home or its cache: it would take the place of the index, of the settings or of an artifact.
+pub(crate) fn refuse_in_home(path: &Path, local: &LocalBackend) -> Result<(), Failure> {
+    let target = if path.is_symlink() { path.canonicalize().unwrap_or_default() } else { path.to_owned() };
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(parent) = parent.canonicalize() else { return Ok(()) };
+    for directory in [local.home(), local.cache_dir()] {
+        if directory.canonicalize().is_ok_and(|directory| parent.starts_with(directory)) {
+            let text = format!("`{}` is in `{}`: write it elsewhere", path.display(), directory.display());
+            return Err(Failure::usage(text));
+        }
+    }
+    Ok(())
+}
 
 /// Writes a file completely, or leaves it unchanged after a failure. An existing file keeps its permissions, and a link
 /// to it stays a link. Anything that is not a regular file, such as a device or a pipe, is written to directly.

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use larder::LocalBackend;
 use larder::plan::{Denial, Plan, PlanReport, Right};
 
 use super::apply::apply;
@@ -87,15 +88,16 @@ impl Prune {
             return Err(failure);
         }
         if only_plans {
-            self.write(&plan, context)?;
+            self.write(&plan, &local, context)?;
             return Ok(Status::Done);
         }
         apply(&local, &plan, cost, self.consent, context).await
     }
 
     /// Writes the plan where that was asked for: all of it or, after a failure, nothing.
-    fn write(&self, plan: &Plan, context: &Context) -> Result<(), Failure> {
+    fn write(&self, plan: &Plan, local: &LocalBackend, context: &Context) -> Result<(), Failure> {
         let Some(path) = &self.plan else { return Ok(()) };
+        output::refuse_in_home(path, local)?;
         output::write(path, &plan.to_json()?)?;
         let path = path.display();
         context.console.note(&match plan.is_empty() {

@@ -6,6 +6,7 @@ use larder::ingest::{ConfigOrigin, ImageSave, SaveReport, SavedLayer};
 
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
+use crate::output;
 use crate::progress::IngestProgress;
 use crate::render::size::{rate, size};
 use crate::render::{count, plain};
@@ -46,6 +47,7 @@ impl Save {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
         let Self { references, output, form } = self;
         let local = context.open().await?;
+        output::refuse_in_home(&output, &local)?;
         let format = match form {
             Form::Docker => ImageArchiveFormat::Docker,
             Form::Oci => ImageArchiveFormat::Oci,

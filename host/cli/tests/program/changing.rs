@@ -78,6 +78,24 @@ fn a_cache_that_is_not_there() {
     assert_eq!(test.larder("prune --yes").status, 0);
 }
 
+/// What a command writes takes the place of nothing in the home.
+#[test]
+fn nothing_is_written_into_the_home() {
+    let test = TestEnvironment::fixture();
+    let before = fs::read(test.home.path().join("db/msb.db")).expect("the index");
+    let home = test.home.path();
+    for name in ["db/msb.db", "larder.toml", "cache/layers/x"] {
+        let path = home.join(name);
+        for arguments in ["prune --plan", "save acme/app00004:v7 -o"] {
+            let refused = test.larder(&format!("{arguments} {}", path.display()));
+            assert_eq!(refused.status, 2, "{arguments} {name}: {}", refused.stderr);
+            assert!(refused.stderr.contains("write it elsewhere"), "{}", refused.stderr);
+        }
+    }
+    assert!(!home.join("larder.toml").exists());
+    assert_eq!(fs::read(home.join("db/msb.db")).expect("the index"), before);
+}
+
 /// Removing one image takes as many looks at files and as many reads of the index among many images as among few.
 #[test]
 fn rm_of_one_among_many() {
