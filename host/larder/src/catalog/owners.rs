@@ -5,6 +5,7 @@
 //! not parse owns nothing: no file is named after it.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -42,58 +43,63 @@ pub(crate) struct OwnerRow {
     pub(crate) text: String,
 }
 
-/// Asks about the entries of layers and manifests until one is there. Returns whether one is, or `None` if no row owns an
-/// entry.
+/// A query for texts of the index, and the owner that such a text names.
+type OwnerQuery = (&'static str, fn(&str) -> Option<Owner>);
+
+/// The queries for all owners.
+const OWNERS: [OwnerQuery; 3] = [
+    ("SELECT diff_id FROM main.layer ORDER BY id", |text| text.parse().ok().map(Owner::Layer)),
+    ("SELECT digest FROM main.manifest ORDER BY id", |text| text.parse().ok().map(Owner::Manifest)),
+    ("SELECT reference FROM image_ref ORDER BY id", |text| text.parse().ok().map(Owner::Reference)),
+];
+
+/// Visits every owner: layers, manifests, references, each in row order.
+pub(crate) fn for_each(connection: &Connection, mut visit: impl FnMut(OwnerRow)) -> rusqlite::Result<()> {
+    let visit = |row| {
+        visit(row);
+        ControlFlow::Continue(())
+    };
+    for_each_until(connection, visit)
+}
+
+/// Visits owners in the order of [`for_each`], until it is told to stop.
+fn for_each_until(
+    connection: &Connection,
+    mut visit: impl FnMut(OwnerRow) -> ControlFlow<()>,
+) -> rusqlite::Result<()> {
+    for (query, owner_of) in OWNERS {
+        let mut statement = connection.prepare_cached(query)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let text = any_text(row, 0)?;
+            if let Some(owner) = owner_of(&text)
+                && visit(OwnerRow { owner, text }).is_break()
+            {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Asks about the images of layers and the fsmeta images of manifests until one is there. Returns whether one is, or
+/// `None` if no row owns any.
 pub(crate) fn any_there(
     connection: &Connection,
     mut is_there: impl FnMut(&Entry) -> bool,
 ) -> rusqlite::Result<Option<bool>> {
     let mut found = None;
-    let tables = [
-        ("SELECT diff_id FROM main.layer", Room::Layers),
-        ("SELECT digest FROM main.manifest", Room::Fsmeta),
-    ];
-    for (query, room) in tables {
-        let mut statement = connection.prepare_cached(query)?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let Some(entry) = Entry::of_digest(room, &any_text(row, 0)?) else { continue };
-            if is_there(&entry) {
-                return Ok(Some(true));
-            }
-            found = Some(false);
-        }
-    }
+    for_each_until(connection, |row| {
+        let entry = match &row.owner {
+            Owner::Layer(diff_id) => Entry::named(Room::Layers, diff_id),
+            Owner::Manifest(digest) => Entry::named(Room::Fsmeta, digest),
+            // They come last.
+            Owner::Reference(_) => return ControlFlow::Break(()),
+        };
+        found = Some(is_there(&entry));
+        if found == Some(true) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
     Ok(found)
-}
-
-/// Visits every owner: layers, manifests, references, each in row order.
-pub(crate) fn for_each(connection: &Connection, mut visit: impl FnMut(OwnerRow)) -> rusqlite::Result<()> {
-    let mut layers = connection.prepare_cached("SELECT diff_id FROM main.layer ORDER BY id")?;
-    let mut rows = layers.query([])?;
-    while let Some(row) = rows.next()? {
-        let text = any_text(row, 0)?;
-        if let Ok(diff_id) = text.parse() {
-            visit(OwnerRow { owner: Owner::Layer(diff_id), text });
-        }
-    }
-    let mut manifests = connection.prepare_cached("SELECT digest FROM main.manifest ORDER BY id")?;
-    let mut rows = manifests.query([])?;
-    while let Some(row) = rows.next()? {
-        let text = any_text(row, 0)?;
-        if let Ok(digest) = text.parse() {
-            visit(OwnerRow { owner: Owner::Manifest(digest), text });
-        }
-    }
-    let mut references = connection.prepare_cached("SELECT reference FROM image_ref ORDER BY id")?;
-    let mut rows = references.query([])?;
-    while let Some(row) = rows.next()? {
-        let text = any_text(row, 0)?;
-        if let Ok(reference) = text.parse() {
-            visit(OwnerRow { owner: Owner::Reference(reference), text });
-        }
-    }
-    Ok(())
 }
 
 /// Returns every entry that a row owns.
