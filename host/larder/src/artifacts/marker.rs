@@ -138,7 +138,12 @@ impl Keeper {
 
     /// Returns whether the marker names this home, at whatever path.
     pub(crate) fn is_marked_as_ours(&self) -> bool {
-        matches!(self.owner(), CacheOwner::Home(home) if home.id.is_some() && home.names(&self.home))
+        matches!(self.owner(), CacheOwner::Home(home) if self.is_meant_by(&home))
+    }
+
+    /// Returns whether an identity from a marker means this home. One without an id means no home for certain.
+    fn is_meant_by(&self, marked: &HomeIdentity) -> bool {
+        marked.id.is_some() && marked.names(&self.home)
     }
 
     /// Returns the owner that the marker names at this moment.
@@ -164,7 +169,7 @@ impl Keeper {
             CacheOwner::Nobody | CacheOwner::Missing => {
                 not_ours("lies outside of the home, and nothing says that no other home uses it".to_owned())
             }
-            CacheOwner::Home(home) if home.id.is_some() && home.names(&self.home) => {
+            CacheOwner::Home(home) if self.is_meant_by(&home) => {
                 if self.is_inside || home.path == self.home.path {
                     Custody::Ours
                 } else {

@@ -141,11 +141,13 @@ impl Store {
         let (cache, is_marked) = (self.cache.clone(), Arc::clone(&self.is_marked));
         self.catalog
             .write(action, move |writer| {
-                if !is_marked.load(Ordering::Relaxed) && !is_lost(writer.connection(), &cache)? {
-                    is_marked.store(true, Ordering::Relaxed);
-                    if let Err(error) = keeper(writer.connection(), &cache)?.claim_if_free() {
+                if !is_marked.load(Ordering::Relaxed) {
+                    // A cache that cannot be marked stops no change that needs none.
+                    let looked = mark(writer.connection(), &cache).unwrap_or_else(|error| {
                         tracing::warn!("could not mark `{}`: {error}", cache.root().display());
-                    }
+                        true
+                    });
+                    is_marked.store(looked, Ordering::Relaxed);
                 }
                 change(writer, &cache)
             })
@@ -156,6 +158,16 @@ impl Store {
 /// Returns the keeper of a cache for the home of this index.
 pub(crate) fn keeper(connection: &Connection, cache: &CacheDir) -> MicrosandboxResult<Keeper> {
     cache.keeper(home_id(connection)?).map_err(MicrosandboxError::io("find the place of", cache.root()))
+}
+
+/// Marks a cache that is certainly this home's. Returns false if it is not there, so that it has to be looked at again.
+fn mark(connection: &Connection, cache: &CacheDir) -> MicrosandboxResult<bool> {
+    let is_there = !is_lost(connection, cache)?;
+    if is_there {
+        let marked = keeper(connection, cache)?.claim_if_free();
+        marked.map_err(MicrosandboxError::io("write the marker of", cache.root()))?;
+    }
+    Ok(is_there)
 }
 
 fn home_id(connection: &Connection) -> MicrosandboxResult<Option<HomeId>> {
