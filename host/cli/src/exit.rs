@@ -327,6 +327,13 @@ const WITHOUT_WASI: Option<&str> = if cfg!(feature = "kit") {
     None
 };
 
+/// Returns what a policy says is wrong with its config, without its name. The SDK and the policies say that as
+/// `config of NAME: PROBLEM`; any other failure is none of the config.
+pub(crate) fn refused_config(message: &str) -> Option<&str> {
+    let rest = message.strip_prefix("config of ")?;
+    Some(rest.split_once(": ").map_or(message, |(_, problem)| problem))
+}
+
 fn classify_policy(error: &PolicyError) -> Class {
     use PolicyError as P;
     match error {
@@ -339,8 +346,7 @@ fn classify_policy(error: &PolicyError) -> Class {
         P::InvalidGrant { .. } => (Status::Usage, "invalid-grant", None),
         P::Trapped { .. } => (Status::Policy, "policy-trapped", None),
         P::Limit { .. } => (Status::Policy, "policy-limit", None),
-        // As the SDK and the policies say that what the operator configured is wrong.
-        P::Failed(message) if message.starts_with("config of ") => (Status::Usage, "invalid-config", None),
+        P::Failed(message) if refused_config(message).is_some() => (Status::Usage, "invalid-config", None),
         P::Failed(_) => (Status::Policy, "policy-failed", None),
         P::OverBudget(_) => (
             Status::Denied,

@@ -1,8 +1,8 @@
 //! The files that commands write.
 
 use std::fs;
-use std::io::Write as _;
-use std::path::Path;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 
 use larder::LocalBackend;
 
@@ -10,9 +10,9 @@ use crate::exit::Failure;
 
 /// Refuses a file in the home or its cache: it would take the place of the index, of the settings or of an artifact.
 pub(crate) fn refuse_in_home(path: &Path, local: &LocalBackend) -> Result<(), Failure> {
-    let target = if path.is_symlink() { path.canonicalize().unwrap_or_default() } else { path.to_owned() };
-    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Ok(parent) = parent.canonicalize() else { return Ok(()) };
+    // What cannot be found is not written either, and that is said then.
+    let place = target_of(path).and_then(|target| directory_of(&target).canonicalize());
+    let Ok(parent) = place else { return Ok(()) };
     for directory in [local.home(), local.cache_dir()] {
         if directory.canonicalize().is_ok_and(|directory| parent.starts_with(directory)) {
             let text = format!("`{}` is in `{}`: write it elsewhere", path.display(), directory.display());
@@ -22,18 +22,26 @@ pub(crate) fn refuse_in_home(path: &Path, local: &LocalBackend) -> Result<(), Fa
     Ok(())
 }
 
+/// Returns the file that a path leads to.
+fn target_of(path: &Path) -> io::Result<PathBuf> {
+    if path.is_symlink() { path.canonicalize() } else { Ok(path.to_owned()) }
+}
+
+/// Returns the directory that a file is in.
+fn directory_of(target: &Path) -> &Path {
+    target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Writes a file completely, or leaves it unchanged after a failure. An existing file keeps its permissions, and a link
 /// to it stays a link. Anything that is not a regular file, such as a device or a pipe, is written to directly.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    let write = || -> std::io::Result<()> {
-        let target = if path.is_symlink() { path.canonicalize()? } else { path.to_owned() };
+    let write = || -> io::Result<()> {
+        let target = target_of(path)?;
         let before = fs::metadata(&target).ok();
         if before.as_ref().is_some_and(|before| !before.is_file()) {
             return fs::OpenOptions::new().write(true).open(&target)?.write_all(text.as_bytes());
         }
-        let directory =
-            target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        let mut file = tempfile::NamedTempFile::new_in(directory_of(&target))?;
         file.write_all(text.as_bytes())?;
         if let Some(before) = before {
             file.as_file().set_permissions(before.permissions())?;

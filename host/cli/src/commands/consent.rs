@@ -38,12 +38,7 @@ impl Consent {
 
     /// Shows what a plan deletes, and asks. Programs that agreed beforehand are spared the table: they get it as data.
     pub(crate) fn obtain(self, context: &Context, plan: &Plan) -> Result<(), Failure> {
-        let console = &context.console;
-        if self.yes {
-            console.note(render::plan::removals(plan, console).trim_end());
-            return Ok(());
-        }
-        console.show(&render::plan::removals(plan, console));
-        if console.ask("Delete this?")? { Ok(()) } else { Err(Failure::declined()) }
+        let removals = render::plan::removals(plan, &context.console);
+        self.obtain_for(context, removals.trim_end(), "Delete this?")
     }
 }

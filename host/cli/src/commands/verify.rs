@@ -30,7 +30,7 @@ pub(crate) struct Verify {
     /// Say that no other home uses the cache: what nothing of this home owns can be deleted from now on
     ///
     /// Needed where the cache lies outside of the home, was another home's, or is gone for good. Asks where it is marked as
-    /// that of others.
+    /// that of others, and where none of the home's files is in it.
     #[arg(long)]
     claim_cache: bool,
     #[command(flatten)]
@@ -70,7 +70,7 @@ impl Verify {
         Ok(if damaged { Status::Failed } else { Status::Done })
     }
 
-    /// Makes the cache this home's, and asks first where it is marked as another's.
+    /// Makes the cache this home's, and asks first where it is marked as another's or is not there.
     async fn claim(&self, local: &LocalBackend, context: &Context) -> Result<(), Failure> {
         let owner = local.cache_owner().await?;
         let cache = local.cache_dir().display();

@@ -7,7 +7,7 @@ use serde::de::IntoDeserializer as _;
 use serde::de::value::Error as ValueError;
 use serde::{Deserialize, Serialize};
 
-use crate::exit::Failure;
+use crate::exit::{Failure, refused_config};
 
 /// What a run came to.
 #[derive(Debug, Clone, Serialize)]
@@ -93,21 +93,16 @@ impl Outcome {
         Self::Decisions(plan.entries.iter().map(expected).collect())
     }
 
-    /// Returns the outcome of a run that failed, or the error itself where that says nothing about the policy. Of an error it has the
-    /// first line: the functions under it change with every build.
+    /// Returns the outcome of a run that failed, or the error itself where that says nothing about the policy. Of an error
+    /// it has the first line: the functions under it change with every build. Of a config that was refused it has no name of
+    /// the policy: the same policy in another language has another one.
     pub(super) fn of_error(error: PolicyError) -> Result<Self, Failure> {
         let says = match &error {
-            PolicyError::Failed(sentence) => sentence.clone(),
+            PolicyError::Failed(sentence) => refused_config(sentence).unwrap_or(sentence).to_owned(),
             error => error.to_string().lines().next().unwrap_or_default().to_owned(),
         };
         let failure = Failure::from(error);
         match FailureKind::deserialize(failure.kind().into_deserializer()) as Result<_, ValueError> {
-            Ok(FailureKind::InvalidConfig) => {
-                // The same policy in another language has another name, and the kind says the rest.
-                let named = says.strip_prefix("config of ").and_then(|rest| rest.split_once(": "));
-                let says = named.map_or(says.as_str(), |(_, problem)| problem).to_owned();
-                Ok(Self::Fails(Failed { kind: FailureKind::InvalidConfig, says: Some(says) }))
-            }
             Ok(kind) => Ok(Self::Fails(Failed { kind, says: Some(says) })),
             Err(_) => Err(failure),
         }
