@@ -9,28 +9,17 @@ use larder::backend::{CacheOwner, HomeProblem};
 use larder::maintenance::{FindingKind, VerifyDepth};
 use larder::{Image, LocalBackend, MicrosandboxError};
 use larder_tests::archive::{TestImage, docker_files, tar_of};
-use larder_tests::{FIXTURE_NOW, Home, run};
+use larder_tests::{Home, run};
 
 const UNUSED: &str = "docker.io/acme/app00004:v7";
 
 /// A home whose artifacts are elsewhere, as its settings say.
 fn with_cache_at(cache: &Path) -> Home {
     let home = Home::fixture();
-    copy_and_remove(&home.cache(), cache);
+    fs::rename(home.cache(), cache).expect("the cache moved");
     let settings = serde_json::json!({ "paths": { "cache": cache } });
     fs::write(home.path().join("config.json"), settings.to_string()).expect("the settings");
     home
-}
-
-fn copy_and_remove(from: &Path, to: &Path) {
-    let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().expect("a copy");
-    assert!(copied.success());
-    fs::remove_dir_all(from).expect("removed");
-}
-
-async fn open(home: &Home) -> LocalBackend {
-    let now: chrono::DateTime<chrono::Utc> = FIXTURE_NOW.parse().expect("a time");
-    LocalBackend::builder().home(home.path()).clock(move || now).build().await.expect("the home opened")
 }
 
 fn is_missing<T>(result: Result<T, MicrosandboxError>) -> bool {
@@ -42,7 +31,7 @@ fn is_missing<T>(result: Result<T, MicrosandboxError>) -> bool {
 
 /// Checks that every removal is refused, and that the rows stay.
 async fn check_refusals(home: &Home, case: &str) {
-    let local = open(home).await;
+    let local = home.open().await;
     let rows = home.count("SELECT count(*) FROM image_ref");
     assert!(rows > 0);
     assert!(is_missing(local.plan_prune().await), "{case}");
@@ -74,7 +63,7 @@ fn a_disk_that_is_not_mounted() {
     let image = TestImage::small(&["acme/new:1"]);
     fs::write(&archive, tar_of(&docker_files(&[image]))).expect("an archive");
     run(async {
-        let plan = open(&home).await.plan_prune().await.expect("a plan");
+        let plan = home.open().await.plan_prune().await.expect("a plan");
         assert!(plan.removals().count() > 30);
         for has_mount_point in [false, true] {
             fs::rename(&mounted, &away).expect("unmounted");
@@ -82,7 +71,7 @@ fn a_disk_that_is_not_mounted() {
                 fs::create_dir(&mounted).expect("a mount point");
             }
             check_refusals(&home, &format!("mount point: {has_mount_point}")).await;
-            let local = open(&home).await;
+            let local = home.open().await;
             assert!(is_missing(local.apply(&plan).await));
             assert!(is_missing(Image::load_local(&local, &archive, Vec::new()).await));
             if has_mount_point {
@@ -91,7 +80,7 @@ fn a_disk_that_is_not_mounted() {
             }
             fs::rename(&away, &mounted).expect("mounted");
         }
-        let report = open(&home).await.apply(&plan).await.expect("applied");
+        let report = home.open().await.apply(&plan).await.expect("applied");
         assert_eq!(report.removed.len(), plan.removals().count());
         assert!(report.report.bytes_reclaimed > Some(0));
     });
@@ -149,7 +138,7 @@ fn a_cache_that_was_deleted() {
     fs::remove_dir_all(home.cache()).expect("deleted");
     fs::create_dir(home.cache()).expect("a mount point");
     run(async {
-        let local = open(&home).await;
+        let local = home.open().await;
         assert!(is_missing(Image::load_local(&local, &archive, Vec::new()).await));
         assert_eq!(fs::read_dir(home.cache()).expect("a directory").count(), 0);
         check_refusals(&home, "deleted").await;
