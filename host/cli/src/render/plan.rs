@@ -134,7 +134,7 @@ pub(crate) fn remarks(plan: &Plan, console: &Console) {
     denials(plan, console);
 }
 
-/// What is left of what nothing owns, and why.
+/// Tells which files that nothing owns are left, and why.
 pub(crate) fn uncollected(plan: &Plan, console: &Console) {
     if let Some(Uncollected { bytes, files, reason }) = &plan.uncollected {
         let files = count(usize::try_from(*files).unwrap_or(usize::MAX), "file");
@@ -239,7 +239,7 @@ pub(crate) fn from_the_future(plan: &Plan, now: DateTime<Utc>) -> Option<String>
     })
 }
 
-/// How far the clocks of two machines may differ without a warning.
+/// The difference of two machines' clocks that is no reason for a warning.
 const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
 
 /// When a plan was made, by what, and for which home.

@@ -1,9 +1,9 @@
 //! Scenarios: caches that are written down in TOML, and what a policy is expected to decide about them.
 //!
 //! A file is one or more `[[scenario]]`. Each is a cache in memory (images, the sizes of their layers, a disk), a config,
-//! a grant, perhaps a goal, and either every decision that is expected, in the order of a plan, or the kind of failure. The policy that runs on
-//! it is the real component, under the limits of the scenario; no home is touched. Reasons and sentences are compared where
-//! they are expected: those of the host are left out, since its wording may change.
+//! a grant, perhaps a goal, and either every decision that is expected, in the order of a plan, or the kind of failure. The
+//! policy that runs on it is the real component, under the limits of the scenario; no home is touched. Reasons and
+//! sentences are compared where they are expected: those of the host are left out, since its wording may change.
 //!
 //! - `file`: what can stand in a file, and the scenarios that it makes; `diagnose`: what is wrong with one
 //! - `decisions`: what was expected and what came of a run, and how the two differ

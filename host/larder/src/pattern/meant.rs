@@ -1,4 +1,4 @@
-//! What a pattern that can match nothing was probably meant to be.
+//! Guesses what a pattern that can match nothing was meant to be.
 
 /// Returns the patterns that one which can match nothing may have been meant to be, the likeliest first. Each can match
 /// something.

@@ -1,4 +1,4 @@
-//! Which patterns can match a reference at all. The guest SDK's cache for tests has this file as its own.
+//! Tells whether a pattern can match a reference at all. The guest SDK's cache for tests has this file as its own.
 //!
 //! A normalized reference is `REGISTRY/PATH[:TAG][@DIGEST]`, with a tag, a digest or both. [`Place`] is a place in such a
 //! text; [`can_match`] walks pattern and text together, from each pair of places over each byte that both take. It is

@@ -104,8 +104,9 @@ impl LocalBackend {
     /// # Errors
     /// [`InvalidPlan`](MicrosandboxError::InvalidPlan) for a plan that [contradicts itself](Plan::check_allowed) and for a
     /// preview, [`PlanForAnotherHome`](MicrosandboxError::PlanForAnotherHome), or where the home cannot be written, its
-    /// guard not be understood or its cache [is not there](crate::backend::HomeProblem::CacheMissing). [`Incomplete`](MicrosandboxError::Incomplete) where something was removed before the error:
-    /// that stays removed, is in the error's report, and is on record.
+    /// guard not be understood or its cache [is not there](crate::backend::HomeProblem::CacheMissing).
+    /// [`Incomplete`](MicrosandboxError::Incomplete) where something was removed before the error: that stays removed, is in
+    /// the error's report, and is on record.
     pub async fn apply(&self, plan: &Plan) -> MicrosandboxResult<PlanReport> {
         self.apply_decided(plan, None).await
     }

@@ -53,8 +53,8 @@ pub struct Plan {
     /// The policy's config; absent without a policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<serde_json::Value>,
-    /// How many bytes were to be freed, where that was given: the first of what the policy wanted to remove that free as
-    /// many.
+    /// The bytes to free, if that was asked for: of what the policy wanted to remove, the first that free so many are in the
+    /// plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goal: Option<ByteSize>,
     /// What the policy was allowed; absent without a policy, and in a preview.
