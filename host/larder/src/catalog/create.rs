@@ -17,6 +17,10 @@ use crate::failpoint::failpoint;
 use crate::home::opening::{self, HomeState, MigrationLock};
 use crate::home::{BUSY_TIMEOUT, HomePaths, MissingHome};
 
+/// The memory that a connection for changes takes at most for pages of the index, in KiB. With SQLite's default of 2 MiB,
+/// each batch of a large removal would read again what the last one has read.
+const CACHE_KIB: i64 = 32 * 1024;
+
 /// Opens a database for changes with the settings of microsandbox: durable, with foreign keys on.
 pub(super) fn open_database(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
@@ -28,6 +32,7 @@ pub(super) fn open_database(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "temp_store", "memory")?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     // Opening reads nothing yet: this does, and leaves a database of microsandbox's as it is.
     let _: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     Ok(connection)

@@ -26,7 +26,7 @@ impl Seen {
     pub(super) fn look(set: &RemovalSet, cache: &CacheDir, rooms: &Rooms, outcome: &mut Outcome) -> Self {
         let mut seen = Self::default();
         for file in &set.files {
-            let path = cache.path_of(&file.entry);
+            let path = || cache.path_of(&file.entry);
             match rooms.stat(&file.entry) {
                 Ok(Some(stat)) => {
                     let is_new = seen.stats.insert(file.entry.clone(), stat).is_none();
@@ -34,7 +34,7 @@ impl Seen {
                         if file.goes && is_new {
                             outcome.problems.push(format!(
                                 "`{}` is a directory and not a file of the cache: left alone",
-                                path.display()
+                                path().display()
                             ));
                         }
                     } else if let Some(room) = rooms.get(Room::Manifests)
@@ -48,7 +48,7 @@ impl Seen {
                             Err(error) => {
                                 outcome
                                     .problems
-                                    .push(format!("could not read `{}`: {error}", path.display()));
+                                    .push(format!("could not read `{}`: {error}", path().display()));
                                 seen.unreadable.insert(file.entry.clone());
                             }
                         }
@@ -56,7 +56,7 @@ impl Seen {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    outcome.problems.push(format!("could not look at `{}`: {error}", path.display()));
+                    outcome.problems.push(format!("could not look at `{}`: {error}", path().display()));
                 }
             }
         }
