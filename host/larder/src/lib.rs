@@ -35,6 +35,8 @@ mod failpoint;
 pub mod home;
 pub mod image;
 pub mod ingest;
+#[cfg(feature = "policy")]
+pub mod jobs;
 pub mod maintenance;
 pub mod pattern;
 pub mod plan;

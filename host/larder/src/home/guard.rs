@@ -6,6 +6,7 @@
 use std::io;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::{HomePaths, HomeProblem, config};
 use crate::error::slip::{Keys, Slip};
@@ -17,10 +18,17 @@ use crate::records::Guard;
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 struct Document {
     guard: Guard,
+    /// Of the jobs, which are read by themselves: what is wrong with one does not unmake the guard.
+    #[serde(rename = "defaults")]
+    _defaults: IgnoredAny,
+    #[serde(rename = "jobs")]
+    _jobs: IgnoredAny,
 }
 
-const KEYS: Keys =
-    Keys { what: "`larder.toml`", tables: &[("", &["guard"]), ("guard", &["protect", "min-age", "keep"])] };
+const KEYS: Keys = Keys {
+    what: "`larder.toml`",
+    tables: &[("", &["guard", "defaults", "jobs"]), ("guard", &["protect", "min-age", "keep"])],
+};
 
 /// Reads the guard of a home; one without the file has none.
 ///
