@@ -88,6 +88,13 @@ impl Failure {
         Self { status: Status::Failed, kind: "declined", hint: None, error }
     }
 
+    /// A job did not reach its goal.
+    pub(crate) fn goal_unmet(message: String) -> Self {
+        let hint = "what holds the rest is in use, pinned, kept by a guard or beyond the grants, or is not Larder's: `larder df`";
+        let error = anyhow::Error::msg(message);
+        Self { status: Status::Failed, kind: "goal-unmet", hint: Some(hint.into()), error }
+    }
+
     /// The program was asked to end in the middle of something.
     pub(crate) fn interrupted() -> Self {
         let error = anyhow::Error::msg("interrupted");

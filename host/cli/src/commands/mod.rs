@@ -9,6 +9,7 @@ mod generate;
 mod history;
 mod inspect;
 mod intake;
+mod job;
 mod load;
 mod ls;
 mod pin;
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Apply(apply::Apply),
     History(history::History),
     Explain(explain::Explain),
+    Job(job::Job),
     Policy(policy::Policy),
     Completions(generate::Completions),
     Man(generate::Man),
@@ -64,6 +66,7 @@ impl Command {
             Self::Apply(command) => command.run(context).await,
             Self::History(command) => command.run(context).await,
             Self::Explain(command) => command.run(context).await,
+            Self::Job(command) => command.run(context).await,
             Self::Policy(command) => command.run(context).await,
             Self::Completions(command) => command.run(context),
             Self::Man(command) => command.run(context),

@@ -3,6 +3,7 @@
 pub(crate) mod age;
 pub(crate) mod diff;
 pub(crate) mod grant;
+pub(crate) mod job;
 pub(crate) mod plan;
 pub(crate) mod report;
 pub(crate) mod size;

@@ -10,19 +10,22 @@
 //!   line, column and suggestion
 //! - `schedule.rs`: when a schedule is due, across clock changes
 //! - `watermark.rs`: bounds of a file system, and what they are in bytes on this one
+//! - `runner.rs`: runs a job on a home
 //!
-//! Nothing here reads a clock or a file: a file is parsed from its text, a schedule is asked about an instant, and a
+//! Only a [`Runner`] touches anything: a file is parsed from its text, a schedule is asked about an instant, and a
 //! bound about the state of a file system.
 
 mod file;
 mod finding;
 mod keys;
 mod reading;
+mod runner;
 mod schedule;
 mod watermark;
 
 pub use file::{Job, JobFile, JobName, Mode, PolicyName, Pressure, Step, Trigger};
 pub use finding::{Finding, Findings, Severity};
+pub use runner::{JobReport, Pass, Runner, StepReport};
 pub use schedule::{ClockChange, ClockChangeKind, Schedule, ScheduleError};
 pub use watermark::{Amount, FileSystemStatus, Quantity, ResolvedWatermark, Watermark};
 

@@ -37,9 +37,23 @@ impl LocalBackend {
         let store = Arc::clone(self.store());
         let plan = move || {
             let guard = guard::of_home(&store)?;
-            plan(&mut HomeSnapshot::open(&store)?, &store, guard).map(|planned| planned.plan)
+            plan(&mut HomeSnapshot::open(&store)?, &store, guard, Scope::All).map(|planned| planned.plan)
         };
         blocking("plan a prune", plan).await
+    }
+
+    /// Returns what a prune would do now, without the images: manifests and layers that no reference reaches, and files that
+    /// nothing owns. Writes nothing.
+    ///
+    /// # Errors
+    /// As [`plan_prune`](Self::plan_prune).
+    pub async fn plan_leftovers(&self) -> MicrosandboxResult<Plan> {
+        let store = Arc::clone(self.store());
+        let plan = move || {
+            let mut snapshot = HomeSnapshot::open(&store)?;
+            plan(&mut snapshot, &store, Guard::default(), Scope::Leftovers).map(|planned| planned.plan)
+        };
+        blocking("plan what nothing owns", plan).await
     }
 }
 
@@ -49,15 +63,27 @@ pub(super) struct PlannedPrune {
     pub(super) images: Vec<ImageRecord>,
 }
 
+/// What a prune is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    All,
+    /// What no image has.
+    Leftovers,
+}
+
 /// Plans a prune of what a snapshot of this store shows, under a guard.
 pub(super) fn plan(
     snapshot: &mut HomeSnapshot,
     store: &Store,
     guard: Guard,
+    scope: Scope,
 ) -> MicrosandboxResult<PlannedPrune> {
     store.check_cache(snapshot.connection())?;
     let now = store.now();
-    let images = snapshot.images()?;
+    let images = match scope {
+        Scope::All => snapshot.images()?,
+        Scope::Leftovers => Vec::new(),
+    };
     let costs = snapshot.home_costs()?;
     let mut removal = Removal::new(Arc::new(costs.graph));
     let kept = Kept::find(&images, &guard, now);

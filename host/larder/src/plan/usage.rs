@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::guard;
-use super::prune::{self, PlannedPrune};
+use super::prune::{self, PlannedPrune, Scope};
 use crate::backend::LocalBackend;
 use crate::catalog::blocking;
 use crate::error::MicrosandboxResult;
@@ -57,7 +57,7 @@ impl LocalBackend {
             std::thread::scope(|scope| {
                 let disk = scope.spawn(|| disk_status(store.cache().root()));
                 let planned = HomeSnapshot::open(&store)
-                    .and_then(|mut snapshot| prune::plan(&mut snapshot, &store, guard));
+                    .and_then(|mut snapshot| prune::plan(&mut snapshot, &store, guard, Scope::All));
                 let disk = disk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                 Ok((planned?, disk?))
             })

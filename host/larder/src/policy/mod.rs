@@ -92,7 +92,7 @@ pub use crate::plan::{
     Decision, DecisionRecord, Denial, Explanation, ImageVerdict, LogLevel, LogLine, PLAN_VERSION, Plan,
     PlanEntry, PlanPolicy, PlanReport, Right, RunRecord, Verdict,
 };
-pub use crate::units::{ByteSize, Share, UnitError, parse_duration};
+pub use crate::units::{ByteSize, Share, UnitError, format_duration, parse_duration};
 
 #[cfg(feature = "policy")]
 pub use component::{CodeOrigin, Description, Policy};

@@ -1,0 +1,105 @@
+use larder::jobs::{FileSystemStatus, Finding, Findings, Job, JobFile, Trigger};
+use serde::Serialize;
+
+use super::{FileArgument, line, policies, refused};
+use crate::cli::Context;
+use crate::engine::CodeCache;
+use crate::exit::{Failure, Status};
+use crate::render::job;
+
+/// Say everything that is wrong with the job file, and what its jobs will do
+///
+/// Policies are loaded, and each is asked for its opinion of its config. Bounds are shown in bytes of this file system,
+/// schedules with their next five times and the clock changes that they meet within a year. Changes nothing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  larder job check
+  larder job check --file ./larder.toml --format json")]
+pub(crate) struct Check {
+    #[command(flatten)]
+    file: FileArgument,
+    #[command(flatten)]
+    code_cache: CodeCache,
+}
+
+/// The result, as programs get it.
+#[derive(Serialize)]
+struct Checked<'a> {
+    file: &'a std::path::Path,
+    warnings: &'a [Finding],
+    jobs: Vec<job::Explained>,
+}
+
+impl Check {
+    pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
+        let local = context.open().await?;
+        let read = self.file.read(&local)?;
+        let fs = FileSystemStatus::of(local.cache_dir())?;
+        let findings = self.findings(&read.path, &read.file, &fs, context).await?;
+        if !findings.is_empty() {
+            let all = Findings(sorted(findings.into_iter().chain(read.file.warnings)));
+            return Err(refused(&read.path, &all));
+        }
+        let jobs: Vec<job::Explained> =
+            read.file.jobs.iter().map(|job| job::explain(job, &fs, context.now())).collect();
+        let console = &context.console;
+        if console.is_json() {
+            console.json(&Checked { file: &read.path, warnings: &read.file.warnings, jobs })?;
+            return Ok(Status::Done);
+        }
+        for finding in &read.file.warnings {
+            console.note(&line(&read.path, finding));
+        }
+        console.data(&jobs.iter().map(job::Explained::lines).collect::<Vec<_>>().join("\n"))?;
+        console.note(&format!("`{}` can be used", read.path.display()));
+        Ok(Status::Done)
+    }
+
+    /// Finds what only policies and the file system can tell.
+    async fn findings(
+        &self,
+        path: &std::path::Path,
+        file: &JobFile,
+        fs: &FileSystemStatus,
+        context: &Context,
+    ) -> Result<Vec<Finding>, Failure> {
+        let engine = self.code_cache.engine()?;
+        let step = context.console.step("asking the policies");
+        let mut findings = Vec::new();
+        for job in &file.jobs {
+            findings.extend(bounds(job, fs));
+            for step in &job.steps {
+                match policies::load(&engine, path, step).await {
+                    Ok(policy) => findings.extend(policies::try_config(&policy, step, context).await.err()),
+                    Err(finding) => findings.push(finding),
+                }
+            }
+        }
+        drop(step);
+        Ok(findings)
+    }
+}
+
+/// Finds bounds that make no sense on this file system.
+fn bounds(job: &Job, fs: &FileSystemStatus) -> Vec<Finding> {
+    let Trigger::Pressure(pressure) = &job.trigger else { return Vec::new() };
+    let wrong = pressure.watermarks.iter().filter(|watermark| !watermark.on(fs).is_right());
+    wrong
+        .map(|watermark| {
+            let problem = format!(
+                "on this file system of {}, the end of the bound (`{}`) is not beyond its begin (`{}`)",
+                crate::render::size::size(fs.size_bytes),
+                watermark.stop,
+                watermark.start,
+            );
+            job.finding(problem, Some("write both as shares, or both as sizes".to_owned()))
+        })
+        .collect()
+}
+
+fn sorted(findings: impl Iterator<Item = Finding>) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = findings.collect();
+    findings.sort_by_key(|finding| (finding.line, finding.column));
+    findings
+}

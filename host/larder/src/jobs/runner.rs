@@ -1,0 +1,230 @@
+//! Runs a job: its steps in turn, until its goal is met.
+//!
+//! A job under pressure has a goal, in bytes: what has to become free until every bound is met. Its first step is always
+//! what nothing owns. Each step of a policy has what is then still missing as its goal, so that its plan is the
+//! shortest prefix of what the policy proposes that frees so much. The file system is asked again after each step: what
+//! counts is what became free, not what was planned. A step that fails does not end the job, since the next one may
+//! meet the goal.
+//!
+//! Each step is a plan and its application, with the record and the guarantees of those. A crash between two steps
+//! leaves what the first has done.
+
+use std::sync::Arc;
+
+use super::file::{Job, JobName, Mode, Pressure, Step, Trigger};
+use super::watermark::{FileSystemStatus, Quantity};
+use crate::backend::LocalBackend;
+use crate::catalog::blocking;
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::plan::{FailedRun, Plan, PlanReport};
+use crate::policy::{ByteSize, Guard, Policy, PolicyRun};
+
+type FileSystem = Arc<dyn Fn() -> MicrosandboxResult<FileSystemStatus> + Send + Sync>;
+
+/// Runs jobs on a home.
+#[derive(Clone)]
+pub struct Runner {
+    local: LocalBackend,
+    guard: Guard,
+    file_system: FileSystem,
+}
+
+/// Whether a run removes anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// It does what the job's [`Mode`] says.
+    Real,
+    /// It plans, and changes nothing.
+    DryRun,
+}
+
+/// The result of a run of a job.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct JobReport {
+    /// The job.
+    pub job: JobName,
+    /// The file system before the run.
+    pub before: FileSystemStatus,
+    /// The file system after it.
+    pub after: FileSystemStatus,
+    /// The bytes that were to become free, of a job under pressure. Zero if its bounds were met before.
+    pub goal_bytes: Option<u64>,
+    /// The bytes that are still missing; in a run that removes nothing, what its plans would leave missing.
+    pub unmet_bytes: u64,
+    /// What its steps did, in their order. Steps after the goal was met are left out.
+    pub steps: Vec<StepReport>,
+}
+
+/// The result of a step.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct StepReport {
+    /// The policy, or absent for what nothing owns.
+    pub policy: Option<String>,
+    /// The plan, and what became of it unless the run removes nothing.
+    pub result: MicrosandboxResult<(Plan, Option<PlanReport>)>,
+}
+
+impl Runner {
+    /// Makes one for a home, whose file system is that of its cache.
+    pub fn new(local: LocalBackend) -> Self {
+        let cache = local.cache_dir().to_owned();
+        let file_system = Arc::new(move || FileSystemStatus::of(&cache));
+        Self { local, guard: Guard::default(), file_system }
+    }
+
+    /// Returns the same with what this guard keeps, in addition to that of the home.
+    #[must_use]
+    pub fn with_guard(mut self, guard: Guard) -> Self {
+        self.guard = guard;
+        self
+    }
+
+    /// Returns the same with another answer about the file system, for tests and simulations.
+    #[must_use]
+    pub fn with_file_system(
+        mut self,
+        status: impl Fn() -> MicrosandboxResult<FileSystemStatus> + Send + Sync + 'static,
+    ) -> Self {
+        self.file_system = Arc::new(status);
+        self
+    }
+
+    /// Runs a job now, whatever its schedule says. `policies` are those of its steps, in their order.
+    ///
+    /// Dropping the future ends the step that runs, as dropping [`LocalBackend::apply`] does; what went is on record.
+    ///
+    /// # Errors
+    /// Fails if the file system does not answer. What went wrong in a step is in its report.
+    ///
+    /// # Panics
+    /// Panics if there are fewer policies than steps.
+    pub async fn run(&self, job: &Job, policies: &[Policy], pass: Pass) -> MicrosandboxResult<JobReport> {
+        assert!(policies.len() >= job.steps.len(), "a policy for each step");
+        let before = self.status().await?;
+        let mut report = JobReport {
+            job: job.name.clone(),
+            before,
+            after: before,
+            goal_bytes: None,
+            unmet_bytes: 0,
+            steps: Vec::new(),
+        };
+        let applies = pass == Pass::Real && job.mode == Mode::Apply;
+        match &job.trigger {
+            Trigger::Schedule { .. } => {
+                for (step, policy) in job.steps.iter().zip(policies) {
+                    report.steps.push(self.step(step, policy, None, applies).await);
+                }
+            }
+            Trigger::Pressure(pressure) => {
+                let mut missing = missing_bytes(pressure, &before);
+                report.goal_bytes = Some(missing);
+                let leftovers = async || self.leftovers(applies).await;
+                let mut steps = job.steps.iter().zip(policies);
+                let mut next = (missing > 0).then_some(leftovers().await);
+                while let Some(step) = next.take() {
+                    missing = match applies {
+                        true => missing_bytes(pressure, &self.status().await?),
+                        false => missing.saturating_sub(planned(&step, &report.steps)),
+                    };
+                    report.steps.push(step);
+                    if missing > 0
+                        && let Some((step, policy)) = steps.next()
+                    {
+                        next = Some(self.step(step, policy, Some(missing), applies).await);
+                    }
+                }
+                report.unmet_bytes = missing;
+            }
+        }
+        report.after = self.status().await?;
+        Ok(report)
+    }
+
+    async fn status(&self) -> MicrosandboxResult<FileSystemStatus> {
+        let status = Arc::clone(&self.file_system);
+        blocking("measure the file system", move || status()).await
+    }
+
+    /// Removes what nothing owns.
+    async fn leftovers(&self, applies: bool) -> StepReport {
+        let result = async {
+            let plan = self.local.plan_leftovers().await?;
+            let report = if applies { Some(self.local.apply(&plan).await?) } else { None };
+            Ok((plan, report))
+        };
+        StepReport { policy: None, result: result.await }
+    }
+
+    async fn step(&self, step: &Step, policy: &Policy, goal: Option<u64>, applies: bool) -> StepReport {
+        let mut run = PolicyRun::new(self.local.now())
+            .with_config(step.config.clone())
+            .with_grant(step.grant.clone())
+            .with_guard(&self.guard);
+        if let Some(goal) = goal {
+            run = run.with_goal(ByteSize::bytes(goal));
+        }
+        let result = match self.local.plan_policy(policy, &run).await {
+            Ok(evaluation) if applies => {
+                let report = self.local.apply_run(&evaluation.plan, evaluation.cost()).await;
+                report.map(|report| (evaluation.plan, Some(report)))
+            }
+            Ok(evaluation) => Ok((evaluation.plan, None)),
+            Err(error) => {
+                if applies {
+                    self.put_on_record(step, policy, &error).await;
+                }
+                Err(error)
+            }
+        };
+        StepReport { policy: Some(step.policy.to_string()), result }
+    }
+
+    /// Puts on record that a policy made no plan. Where that fails, too, the report still says why there is none.
+    async fn put_on_record(&self, step: &Step, policy: &Policy, error: &MicrosandboxError) {
+        let mut failed = FailedRun::new(error.to_string());
+        failed.policy = policy.identity().await.ok();
+        failed.config = step.config.clone();
+        failed.grant = Some(step.grant.clone());
+        if let Err(error) = self.local.record_failure(failed).await {
+            tracing::warn!("the run is not on record: {error}");
+        }
+    }
+}
+
+impl std::fmt::Debug for Runner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runner").field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+/// Returns the bytes that have to become free until every bound is met: the most that one of them lacks. What a bound
+/// on inodes lacks is counted as so many files of the average size.
+fn missing_bytes(pressure: &Pressure, fs: &FileSystemStatus) -> u64 {
+    let missing = pressure.watermarks.iter().map(|watermark| {
+        let missing = watermark.on(fs).missing(fs);
+        match watermark.quantity {
+            Quantity::Free | Quantity::Used => missing,
+            Quantity::InodesFree => {
+                let used = fs.size_bytes.saturating_sub(fs.available_bytes);
+                let files = fs.inodes.saturating_sub(fs.inodes_free).max(1);
+                missing.saturating_mul((used / files).max(1))
+            }
+        }
+    });
+    missing.max().unwrap_or_default()
+}
+
+/// Returns the bytes that a step plans to free, of what no earlier step takes.
+fn planned(step: &StepReport, earlier: &[StepReport]) -> u64 {
+    let Ok((plan, _)) = &step.result else { return 0 };
+    let taken: std::collections::HashSet<&str> = earlier
+        .iter()
+        .filter_map(|step| step.result.as_ref().ok())
+        .flat_map(|(plan, _)| plan.removals().map(|entry| entry.reference.as_str()))
+        .collect();
+    let again = plan.removals().filter(|entry| taken.contains(entry.reference.as_str()));
+    plan.bytes.saturating_sub(again.map(|entry| entry.bytes).sum())
+}
