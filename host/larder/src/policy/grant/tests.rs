@@ -99,7 +99,7 @@ fn errors_name_the_line_and_the_key() {
         ),
         (
             "[grant]\nmax-bytes = \"20 GiB\"",
-            "grant.toml, line 2: `max-bytes`: `20 GiB` is not a size such as `512B`, `64MiB` or `20GiB`",
+            "grant.toml, line 2: `max-bytes`: `20 GiB` is not a size such as `512B`, `64MiB` or `20GiB`; did you mean `20GiB`?",
         ),
         (
             "[grant]\nmax-removals = -1",
