@@ -118,7 +118,7 @@ fn caps_and_grants_hold() {
     );
 }
 
-/// A preview shows what the policy would remove if it might, as far as pins and the guard let it, and is refused when it
+/// A preview shows what the policy would remove if everything was granted, as far as pins and the guard let it, and is refused when it
 /// is to be applied, also after it was written and read. Whoever asks for no preview gets a run that removes nothing.
 #[test]
 fn a_preview_is_not_applied() {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 
 use larder::Image;
 use larder::maintenance::{FindingKind, VerifyDepth};
-use larder::plan::Verdict;
+use larder::plan::{RecoveredFiles, RunState, Verdict};
 use larder_tests::{Home, run};
 
 const IN_USE: [&str; 3] =
@@ -93,10 +94,9 @@ fn a_killed_prune_can_be_explained() {
         let local = home.open().await;
         let history = local.history(10).await.expect("a history");
         let [run] = history.as_slice() else { panic!("{history:?}") };
-        assert_eq!(
-            (run.removed, run.problem.as_deref().map(|text| text.contains("not ended"))),
-            (38, Some(true))
-        );
+        assert_eq!((run.removed, run.state, run.report.image_refs_removed), (38, RunState::Killed, 38));
+        assert_eq!(run.problem.as_deref(), Some("its process was killed before it was complete"));
+        assert!(run.report.bytes_reclaimed > Some(0));
         let gone = local.explain("docker.io/acme/app00004:v7").await.expect("an explanation");
         assert!(gone.image.is_none());
         assert_eq!(
@@ -109,6 +109,44 @@ fn a_killed_prune_can_be_explained() {
     assert!(crash(&home, "prune", "", "removal.recorded", 1));
     let history = run(async { home.open().await.history(10).await }).expect("a history");
     assert_eq!((history.len(), history[0].removed), (1, 0));
+}
+
+/// The allocated bytes of the artifacts in a cache.
+fn allocated(home: &Home) -> u64 {
+    let rooms = ["layers", "fsmeta", "vmdk", "manifests"];
+    let files = rooms.iter().flat_map(|room| home.files(room).into_iter().map(|name| (*room, name)));
+    files
+        .map(|(room, name)| fs::metadata(home.cache().join(room).join(name)).expect("a file").blocks() * 512)
+        .sum()
+}
+
+/// What a change finishes of a removal that was killed is in its report, with the files and bytes that went, also where
+/// nothing else is left to do.
+#[test]
+fn what_a_change_finishes_is_in_its_report() {
+    for failpoint in ["removal.committed", "removal.unlinked"] {
+        let home = Home::fixture();
+        let before = allocated(&home);
+        assert!(crash(&home, "prune", "", failpoint, 1));
+        let between = allocated(&home);
+        assert_eq!(before == between, failpoint == "removal.committed");
+        let records = home.count("SELECT count(*) FROM larder_deletion");
+        run(async {
+            let local = home.open().await;
+            let plan = local.plan_prune().await.expect("a plan");
+            let progress = local.progress_of(&plan).await.expect("an answer");
+            assert_eq!(i64::try_from(progress.unfinished), Ok(records));
+            let report = local.apply(&plan).await.expect("applied");
+            let RecoveredFiles { bytes, files } = report.recovered;
+            let gone = records - i64::from(before != between);
+            assert_eq!(i64::try_from(files), Ok(gone), "{failpoint}");
+            assert!(bytes > 0 && report.removed.is_empty());
+            let freed = bytes + report.report.bytes_reclaimed.unwrap_or_default();
+            assert_eq!(freed, between - allocated(&home), "{failpoint}");
+            let again = local.apply(&local.plan_prune().await.expect("a plan")).await.expect("applied");
+            assert_eq!(again.recovered, RecoveredFiles::default());
+        });
+    }
 }
 
 /// What was committed is gone for good, what was not is there as before: a removal is never seen half done.

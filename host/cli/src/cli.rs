@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
 use clap::{CommandFactory as _, Parser};
+use larder::LocalBackend;
 use larder::backend::LocalBackendBuilder;
-use larder::{LocalBackend, MicrosandboxResult};
 
 use crate::builtin::UnknownPolicy;
 use crate::commands::Command;
@@ -84,23 +84,26 @@ pub(crate) struct Context {
 impl Context {
     /// Runs `work` until it completes or the program is interrupted by Ctrl-C or `SIGTERM`. An interrupt drops the
     /// work, which cancels it. The program waits for the clean-up of the work, and a second interrupt ends it at once.
-    pub(crate) async fn interruptible<T>(
+    pub(crate) async fn interruptible<T, E: Into<Failure>>(
         &self,
-        work: impl Future<Output = MicrosandboxResult<T>>,
+        work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Failure> {
-        let interrupts = match self.interrupts.get() {
-            Some(interrupts) => interrupts,
-            None => {
-                let listening = Interrupts::listen()
-                    .map_err(|error| Failure::failed("signals", "could not listen for signals", error))?;
-                self.interrupts.get_or_init(|| listening)
-            }
-        };
+        let interrupts = self.interrupts()?;
         tokio::select! {
             biased;
             () = interrupts.asked() => Err(Failure::interrupted()),
-            result = work => Ok(result?),
+            result = work => result.map_err(Into::into),
         }
+    }
+
+    /// Returns the interrupts of the program. The first of them no longer ends it.
+    pub(crate) fn interrupts(&self) -> Result<&Interrupts, Failure> {
+        if let Some(interrupts) = self.interrupts.get() {
+            return Ok(interrupts);
+        }
+        let listening = Interrupts::listen()
+            .map_err(|error| Failure::failed("signals", "could not listen for signals", error))?;
+        Ok(self.interrupts.get_or_init(|| listening))
     }
 
     /// Opens the home, which has to exist.

@@ -40,6 +40,9 @@ pub(crate) enum Status {
 /// The kind of what was not done since the program was asked to end.
 const INTERRUPTED: &str = "interrupted";
 
+/// The kind of the failure to reach a registry.
+pub(crate) const UNREACHABLE: &str = "registry-unreachable";
+
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
         Self::from(status as u8)
@@ -102,14 +105,6 @@ impl Failure {
         Self { status: Status::Failed, kind: INTERRUPTED, hint: hint.map(Cow::from), error }
     }
 
-    /// The same, where what was done stays done.
-    #[must_use]
-    pub(crate) fn after_removal(self) -> Self {
-        let hint =
-            "what is gone stays gone, and is on record: `larder history`; Ctrl-C once more ends at once";
-        if self.is_interrupted() { Self { hint: Some(hint.into()), ..self } } else { self }
-    }
-
     /// Whether it is that.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.kind == INTERRUPTED
@@ -133,6 +128,12 @@ impl Failure {
     pub(crate) fn of_policy(self, verb: &str, policy: &impl fmt::Display) -> Self {
         let message = format!("could not {verb} `{policy}`");
         Self { error: self.error.context(message), ..self }
+    }
+
+    /// The same without a hint.
+    #[cfg(feature = "registry")]
+    pub(crate) fn without_hint(self) -> Self {
+        Self { hint: None, ..self }
     }
 
     /// The same with a hint.
@@ -163,7 +164,8 @@ impl Failure {
 impl From<MicrosandboxError> for Failure {
     fn from(error: MicrosandboxError) -> Self {
         let (status, kind, hint) = classify(&error);
-        Self { status, kind, hint: hint.map(Cow::from), error: error.into() }
+        let error = invalid_config(&error).map_or_else(|| error.into(), anyhow::Error::msg);
+        Self { status, kind, hint: hint.map(Cow::from), error }
     }
 }
 
@@ -250,6 +252,13 @@ fn classify(error: &MicrosandboxError) -> Class {
         E::Save(_) => (Status::Failed, "save", None),
         E::Policy(error) => classify_policy(error),
         E::Incomplete { source, .. } => classify(source),
+        E::Stopped => (
+            Status::Failed,
+            INTERRUPTED,
+            Some(
+                "what is gone stays gone, and is on record: `larder history`; the rest goes with the same command",
+            ),
+        ),
         E::Interrupted(_) => (Status::Failed, INTERRUPTED, None),
         // The library may learn to fail in ways that this program does not know yet.
         _ => (Status::Failed, "failed", None),
@@ -306,7 +315,7 @@ fn classify_ingest(problem: &IngestProblem) -> Class {
         ),
         P::Unreachable(_) => (
             Status::Failed,
-            "registry-unreachable",
+            UNREACHABLE,
             Some("a registry without encryption is reached with `--plain-http`"),
         ),
         P::Registry(_) => (Status::Failed, "registry-failed", None),
@@ -339,6 +348,13 @@ const WITHOUT_WASI: Option<&str> = if cfg!(feature = "kit") {
 pub(crate) fn refused_config(message: &str) -> Option<&str> {
     let rest = message.strip_prefix("config of ")?;
     Some(rest.split_once(": ").map_or(message, |(_, problem)| problem))
+}
+
+/// Returns in a sentence what a policy says is wrong with its config. Nothing is wrong with the policy then.
+fn invalid_config(error: &MicrosandboxError) -> Option<String> {
+    let MicrosandboxError::Policy(PolicyError::Failed(message)) = error else { return None };
+    let (policy, problem) = message.strip_prefix("config of ")?.split_once(": ")?;
+    Some(format!("the config of `{policy}` is not valid: {problem}"))
 }
 
 fn classify_policy(error: &PolicyError) -> Class {

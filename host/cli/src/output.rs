@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use larder::LocalBackend;
 
 use crate::exit::Failure;
+use crate::input;
 
 /// Refuses a file in the home or its cache: it would take the place of the index, of the settings or of an artifact.
 pub(crate) fn refuse_in_home(path: &Path, local: &LocalBackend) -> Result<(), Failure> {
@@ -20,6 +21,19 @@ pub(crate) fn refuse_in_home(path: &Path, local: &LocalBackend) -> Result<(), Fa
         }
     }
     Ok(())
+}
+
+/// Refuses to replace a file that is not `what`. An empty file is replaced, and a device or a pipe is not a file.
+pub(crate) fn refuse_to_replace(path: &Path, what: &str, is_one: fn(&str) -> bool) -> Result<(), Failure> {
+    if !fs::metadata(path).is_ok_and(|before| before.is_file() && before.len() > 0) {
+        return Ok(());
+    }
+    // What cannot be read as a text is none.
+    if input::read(path).is_ok_and(|text| is_one(&text)) {
+        return Ok(());
+    }
+    let text = format!("`{}` is there and is not {what}: remove it, or write elsewhere", path.display());
+    Err(Failure::usage(text))
 }
 
 /// Returns the file that a path leads to.
@@ -41,7 +55,7 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
         if before.as_ref().is_some_and(|before| !before.is_file()) {
             return fs::OpenOptions::new().write(true).open(&target)?.write_all(text.as_bytes());
         }
-        let mut file = tempfile::NamedTempFile::new_in(directory_of(&target))?;
+        let mut file = tempfile::NamedTempFile::new_in(directory_of(&target)).map_err(unnamed)?;
         file.write_all(text.as_bytes())?;
         if let Some(before) = before {
             file.as_file().set_permissions(before.permissions())?;
@@ -51,6 +65,15 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
         Ok(())
     };
     write().map_err(|error| Failure::unwritable(path, error))
+}
+
+/// Returns the error of the operating system in an error that also has the name of a temporary file, which nobody knows.
+fn unnamed(error: io::Error) -> io::Error {
+    // The error says `… (os error 2) at path "…"`, and has no source.
+    let text = error.to_string();
+    let Some((cause, _)) = text.split_once(" at path ") else { return error };
+    let code = cause.rsplit_once("(os error ").and_then(|(_, code)| code.strip_suffix(')')?.parse().ok());
+    code.map_or_else(|| io::Error::new(error.kind(), cause), io::Error::from_raw_os_error)
 }
 
 #[cfg(test)]

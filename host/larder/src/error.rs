@@ -103,6 +103,10 @@ pub enum MicrosandboxError {
     #[error(transparent)]
     Policy(#[from] crate::policy::PolicyError),
 
+    /// The caller stopped a removal before it was complete.
+    #[error("interrupted")]
+    Stopped,
+
     /// A task of this library ended without a result: a bug, or a runtime that is shutting down.
     #[error("the operation was cut short: {0}")]
     Interrupted(String),

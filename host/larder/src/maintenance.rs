@@ -9,9 +9,8 @@ pub use crate::store::removal::{RemovedImage, SpareReason, SparedImage};
 pub use crate::store::verify::{Finding, FindingKind, RepairOutcome, VerifyDepth, VerifyReport};
 
 use crate::backend::LocalBackend;
-use crate::catalog::{blocking, pins};
+use crate::catalog::{CancelOnDrop, blocking, pins};
 use crate::error::MicrosandboxResult;
-use crate::ingest::cancel::CancelOnDrop;
 use crate::snapshot::CacheSnapshot;
 use crate::store::snapshot::HomeSnapshot;
 use crate::store::verify::Verification;

@@ -11,6 +11,7 @@
 //! protect nothing. `tests/fixtures/patterns.txt` has the cases that the guest SDK's matcher is held to as well.
 
 mod meant;
+mod nearby;
 mod possible;
 
 use std::fmt;
@@ -69,12 +70,14 @@ pub struct PatternError {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum Problem {
-    #[error("`{text}` is not a reference pattern: at character {position}, {expected}")]
+    #[error("`{text}` is not a reference pattern: at character {position}, {expected}{}", Meant(.meant))]
     Syntax {
         text: String,
         /// Counted from 1, in characters.
         position: usize,
         expected: &'static str,
+        /// Patterns that may have been meant, the likeliest first.
+        meant: Vec<String>,
     },
     #[error(
         "`{text}` can match nothing: patterns are read against whole references such as \
@@ -143,7 +146,9 @@ impl PatternError {
     /// What is wrong, without the text that it is wrong with.
     pub fn problem(&self) -> String {
         match &self.problem {
-            Problem::Syntax { position, expected, .. } => format!("at character {position}, {expected}"),
+            Problem::Syntax { position, expected, meant, .. } => {
+                format!("at character {position}, {expected}{}", Meant(meant))
+            }
             Problem::Impossible { meant, .. } => format!("it can match nothing{}", Meant(meant)),
         }
     }
@@ -230,27 +235,28 @@ impl FromStr for ReferencePattern {
     type Err = PatternError;
 
     fn from_str(text: &str) -> Result<Self, PatternError> {
-        let pattern = Self::read(text)?;
-        if possible::can_match(&pattern.literals, &pattern.stars) {
-            return Ok(pattern);
-        }
-        let can_match = |candidate: &String| {
-            let read = Self::read(candidate);
-            read.is_ok_and(|pattern| possible::can_match(&pattern.literals, &pattern.stars))
+        let is_possible = |pattern: &Self| possible::can_match(&pattern.literals, &pattern.stars);
+        let can_match = |candidate: &String| Self::read(candidate).is_ok_and(|pattern| is_possible(&pattern));
+        let problem = match Self::read(text) {
+            Ok(pattern) if is_possible(&pattern) => return Ok(pattern),
+            Ok(_) => {
+                Problem::Impossible { text: shown(text), meant: meant::likely_meanings(text, can_match) }
+            }
+            Err((position, expected)) => {
+                let meant = meant::of_another_syntax(text, can_match);
+                Problem::Syntax { text: shown(text), position, expected, meant }
+            }
         };
-        let meant = meant::likely_meanings(text, can_match);
-        Err(PatternError { problem: Problem::Impossible { text: shown(text), meant } })
+        Err(PatternError { problem })
     }
 }
 
 impl ReferencePattern {
-    /// Reads a pattern, which need not be able to match anything.
-    fn read(text: &str) -> Result<Self, PatternError> {
-        let error = |position, expected| PatternError {
-            problem: Problem::Syntax { text: shown(text), position, expected },
-        };
+    /// Reads a pattern, which need not be able to match anything. Returns the place of an error, counted in characters
+    /// from 1, and what was expected there.
+    fn read(text: &str) -> Result<Self, (usize, &'static str)> {
         if text.is_empty() {
-            return Err(error(1, "expected a reference, in which `*` and `**` stand for any text"));
+            return Err((1, "expected a reference, in which `*` and `**` stand for any text"));
         }
         let (mut literals, mut stars) = (Vec::with_capacity(text.len()), Vec::with_capacity(text.len() + 1));
         let mut star = None;
@@ -258,14 +264,14 @@ impl ReferencePattern {
         let mut characters = text.chars().enumerate().peekable();
         while let Some((index, character)) = characters.next() {
             if index >= MAX_CHARACTERS {
-                return Err(error(index + 1, "expected the end: a pattern has at most 1024 characters"));
+                return Err((index + 1, "expected the end: a pattern has at most 1024 characters"));
             }
             match character {
                 '*' => {
                     count += 1;
                     let across = characters.next_if(|&(_, next)| next == '*').is_some();
                     if characters.peek().is_some_and(|&(_, next)| next == '*') {
-                        return Err(error(index + 3, "expected something other than a third `*`"));
+                        return Err((index + 3, "expected something other than a third `*`"));
                     }
                     star = Some(if across { Star::Across } else { Star::Within });
                 }
@@ -273,10 +279,10 @@ impl ReferencePattern {
                     literals.push(character as u8);
                     stars.push(star.take());
                 }
-                _ => return Err(error(index + 1, "expected a letter, a digit, or one of `/:@.-_+*`")),
+                _ => return Err((index + 1, "expected a letter, a digit, or one of `/:@.-_+*`")),
             }
             if count > MAX_STARS {
-                return Err(error(index + 1, "expected at most 32 stars"));
+                return Err((index + 1, "expected at most 32 stars"));
             }
         }
         stars.push(star);

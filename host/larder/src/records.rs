@@ -134,6 +134,22 @@ pub struct ImagePruneReport {
     pub skipped_in_use: u32,
 }
 
+/// The files of an earlier removal whose process ended before it had deleted them, and that were deleted since.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveredFiles {
+    /// The allocated bytes that were freed.
+    pub bytes: u64,
+    /// The number of files.
+    pub files: u64,
+}
+
+impl std::ops::AddAssign for RecoveredFiles {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.files += other.files;
+    }
+}
+
 /// The form of an archive of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ImageArchiveFormat {

@@ -1,18 +1,19 @@
+use std::cell::Cell;
 use std::path::PathBuf;
 
 use larder::plan::{Plan, PlanReport, RunCost};
 use larder::{LocalBackend, MicrosandboxError};
 
-use super::consent::Consent;
+use super::consent::{Consent, warn_of_other_homes};
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
 use crate::{input, render};
 
-/// Do what a plan says
+/// Apply a plan
 ///
-/// Takes a plan that `larder prune --plan FILE` wrote, and removes nothing that is not in it. Each image is checked
-/// again: one that names another manifest by now, was used since, is in use or pinned, or is kept by the guard of the home
-/// or by the plan's own guard and caps as things are now, is spared.
+/// Removes what a plan of `larder prune --plan FILE` says, and nothing else. Each image is checked again. It is spared if
+/// it names another manifest now, was used since, is in use or pinned, or is kept by the guard of the home or by the guard
+/// and the caps of the plan.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -28,11 +29,14 @@ pub(crate) struct Apply {
 
 impl Apply {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
-        self.consent.require(context)?;
         let plan = Plan::from_json(&input::read(&self.plan)?)?;
         let local = context.open().await?;
         context.console.note(&render::plan::origin(&plan, context.now()));
         if let Some(warning) = render::plan::from_the_future(&plan, context.now()) {
+            context.console.warn(&warning);
+        }
+        plan.check_allowed()?;
+        if let Some(warning) = render::plan::from_elsewhere(&plan, &local.identity().await?) {
             context.console.warn(&warning);
         }
         render::plan::patterns(&plan, &context.console);
@@ -52,14 +56,18 @@ pub(crate) async fn apply(
     plan.check_allowed()?;
     let progress = local.progress_of(plan).await?;
     if progress.left == 0 {
+        let mut report = PlanReport { gone: progress.gone, ..PlanReport::of(plan) };
+        if progress.unfinished > 0 {
+            // Somebody agreed to that already, and every change does it.
+            report = local.apply(plan).await?;
+        }
         if context.console.is_json() {
-            context.console.json(&PlanReport { gone: progress.gone, ..PlanReport::of(plan) })?;
+            context.console.json(&report)?;
         } else {
-            context.console.data(if plan.is_empty() {
-                "nothing to remove\n"
-            } else {
-                "nothing left to do\n"
-            })?;
+            let done = if plan.is_empty() { "nothing to remove" } else { "nothing left to do" };
+            let more = [render::report::recovered(&report), render::plan::lacking(plan)];
+            let more = more.into_iter().flatten().map(|text| format!("; {text}")).collect::<String>();
+            context.console.data(&format!("{done}{more}\n"))?;
         }
         return Ok(Status::Done);
     }
@@ -79,32 +87,23 @@ pub(crate) async fn show_ask_apply(
     consent: Consent,
     context: &Context,
 ) -> Result<PlanReport, Failure> {
+    warn_of_other_homes(local, plan, context).await?;
     consent.obtain(context, plan)?;
-    let step = context.console.step("removing");
-    let work = async {
-        let applied = match cost {
-            Some(cost) => local.apply_run(plan, cost).await,
-            None => local.apply(plan).await,
-        };
-        match applied {
-            Err(MicrosandboxError::Incomplete { report, source }) => Ok(Applied::Partly(report, *source)),
-            applied => applied.map(Applied::Whole),
-        }
+    let interrupts = context.interrupts()?;
+    let step = Cell::new(Some(context.console.step("removing")));
+    let stop = async {
+        interrupts.asked().await;
+        drop(step.take());
+        let text = "interrupted: the images that are being removed still go; Ctrl-C once more ends at once";
+        context.console.note(text);
     };
-    let applied = context.interruptible(work).await.map_err(Failure::after_removal);
+    let applied = local.apply_until(plan, cost, stop).await;
     drop(step);
-    match applied? {
-        Applied::Whole(report) => Ok(report),
-        Applied::Partly(report, error) => {
+    match applied {
+        Err(MicrosandboxError::Incomplete { report, source }) => {
             render::report::print(&report, context)?;
-            Err(error.into())
+            Err((*source).into())
         }
+        applied => Ok(applied?),
     }
-}
-
-/// What became of a plan.
-enum Applied {
-    Whole(PlanReport),
-    /// Something ended it early.
-    Partly(Box<PlanReport>, MicrosandboxError),
 }

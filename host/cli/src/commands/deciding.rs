@@ -19,10 +19,11 @@ pub(crate) struct RunArguments {
     /// The policy's config: a value, JSON or text, or a file of JSON or TOML; later ones win
     #[arg(long, value_name = "FILE|KEY=VALUE", requires = "policy", value_parser = config_argument)]
     config: Vec<ConfigArgument>,
-    /// The grant of the policy, a file of TOML; without it, a dry run shows what the policy would remove if it might
+    /// The grant of the policy, a file of TOML; without it, a dry run shows what the policy would remove if everything was
+    /// granted
     #[arg(long, value_name = "FILE", requires = "policy", value_hint = clap::ValueHint::FilePath)]
     pub(crate) grant: Option<PathBuf>,
-    /// The bytes to free: of the images that the policy wants to remove, only the first that free so much are removed
+    /// The bytes to free: of the images that the policy wants to remove, only the first that free this much are removed
     #[arg(long, value_name = "SIZE", requires = "policy")]
     goal: Option<ByteSize>,
     #[command(flatten)]
@@ -63,7 +64,7 @@ impl RunArguments {
     pub(crate) fn note_preview(&self, policy: &PolicySource, context: &Context) {
         let hint = hint_at_grant(&self.suggestion(policy));
         context.console.note(&format!(
-            "no grant was given, so this is what the policy would remove if it might; {hint}"
+            "no grant was given, so this is what the policy would remove if everything was granted; {hint}"
         ));
     }
 

@@ -41,10 +41,16 @@ fn table(usage: &Usage, context: &Context) -> String {
     let mut row = |what: &str, number: usize, all: u64, reclaimable: u64| {
         table.row([what.to_owned(), number.to_string(), size(all), size(reclaimable)]);
     };
-    let needed = usage.cache_bytes.saturating_sub(usage.reclaimable_bytes);
+    let left = usage.uncollected.as_ref();
+    let (left_files, left_bytes) = left.map_or((0, 0), |left| (left.files, left.bytes));
+    let needed = usage.cache_bytes.saturating_sub(usage.reclaimable_bytes).saturating_sub(left_bytes);
     row("images in use or pinned", usage.images - usage.unused, needed, 0);
     row("unused images", usage.unused, usage.unused_bytes, usage.unused_bytes);
     row("files that nothing owns", usage.unowned_files, usage.unowned_bytes, usage.unowned_bytes);
+    if left_files > 0 {
+        let files = usize::try_from(left_files).unwrap_or(usize::MAX);
+        row("files that may be another home's", files, left_bytes, 0);
+    }
     format!(
         "{}{} in all, {} of {} on the disk are available\n",
         table.render(),

@@ -5,9 +5,9 @@ use crate::exit::{Failure, Status};
 use crate::render::table::{Align, Table};
 use crate::render::{NOTHING, age, plain, short_digest, size};
 
-/// Show why an image is there, or why it is gone
+/// Show why an image is in the cache, or why it was removed
 ///
-/// Names what needs the image now, and what past runs decided about it, with their reasons.
+/// Shows what needs the image now, and what past runs decided about it, with their reasons.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:

@@ -1,4 +1,4 @@
-use larder::policy::RunRecord;
+use larder::policy::{RunRecord, RunState};
 
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
@@ -7,7 +7,8 @@ use crate::render::{NOTHING, age, size};
 
 /// Show the last runs, newest first
 ///
-/// A run is on record if it removed something, or was to remove something and did not.
+/// A run is on record if it removed something, or was to remove something and did not. Of a run whose process was killed,
+/// the images that it had removed are on record, with the bytes that its plan expected to free.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -34,6 +35,12 @@ impl History {
     }
 }
 
+/// Returns the bytes that a run freed. Of a run that has not ended, it is what its removals were expected to free.
+fn freed(run: &RunRecord) -> String {
+    let size = size::size(run.report.bytes_reclaimed.unwrap_or_default());
+    if run.state == RunState::Ended { size } else { format!("about {size}") }
+}
+
 fn table(runs: &[RunRecord], context: &Context) -> String {
     let columns = [
         ("RUN", Align::Right),
@@ -55,7 +62,7 @@ fn table(runs: &[RunRecord], context: &Context) -> String {
             run.removed.to_string(),
             run.spared.to_string(),
             run.kept.to_string(),
-            size::size(run.report.bytes_reclaimed.unwrap_or_default()),
+            freed(run),
             run.problem.clone().unwrap_or_default(),
         ]);
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use larder::ImageHandle;
 use larder::ingest::Progress;
-use larder::{ImageHandle, MicrosandboxResult};
 
 use super::Failures;
 use crate::cli::Context;
@@ -18,7 +18,7 @@ use crate::render::{NOTHING, plain, short_digest};
 pub(super) async fn take_in<S>(
     context: &Context,
     sources: Vec<S>,
-    mut work: impl AsyncFnMut(S, Arc<dyn Progress>) -> MicrosandboxResult<Vec<ImageHandle>>,
+    mut work: impl AsyncFnMut(S, Arc<dyn Progress>) -> Result<Vec<ImageHandle>, Failure>,
 ) -> Result<Status, Failure> {
     let mut failures = Failures::new(context);
     let mut images = Vec::new();

@@ -6,11 +6,11 @@ use super::intake::take_in;
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
 
-/// Take images in from archives: of `docker save`, or OCI image layouts
+/// Load images from archives: those of `docker save`, or OCI image layouts
 ///
-/// An archive is a directory or a tar file, plain or compressed with gzip or zstd, and may hold several images. Every
-/// digest is verified. Layers that the cache has are not converted again. Where an archive cannot be taken in, the cache
-/// stays as it was.
+/// An archive is a directory or a tar file, plain or compressed with gzip or zstd, and may have several images. Every
+/// digest is verified. Layers that are in the cache are not converted again. If an archive cannot be loaded, the cache is
+/// unchanged.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -20,7 +20,7 @@ pub(crate) struct Load {
     /// Archives or directories
     #[arg(required = true, value_name = "FILE", value_hint = clap::ValueHint::AnyPath)]
     files: Vec<PathBuf>,
-    /// The name of the image, in the place of those in the archive; may be given several times
+    /// The name of the image, instead of those in the archive; can be given several times
     #[arg(long = "tag", short, value_name = "REF")]
     tags: Vec<String>,
 }
@@ -36,7 +36,7 @@ impl Load {
         let tags = self.tags;
         take_in(context, self.files, async |file, progress| {
             let load = tags.iter().fold(ImageLoad::new(file), ImageLoad::tag);
-            load.progress(progress).run(&local).await
+            Ok(load.progress(progress).run(&local).await?)
         })
         .await
     }

@@ -1,6 +1,7 @@
 use std::cmp::Ordering;
 use std::str::FromStr;
 
+use larder::LocalBackend;
 use larder::pattern::{PatternError, ReferencePattern};
 use larder::reference::{Reference, ReferenceError};
 use larder::snapshot::ImageRecord;
@@ -15,8 +16,8 @@ use crate::render::{NOTHING, age, short_digest, size};
 ///
 /// PATTERN is a repository, such as `python`, or a reference, such as `python:3.12`, or a pattern as in a grant: `*`
 /// stands for any text within one path segment or tag, `**` for any text, and the whole normalized reference has to
-/// match. CREATED is when the reference came in first, ARRIVED when the image that it names now did: `max-age` and `min-age`
-/// of a guard go by that.
+/// match. CREATED is the time when the reference was first added, ARRIVED the time when the image that it names now was:
+/// `max-age`, and `min-age` of a guard, count from that.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -92,6 +93,15 @@ impl FromStr for Selection {
 }
 
 impl Selection {
+    /// Returns the pattern that selects the same images.
+    fn to_pattern(&self) -> Option<ReferencePattern> {
+        match self {
+            Self::Pattern(pattern) => Some(pattern.clone()),
+            Self::Name { reference, names_repository: true, .. } => reference.repository().parse().ok(),
+            Self::Name { reference, .. } => reference.as_str().parse().ok(),
+        }
+    }
+
     fn matches(&self, reference: &str) -> bool {
         let parsed = reference.parse::<Reference>();
         match (self, parsed) {
@@ -143,9 +153,23 @@ impl Ls {
         }
         context.console.data(&table(&images, context))?;
         if images.is_empty() {
-            context.console.note(if all == 0 { "the cache is empty" } else { "no image matches" });
+            context.console.note(&match self.meant(&local).await? {
+                _ if all == 0 => "the cache is empty".to_owned(),
+                Some(meant) => format!("no image matches; did you mean `{meant}`?"),
+                None => "no image matches".to_owned(),
+            });
         }
         Ok(Status::Done)
+    }
+
+    /// Returns the pattern that was probably meant, if none of all images matches the one that was given.
+    async fn meant(&self, local: &LocalBackend) -> Result<Option<ReferencePattern>, Failure> {
+        let Some(pattern) = self.pattern.as_ref().and_then(Selection::to_pattern) else { return Ok(None) };
+        let images = look(local, |source| source.images()).await?;
+        let references = images.iter().filter_map(|image| image.handle.reference().parse().ok());
+        let references: Vec<Reference> = references.collect();
+        let is_there = references.iter().any(|reference| pattern.matches(reference));
+        Ok(if is_there { None } else { pattern.likely_among(references.iter()) })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::render::plain;
 
 /// Protect images: neither a prune nor a policy removes them
 ///
-/// A pin holds for the reference: for what is pulled under it later, too. `larder ls` shows pins.
+/// A pin is for the reference: it also protects an image that is pulled under it later. `larder ls` shows pins.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -20,7 +20,7 @@ pub(crate) struct Pin {
     references: Vec<String>,
 }
 
-/// Take pins away
+/// Remove pins
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:

@@ -1,22 +1,21 @@
 use std::path::PathBuf;
 
-use larder::LocalBackend;
 use larder::plan::{Denial, Plan, PlanReport, Right};
 
 use super::apply::apply;
-use super::consent::Consent;
+use super::consent::{Consent, warn_of_other_homes};
 use super::deciding::{self, RunArguments};
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
 use crate::source::PolicySource;
 use crate::{output, render};
 
-/// Remove what nothing uses, or what a policy says
+/// Remove what nothing uses, or what a policy decides
 ///
-/// Without a policy: every image that no sandbox and no snapshot uses and that is not pinned, and every file that nothing
-/// owns. With a policy: the images that it wants to remove and its grant allows. The guard in `HOME/larder.toml` holds for
-/// both. The plan is shown first, image by image, and then applied as it was shown. A dry run of a policy needs no grant: it
-/// shows what the policy would remove if it might.
+/// Without a policy, removes every image that no sandbox and no snapshot uses and that is not pinned, and every file that
+/// nothing owns. With a policy, removes the images that the policy wants to remove and that its grant allows. The guard in
+/// `HOME/larder.toml` holds for both. The plan is shown first, image by image, and then applied as it was shown. A dry run
+/// of a policy needs no grant: it shows what the policy would remove if everything was granted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -33,7 +32,7 @@ pub(crate) struct Prune {
     /// Show the plan, and change nothing
     #[arg(long, conflicts_with_all = ["plan", "yes"])]
     dry_run: bool,
-    /// Write the plan for `larder apply`, and change nothing
+    /// Write the plan for `larder apply`, and change nothing; an earlier plan is replaced, and no other file
     #[arg(long, value_name = "OUT.json", conflicts_with = "yes", value_hint = clap::ValueHint::FilePath)]
     plan: Option<PathBuf>,
     #[command(flatten)]
@@ -46,10 +45,11 @@ impl Prune {
         if let Some(policy) = self.policy.as_ref().filter(|_| !self.dry_run) {
             self.run.require_grant(policy)?;
         }
-        if !only_plans {
-            self.consent.require(context)?;
-        }
         let local = context.open().await?;
+        if let Some(path) = &self.plan {
+            output::refuse_in_home(path, &local)?;
+            output::refuse_to_replace(path, "a plan", is_plan)?;
+        }
         let (plan, cost) = match &self.policy {
             Some(source) => {
                 let run = self.run.run(context)?;
@@ -68,6 +68,7 @@ impl Prune {
         };
         render::plan::remarks(&plan, &context.console);
         if only_plans {
+            warn_of_other_homes(&local, &plan, context).await?;
             deciding::show(&plan, context)?;
         }
         if let (Some(policy), None) = (&self.policy, &self.run.grant) {
@@ -88,16 +89,15 @@ impl Prune {
             return Err(failure);
         }
         if only_plans {
-            self.write(&plan, &local, context)?;
+            self.write(&plan, context)?;
             return Ok(Status::Done);
         }
         apply(&local, &plan, cost, self.consent, context).await
     }
 
     /// Writes the plan where that was asked for: all of it or, after a failure, nothing.
-    fn write(&self, plan: &Plan, local: &LocalBackend, context: &Context) -> Result<(), Failure> {
+    fn write(&self, plan: &Plan, context: &Context) -> Result<(), Failure> {
         let Some(path) = &self.plan else { return Ok(()) };
-        output::refuse_in_home(path, local)?;
         output::write(path, &plan.to_json()?)?;
         let path = path.display();
         context.console.note(&match plan.is_empty() {
@@ -106,6 +106,12 @@ impl Prune {
         });
         Ok(())
     }
+}
+
+/// Returns whether a text is a plan, of whichever version.
+fn is_plan(text: &str) -> bool {
+    let document = serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
+    ["version", "made_by", "entries"].iter().all(|key| document.get(key).is_some())
 }
 
 /// Returns whether a removal was refused for want of a right. That a guard did its work, or that an image was not to be

@@ -4,14 +4,14 @@ use larder::ingest::{Credentials, ImagePull, Transport};
 
 use super::intake::take_in;
 use crate::cli::Context;
-use crate::exit::{Failure, Status};
+use crate::exit::{Failure, Status, UNREACHABLE};
 use crate::registry::{docker_config, proxies};
 
 /// Pull images from their registries
 ///
-/// Of an image for several platforms, that for this machine is taken. Every digest is verified. Layers that the cache has
-/// are not downloaded; a download that breaks off goes on where it ended. Credentials are those of `docker login`, unless
-/// others are given. Where an image cannot be pulled, the cache stays as it was.
+/// Of an image for several platforms, the one for this machine is pulled. Every digest is verified. Layers that are in the
+/// cache are not downloaded, and a download that breaks off continues where it ended. Credentials are those of
+/// `docker login`, unless others are given. If an image cannot be pulled, the cache is unchanged.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -25,13 +25,13 @@ pub(crate) struct Pull {
     /// Reach the registry without encryption
     #[arg(long)]
     plain_http: bool,
-    /// The user to ask as, in the place of that of `docker login`
+    /// The user to log in as, instead of that of `docker login`
     #[arg(long, value_name = "NAME", requires = "password_stdin")]
     user: Option<String>,
-    /// Read the user's password, or a token in its place, from standard input
+    /// Read the user's password, or a token, from standard input
     #[arg(long, requires = "user")]
     password_stdin: bool,
-    /// Ask as nobody, whoever is logged in
+    /// Use no credentials, even after `docker login`
     #[arg(long, conflicts_with = "user")]
     anonymous: bool,
 }
@@ -48,7 +48,13 @@ impl Pull {
                 .transport(transport)
                 .proxies(proxies.clone())
                 .progress(progress);
-            pull.run(&local).await.map(|image| vec![image])
+            let pulled = pull.run(&local).await.map(|image| vec![image]);
+            // The hint is to do what was done.
+            let is_plain =
+                |failure: &Failure| transport == Transport::PlainHttp && failure.kind() == UNREACHABLE;
+            pulled
+                .map_err(Failure::from)
+                .map_err(|failure| if is_plain(&failure) { failure.without_hint() } else { failure })
         })
         .await
     }

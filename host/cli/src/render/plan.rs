@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use larder::home::HomeIdentity;
 use larder::maintenance::UnownedKind;
 use larder::plan::{
     Decision, Denial, LogLevel, Maker, PatternList, Plan, PlanEntry, Right, Uncollected, UnmatchedPattern,
@@ -94,9 +95,21 @@ fn kind(kind: UnownedKind) -> &'static str {
     }
 }
 
+/// Says by how much a plan misses its goal.
+pub(crate) fn lacking(plan: &Plan) -> Option<String> {
+    lacking_of(plan.goal?.as_bytes(), plan.bytes)
+}
+
+/// Says by how much these freed bytes miss a goal.
+pub(crate) fn lacking_of(goal: u64, freed: u64) -> Option<String> {
+    let lacking = goal.checked_sub(freed).filter(|lacking| *lacking > 0)?;
+    Some(format!("{} of the goal of {} are lacking", size(lacking), size(goal)))
+}
+
 fn sum(plan: &Plan) -> String {
+    let lacking = lacking(plan).map(|text| format!("; {text}")).unwrap_or_default();
     if plan.is_empty() {
-        return format!("nothing to remove; {} stay\n", count(plan.entries.len(), "image"));
+        return format!("nothing to remove; {} stay{lacking}\n", count(plan.entries.len(), "image"));
     }
     let images = plan.removals().count();
     let stay = plan.entries.len() - images;
@@ -116,7 +129,7 @@ fn sum(plan: &Plan) -> String {
         1 => ", 1 stays".to_owned(),
         _ => format!(", {stay} stay"),
     };
-    format!("{} {verb}{stays}; this frees {}\n", goes.join(" and "), size(plan.bytes))
+    format!("{} {verb}{stays}; this frees {}{lacking}\n", goes.join(" and "), size(plan.bytes))
 }
 
 /// What the policy had to say, and what it was denied.
@@ -152,7 +165,7 @@ pub(crate) fn patterns(plan: &Plan, console: &Console) {
     if console.is_json() {
         return;
     }
-    for UnmatchedPattern { list, pattern } in &plan.unmatched {
+    for UnmatchedPattern { list, meant, pattern } in &plan.unmatched {
         let (list, table) = match list {
             PatternList::Protect => ("protect", "guard"),
             PatternList::Read => ("read", "grant"),
@@ -162,12 +175,14 @@ pub(crate) fn patterns(plan: &Plan, console: &Console) {
         // People write `ghcr.io/acme` for everything of acme's.
         let is_repository = pattern.as_str().parse::<Reference>();
         let is_repository = is_repository.is_ok_and(|reference| reference.repository() == pattern.as_str());
-        let below =
-            is_repository.then(|| format!(": it is one repository; `{pattern}/**` is what lies below it"));
-        console.warn(&format!(
-            "`{pattern}` in `{list}` of `[{table}]` matches no image of this home{}",
-            below.unwrap_or_default()
-        ));
+        let more = match meant {
+            Some(meant) => format!("; did you mean `{meant}`?"),
+            None if is_repository => {
+                format!(": it is one repository; `{pattern}/**` is what lies below it")
+            }
+            None => String::new(),
+        };
+        console.warn(&format!("`{pattern}` in `{list}` of `[{table}]` matches no image of this home{more}"));
     }
 }
 
@@ -237,6 +252,18 @@ pub(crate) fn from_the_future(plan: &Plan, now: DateTime<Utc>) -> Option<String>
             "the plan says that it was made at {made}, and it is {now} here: one of the two clocks is wrong"
         )
     })
+}
+
+/// Returns what to say of a plan that was made of this home at another place: the home was moved, is mounted elsewhere, or
+/// is a copy.
+pub(crate) fn from_elsewhere(plan: &Plan, home: &HomeIdentity) -> Option<String> {
+    let made_for =
+        plan.home.as_ref().filter(|made_for| made_for.names(home) && made_for.path != home.path)?;
+    Some(format!(
+        "the plan was made for the home at `{}`, and this one is at `{}`: it was moved, or is a copy",
+        plain(&made_for.path),
+        plain(&home.path)
+    ))
 }
 
 /// The difference of two machines' clocks that is no reason for a warning.

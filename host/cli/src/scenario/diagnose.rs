@@ -42,6 +42,8 @@ pub(super) fn parser(
     let mut problem = message.to_owned();
     for (rust, words) in [
         ("a sequence", "a list"),
+        ("a map", "a table"),
+        ("usize", "a whole number"),
         ("u32", "a whole number of at most 4294967295"),
         ("u64", "a whole number"),
         ("a boolean", "`true` or `false`"),

@@ -89,7 +89,7 @@ fn nothing_is_written_into_the_home() {
         for arguments in ["prune --plan", "save acme/app00004:v7 -o"] {
             let refused = test.larder(&format!("{arguments} {}", path.display()));
             assert_eq!(refused.status, 2, "{arguments} {name}: {}", refused.stderr);
-            assert!(refused.stderr.contains("write it elsewhere"), "{}", refused.stderr);
+            assert!(refused.stderr.contains("write it elsewhere") && refused.stdout.is_empty(), "{refused}");
         }
     }
     assert!(!home.join("larder.toml").exists());
@@ -287,4 +287,103 @@ fn prune_lost_rows() {
     let pruned = test.larder("prune --yes --format json");
     assert_eq!((pruned.status, &pruned.json()["report"]["layers_removed"]), (0, &1.into()));
     assert_eq!(test.home.count("SELECT count(*) FROM layer WHERE blob_digest = 'x'"), 0);
+}
+
+/// A plan takes the place of an earlier plan and of nothing else.
+#[test]
+fn plans_replace_plans() {
+    let test = TestEnvironment::fixture();
+    for content in ["a letter", "{\"version\": 2}", "\u{0}"] {
+        test.write("letter", content);
+        let refused = test.larder("prune --plan letter");
+        assert_eq!((refused.status, refused.stdout.as_str()), (2, ""), "{refused}");
+        assert!(refused.stderr.contains("`letter` is there and is not a plan"), "{refused}");
+        assert_eq!(test.read("letter"), content);
+    }
+    test.write("plan.json", "");
+    for _ in 0..2 {
+        let written = test.larder("prune --plan plan.json");
+        assert_eq!(written.status, 0, "{written}");
+    }
+    assert_eq!(test.larder("prune --plan /dev/null").status, 0);
+}
+
+/// Where others use the cache as well, a plan that removes images says that their files go for the others, too, and the
+/// report of what the cache takes names what a prune leaves.
+#[test]
+fn caches_of_several_homes() {
+    let (test, other) = (TestEnvironment::fixture(), TestEnvironment::made());
+    test.larder("verify --claim-cache");
+    let own = test.larder("prune --dry-run");
+    assert!(!own.stderr.contains("homes"), "{own}");
+    let settings = serde_json::json!({ "paths": { "cache": test.home.cache() } });
+    fs::write(other.home.path().join("config.json"), settings.to_string()).expect("the settings");
+    let image = larder_tests::archive::TestImage::small(&["acme/other:1"]);
+    other.write("image.tar", larder_tests::archive::tar_of(&larder_tests::archive::docker_files(&[image])));
+    assert_eq!(other.larder("load image.tar").status, 0);
+    for (test, arguments) in [
+        (&test, "prune --dry-run"),
+        (&test, "prune"),
+        (&test, "prune --plan plan.json"),
+        (&test, "apply plan.json"),
+        (&test, "rm acme/app00004:v7 --yes"),
+        (&other, "prune --dry-run"),
+    ] {
+        let said = test.larder(arguments);
+        assert!(
+            said.stderr
+                .contains("is used by several homes: files that go with these images go for other homes"),
+            "{said}"
+        );
+    }
+    let usage = other.larder("df");
+    assert!(usage.stdout.contains("files that may be another home's"), "{usage}");
+    let usage = other.larder("df --format json").json();
+    assert!(usage["uncollected"]["files"].as_u64() > Some(100), "{usage}");
+}
+
+/// A cache that is a symbolic link to what is not there cannot be claimed, and the message says so and what to do.
+#[test]
+fn claiming_a_link_that_leads_nowhere() {
+    let test = TestEnvironment::fixture();
+    fs::rename(test.home.cache(), test.home.path().join("away")).expect("moved");
+    std::os::unix::fs::symlink("/nowhere/cache", test.home.cache()).expect("a link");
+    let refused = test.larder("verify --claim-cache --yes");
+    assert_eq!(refused.status, 1, "{refused}");
+    let said = "it is a symbolic link to `/nowhere/cache`, which is not there: mount the disk that has it";
+    assert!(refused.stderr.contains(said) && !refused.stderr.contains("File exists"), "{refused}");
+}
+
+/// A prune that finishes what a killed one began says how many files and bytes that were, also where nothing else is to go.
+#[test]
+fn finishing_a_killed_removal() {
+    use std::os::unix::fs::MetadataExt as _;
+    let test = TestEnvironment::fixture();
+    assert_eq!(test.larder("prune --yes").status, 0);
+    let name = format!("sha256_{}.erofs", "ab".repeat(32));
+    for format in ["human", "json"] {
+        let path = test.home.cache().join("layers").join(&name);
+        fs::write(&path, [7; 5000]).expect("a file");
+        let file = fs::metadata(&path).expect("the file");
+        let born = file.created().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let born = born.map_or("NULL".to_owned(), |born| born.as_nanos().to_string());
+        let modified = i128::from(file.mtime()) * 1_000_000_000 + i128::from(file.mtime_nsec());
+        let cache = test.home.cache().canonicalize().expect("the cache");
+        test.home.execute(&format!(
+            "INSERT INTO larder_deletion (cache, room, name, inode, size, modified_ns, born_ns)
+             VALUES ('{}', 'layers', '{name}', {}, 5000, {modified}, {born})",
+            cache.display(),
+            file.ino()
+        ));
+        let pruned = test.larder(&format!("prune --yes --format {format}"));
+        assert_eq!(pruned.status, 0, "{pruned}");
+        assert!(!path.exists());
+        if format == "human" {
+            let said =
+                "nothing to remove; an earlier removal that was cut short was finished: 1 file, 8.0 KiB\n";
+            assert_eq!(pruned.stdout, said);
+        } else {
+            assert_eq!(pruned.json()["recovered"], serde_json::json!({ "bytes": 8192, "files": 1 }));
+        }
+    }
 }

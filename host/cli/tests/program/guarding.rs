@@ -236,7 +236,10 @@ fn what_was_denied() {
     assert_eq!(problems[0], "the grant allows none of what the policy wants to remove");
     let over = "the policy wants to remove more than its grant allows: `max-removals` is 1";
     assert!(problems[1].as_str().expect("a text").starts_with(over), "{history}");
-    assert!(problems[2].as_str().expect("a text").starts_with("the policy failed: config of "), "{history}");
+    assert!(
+        problems[2].as_str().expect("a text").starts_with("the config of `keep-recent` is not valid: "),
+        "{history}"
+    );
 }
 
 /// A plan in which nothing may be removed is not written where the grant is the reason, and else written as what it is.
@@ -289,4 +292,133 @@ fn organisations_are_not_repositories() {
     let below = "`ghcr.io/acme` in `protect` of `[guard]` matches no image of this home: it is one repository; \
                  `ghcr.io/acme/**` is what lies below it";
     assert!(warned.stderr.contains(below), "{warned}");
+}
+
+/// A plan that was made of a home at another path says so before it is applied: this one may be a copy.
+#[test]
+fn plans_of_a_copied_home() {
+    let test = environment();
+    assert_eq!(test.larder("pin docker.io/acme/app00000:v0 -q").status, 0);
+    assert_eq!(test.larder(&format!("{PRUNE} --plan plan.json -q")).status, 0);
+    let own = test.larder("apply plan.json");
+    let copy = TestEnvironment { home: test.home.copy() };
+    copy.write("plan.json", test.read("plan.json"));
+    let warning = format!("warning: the plan was made for the home at `{}`", test.home.path().display());
+    for arguments in ["apply plan.json", "apply plan.json --yes"] {
+        let said = copy.larder(arguments);
+        assert!(said.stderr.contains(&warning), "{said}");
+        assert!(said.stderr.contains("and this one is at `[HOME]`: it was moved, or is a copy"), "{said}");
+    }
+    assert!(!own.stderr.contains("is a copy"), "{own}");
+}
+
+/// A goal that a plan does not reach is said wherever the plan or its report is shown, with what is lacking.
+#[test]
+fn goals_that_are_not_reached() {
+    let test = environment();
+    let goal = "--config keep=2 --grant grant.toml --goal 1TiB";
+    let lacking = |text: &str| text.contains(" of the goal of 1.0 TiB are lacking");
+    for shown in [
+        test.larder(&format!("prune --policy keep-recent.wasm {goal} --dry-run")),
+        test.larder(&format!("policy explain keep-recent.wasm {goal}")),
+        test.larder(&format!("prune --policy keep-recent.wasm {goal} --plan plan.json")),
+    ] {
+        assert_eq!(shown.status, 0, "{shown}");
+        assert!(lacking(&shown.stdout), "{shown}");
+    }
+    let refused = test.larder("apply plan.json");
+    assert!(lacking(&refused.stderr), "{refused}");
+    let applied = test.larder("apply plan.json --yes");
+    assert!(lacking(&applied.stderr) && lacking(&applied.stdout), "{applied}");
+    let nothing = test.larder(&format!("prune --policy keep-recent.wasm {goal} --yes"));
+    assert!(nothing.stdout.starts_with("nothing to remove; 1.0 TiB of the goal of 1.0 TiB"), "{nothing}");
+    let reached =
+        test.larder("prune --policy keep-recent.wasm --config keep=1 --grant grant.toml --goal 1 --yes");
+    assert!(reached.status == 0 && !reached.to_string().contains("lacking"), "{reached}");
+    let json = test.larder(
+        "prune --policy keep-recent.wasm --config keep=1 --grant grant.toml --goal 2 --yes --format json",
+    );
+    assert_eq!(json.json()["goal_bytes"], 2, "{json}");
+}
+
+/// A pattern that matches nothing is a warning with one that does and that was probably meant; one of another syntax, and a
+/// size or age in the wrong spelling, is an error with the right one.
+#[test]
+fn what_was_probably_meant() {
+    let test = environment();
+    let warned = |pattern: &str| {
+        guard(&test, &format!("[guard]\nprotect = [\"{pattern}\"]\n"));
+        test.larder("prune --dry-run").stderr
+    };
+    for (pattern, meant) in [
+        ("docker.io/acme/app00003/*", "docker.io/acme/app00003"),
+        ("docker.io/acme/app00003:V1", "docker.io/acme/app00003:v1"),
+        ("docker.io/*", "docker.io/**"),
+        ("https://docker.io/acme/app00003", "docker.io/acme/app00003"),
+        ("re:docker.io/acme/app.*:v1", "docker.io/acme/app**:v1"),
+        ("^docker.io/acme/app[0-9]+$", "docker.io/acme/app*"),
+        ("*v7", "**:*v7"),
+    ] {
+        let stderr = warned(pattern);
+        assert!(stderr.contains(&format!("did you mean `{meant}`")), "{pattern}: {stderr}");
+    }
+    guard(&test, "");
+    for (pattern, meant) in [
+        ("acme/app00003:V1", "; did you mean `docker.io/acme/app00003:v1`?"),
+        ("docker.io/acme/app00003/*", "; did you mean `docker.io/acme/app00003`?"),
+        ("docker.io/nobody/**", ""),
+        ("docker.io/acme/app00000:v0 --unused", ""),
+    ] {
+        let listed = test.larder(&format!("ls {pattern}"));
+        assert_eq!(listed.stderr, format!("no image matches{meant}\n"), "{listed}");
+    }
+    for (line, meant) in [
+        ("max-bytes = \"20gib\"", "20GiB"),
+        ("max-share = 50", "\"50%\""),
+        ("[guard]\nmin-age = \"7 days\"", "7d"),
+        ("[limits]\ntime = \"1.5h\"", "1h30m"),
+    ] {
+        test.write("grant.toml", format!("[grant]\n{line}\n"));
+        let refused = test.larder(&format!("{PRUNE} --dry-run"));
+        assert_eq!(refused.status, 2, "{refused}");
+        assert!(refused.stderr.contains(&format!("did you mean `{meant}`?")), "{line}: {refused}");
+    }
+    let goal = test.larder("prune --policy keep-recent.wasm --goal 20gb --dry-run");
+    assert!(goal.stderr.contains("did you mean `20GB`?"), "{goal}");
+}
+
+/// No message has a name that only Rust or this process knows: what was expected is said in words.
+#[test]
+fn messages_are_in_words() {
+    let test = environment();
+    for text in [
+        "[]",
+        "7",
+        "{\"version\": 2, \"made_by\": []}",
+        "{\"version\": 2, \"made_by\": \"prune\", \"entries\": {}}",
+    ] {
+        test.write("bad.json", text);
+        let refused = test.larder("apply bad.json --yes");
+        assert_eq!(refused.status, 2, "{refused}");
+        assert!(refused.stderr.contains("expected ") && !refused.stderr.contains("struct"), "{refused}");
+    }
+    for text in ["grant = 7", "[grant]\nread = 7", "[limits]\nmemory = []"] {
+        test.write("grant.toml", text);
+        let refused = test.larder(&format!("{PRUNE} --dry-run"));
+        assert_eq!(refused.status, 2, "{refused}");
+        assert!(
+            refused.stderr.contains("`grant.toml`, line ") || refused.stderr.contains("grant.toml, line "),
+            "{refused}"
+        );
+        assert!(!refused.stderr.contains("struct") && !refused.stderr.contains("sequence"), "{refused}");
+    }
+    let unwritable = test.larder("prune --plan missing/plan.json");
+    assert!(unwritable.stderr.contains("could not write `missing/plan.json`"), "{unwritable}");
+    assert!(!unwritable.stderr.contains(".tmp"), "{unwritable}");
+    fs::write(test.home.path().join("config.json"), "{\"paths\": 7}").expect("the settings");
+    let settings = test.larder("ls");
+    assert!(
+        settings.stderr.contains("expected an object") && !settings.stderr.contains("struct"),
+        "{settings}"
+    );
 }

@@ -202,3 +202,33 @@ fn save_interrupted() {
     assert_eq!(beside(&test), before);
     assert_eq!(test.read("out.tar"), "old");
 }
+
+/// Asked to end, a prune says how much it did and how much it leaves, and its record says that it was interrupted; the next
+/// one does the rest.
+#[test]
+fn prune_interrupted() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let test = TestEnvironment::fixture();
+        assert_eq!(test.larder("pin acme/app00000:v0").status, 0);
+        let index = test.home.index();
+        index.execute_batch("BEGIN IMMEDIATE").expect("the writer's lock");
+        let mut running = Running::start(test.command("prune --yes -v"));
+        running.wait_for("removing");
+        running.signal(signal);
+        running.wait_for(
+            "interrupted: the images that are being removed still go; Ctrl-C once more ends at once",
+        );
+        index.execute_batch("COMMIT").expect("the lock is given back");
+        let (status, stdout, stderr) = running.end();
+        assert_eq!(
+            (status.code(), stdout.as_str()),
+            (Some(1), "removed 0 images, freed 0 B, left 38\n"),
+            "{stderr}"
+        );
+        assert!(stderr.contains("error: interrupted\nhint: what is gone stays gone"), "{stderr}");
+        let history = test.larder("history --format json").json();
+        assert_eq!([&history[0]["state"], &history[0]["problem"]], ["ended", "interrupted"]);
+        let rest = test.larder("prune --yes");
+        assert!(rest.stdout.starts_with("removed 38 images"), "{rest}");
+    }
+}

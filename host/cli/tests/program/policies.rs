@@ -113,7 +113,7 @@ fn grants() {
     assert_output!("grant_in_part", prune("--yes --grant part.toml"));
 }
 
-/// Without a grant, a dry run shows what the policy would remove if it might, and says how to write a grant; anything
+/// Without a grant, a dry run shows what the policy would remove if everything was granted, and says how to write a grant; anything
 /// else is refused before the policy runs. What was shown cannot be applied.
 #[test]
 fn without_a_grant() {

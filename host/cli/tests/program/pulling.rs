@@ -114,3 +114,14 @@ fn pull_credentials() {
     assert_eq!((with_docker(""), with_docker("--anonymous")), (0, 1));
     assert_eq!(test.larder(&format!("pull {reference} --user acme")).status, 2);
 }
+
+/// The hint after a registry that cannot be reached is nothing that was done already.
+#[test]
+fn hints_are_news() {
+    let test = TestEnvironment::made();
+    let unreachable = "pull 127.0.0.1:1/acme/app:1";
+    let hint = "`--plain-http`";
+    let (encrypted, plain) = (test.larder(unreachable), test.larder(&format!("{unreachable} --plain-http")));
+    assert!(encrypted.status == 1 && encrypted.stderr.contains(hint), "{encrypted}");
+    assert!(plain.status == 1 && !plain.stderr.contains("hint"), "{plain}");
+}

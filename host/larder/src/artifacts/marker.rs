@@ -34,9 +34,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use super::plain::read_at;
+use super::plain::{read_at, without_temporary_name};
 use super::unowned::{Unowned, UnownedKind};
 use super::{CacheDir, open_dir};
+use crate::error::slip::in_words;
 use crate::home::{HomeId, HomeIdentity};
 
 /// The name of the marker in a cache.
@@ -202,7 +203,7 @@ impl Keeper {
     /// Marks the cache before this home adds images to it. Marks it as this home's if it has no marker and is certainly
     /// this home's. Otherwise marks it as used by several homes, unless it is this home's already.
     pub(crate) fn enter(&self) -> io::Result<()> {
-        fs::create_dir_all(&self.root)?;
+        self.make_root()?;
         self.claim_if_free()?;
         // Read once: a marker that cannot be read is an error, and not that of another home.
         match self.read()?.map(|marker| marker.home) {
@@ -217,14 +218,28 @@ impl Keeper {
 
     /// Marks the cache as this home's, whatever its marker was before.
     pub(crate) fn claim(&self) -> io::Result<()> {
-        fs::create_dir_all(&self.root)?;
+        self.make_root()?;
         self.replace(Some(&self.home))
+    }
+
+    /// Makes the directory of the cache, if it does not exist.
+    fn make_root(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.root).map_err(|error| match fs::read_link(&self.root) {
+            Ok(target) if !self.root.exists() => io::Error::other(format!(
+                "it is a symbolic link to `{}`, which is not there: mount the disk that has it, make that directory, or \
+                 remove the link",
+                target.display()
+            )),
+            _ => error,
+        })
     }
 
     fn read(&self) -> io::Result<Option<Marker>> {
         let Some(directory) = open_dir(&self.root)? else { return Ok(None) };
         match read_at(&directory, MARKER.as_ref(), MAX_BYTES) {
-            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(io::Error::other),
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|error| io::Error::other(in_words(&error.to_string(), "an object"))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -249,7 +264,7 @@ impl Keeper {
         let mut name = tempfile::Builder::new();
         // Whoever may read the cache may know whose it is.
         let name = name.prefix(".larder-home-").permissions(Permissions::from_mode(0o644));
-        let mut file = name.tempfile_in(&self.root)?;
+        let mut file = name.tempfile_in(&self.root).map_err(without_temporary_name)?;
         let text = serde_json::to_vec(&Marker { home: home.cloned() }).map_err(io::Error::other)?;
         file.write_all(&text)?;
         file.write_all(b"\n")?;

@@ -196,6 +196,15 @@ fn gone(result: Result<(), Errno>) -> io::Result<bool> {
     }
 }
 
+/// Returns the error of the operating system in an error that also names a temporary file, which only this process knows.
+pub(crate) fn without_temporary_name(error: io::Error) -> io::Error {
+    // The error says `… (os error 2) at path "…"`, and has no source.
+    let text = error.to_string();
+    let Some((cause, _)) = text.split_once(" at path ") else { return error };
+    let code = cause.rsplit_once("(os error ").and_then(|(_, code)| code.strip_suffix(')')?.parse().ok());
+    code.map_or_else(|| io::Error::new(error.kind(), cause), io::Error::from_raw_os_error)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::time::Clock;
 use super::{keep_statements, schema};
+use crate::artifacts::plain::without_temporary_name;
 use crate::error::MicrosandboxResult;
 use crate::failpoint::failpoint;
 use crate::home::opening::{self, HomeState, MigrationLock};
@@ -49,7 +50,11 @@ pub(super) fn make_home(paths: &HomePaths, clock: &Clock) -> MicrosandboxResult<
     let cannot_write = |error: io::Error| opening::cannot_write(paths, error);
     // For its owner alone, as temporary files are.
     let mut name = tempfile::Builder::new();
-    let file = name.prefix(opening::UNFINISHED).tempfile_in(&paths.db_dir).map_err(cannot_write)?;
+    let file = name
+        .prefix(opening::UNFINISHED)
+        .tempfile_in(&paths.db_dir)
+        .map_err(without_temporary_name)
+        .map_err(cannot_write)?;
     let mut connection = open_database(file.path()).map_err(paths.db("make the index"))?;
     schema::create(&mut connection, clock()).map_err(paths.db("make the index"))?;
     // The last connection moves the log into the database, and takes it away.

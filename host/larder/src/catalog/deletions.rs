@@ -56,6 +56,13 @@ pub(crate) fn pending(connection: &Connection, cache: &str) -> rusqlite::Result<
     rows.collect()
 }
 
+/// Returns the number of records about files of `cache`.
+pub(crate) fn count(connection: &Connection, cache: &str) -> rusqlite::Result<u64> {
+    let mut count =
+        connection.prepare_cached("SELECT count(*) FROM larder_deletion WHERE cache IN (?1, '')")?;
+    count.query_row([cache], |row| row.get::<_, i64>(0)).map(|count| u64::try_from(count).unwrap_or_default())
+}
+
 /// Removes records.
 pub(crate) fn forget(connection: &Connection, records: &[i64]) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached("DELETE FROM larder_deletion WHERE id = ?1")?;

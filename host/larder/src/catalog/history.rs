@@ -4,7 +4,7 @@
 //! over ten thousand images must not fill the disk that it is there to free.
 //!
 //! A run is on record before it changes anything, each removal with the rows that it removes, and the end of the run
-//! last: one that was killed has a [`problem`](RunRecord::problem) and the decisions that it got to.
+//! last: one whose process was killed has the decisions that it got to, and no end ([`RunState`]).
 
 use std::borrow::Cow;
 
@@ -20,7 +20,7 @@ use crate::records::{ImagePruneReport, Maker, PlanPolicy, RunCost};
 
 /// Of so many runs everything is kept but their kept images.
 const RUNS_KEPT: u32 = 1000;
-/// What is on record as the problem of a run until it ends.
+/// The problem on record of a run that has not ended.
 const NOT_ENDED: &str = "it has not ended: it is under way, or its process was stopped";
 /// Of so many runs the kept images, too.
 const RUNS_KEPT_WHOLE: u32 = 10;
@@ -35,6 +35,29 @@ pub enum Verdict {
     Removed,
     /// It was to go, and was left alone.
     Spared,
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunState {
+    /// The run has ended. If something ended it before it was complete, its [`problem`](RunRecord::problem) says what.
+    Ended,
+    /// The run has not ended, and a process is changing the home, or may be.
+    UnderWay,
+    /// The run has not ended, and no process is changing the home: its process was killed.
+    Killed,
+}
+
+impl RunState {
+    /// Returns the problem of a run that has not ended, in words.
+    fn problem(self) -> Option<&'static str> {
+        match self {
+            Self::Ended => None,
+            Self::UnderWay => Some("it is under way"),
+            Self::Killed => Some("its process was killed before it was complete"),
+        }
+    }
 }
 
 /// A run that changed the cache, or was to and was refused or failed.
@@ -60,12 +83,23 @@ pub struct RunRecord {
     pub problem: Option<String>,
     /// How many images it removed.
     pub removed: u64,
-    /// What it removed.
+    /// What it removed. Of a run that has not ended, the images that are on record, and the bytes that removing them was
+    /// expected to free.
     pub report: ImagePruneReport,
     /// How many images it was to remove and left alone.
     pub spared: u64,
     /// When it began.
     pub started_at: DateTime<Utc>,
+    /// How far it has come.
+    pub state: RunState,
+}
+
+impl RunRecord {
+    /// Returns the same record for a run in this state.
+    pub(crate) fn in_state(self, state: RunState) -> Self {
+        let problem = state.problem().map(str::to_owned).or(self.problem);
+        Self { problem, state, ..self }
+    }
 }
 
 /// What a run decided about an image.
@@ -251,7 +285,8 @@ pub(crate) fn runs(connection: &Connection, limit: u32) -> MicrosandboxResult<Ve
                     run.duration_ms,
                     count(*) FILTER (WHERE decision.decision = 'removed'),
                     count(*) FILTER (WHERE decision.decision = 'spared'),
-                    count(*) FILTER (WHERE decision.decision = 'kept'), {more}
+                    count(*) FILTER (WHERE decision.decision = 'kept'), {more},
+                    sum(decision.bytes) FILTER (WHERE decision.decision = 'removed')
                FROM larder_run AS run LEFT JOIN larder_decision AS decision ON decision.run_id = run.id
               WHERE run.id IN (SELECT id FROM larder_run ORDER BY id DESC LIMIT ?1)
               GROUP BY run.id ORDER BY run.id DESC"
@@ -269,7 +304,18 @@ fn run_record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     };
     let fuel = unsigned_at(15)?;
     let made_by = text(row, 11)?.and_then(|word| serde_json::from_value(Value::from(word)).ok());
-    Ok(RunRecord {
+    let removed = unsigned(row, 8)?;
+    let problem: Option<String> = row.get(5)?;
+    let state = if problem.as_deref() == Some(NOT_ENDED) { RunState::UnderWay } else { RunState::Ended };
+    let report = match state {
+        RunState::Ended => serde_json::from_str(row.get_ref(6)?.as_str()?).unwrap_or_default(),
+        RunState::UnderWay | RunState::Killed => ImagePruneReport {
+            image_refs_removed: u32::try_from(removed).unwrap_or(u32::MAX),
+            bytes_reclaimed: unsigned_at(16)?,
+            ..ImagePruneReport::default()
+        },
+    };
+    let record = RunRecord {
         config: document(12)?,
         cost: unsigned_at(14)?.map(|duration_ms| RunCost { duration_ms, fuel }),
         grant: document(13)?,
@@ -277,13 +323,15 @@ fn run_record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
         started_at: started_at(row)?,
         policy: policy(row)?,
         id: row.get(4)?,
-        problem: row.get(5)?,
-        report: serde_json::from_str(row.get_ref(6)?.as_str()?).unwrap_or_default(),
+        problem,
+        report,
         duration_ms: unsigned(row, 7)?,
-        removed: unsigned(row, 8)?,
+        removed,
         spared: unsigned(row, 9)?,
         kept: unsigned(row, 10)?,
-    })
+        state,
+    };
+    Ok(record.in_state(state))
 }
 
 /// What runs decided about a reference in any spelling, newest first.

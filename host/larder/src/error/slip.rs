@@ -46,15 +46,44 @@ impl Slip {
             };
             key = unknown;
         }
-        for (rust, words) in [
-            ("u32", "a whole number of at most 4294967295"),
-            ("u64", "a whole number"),
-            ("a sequence", "a list of patterns such as `[\"docker.io/acme/**\"]`"),
-        ] {
-            problem = problem.replace(&format!("expected {rust}"), &format!("expected {words}"));
-        }
+        let patterns = "expected a list of patterns such as `[\"docker.io/acme/**\"]`";
+        problem = in_words(&problem.replace("expected a sequence", patterns), "a table");
         Self { line, key, problem, suggestion }
     }
+}
+
+/// Returns a message of a parser without the names that only Rust has for what was expected and found. `object` is the
+/// format's own name for a map, such as `a table`.
+pub(crate) fn in_words(message: &str, object: &str) -> String {
+    let mut text = message.to_owned();
+    for name in ["expected struct ", "expected internally tagged enum ", "expected enum "] {
+        while let Some((before, after)) = text.split_once(name) {
+            let after = after.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
+            // How many fields that has is not to be known either.
+            let after =
+                match after.strip_prefix(" with ").map(|rest| rest.trim_start_matches(char::is_numeric)) {
+                    Some(rest) => rest.trim_start_matches(" elements").trim_start_matches(" element"),
+                    None => after,
+                };
+            text = format!("{before}expected {object}{after}");
+        }
+    }
+    for (rust, words) in [
+        ("expected a sequence", "expected a list"),
+        ("expected a map", &*format!("expected {object}")),
+        ("expected a boolean", "expected `true` or `false`"),
+        ("expected path string", "expected a path"),
+        ("expected u32", "expected a whole number of at most 4294967295"),
+        ("expected u64", "expected a whole number"),
+        ("expected i64", "expected a whole number"),
+        ("invalid type: map", &*format!("invalid type: {object}")),
+        ("invalid type: sequence", "invalid type: a list"),
+        ("invalid type: unit", "invalid type: nothing"),
+        ("invalid type: null", "invalid type: nothing"),
+    ] {
+        text = text.replace(rust, words);
+    }
+    text
 }
 
 impl Keys {
@@ -103,6 +132,34 @@ impl fmt::Display for Slip {
         match &self.suggestion {
             Some(suggestion) => write!(f, "; did you mean {suggestion}?"),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No message has a name of Rust's.
+    #[test]
+    fn words() {
+        let table = [
+            (
+                "invalid type: integer `1`, expected struct Plan at line 1 column 1",
+                "invalid type: integer `1`, expected an object at line 1 column 1",
+            ),
+            (
+                "invalid length 0, expected struct Versioned with 1 element at line 1",
+                "invalid length 0, expected an object at line 1",
+            ),
+            (
+                "invalid type: sequence, expected u32",
+                "invalid type: a list, expected a whole number of at most 4294967295",
+            ),
+            ("invalid type: map, expected a boolean", "invalid type: an object, expected `true` or `false`"),
+        ];
+        for (message, expected) in table {
+            assert_eq!(in_words(message, "an object"), expected);
         }
     }
 }

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use serde::Deserialize;
 
 use super::{HomePaths, HomeProblem};
+use crate::error::slip::in_words;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 
 /// The maximum size of a document of microsandbox, in bytes.
@@ -39,8 +40,9 @@ pub(crate) fn cache_dir(paths: &HomePaths) -> MicrosandboxResult<Option<PathBuf>
         Err(error) => return Err(paths.problem(HomeProblem::Unreadable(error))),
     };
     let invalid = |what: String| MicrosandboxError::InvalidConfig(format!("`{}` {what}", path.display()));
-    let config: Config =
-        serde_json::from_slice(&text).map_err(|error| invalid(format!("cannot be understood: {error}")))?;
+    let config: Config = serde_json::from_slice(&text).map_err(|error| {
+        invalid(format!("cannot be understood: {}", in_words(&error.to_string(), "an object")))
+    })?;
     match config.paths.and_then(|paths| paths.cache) {
         Some(cache) if cache.is_relative() => Err(invalid(format!(
             "sets `paths.cache` to the relative path `{}`: make it absolute",

@@ -94,7 +94,7 @@ mod tests {
             ),
             (
                 "[guard]\nmin-age = 5",
-                ", line 2: `min-age`: invalid type: integer `5`, expected a duration such as `500ms`, `5s`, `1h30m` or `7d`",
+                ", line 2: `min-age`: the number `5` is not a duration such as `500ms`, `5s`, `1h30m` or `7d`",
             ),
         ];
         for (text, expected) in table {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! HOME/
+//!   db/                          locked, shared, while a run is on record that has not ended ([`RunLock`])
 //!   db/msb.db                    the index, with SQLite's files beside it
 //!   db/msb.db.migration.lock     held while a process opens the home for writing
 //!   db/self-downgrade/*/         journals of microsandbox downgrades
@@ -16,7 +17,7 @@
 //! catalog checks what the index itself contains. Nothing here uses SQL.
 //!
 //! # What survives a crash
-//! The migration lock is a `flock`: it ends with the process. Nothing else is kept.
+//! The migration lock and the lock of runs ([`RunLock`]) are `flock`s: they end with the process. Nothing else is kept.
 
 pub(crate) mod ballast;
 pub(crate) mod config;
@@ -24,6 +25,7 @@ mod error;
 pub(crate) mod guard;
 mod identity;
 pub(crate) mod opening;
+mod run_lock;
 
 use std::fs;
 use std::io;
@@ -34,6 +36,7 @@ use rusqlite::ErrorCode;
 
 pub use error::{HomeError, HomeProblem};
 pub use identity::{HomeId, HomeIdError, HomeIdentity};
+pub(crate) use run_lock::RunLock;
 
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 

@@ -24,6 +24,7 @@ use super::error::{IngestError, IngestProblem};
 use super::limits::IngestLimits;
 use super::tar::{TarKind, scan};
 use crate::artifacts::open_dir;
+use crate::artifacts::plain::without_temporary_name;
 use crate::reference::Digest;
 
 /// The number of bytes of a file that are held in memory.
@@ -302,7 +303,8 @@ fn is_compressed(file: &File) -> Result<bool, IngestProblem> {
 fn decompress(archive: impl Read, temporary: &Path, limits: &IngestLimits) -> Result<File, IngestProblem> {
     let mut archive = BufReader::with_capacity(BUFFER, archive);
     let compression = Compression::detect(archive.fill_buf().map_err(IngestProblem::reading)?);
-    let mut file = tempfile::tempfile_in(temporary).map_err(IngestProblem::writing)?;
+    let mut file =
+        tempfile::tempfile_in(temporary).map_err(without_temporary_name).map_err(IngestProblem::writing)?;
     let reader = compression.reader(archive).map_err(IngestProblem::reading)?;
     let limit = limits.archive_bytes;
     let copied = io::copy(&mut reader.take(limit.saturating_add(1)), &mut file);

@@ -1,20 +1,9 @@
-//! Cancellation of work whose future was dropped.
+//! Reading that ends when the work is cancelled.
 
 use std::io::{self, Read};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::IngestProblem;
-
-/// A flag for blocking work. It is dropped with the future that waits for the work, and drop sets the flag.
-#[derive(Default)]
-pub(crate) struct CancelOnDrop(pub(crate) Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
 
 /// A reader that fails once the work is cancelled.
 pub(crate) struct Cancellable<'a, R> {

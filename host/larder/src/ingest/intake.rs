@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::cancel::CancelOnDrop;
 use super::convert::{Blobs, Work};
 use super::limits::IngestLimits;
 use super::progress::Progress;
@@ -11,7 +10,7 @@ use super::source::NamedImage;
 use crate::artifacts::CacheDir;
 use crate::backend::LocalBackend;
 use crate::catalog::publish::NewOrigin;
-use crate::catalog::{Writer, blocking};
+use crate::catalog::{CancelOnDrop, Writer, blocking};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::records::ImageHandle;
 use crate::store::keeper;

@@ -29,7 +29,7 @@ use super::error::IngestProblem;
 use super::metadata;
 use super::source::NamedImage;
 use crate::artifacts::lease::{self, Claim, Claims, Held};
-use crate::artifacts::plain::{MAX_METADATA, open_file_at, read_at};
+use crate::artifacts::plain::{MAX_METADATA, open_file_at, read_at, without_temporary_name};
 use crate::artifacts::unlink::unlink_now;
 use crate::artifacts::{CacheDir, Entry, Room, RoomDir, Rooms};
 use crate::catalog::owners::LiveOwners;
@@ -145,6 +145,7 @@ impl Publication {
             .prefix(&format!("{stem}-"))
             .suffix(&suffix)
             .tempfile_in(&directory)
+            .map_err(without_temporary_name)
             .map_err(MicrosandboxError::io("make a file in", &directory))?;
         // Nobody collects what is locked, however long it takes. Nobody else has it, so this cannot fail.
         let _ = flock(file.as_file(), FlockOperation::NonBlockingLockShared);

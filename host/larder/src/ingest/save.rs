@@ -39,11 +39,10 @@ pub use config::ConfigOrigin;
 pub use error::SaveError;
 pub use report::{SaveReport, SavedImage, SavedLayer, SavedManifest};
 
-use super::cancel::CancelOnDrop;
 use super::progress::{LayerOutcome, LayerStep, Meter, Progress, ProgressEvent};
 use crate::artifacts::Rooms;
 use crate::backend::LocalBackend;
-use crate::catalog::{PooledReader, blocking};
+use crate::catalog::{CancelOnDrop, PooledReader, blocking};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::ingest::metadata::KeptMetadata;
 use crate::records::{ImageArchiveFormat, ImageDetail, ImageLayerDetail};

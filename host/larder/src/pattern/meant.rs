@@ -6,7 +6,19 @@
 /// What people leave out is known from `docker` and from file names: the registry, `library/`, what lies below an
 /// organisation, and that `*` stops at `/`.
 pub(super) fn likely_meanings(text: &str, can_match: impl Fn(&String) -> bool) -> Vec<String> {
-    let possible = |text: &str| -> Vec<String> { readings(text).into_iter().filter(&can_match).collect() };
+    match without_mark(text) {
+        Some(expression) => of_another_syntax(expression, can_match),
+        None => meanings(text, &can_match),
+    }
+}
+
+/// The same for a text without the mark of another syntax.
+fn meanings(text: &str, can_match: &impl Fn(&String) -> bool) -> Vec<String> {
+    let text = text.split_once("://").map_or(text, |(_, rest)| rest);
+    if can_match(&text.to_owned()) {
+        return vec![text.to_owned()];
+    }
+    let possible = |text: &str| -> Vec<String> { readings(text).into_iter().filter(can_match).collect() };
     let meanings = possible(text);
     let lowercase = text.to_lowercase();
     match meanings.is_empty() {
@@ -14,6 +26,35 @@ pub(super) fn likely_meanings(text: &str, can_match: impl Fn(&String) -> bool) -
         true if can_match(&lowercase) => vec![lowercase],
         true => possible(&lowercase),
     }
+}
+
+/// Returns the patterns that may have been meant by a text of another syntax, a regular expression or a shell's pattern,
+/// the likeliest first.
+pub(super) fn of_another_syntax(text: &str, can_match: impl Fn(&String) -> bool) -> Vec<String> {
+    if text.len() > super::MAX_CHARACTERS {
+        return Vec::new();
+    }
+    let text = without_mark(text).unwrap_or(text).trim().trim_start_matches('^').trim_end_matches('$');
+    let mut pattern = text.to_owned();
+    for (theirs, ours) in [
+        ("[^/]*", "*"),
+        ("[^/]+", "*"),
+        ("\\d+", "*"),
+        ("\\w+", "*"),
+        ("[0-9]+", "*"),
+        (".*", "**"),
+        (".+", "**"),
+        ("\\", ""),
+        ("?", "*"),
+    ] {
+        pattern = pattern.replace(theirs, ours);
+    }
+    if can_match(&pattern) { vec![pattern] } else { meanings(&pattern, &can_match) }
+}
+
+/// Returns a text without the mark of a regular expression. None if it has none.
+fn without_mark(text: &str) -> Option<&str> {
+    ["re:", "regex:", "regexp:", "~"].iter().find_map(|mark| text.strip_prefix(mark))
 }
 
 /// The same; these, too, may be able to match nothing.
@@ -45,6 +86,9 @@ fn readings(text: &str) -> Vec<String> {
         (true, "*", _) => vec![format!("docker.io/**{end}"), official],
         (false, ..) if names_registry(name) && (end.is_empty() || is_port(end)) => {
             vec![format!("{short}/**")]
+        }
+        (false, _, "") if name.starts_with('*') => {
+            vec![format!("**:{short}"), official, format!("**/{short}")]
         }
         (false, ..) if name.contains('*') => vec![official, format!("**/{short}")],
         (false, _, "") => vec![official, format!("docker.io/{name}/**")],

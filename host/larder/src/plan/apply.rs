@@ -9,65 +9,27 @@
 //! The run goes on record in the home before anything is removed, each removal with the rows that it removes, and the end of
 //! the run when all is done or when something ended it half-way ([`record`]).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::future::{pending, poll_fn};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use serde::Serialize;
-
-use super::document::{Decision, Denial, Plan, PlanEntry};
+use super::document::Plan;
 use super::recheck::{Chosen, Recheck};
 use super::record::{self, Begun};
-use super::unmatched::UnmatchedPattern;
+use super::report::PlanReport;
 use crate::backend::LocalBackend;
+use crate::catalog::CancelOnDrop;
 use crate::catalog::remove::{self, ExpectedRef};
 use crate::catalog::roots;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::records::{ImagePruneReport, Maker, PlanPolicy, RunCost, UnreachedKind};
+use crate::records::{ImagePruneReport, Maker, RecoveredFiles, RunCost, UnreachedKind};
 use crate::reference::RowDigest;
 use crate::store::full_disk::FullDisk;
-use crate::store::removal::{RemoveMode, RemovedImage, Remover, SparedImage, Target, UnreachedRows};
-
-/// What became of a plan.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct PlanReport {
-    /// What the policy tried and was not allowed, as the plan says.
-    pub denials: Vec<Denial>,
-    /// How long it took, in milliseconds.
-    pub duration_ms: u64,
-    /// References that were to go and were gone already.
-    pub gone: Vec<String>,
-    /// What stayed, as the plan says.
-    pub kept: Vec<ImageVerdict>,
-    /// The policy that decided; absent without one.
-    pub policy: Option<PlanPolicy>,
-    /// What stood in the way without stopping the rest: one sentence each.
-    pub problems: Vec<String>,
-    /// What went.
-    pub removed: Vec<ImageVerdict>,
-    /// What went, in numbers. `bytes_reclaimed` was measured.
-    pub report: ImagePruneReport,
-    /// The number of the record in the home; absent where there was nothing to do.
-    pub run: Option<i64>,
-    /// What was to go and was left alone.
-    pub spared: Vec<ImageVerdict>,
-    /// Patterns of grant and guard that matched no image, as the plan says.
-    pub unmatched: Vec<UnmatchedPattern>,
-}
-
-/// What became of one image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ImageVerdict {
-    /// Allocated bytes that were freed with it.
-    pub bytes: u64,
-    /// The manifest that the plan saw it name.
-    pub manifest_digest: Option<String>,
-    /// Why: what the plan says, or why it was spared.
-    pub reason: String,
-    /// The reference as it stands in the index.
-    pub reference: String,
-}
+use crate::store::removal::{RemoveMode, Remover, Target, UnreachedRows};
 
 /// What of a plan is left to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -76,6 +38,8 @@ pub struct PlanProgress {
     pub gone: Vec<String>,
     /// How many images, rows and files that are to go are still there.
     pub left: usize,
+    /// How many files earlier removals have left that were not finished, or are in progress: any change deletes them.
+    pub unfinished: u64,
 }
 
 impl LocalBackend {
@@ -89,9 +53,12 @@ impl LocalBackend {
         let rows = UnreachedRows::from(plan);
         let files: Vec<PathBuf> = plan.collect.iter().map(|file| self.cache_dir().join(&file.path)).collect();
         let action = "look up what a plan removes";
+        let store = Arc::clone(self.store());
         self.store()
             .read(action, move |connection| {
-                progress(connection, wanted, &rows, &files).map_err(MicrosandboxError::db(action))
+                let progress = progress(connection, wanted, &rows, &files);
+                let progress = progress.map_err(MicrosandboxError::db(action))?;
+                Ok(PlanProgress { unfinished: store.count_unfinished(connection)?, ..progress })
             })
             .await
     }
@@ -99,7 +66,7 @@ impl LocalBackend {
     /// Does what a plan says, as far as it still holds, and puts on record what became of it.
     ///
     /// What the guard of the home keeps by now, and what goes past the plan's own grant or guard as the cache is by now, is
-    /// spared.
+    /// spared. A removal whose future is dropped ends after the images that it is removing, and its record says so.
     ///
     /// # Errors
     /// [`InvalidPlan`](MicrosandboxError::InvalidPlan) for a plan that [contradicts itself](Plan::check_allowed) and for a
@@ -108,7 +75,7 @@ impl LocalBackend {
     /// [`Incomplete`](MicrosandboxError::Incomplete) where something was removed before the error: that stays removed, is in
     /// the error's report, and is on record.
     pub async fn apply(&self, plan: &Plan) -> MicrosandboxResult<PlanReport> {
-        self.apply_decided(plan, None).await
+        self.apply_until(plan, None, pending()).await
     }
 
     /// As [`apply`](Self::apply), for a plan whose policy has just run, which took so much: that goes on record, too.
@@ -116,38 +83,75 @@ impl LocalBackend {
     /// # Errors
     /// As [`apply`](Self::apply).
     pub async fn apply_run(&self, plan: &Plan, cost: RunCost) -> MicrosandboxResult<PlanReport> {
-        self.apply_decided(plan, Some(cost)).await
+        self.apply_until(plan, Some(cost), pending()).await
     }
 
-    async fn apply_decided(&self, plan: &Plan, cost: Option<RunCost>) -> MicrosandboxResult<PlanReport> {
+    /// Applies a plan until `stop` completes. Then the images that are being removed still go, and no others. `cost` is
+    /// the cost of the run of the policy, where it has just run: it is put on record.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply), and where `stop` ended the removal early, [`Incomplete`](MicrosandboxError::Incomplete)
+    /// with the report and [`Stopped`](MicrosandboxError::Stopped) as its source.
+    pub async fn apply_until(
+        &self,
+        plan: &Plan,
+        cost: Option<RunCost>,
+        stop: impl Future<Output = ()>,
+    ) -> MicrosandboxResult<PlanReport> {
         plan.check_allowed()?;
         plan.check_home(&self.identity().await?)?;
+        let stopped = CancelOnDrop::default();
+        let (local, plan, stop_flag) = (self.clone(), plan.clone(), Arc::clone(&stopped.0));
+        // A task of its own: it completes the record, even if nobody waits for it any longer.
+        let mut work = tokio::spawn(async move { local.apply_checked(&plan, cost, stop_flag).await });
+        let mut stop = pin!(stop);
+        let done = poll_fn(|context| {
+            if !stopped.0.load(Ordering::Relaxed) && stop.as_mut().poll(context).is_ready() {
+                stopped.0.store(true, Ordering::Relaxed);
+            }
+            Pin::new(&mut work).poll(context)
+        });
+        match done.await {
+            Ok(result) => result,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(MicrosandboxError::Interrupted("apply a plan".to_owned())),
+        }
+    }
+
+    async fn apply_checked(
+        &self,
+        plan: &Plan,
+        cost: Option<RunCost>,
+        stop: Arc<AtomicBool>,
+    ) -> MicrosandboxResult<PlanReport> {
         let started_at = self.now();
         let clock = Instant::now();
         let recheck = Recheck::new(self.store(), plan);
         let mut disk = FullDisk::new(self.store(), plan.collect.clone());
-        let found = disk.run(|| self.targets(plan, recheck.clone())).await;
-        let Targets { chosen, gone } = found.map_err(|error| with_what_went(error, &disk))?;
-        let mut report = PlanReport { gone, ..PlanReport::of(plan) };
+        let recovered = Mutex::new(RecoveredFiles::default());
+        let find = || async {
+            let (files, finished) = self.store().recover().await?;
+            *recovered.lock().unwrap_or_else(PoisonError::into_inner) += files;
+            finished?;
+            self.targets(plan, recheck.clone()).await
+        };
+        let found = disk.run(find).await;
+        let recovered = recovered.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Targets { chosen, gone } = found.map_err(|error| with_what_went(error, &disk, recovered))?;
+        let mut report = PlanReport { gone, recovered, ..PlanReport::of(plan) };
         let nothing_else = plan.unreached.is_empty() && plan.collect.is_empty();
         if chosen.targets.is_empty() && chosen.spared.is_empty() && nothing_else {
             return Ok(report);
         }
         let begun = disk.run(|| record::begin(self.store(), Begun::of(plan, started_at, cost))).await;
-        let run = begun.map_err(|error| with_what_went(error, &disk))?;
-        report.run = Some(run);
-        let mut remover = Remover::new(self.store(), run, disk, Arc::new(recheck));
+        let run = begun.map_err(|error| with_what_went(error, &disk, recovered))?;
+        report.run = Some(run.number);
+        let mut remover = Remover::new(self.store(), run.number, disk, Arc::new(recheck), stop);
         let result = remove_all(&mut remover, plan, chosen.targets).await;
         let (outcome, finished) = remover.finish().await;
         let ended = result.and(finished).err();
-
-        report.report = outcome.report;
-        report.problems = outcome.problems;
+        report.add(plan, chosen.spared, outcome, ended.as_ref());
         report.duration_ms = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let planned: HashMap<&str, &PlanEntry> =
-            plan.entries.iter().map(|entry| (entry.reference.as_str(), entry)).collect();
-        report.removed = outcome.removed.into_iter().map(|image| removed(image, &planned)).collect();
-        report.spared = chosen.spared.into_iter().chain(outcome.spared).map(spared).collect();
 
         let report = Arc::new(report);
         let problem = ended.as_ref().map(ToString::to_string);
@@ -156,7 +160,8 @@ impl LocalBackend {
         let report = Arc::unwrap_or_clone(report);
         match ended.or(recorded.err()) {
             None => Ok(report),
-            Some(error) if report.report == ImagePruneReport::default() => Err(error),
+            // Who stopped it wants to know what was done, even if that is nothing.
+            Some(error) if report.is_empty() && !matches!(error, MicrosandboxError::Stopped) => Err(error),
             Some(error) => {
                 Err(MicrosandboxError::Incomplete { report: Box::new(report), source: Box::new(error) })
             }
@@ -169,7 +174,7 @@ impl LocalBackend {
         let store = Arc::clone(self.store());
         let mut rows = self
             .store()
-            .write("look up what a plan removes", move |writer, _| {
+            .write_on("look up what a plan removes", move |writer, _| {
                 store.check_cache(writer.connection())?;
                 remove::find_refs(writer.connection(), &wanted)
                     .map_err(MicrosandboxError::db("look up what a plan removes"))
@@ -199,20 +204,6 @@ impl LocalBackend {
     }
 }
 
-impl PlanReport {
-    /// A report of a plan of which nothing has been done.
-    pub fn of(plan: &Plan) -> Self {
-        let kept = plan.entries.iter().filter(|entry| entry.decision == Decision::Keep);
-        Self {
-            denials: plan.denials.clone(),
-            kept: kept.map(|entry| verdict(entry, entry.reason.clone(), 0)).collect(),
-            policy: plan.policy.clone(),
-            unmatched: plan.unmatched.clone(),
-            ..Self::default()
-        }
-    }
-}
-
 /// What of a plan is there to be removed, and what is gone already.
 struct Targets {
     chosen: Chosen,
@@ -220,14 +211,15 @@ struct Targets {
 }
 
 /// An error before the run is on record, with what was deleted until then to make room for the record.
-fn with_what_went(error: MicrosandboxError, disk: &FullDisk) -> MicrosandboxError {
-    if disk.collected.removed.is_empty() {
+fn with_what_went(error: MicrosandboxError, disk: &FullDisk, recovered: RecoveredFiles) -> MicrosandboxError {
+    let removed = &disk.collected.removed;
+    let bytes_reclaimed = (!removed.is_empty()).then(|| removed.iter().map(|file| file.bytes).sum());
+    let report = ImagePruneReport { bytes_reclaimed, ..ImagePruneReport::default() };
+    let problems = disk.collected.problems.clone();
+    let report = PlanReport { report, problems, recovered, ..PlanReport::default() };
+    if report.is_empty() {
         return error;
     }
-    let bytes = disk.collected.removed.iter().map(|file| file.bytes).sum();
-    let report = ImagePruneReport { bytes_reclaimed: Some(bytes), ..ImagePruneReport::default() };
-    let problems = disk.collected.problems.clone();
-    let report = PlanReport { report, problems, ..PlanReport::default() };
     MicrosandboxError::Incomplete { report: Box::new(report), source: Box::new(error) }
 }
 
@@ -273,29 +265,5 @@ fn progress(
         left += layers.iter().filter(|row| rows.layers.contains(&row.digest)).count();
     }
     let gone = wanted.into_iter().filter(|reference| !there.contains_key(reference)).collect();
-    Ok(PlanProgress { gone, left })
-}
-
-fn verdict(entry: &PlanEntry, reason: String, bytes: u64) -> ImageVerdict {
-    let (reference, manifest_digest) = (entry.reference.clone(), entry.manifest_digest.clone());
-    ImageVerdict { reference, manifest_digest, reason, bytes }
-}
-
-fn removed(image: RemovedImage, planned: &HashMap<&str, &PlanEntry>) -> ImageVerdict {
-    let reason = planned.get(image.reference.as_str()).map(|entry| entry.reason.clone()).unwrap_or_default();
-    ImageVerdict {
-        bytes: image.bytes,
-        manifest_digest: image.manifest_digest,
-        reason,
-        reference: image.reference,
-    }
-}
-
-fn spared(image: SparedImage) -> ImageVerdict {
-    ImageVerdict {
-        bytes: 0,
-        manifest_digest: image.manifest_digest,
-        reason: image.reason.to_string(),
-        reference: image.reference,
-    }
+    Ok(PlanProgress { gone, left, unfinished: 0 })
 }

@@ -14,6 +14,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::unowned::UnownedFile;
+use crate::error::slip::in_words;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home::HomeIdentity;
 use crate::plan::UnmatchedPattern;
@@ -33,7 +34,7 @@ const MAX_DOCUMENT: usize = 512 << 20;
 /// It is a JSON document, the same byte for byte for the same state, policy, config and grant. Applying it removes
 /// nothing that is not in it, and checks each image again: its manifest and times have to be what they were.
 ///
-/// A plan with a policy and without a grant is a preview: it shows what the policy would remove if it might. Nothing in
+/// A plan with a policy and without a grant is a preview: it shows what the policy would remove if everything was granted. Nothing in
 /// it was allowed, so it cannot be applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -337,13 +338,14 @@ impl Plan {
             return Err(invalid(format!("it has {} bytes; at most {MAX_DOCUMENT} are read", text.len())));
         }
         // The version first: another one has other fields.
-        let Versioned { version } = serde_json::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        let not_read = |error: serde_json::Error| invalid(in_words(&error.to_string(), "an object"));
+        let Versioned { version } = serde_json::from_str(text).map_err(not_read)?;
         if version != VERSION {
             let problem =
                 format!("`version` is {version}, and this larder reads {VERSION}: make the plan again");
             return Err(invalid(problem));
         }
-        let plan: Self = serde_json::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        let plan: Self = serde_json::from_str(text).map_err(not_read)?;
         plan.check().map_err(invalid)?;
         Ok(plan)
     }

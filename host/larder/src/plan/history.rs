@@ -1,13 +1,16 @@
 //! What runs did to a home, and what is known about an image.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::guard::Candidate;
 use crate::backend::LocalBackend;
-use crate::catalog::history::{self, DecisionRecord, RunRecord};
+use crate::catalog::history::{self, DecisionRecord, RunRecord, RunState};
 use crate::catalog::{pins, read, remove, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::home::RunLock;
 use crate::records::{Guard, ImageHandle, ImageUsers};
 
 /// What is known about an image and what became of it.
@@ -28,12 +31,28 @@ pub struct Explanation {
 }
 
 impl LocalBackend {
-    /// The last runs that changed the cache, newest first, at most `limit`.
+    /// Returns the last runs that changed the cache, newest first, at most `limit`. Of those that have not ended it finds
+    /// out whether a process can be at work on them ([`RunState`]).
     ///
     /// # Errors
-    /// Where the home cannot be read.
+    /// Fails if the home cannot be read.
     pub async fn history(&self, limit: u32) -> MicrosandboxResult<Vec<RunRecord>> {
-        self.store().read("list past runs", move |connection| history::runs(connection, limit)).await
+        let paths = self.store().catalog().paths().clone();
+        let list = move |connection: &rusqlite::Connection| {
+            let runs = history::runs(connection, limit)?;
+            let open = |run: &RunRecord| run.state == RunState::UnderWay;
+            // A lock that cannot be looked at may be held.
+            if !runs.iter().any(open) || RunLock::is_held(&paths).unwrap_or(true) {
+                return Ok(runs);
+            }
+            // What had not ended before nobody held the lock has ended by now, or its process is gone.
+            let before: HashSet<i64> = runs.iter().filter(|run| open(run)).map(|run| run.id).collect();
+            let runs = history::runs(connection, limit)?.into_iter().map(|run| {
+                if open(&run) && before.contains(&run.id) { run.in_state(RunState::Killed) } else { run }
+            });
+            Ok(runs.collect())
+        };
+        self.store().read("list past runs", list).await
     }
 
     /// What is known about an image, in the cache or gone, and what runs decided about it and why.

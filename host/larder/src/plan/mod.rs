@@ -29,10 +29,11 @@ mod recheck;
 mod record;
 mod remove;
 mod repair;
+mod report;
 pub(crate) mod unmatched;
 mod usage;
 
-pub use apply::{ImageVerdict, PlanProgress, PlanReport};
+pub use apply::PlanProgress;
 pub use document::{
     Decision, Denial, LogLevel, LogLine, Plan, PlanEntry, Right, Uncollected, UnreachedRow,
     VERSION as PLAN_VERSION,
@@ -40,11 +41,12 @@ pub use document::{
 pub use history::Explanation;
 pub use record::FailedRun;
 pub use remove::PlannedRemoval;
+pub use report::{ImageVerdict, PlanReport};
 pub use unmatched::{PatternList, UnmatchedPattern};
 pub use usage::Usage;
 
-pub use crate::catalog::history::{DecisionRecord, RunRecord, Verdict};
-pub use crate::records::{Guard, Maker, PlanPolicy, RunCost, UnreachedKind};
+pub use crate::catalog::history::{DecisionRecord, RunRecord, RunState, Verdict};
+pub use crate::records::{Guard, Maker, PlanPolicy, RecoveredFiles, RunCost, UnreachedKind};
 
 /// A number of rows, as reports have it.
 fn count(rows: usize) -> u32 {

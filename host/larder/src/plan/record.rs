@@ -9,12 +9,13 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
-use super::apply::{ImageVerdict, PlanReport};
 use super::document::Plan;
+use super::report::{ImageVerdict, PlanReport};
 use crate::backend::LocalBackend;
 use crate::catalog::history::{self, Expiry, NewDecision, NewRun, RunEnd, Verdict};
 use crate::catalog::{Writer, pins};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::home::RunLock;
 use crate::policy::GrantDocument;
 use crate::records::{Maker, PlanPolicy, RunCost};
 use crate::store::Store;
@@ -61,8 +62,9 @@ impl LocalBackend {
             grant: grant.as_ref().and_then(|grant| serde_json::to_value(grant).ok()),
             cost,
         };
-        let number = begin(self.store(), begun).await?;
-        end(self.store(), number, Arc::default(), Some(problem)).await?;
+        let run = begin(self.store(), begun).await?;
+        let number = run.number;
+        end(self.store(), run, Arc::default(), Some(problem)).await?;
         Ok(number)
     }
 }
@@ -96,10 +98,22 @@ impl Begun {
     }
 }
 
-/// Puts on record that something is about to be removed. Returns the number of the run.
-pub(super) async fn begin(store: &Store, begun: Begun) -> MicrosandboxResult<i64> {
+/// A run that is on record and has not ended.
+pub(super) struct OpenRun {
+    /// Its number.
+    pub(super) number: i64,
+    /// Absent if the lock cannot be had: then nobody can tell for certain that the run is under way.
+    _lock: Option<RunLock>,
+}
+
+/// Puts on record that something is about to be removed.
+pub(super) async fn begin(store: &Store, begun: Begun) -> MicrosandboxResult<OpenRun> {
     let action = "put a run on record";
+    let paths = store.catalog().paths().clone();
     let begin = move |writer: &mut Writer, _: &_| {
+        let lock = RunLock::take(&paths).map_err(|error| {
+            tracing::warn!("could not lock `{}`: {error}", paths.db_dir.display());
+        });
         let Begun { started_at, made_by, policy, config, grant, cost } = &begun;
         let run = NewRun {
             started_at: *started_at,
@@ -109,7 +123,8 @@ pub(super) async fn begin(store: &Store, begun: Begun) -> MicrosandboxResult<i64
             grant: grant.as_ref(),
             cost: *cost,
         };
-        in_transaction(writer, |index| history::begin_run(index, &run))
+        let number = in_transaction(writer, |index| history::begin_run(index, &run))?;
+        Ok(OpenRun { number, _lock: lock.ok() })
     };
     store.write_on(action, begin).await
 }
@@ -117,12 +132,12 @@ pub(super) async fn begin(store: &Store, begun: Begun) -> MicrosandboxResult<i64
 /// Puts on record what became of a run, and what ended it before it was complete.
 pub(super) async fn end(
     store: &Store,
-    run: i64,
+    run: OpenRun,
     report: Arc<PlanReport>,
     problem: Option<String>,
 ) -> MicrosandboxResult<()> {
     let action = "put the end of a run on record";
-    let end = move |writer: &mut Writer, _: &_| end_run(writer, run, &report, problem.as_deref());
+    let end = move |writer: &mut Writer, _: &_| end_run(writer, run.number, &report, problem.as_deref());
     store.write_on(action, end).await
 }
 

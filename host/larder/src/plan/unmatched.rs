@@ -13,6 +13,9 @@ use crate::reference::Reference;
 pub struct UnmatchedPattern {
     /// The list that has it.
     pub list: PatternList,
+    /// A pattern that matches images of the cache, and that was probably meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meant: Option<ReferencePattern>,
     /// The pattern.
     pub pattern: ReferencePattern,
 }
@@ -61,5 +64,8 @@ fn unmatched<'a>(
         .iter()
         .filter(|pattern| !pattern.is_everything())
         .filter(|pattern| !images.iter().any(|(text, reference)| pattern.matches_text(text, *reference)))
-        .map(move |pattern| UnmatchedPattern { list, pattern: pattern.clone() })
+        .map(move |pattern| {
+            let references = images.iter().filter_map(|(_, reference)| *reference);
+            UnmatchedPattern { list, meant: pattern.likely_among(references), pattern: pattern.clone() }
+        })
 }

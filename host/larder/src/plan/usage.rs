@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::document::Uncollected;
 use super::guard;
 use super::prune::{self, PlannedPrune, Scope};
 use crate::backend::LocalBackend;
@@ -30,6 +31,9 @@ pub struct Usage {
     pub pinned: usize,
     /// What a prune would free: that of unused images and that of what nothing owns or reaches.
     pub reclaimable_bytes: u64,
+    /// The files that no row of this home owns and that a prune leaves, since the cache may be another home's as well.
+    /// Absent where there are none.
+    pub uncollected: Option<Uncollected>,
     /// What is freed by files that nothing owns, and by rows that nothing reaches.
     pub unowned_bytes: u64,
     /// Files that nothing owns and that are old enough to go, and rows that nothing reaches.
@@ -74,6 +78,7 @@ impl LocalBackend {
             in_use: count(|image| !image.users.is_empty()),
             pinned: count(|image| image.pinned),
             reclaimable_bytes: plan.bytes,
+            uncollected: plan.uncollected,
             unowned_bytes: unowned,
             unowned_files: plan.unreached.len() + plan.collect.len(),
             unused: count(|image| image.users.is_empty() && !image.pinned),

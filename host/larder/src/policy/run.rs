@@ -32,7 +32,7 @@ use crate::units::ByteSize;
 
 /// The parameters of a run.
 ///
-/// A run has a grant, or it is a preview. A preview shows what the policy would remove if it might: the policy has every
+/// A run has a grant, or it is a preview. A preview shows what the policy would remove if everything was granted: the policy has every
 /// right except `force`, and the guards of home and run, the default limits and pins hold. No [`Plan`] of a preview can be
 /// applied, since nobody allowed any of it.
 #[derive(Debug, Clone, PartialEq)]

@@ -31,10 +31,10 @@ use rusqlite::Connection;
 
 use crate::artifacts::marker::{CacheOwner, Keeper};
 use crate::artifacts::{CacheDir, Entry};
-use crate::catalog::{Catalog, Clock, Writer, identity, owners};
+use crate::catalog::{Catalog, Clock, Writer, deletions, identity, owners};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home::{HomeId, HomeIdentity, HomePaths, HomeProblem, MissingHome};
-use crate::records::Guard;
+use crate::records::{Guard, RecoveredFiles};
 
 /// The index of one home, its cache directory, and the clock for ages.
 pub(crate) struct Store {
@@ -125,10 +125,32 @@ impl Store {
         F: FnOnce(&mut Writer, &CacheDir) -> MicrosandboxResult<T> + Send + 'static,
     {
         self.write_on(action, move |writer, cache| {
-            recovery::recover(writer, cache, &mut Vec::new())?;
+            let mut recovered = Vec::new();
+            let finished = recovery::recover(writer, cache, &mut recovered);
+            let RecoveredFiles { bytes, files } = recovery::counted(&recovered);
+            if files > 0 {
+                tracing::info!("finished an earlier removal: deleted {files} files of {bytes} bytes");
+            }
+            finished?;
             change(writer, cache)
         })
         .await
+    }
+
+    /// Finishes interrupted removals. Returns the files that were deleted, and whether their records could be removed.
+    pub(crate) async fn recover(&self) -> MicrosandboxResult<(RecoveredFiles, MicrosandboxResult<()>)> {
+        self.write_on("finish interrupted removals", |writer, cache| {
+            let mut recovered = Vec::new();
+            let finished = recovery::recover(writer, cache, &mut recovered);
+            Ok((recovery::counted(&recovered), finished))
+        })
+        .await
+    }
+
+    /// Returns the number of files that interrupted removals have left, and removals that are in progress.
+    pub(crate) fn count_unfinished(&self, connection: &Connection) -> MicrosandboxResult<u64> {
+        deletions::count(connection, &recovery::name_of(&self.cache))
+            .map_err(MicrosandboxError::db("read the files to delete"))
     }
 
     /// Runs a change like [`write`](Self::write), for a change that continues the one before it: leaves the

@@ -12,6 +12,7 @@ use crate::catalog::owners::LiveOwners;
 use crate::catalog::{Writer, deletions};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::failpoint::failpoint;
+use crate::records::RecoveredFiles;
 
 /// Returns the name of the cache in records: its directory without symbolic links.
 pub(super) fn name_of(cache: &CacheDir) -> String {
@@ -53,6 +54,17 @@ pub(super) struct Recovered {
     /// The number of its record.
     pub(super) record: i64,
     pub(super) file: Unlinked,
+}
+
+/// Counts the files that were deleted.
+pub(super) fn counted<'a>(recovered: impl IntoIterator<Item = &'a Recovered>) -> RecoveredFiles {
+    let mut count = RecoveredFiles::default();
+    for gone in recovered {
+        if let Unlinked::Freed(bytes) = gone.file {
+            count += RecoveredFiles { bytes, files: 1 };
+        }
+    }
+    count
 }
 
 /// Deletes the files in the records of this process and of others, and removes the records. Notes what it deleted.

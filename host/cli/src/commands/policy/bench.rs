@@ -17,10 +17,10 @@ use crate::render::table::{Align, Table};
 use crate::render::{count, plain, size};
 use crate::source::PolicySource;
 
-/// Measure what a policy takes
+/// Measure the time and the memory that a policy takes
 ///
 /// The policy runs over a cache in memory that is made for it, the same for the same number: repositories of eight tags
-/// that share a layer, of all ages up to a year. Without `--grant` it may remove everything, and the limits are wide.
+/// that share a layer, of all ages up to a year. Without `--grant`, everything is granted, and the limits are wide.
 /// Times are medians. No home is touched.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

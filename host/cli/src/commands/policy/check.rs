@@ -10,10 +10,10 @@ use crate::exit::{Failure, Status};
 use crate::render::{plain, size};
 use crate::source::PolicySource;
 
-/// Show what files are, and whether this host would run them as policies
+/// Check whether files are policies that this host runs
 ///
-/// Of a policy: its name, version and summary, what its config may have, what it imports and for which version of the
-/// contract it was built. Of anything else: what it is, and what to do about it.
+/// Of a policy, shows its name, version and summary, the keys of its config, its imports, and the version of the contract
+/// that it was built for. Of any other file, shows what it is, and what to do about it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

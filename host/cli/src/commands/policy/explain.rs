@@ -10,9 +10,10 @@ use crate::source::PolicySource;
 
 /// Show what a policy decides about every image, and why
 ///
-/// A dry run: nothing changes. What the grant or the guard denies is shown with what would allow it; without a grant,
-/// what the policy would remove if it might. With `--suggest-grant`, the smallest grant is printed that is known to
-/// suffice: what the policy makes use of with every right, tried once more. It is to be read, saved and given to `--grant`.
+/// A dry run: nothing changes. What the grant or the guard denies is shown with what would allow it. Without a grant, shows
+/// what the policy would remove if everything was granted. With `--suggest-grant`, prints the smallest grant that is known
+/// to suffice: the rights that the policy uses when it has all of them, tried in a second run. Read it, save it, and pass
+/// it with `--grant`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

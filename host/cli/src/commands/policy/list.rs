@@ -13,7 +13,7 @@ use crate::render::{NOTHING, plain, short_digest, size};
 
 /// List the policies that come with the program
 ///
-/// Each is given by its name where a command takes a policy. What is shown is what the policy says of itself.
+/// A command that takes a policy takes the name of one of them. Name, version and summary are those that the policy states.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -21,7 +21,7 @@ Examples:
   larder policy list --schema keep-recent
   larder policy list --format json")]
 pub(crate) struct List {
-    /// Show this policy alone, with what its config may have
+    /// Show only this policy, with the keys of its config
     #[arg(long, value_name = "NAME", value_parser = builtin::find)]
     schema: Option<&'static Builtin>,
     #[command(flatten)]

@@ -17,8 +17,8 @@ use crate::source::PolicySource;
 
 /// Run a policy on scenarios, and compare what it decides
 ///
-/// A scenario is a cache written down in TOML, and what the policy is expected to decide about each of its images, and
-/// why. The real component runs on it in memory, without a home.
+/// A scenario describes a cache in TOML, with the decision that is expected about each of its images, and its reason. The
+/// component itself runs on it in memory, without a home.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -32,7 +32,7 @@ pub(crate) struct Test {
     /// The policy, one of `larder policy list` or a path, instead of the one that each file names with `policy`
     #[arg(long, value_name = "P", value_hint = clap::ValueHint::FilePath)]
     policy: Option<PolicySource>,
-    /// Write what the policy decides into the files, as what is expected from now on
+    /// Write the decisions of the policy into the files, as the expected ones
     #[arg(long)]
     update: bool,
     #[command(flatten)]

@@ -14,8 +14,8 @@ use crate::source::PolicySource;
 
 /// Compile policies before they are needed
 ///
-/// Keeps the compiled code where every command of `larder` finds it. Whoever installs a policy on a host runs this, so
-/// that the first run does not wait for the compiler.
+/// Stores the compiled code where every command of `larder` finds it. Run this after a policy was installed on a host, so
+/// that its first run does not wait for the compiler.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

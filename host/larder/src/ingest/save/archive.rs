@@ -15,6 +15,7 @@ use tar::{EntryType, Header};
 use tempfile::NamedTempFile;
 
 use super::tar::{write_end, write_padding};
+use crate::artifacts::plain::without_temporary_name;
 use crate::reference::Digest;
 
 const BUFFER: usize = 256 << 10;
@@ -45,7 +46,10 @@ impl Archive {
         // Said of the directory, and not of a temporary name in it.
         let directory = directory_of(&output);
         File::open(directory)?;
-        let file = tempfile::Builder::new().prefix(".larder-save-").tempfile_in(directory)?;
+        let file = tempfile::Builder::new()
+            .prefix(".larder-save-")
+            .tempfile_in(directory)
+            .map_err(without_temporary_name)?;
         let file = BufWriter::with_capacity(BUFFER, file);
         Ok(Self { file, output, end: 0, names: HashSet::new() })
     }

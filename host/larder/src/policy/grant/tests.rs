@@ -95,11 +95,11 @@ fn errors_name_the_line_and_the_key() {
         ("[guard]\nzzz = 1", "grant.toml, line 2: `zzz`: no such key in `[guard]`"),
         (
             "[limits]\ntime = 5",
-            "grant.toml, line 2: `time`: invalid type: integer `5`, expected a duration such as `500ms`, `5s`, `1h30m` or `7d`",
+            "grant.toml, line 2: `time`: the number `5` is not a duration such as `500ms`, `5s`, `1h30m` or `7d`",
         ),
         (
             "[grant]\nmax-bytes = \"20 GiB\"",
-            "grant.toml, line 2: `max-bytes`: `20 GiB` is not a size such as `512B`, `64MiB` or `20GiB`",
+            "grant.toml, line 2: `max-bytes`: `20 GiB` is not a size such as `512B`, `64MiB` or `20GiB`; did you mean `20GiB`?",
         ),
         (
             "[grant]\nmax-removals = -1",

@@ -28,6 +28,7 @@ mod sparing;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
@@ -45,7 +46,7 @@ use crate::catalog::Writer;
 use crate::catalog::remove::{self, ExpectedRef, RefRow};
 use crate::catalog::roots;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::records::ImagePruneReport;
+use crate::records::{ImagePruneReport, RecoveredFiles};
 use crate::reference::RowDigest;
 
 /// The protection of an image from removal. A live operation always protects it, too.
@@ -90,6 +91,8 @@ pub(crate) struct Outcome {
     pub(crate) report: ImagePruneReport,
     /// The problems that did not stop the rest: one sentence each, with a path.
     pub(crate) problems: Vec<String>,
+    /// The files of earlier removals that were deleted as well.
+    pub(crate) recovered: RecoveredFiles,
     undeleted: Vec<Undeleted>,
 }
 
@@ -118,6 +121,8 @@ impl Outcome {
 
     /// Counts the files that were deleted in the second attempt, and names the others among the problems.
     fn settle(&mut self, recovered: &[Recovered]) {
+        let own: HashSet<i64> = self.undeleted.iter().map(|file| file.record).collect();
+        self.recovered += recovery::counted(recovered.iter().filter(|gone| !own.contains(&gone.record)));
         let recovered: HashMap<i64, Unlinked> =
             recovered.iter().map(|gone| (gone.record, gone.file)).collect();
         let mut freed: HashMap<String, u64> = HashMap::new();
@@ -200,14 +205,26 @@ pub(crate) struct Remover<'a> {
     run: i64,
     disk: FullDisk,
     veto: Arc<dyn Veto>,
+    /// Set if the removal is to end before its next batch.
+    stop: Arc<AtomicBool>,
     outcome: Outcome,
 }
 
 impl<'a> Remover<'a> {
     /// Makes a removal as part of a recorded run. `disk` holds what it may free if the disk is full, `veto` has the last
-    /// word on each image.
-    pub(crate) fn new(store: &'a Arc<Store>, run: i64, disk: FullDisk, veto: Arc<dyn Veto>) -> Self {
-        Self { store, run, disk, veto, outcome: Outcome::default() }
+    /// word on each image, and `stop` ends the removal before its next batch.
+    pub(crate) fn new(
+        store: &'a Arc<Store>,
+        run: i64,
+        disk: FullDisk,
+        veto: Arc<dyn Veto>,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
+        Self { store, run, disk, veto, stop, outcome: Outcome::default() }
+    }
+
+    fn check_stop(&self) -> MicrosandboxResult<()> {
+        if self.stop.load(Ordering::Relaxed) { Err(MicrosandboxError::Stopped) } else { Ok(()) }
     }
 
     /// Returns whether the disk was full at any time.
@@ -270,6 +287,7 @@ impl<'a> Remover<'a> {
         if files.is_empty() {
             return Ok(());
         }
+        self.check_stop()?;
         let (store, now, files) = (self.store, self.store.now(), Arc::new(files));
         let collect = || {
             let files = Arc::clone(&files);
@@ -322,6 +340,7 @@ impl<'a> Remover<'a> {
             if batch.is_empty() {
                 continue;
             }
+            self.check_stop()?;
             let again = batch.clone();
             let (veto, freed) =
                 (Arc::clone(&self.veto), self.outcome.report.bytes_reclaimed.unwrap_or_default());

@@ -8,10 +8,10 @@ use crate::exit::{Failure, Status};
 use crate::places;
 use crate::render::{plain, size};
 
-/// Make the component of a policy
+/// Build the component of a policy
 ///
-/// What its language needs and this machine lacks is installed from the public registries, for this purpose alone. For
-/// Rust, rustup adds the target `wasm32-unknown-unknown` to the toolchain.
+/// Tools that the language needs and this machine lacks are installed from the public registries, for this purpose alone.
+/// For Rust, rustup adds the target `wasm32-unknown-unknown` to the toolchain.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

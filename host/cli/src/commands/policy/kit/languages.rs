@@ -7,8 +7,8 @@ use crate::exit::{Failure, Status};
 
 /// Explain how policies are built in each language
 ///
-/// A policy has no clock, no files and no place to print to: this says what its language's runtime does instead, and what
-/// the language costs. The text is Markdown.
+/// A policy has no clock, no files and no output. Shows what the runtime of each language does instead, and what the
+/// language costs. The text is Markdown.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
 
-/// Begin a policy: a directory that builds and passes its scenarios at once
+/// Create a policy: a directory that builds and passes its scenarios at once
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

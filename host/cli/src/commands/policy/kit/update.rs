@@ -8,8 +8,8 @@ use crate::exit::{Failure, Status};
 
 /// Bring the contract and the SDK of a policy up to date with this program
 ///
-/// These are the files in `wit/` and, for Rust, in `vendor/larder-guest/`. What was changed in them is lost; everything
-/// else of the policy stays as it is.
+/// These are the files in `wit/` and, for Rust, in `vendor/larder-guest/`. Changes to them are lost. All other files of the
+/// policy are unchanged.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -1,0 +1,126 @@
+//! The report of an applied plan.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+
+use super::document::{Decision, Denial, Plan, PlanEntry};
+use super::unmatched::UnmatchedPattern;
+use crate::error::MicrosandboxError;
+use crate::records::{ImagePruneReport, PlanPolicy, RecoveredFiles};
+use crate::store::removal::{Outcome, RemovedImage, SparedImage};
+use crate::units::ByteSize;
+
+/// What became of a plan.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct PlanReport {
+    /// What the policy tried and was not allowed, as the plan says.
+    pub denials: Vec<Denial>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// The allocated bytes that were to be freed, if the plan has a goal.
+    pub goal_bytes: Option<u64>,
+    /// References that were to go and were gone already.
+    pub gone: Vec<String>,
+    /// What stayed, as the plan says.
+    pub kept: Vec<ImageVerdict>,
+    /// References that were to go and were not got to, because something ended the removal early.
+    pub left: Vec<String>,
+    /// The policy that decided; absent without one.
+    pub policy: Option<PlanPolicy>,
+    /// What stood in the way without stopping the rest: one sentence each.
+    pub problems: Vec<String>,
+    /// The files of earlier removals that were not finished, and that this change deleted before its own.
+    pub recovered: RecoveredFiles,
+    /// What went.
+    pub removed: Vec<ImageVerdict>,
+    /// What went, in numbers. `bytes_reclaimed` was measured.
+    pub report: ImagePruneReport,
+    /// The number of the record in the home; absent where there was nothing to do.
+    pub run: Option<i64>,
+    /// What was to go and was left alone.
+    pub spared: Vec<ImageVerdict>,
+    /// Patterns of grant and guard that matched no image, as the plan says.
+    pub unmatched: Vec<UnmatchedPattern>,
+}
+
+/// What became of one image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImageVerdict {
+    /// Allocated bytes that were freed with it.
+    pub bytes: u64,
+    /// The manifest that the plan saw it name.
+    pub manifest_digest: Option<String>,
+    /// Why: what the plan says, or why it was spared.
+    pub reason: String,
+    /// The reference as it stands in the index.
+    pub reference: String,
+}
+
+impl PlanReport {
+    /// A report of a plan of which nothing has been done.
+    pub fn of(plan: &Plan) -> Self {
+        let kept = plan.entries.iter().filter(|entry| entry.decision == Decision::Keep);
+        Self {
+            denials: plan.denials.clone(),
+            goal_bytes: plan.goal.map(ByteSize::as_bytes),
+            kept: kept.map(|entry| verdict(entry, entry.reason.clone(), 0)).collect(),
+            policy: plan.policy.clone(),
+            unmatched: plan.unmatched.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Returns whether nothing was deleted.
+    pub(super) fn is_empty(&self) -> bool {
+        self.report == ImagePruneReport::default() && self.recovered == RecoveredFiles::default()
+    }
+
+    /// Adds the outcome of a removal, and the images that were spared before it began. `ended` is the error that ended it
+    /// early.
+    pub(super) fn add(
+        &mut self,
+        plan: &Plan,
+        spared_before: Vec<SparedImage>,
+        outcome: Outcome,
+        ended: Option<&MicrosandboxError>,
+    ) {
+        self.report = outcome.report;
+        self.problems = outcome.problems;
+        self.recovered += outcome.recovered;
+        let planned: HashMap<&str, &PlanEntry> =
+            plan.entries.iter().map(|entry| (entry.reference.as_str(), entry)).collect();
+        self.removed = outcome.removed.into_iter().map(|image| removed(image, &planned)).collect();
+        self.spared = spared_before.into_iter().chain(outcome.spared).map(spared).collect();
+        if ended.is_some() {
+            let decided = self.removed.iter().chain(&self.spared).map(|image| image.reference.as_str());
+            let settled: HashSet<&str> = decided.chain(self.gone.iter().map(String::as_str)).collect();
+            let planned = plan.removals().map(|entry| entry.reference.as_str());
+            self.left = planned.filter(|reference| !settled.contains(reference)).map(str::to_owned).collect();
+        }
+    }
+}
+
+fn verdict(entry: &PlanEntry, reason: String, bytes: u64) -> ImageVerdict {
+    let (reference, manifest_digest) = (entry.reference.clone(), entry.manifest_digest.clone());
+    ImageVerdict { reference, manifest_digest, reason, bytes }
+}
+
+fn removed(image: RemovedImage, planned: &HashMap<&str, &PlanEntry>) -> ImageVerdict {
+    let reason = planned.get(image.reference.as_str()).map(|entry| entry.reason.clone()).unwrap_or_default();
+    ImageVerdict {
+        bytes: image.bytes,
+        manifest_digest: image.manifest_digest,
+        reason,
+        reference: image.reference,
+    }
+}
+
+fn spared(image: SparedImage) -> ImageVerdict {
+    ImageVerdict {
+        bytes: 0,
+        manifest_digest: image.manifest_digest,
+        reason: image.reason.to_string(),
+        reference: image.reference,
+    }
+}
