@@ -13,6 +13,10 @@ use tokio::sync::watch;
 
 use crate::exit::Status;
 
+/// What is said when a removal is asked to end.
+pub(crate) const ENDING: &str =
+    "interrupted: the images that are being removed still go; Ctrl-C once more ends at once";
+
 /// The state of interrupts of the program.
 #[derive(Debug)]
 pub(crate) struct Interrupts {

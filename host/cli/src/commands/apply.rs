@@ -7,6 +7,7 @@ use larder::{LocalBackend, MicrosandboxError};
 use super::consent::{Consent, warn_of_other_homes};
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
+use crate::interrupt::ENDING;
 use crate::{input, render};
 
 /// Apply a plan
@@ -94,8 +95,7 @@ pub(crate) async fn show_ask_apply(
     let stop = async {
         interrupts.asked().await;
         drop(step.take());
-        let text = "interrupted: the images that are being removed still go; Ctrl-C once more ends at once";
-        context.console.note(text);
+        context.console.note(ENDING);
     };
     let applied = local.apply_until(plan, cost, stop).await;
     drop(step);

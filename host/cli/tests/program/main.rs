@@ -10,6 +10,7 @@ mod full_disk;
 mod granting;
 mod guarding;
 mod interrupting;
+mod jobs;
 mod loading;
 mod policies;
 mod pulling;

@@ -9,7 +9,10 @@
 //! Each step is a plan and its application, with the record and the guarantees of those. A crash between two steps
 //! leaves what the first has done.
 
+use std::future::{pending, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 
 use super::file::{Job, JobName, Mode, Pressure, Step, Trigger};
 use super::watermark::{FileSystemStatus, Quantity};
@@ -52,8 +55,10 @@ pub struct JobReport {
     pub goal_bytes: Option<u64>,
     /// The bytes that are still missing; in a run that removes nothing, what its plans would leave missing.
     pub unmet_bytes: u64,
-    /// What its steps did, in their order. Steps after the goal was met are left out.
+    /// What its steps did, in their order. Steps after the goal was met, or after it was stopped, are left out.
     pub steps: Vec<StepReport>,
+    /// Set if it was stopped before it was done.
+    pub is_stopped: bool,
 }
 
 /// The result of a step.
@@ -93,54 +98,62 @@ impl Runner {
 
     /// Runs a job now, whatever its schedule says. `policies` are those of its steps, in their order.
     ///
-    /// Dropping the future ends the step that runs, as dropping [`LocalBackend::apply`] does; what went is on record.
-    ///
     /// # Errors
     /// Fails if the file system does not answer. What went wrong in a step is in its report.
     ///
     /// # Panics
     /// Panics if there are fewer policies than steps.
     pub async fn run(&self, job: &Job, policies: &[Policy], pass: Pass) -> MicrosandboxResult<JobReport> {
+        self.run_until(job, policies, pass, pending()).await
+    }
+
+    /// Runs a job until `stop` completes. A policy that runs then is ended, and of a plan that is being applied the images
+    /// that are being removed still go, and no others: as [`LocalBackend::apply_until`] does it.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    ///
+    /// # Panics
+    /// As [`run`](Self::run).
+    pub async fn run_until(
+        &self,
+        job: &Job,
+        policies: &[Policy],
+        pass: Pass,
+        stop: impl Future<Output = ()>,
+    ) -> MicrosandboxResult<JobReport> {
         assert!(policies.len() >= job.steps.len(), "a policy for each step");
+        let mut stop = Stop { asked: pin!(stop), is_asked: false };
         let before = self.status().await?;
-        let mut report = JobReport {
-            job: job.name.clone(),
-            before,
-            after: before,
-            goal_bytes: None,
-            unmet_bytes: 0,
-            steps: Vec::new(),
-        };
         let applies = pass == Pass::Real && job.mode == Mode::Apply;
-        match &job.trigger {
-            Trigger::Schedule { .. } => {
-                for (step, policy) in job.steps.iter().zip(policies) {
-                    report.steps.push(self.step(step, policy, None, applies).await);
-                }
+        let mut steps: Vec<StepReport> = Vec::new();
+        let (pressure, goal_bytes) = match &job.trigger {
+            Trigger::Schedule { .. } => (None, None),
+            Trigger::Pressure(pressure) => (Some(pressure), Some(missing_bytes(pressure, &before))),
+        };
+        let mut missing = goal_bytes;
+        let mut next = job.steps.iter().zip(policies);
+        // What nothing owns goes first, where there is a goal.
+        let mut leftovers = pressure.is_some();
+        while missing != Some(0) && !stop.is_asked {
+            let step = if std::mem::take(&mut leftovers) {
+                self.leftovers(applies, &mut stop).await
+            } else {
+                let Some((step, policy)) = next.next() else { break };
+                self.step(step, policy, missing, applies, &mut stop).await
+            };
+            if let Some(pressure) = pressure {
+                missing = Some(match applies {
+                    true => missing_bytes(pressure, &self.status().await?),
+                    false => missing.unwrap_or_default().saturating_sub(planned(&step, &steps)),
+                });
             }
-            Trigger::Pressure(pressure) => {
-                let mut missing = missing_bytes(pressure, &before);
-                report.goal_bytes = Some(missing);
-                let leftovers = async || self.leftovers(applies).await;
-                let mut steps = job.steps.iter().zip(policies);
-                let mut next = (missing > 0).then_some(leftovers().await);
-                while let Some(step) = next.take() {
-                    missing = match applies {
-                        true => missing_bytes(pressure, &self.status().await?),
-                        false => missing.saturating_sub(planned(&step, &report.steps)),
-                    };
-                    report.steps.push(step);
-                    if missing > 0
-                        && let Some((step, policy)) = steps.next()
-                    {
-                        next = Some(self.step(step, policy, Some(missing), applies).await);
-                    }
-                }
-                report.unmet_bytes = missing;
-            }
+            steps.push(step);
         }
-        report.after = self.status().await?;
-        Ok(report)
+        let after = self.status().await?;
+        let unmet_bytes = missing.unwrap_or_default();
+        let (job, is_stopped) = (job.name.clone(), stop.is_asked);
+        Ok(JobReport { job, before, after, goal_bytes, unmet_bytes, steps, is_stopped })
     }
 
     async fn status(&self) -> MicrosandboxResult<FileSystemStatus> {
@@ -149,16 +162,26 @@ impl Runner {
     }
 
     /// Removes what nothing owns.
-    async fn leftovers(&self, applies: bool) -> StepReport {
+    async fn leftovers(&self, applies: bool, stop: &mut Stop<'_, impl Future<Output = ()>>) -> StepReport {
         let result = async {
             let plan = self.local.plan_leftovers().await?;
-            let report = if applies { Some(self.local.apply(&plan).await?) } else { None };
+            let report = match applies {
+                true => Some(self.local.apply_until(&plan, None, stop.asked()).await?),
+                false => None,
+            };
             Ok((plan, report))
         };
         StepReport { policy: None, result: result.await }
     }
 
-    async fn step(&self, step: &Step, policy: &Policy, goal: Option<u64>, applies: bool) -> StepReport {
+    async fn step(
+        &self,
+        step: &Step,
+        policy: &Policy,
+        goal: Option<u64>,
+        applies: bool,
+        stop: &mut Stop<'_, impl Future<Output = ()>>,
+    ) -> StepReport {
         let mut run = PolicyRun::new(self.local.now())
             .with_config(step.config.clone())
             .with_grant(step.grant.clone())
@@ -166,9 +189,11 @@ impl Runner {
         if let Some(goal) = goal {
             run = run.with_goal(ByteSize::bytes(goal));
         }
-        let result = match self.local.plan_policy(policy, &run).await {
+        let evaluated = stop.race(self.local.plan_policy(policy, &run)).await;
+        let result = match evaluated.unwrap_or(Err(MicrosandboxError::Stopped)) {
             Ok(evaluation) if applies => {
-                let report = self.local.apply_run(&evaluation.plan, evaluation.cost()).await;
+                let cost = Some(evaluation.cost());
+                let report = self.local.apply_until(&evaluation.plan, cost, stop.asked()).await;
                 report.map(|report| (evaluation.plan, Some(report)))
             }
             Ok(evaluation) => Ok((evaluation.plan, None)),
@@ -191,6 +216,34 @@ impl Runner {
         if let Err(error) = self.local.record_failure(failed).await {
             tracing::warn!("the run is not on record: {error}");
         }
+    }
+}
+
+/// The future that stops a run, which several steps wait for in turn.
+struct Stop<'a, F> {
+    asked: Pin<&'a mut F>,
+    is_asked: bool,
+}
+
+impl<F: Future<Output = ()>> Stop<'_, F> {
+    /// Completes when the run is to be stopped.
+    fn asked(&mut self) -> impl Future<Output = ()> {
+        poll_fn(|context| {
+            if !self.is_asked && self.asked.as_mut().poll(context).is_ready() {
+                self.is_asked = true;
+            }
+            if self.is_asked { Poll::Ready(()) } else { Poll::Pending }
+        })
+    }
+
+    /// Returns what some work returns, or `None` if it is stopped before.
+    async fn race<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let (mut work, mut asked) = (pin!(work), pin!(self.asked()));
+        poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => asked.as_mut().poll(context).map(|()| None),
+        })
+        .await
     }
 }
 

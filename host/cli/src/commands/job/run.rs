@@ -1,3 +1,5 @@
+use std::cell::Cell;
+
 use larder::jobs::{Job, JobReport, Mode, Pass, Runner, StepReport};
 use larder::plan::{Plan, PlanReport};
 use serde::Serialize;
@@ -7,6 +9,7 @@ use crate::cli::Context;
 use crate::commands::Failures;
 use crate::engine::CodeCache;
 use crate::exit::{Failure, Status};
+use crate::interrupt::ENDING;
 use crate::render;
 use crate::render::size::size;
 
@@ -73,19 +76,30 @@ impl Run {
                 );
             }
             drop(step);
-            let step = context.console.step("running the job");
-            let report = context.interruptible(runner.run(job, &loaded, pass)).await;
+            let interrupts = context.interrupts()?;
+            let step = Cell::new(Some(context.console.step("running the job")));
+            let stop = async {
+                interrupts.asked().await;
+                drop(step.take());
+                context.console.note(ENDING);
+            };
+            let report = runner.run_until(job, &loaded, pass, stop).await;
             drop(step);
-            let report = report.map_err(Failure::after_removal)?;
+            let report = report?;
             show(&report, job, pass, context)?;
+            let is_stopped = report.is_stopped;
             ran.push(report);
+            if is_stopped {
+                failures.add(&Failure::interrupted().after_removal());
+                break;
+            }
         }
         if context.console.is_json() {
             context.console.json(&ran.iter().map(as_data).collect::<Vec<_>>())?;
         }
         let mut spared = false;
         for report in ran {
-            if report.unmet_bytes > 0 {
+            if report.unmet_bytes > 0 && !report.is_stopped {
                 let missing = size(report.unmet_bytes);
                 failures.add(&unmet(&report.job.to_string(), &missing));
             }

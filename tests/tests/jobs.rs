@@ -1,0 +1,218 @@
+//! Jobs on a home: what a run removes, and when it ends.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use larder::LocalBackend;
+use larder::jobs::{FileSystemStatus, Job, JobFile, JobReport, Pass, Runner};
+use larder::policy::Policy;
+use larder_tests::{ENGINE, FIXTURE_NOW, Home, ImageSpec, component, populate, run};
+use proptest::prelude::*;
+
+/// The size of the file system that the tests pretend.
+const SIZE: u64 = 1 << 30;
+
+/// The job of a file of one job.
+fn job(text: &str) -> Job {
+    JobFile::parse(text).unwrap_or_else(|findings| panic!("{findings}")).jobs.remove(0)
+}
+
+/// A job that begins and ends with this many bytes free.
+fn pressure(until: u64, steps: &str) -> Job {
+    job(&format!("[jobs.a]\nwhen-free-below = \"{}B\"\nuntil-free = \"{until}B\"\n{steps}", until - 1))
+}
+
+const KEEP_ONE: &str =
+    "policy = \"keep-recent\"\nconfig = { keep = 1 }\ngrant = { remove = [\"**\"], max-share = \"100%\" }\n";
+
+/// A file system on which the cache, and so much besides, is all that is used.
+fn beside(cache: &Path, besides: u64) -> FileSystemStatus {
+    let available_bytes = SIZE - besides - allocated(cache);
+    FileSystemStatus { size_bytes: SIZE, available_bytes, inodes: 0, inodes_free: 0 }
+}
+
+/// The allocated bytes of the files below a directory.
+fn allocated(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry"));
+    let sizes = entries.map(|entry| match entry.metadata().expect("its metadata") {
+        metadata if metadata.is_dir() => allocated(&entry.path()),
+        metadata => metadata.blocks() * 512,
+    });
+    sizes.sum()
+}
+
+fn policies(names: &[&str]) -> Vec<Policy> {
+    let load = |name: &&str| {
+        let bytes = std::fs::read(component(name)).expect("the component");
+        run(Policy::load(&ENGINE, bytes)).expect("a policy")
+    };
+    names.iter().map(load).collect()
+}
+
+/// A home of one repository, whose images share their base.
+fn home(images: u32) -> Home {
+    let home = Home::made();
+    let specs: Vec<ImageSpec> = (0..images)
+        .map(|number| ImageSpec {
+            reference: format!("docker.io/acme/app:v{number}"),
+            manifest: number,
+            layers: vec![9_000, 100 + number, 200 + number / 2],
+            age_days: i64::from(100 - number),
+            unused_days: i64::from(100 - number),
+            ..ImageSpec::default()
+        })
+        .collect();
+    populate(&home.path(), FIXTURE_NOW.parse().expect("a time"), &specs);
+    home
+}
+
+fn runner(home: &Home, local: LocalBackend) -> Runner {
+    let cache = home.cache();
+    Runner::new(local).with_file_system(move || Ok(beside(&cache, 0)))
+}
+
+fn images(home: &Home) -> i64 {
+    home.count("SELECT count(*) FROM image_ref")
+}
+
+fn ran(home: &Home, job: &Job, names: &[&str], pass: Pass) -> JobReport {
+    run(async {
+        let local = home.open().await;
+        runner(home, local).run(job, &policies(names), pass).await.expect("a report")
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// A job under pressure removes until its goal is met and no image more: without the last one, it was not met. What
+    /// cannot be met is said to the byte.
+    #[test]
+    fn a_goal_is_met_and_no_more(count in 2_u32..9, wanted in 1_u64..120_000) {
+        let home = home(count);
+        let before = beside(&home.cache(), 0).available_bytes;
+        let report = ran(&home, &pressure(before + wanted, KEEP_ONE), &["keep-recent"], Pass::Real);
+        let freed = report.after.available_bytes - before;
+        prop_assert_eq!(report.goal_bytes, Some(wanted));
+        prop_assert_eq!(report.unmet_bytes, wanted.saturating_sub(freed));
+        let removals: Vec<u64> = report.steps.iter()
+            .filter_map(|step| step.result.as_ref().ok())
+            .flat_map(|(_, done)| done.as_ref().expect("it was applied").removed.iter().map(|image| image.bytes))
+            .collect();
+        prop_assert_eq!(removals.iter().sum::<u64>(), freed);
+        if report.unmet_bytes == 0 {
+            let last = removals.last().copied().unwrap_or_default();
+            prop_assert!(freed - last < wanted, "{removals:?} for {wanted}");
+        } else {
+            prop_assert_eq!(images(&home), 1, "all that the policy proposes is gone");
+        }
+    }
+}
+
+/// What nothing owns goes first, and no policy runs if that is enough.
+#[test]
+fn leftovers_go_first() {
+    let home = home(3);
+    let orphan = home.cache().join("layers").join(format!("sha256_{}.erofs", "e".repeat(64)));
+    std::fs::write(&orphan, vec![7; 64 * 1024]).expect("a file that nothing owns");
+    let old = std::time::SystemTime::UNIX_EPOCH;
+    std::fs::File::options()
+        .write(true)
+        .open(&orphan)
+        .and_then(|file| file.set_modified(old))
+        .expect("its time");
+    let before = beside(&home.cache(), 0).available_bytes;
+    // The policy of the step would be refused: it is not run.
+    let step = KEEP_ONE.replace("keep = 1", "keep = 0");
+    let report = ran(&home, &pressure(before + 60_000, &step), &["keep-recent"], Pass::Real);
+    assert_eq!((report.unmet_bytes, report.steps.len(), images(&home)), (0, 1, 3));
+    assert!(!orphan.exists());
+}
+
+/// A step that fails is on record and ends nothing: the next one runs, with what is then still missing as its goal. No step
+/// runs after the goal is met.
+#[test]
+fn steps_run_until_the_goal_is_met() {
+    let home = home(6);
+    let before = beside(&home.cache(), 0).available_bytes;
+    let steps = r#"step = [
+      { policy = "keep-recent", config = { keep = 0 }, grant = { remove = ["**"], max-share = "100%" } },
+      { policy = "keep-recent", config = { keep = 3 }, grant = { remove = ["**"], max-share = "100%" } },
+      { policy = "keep-recent", config = { keep = 1 }, grant = { remove = ["**"], max-share = "100%" } },
+      { policy = "keep-recent", config = { keep = 1 }, grant = { remove = ["**"], max-share = "100%" } },
+    ]"#;
+    // Three images are not enough, five are more.
+    let three = ran(&home, &pressure(SIZE, KEEP_ONE), &["keep-recent"], Pass::DryRun);
+    let (plan, _) = three.steps[1].result.as_ref().expect("a plan");
+    let frees: Vec<u64> = plan.removals().map(|entry| entry.bytes).collect();
+    assert_eq!(frees.len(), 5);
+    // Oldest first: the plan lists the newest first.
+    let wanted: u64 = frees[1..].iter().sum();
+    let names = ["keep-recent"; 4];
+    let report = ran(&home, &pressure(before + wanted, steps), &names, Pass::Real);
+    let removed: Vec<Option<usize>> = report
+        .steps
+        .iter()
+        .map(|step| step.result.as_ref().ok().map(|(_, done)| done.as_ref().expect("applied").removed.len()))
+        .collect();
+    assert_eq!(removed, [Some(0), None, Some(3), Some(1)], "leftovers, a refused config, three, one");
+    assert_eq!((report.unmet_bytes, images(&home)), (0, 2));
+    let history = run(async { home.open().await.history(10).await.expect("a history") });
+    assert!(history.iter().any(|run| run.problem.is_some()), "the failure is on record");
+}
+
+/// A dry run, and a job that observes, change nothing and show the plan that would be applied.
+#[test]
+fn what_observes_changes_nothing() {
+    let home = home(5);
+    let before = (home.everything(), beside(&home.cache(), 0).available_bytes);
+    let goal = before.1 + 20_000;
+    let dry = ran(&home, &pressure(goal, KEEP_ONE), &["keep-recent"], Pass::DryRun);
+    let observed =
+        ran(&home, &pressure(goal, &format!("{KEEP_ONE}mode = \"observe\"\n")), &["keep-recent"], Pass::Real);
+    assert_eq!(home.everything(), before.0);
+    let plans = |report: &JobReport| -> Vec<Vec<String>> {
+        let steps = report.steps.iter().map(|step| step.result.as_ref().expect("a plan"));
+        steps
+            .map(|(plan, done)| {
+                assert!(done.is_none(), "nothing was applied");
+                plan.removals().map(|entry| entry.reference.clone()).collect()
+            })
+            .collect()
+    };
+    assert_eq!((dry.unmet_bytes, plans(&dry)), (0, plans(&observed)));
+    let real = ran(&home, &pressure(goal, KEEP_ONE), &["keep-recent"], Pass::Real);
+    let (_, done) = real.steps[1].result.as_ref().expect("a plan");
+    let mut removed: Vec<String> =
+        done.as_ref().expect("applied").removed.iter().map(|image| image.reference.clone()).collect();
+    let mut planned = plans(&dry).remove(1);
+    removed.sort();
+    planned.sort();
+    assert_eq!(removed, planned);
+}
+
+/// A bound that is met leaves everything as it is, and a schedule has no goal.
+#[test]
+fn without_pressure() {
+    let home = home(4);
+    let free = beside(&home.cache(), 0).available_bytes;
+    let report = ran(&home, &pressure(free, KEEP_ONE), &["keep-recent"], Pass::Real);
+    assert_eq!((report.goal_bytes, report.steps.len(), images(&home)), (Some(0), 0, 4));
+    let scheduled = job(&format!("[jobs.a]\nschedule = \"@daily\"\n{KEEP_ONE}"));
+    let report = ran(&home, &scheduled, &["keep-recent"], Pass::Real);
+    assert_eq!((report.goal_bytes, report.unmet_bytes, images(&home)), (None, 0, 1));
+}
+
+/// A job that is stopped before it begins removes nothing, and says that it was stopped.
+#[test]
+fn a_stopped_job() {
+    let home = home(4);
+    let job = pressure(SIZE, KEEP_ONE);
+    let report = run(async {
+        let local = home.open().await;
+        let stop = std::future::ready(());
+        runner(&home, local).run_until(&job, &policies(&["keep-recent"]), Pass::Real, stop).await
+    });
+    let report = report.expect("a report");
+    assert_eq!((report.is_stopped, images(&home)), (true, 4));
+}
