@@ -76,9 +76,10 @@ fn images(home: &Home) -> i64 {
 }
 
 fn ran(home: &Home, job: &Job, names: &[&str], pass: Pass) -> JobReport {
+    let policies = policies(names);
     run(async {
         let local = home.open().await;
-        runner(home, local).run(job, &policies(names), pass).await.expect("a report")
+        runner(home, local).run(job, &policies, pass).await.expect("a report")
     })
 }
 
@@ -207,11 +208,11 @@ fn without_pressure() {
 #[test]
 fn a_stopped_job() {
     let home = home(4);
-    let job = pressure(SIZE, KEEP_ONE);
+    let (job, policies) = (pressure(SIZE, KEEP_ONE), policies(&["keep-recent"]));
     let report = run(async {
         let local = home.open().await;
         let stop = std::future::ready(());
-        runner(&home, local).run_until(&job, &policies(&["keep-recent"]), Pass::Real, stop).await
+        runner(&home, local).run_until(&job, &policies, Pass::Real, stop).await
     });
     let report = report.expect("a report");
     assert_eq!((report.is_stopped, images(&home)), (true, 4));

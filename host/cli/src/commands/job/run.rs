@@ -1,5 +1,6 @@
 use std::cell::Cell;
 
+use larder::MicrosandboxError;
 use larder::jobs::{Job, JobReport, Mode, Pass, Runner, StepReport};
 use larder::plan::{Plan, PlanReport};
 use serde::Serialize;
@@ -90,7 +91,6 @@ impl Run {
             let is_stopped = report.is_stopped;
             ran.push(report);
             if is_stopped {
-                failures.add(&Failure::interrupted().after_removal());
                 break;
             }
         }
@@ -108,7 +108,10 @@ impl Run {
                     .result
                     .as_ref()
                     .is_ok_and(|(_, report)| report.as_ref().is_some_and(|report| !report.spared.is_empty()));
-                failures.catch(step.result);
+                failures.catch(step.result.map_err(whole));
+            }
+            if report.is_stopped && !failures.any() {
+                failures.add(&MicrosandboxError::Stopped.into());
             }
         }
         Ok(match failures.status() {
@@ -131,6 +134,14 @@ fn find<'a>(read: &'a Read, name: &str) -> Result<&'a Job, Failure> {
     })
 }
 
+/// Returns what ended a removal early: what it removed until then was shown.
+fn whole(error: MicrosandboxError) -> MicrosandboxError {
+    match error {
+        MicrosandboxError::Incomplete { source, .. } => *source,
+        error => error,
+    }
+}
+
 fn unmet(job: &str, missing: &str) -> Failure {
     let message = format!("`{job}` did not reach its goal: {missing} are missing");
     Failure::goal_unmet(message)
@@ -149,7 +160,14 @@ fn show(report: &JobReport, job: &Job, pass: Pass, context: &Context) -> Result<
     }
     for step in &report.steps {
         let StepReport { policy, result, .. } = step;
-        let Ok((plan, report)) = result else { continue };
+        let (plan, report) = match result {
+            Ok((plan, report)) => (plan, report),
+            Err(MicrosandboxError::Incomplete { report, .. }) => {
+                render::report::print(report, context)?;
+                continue;
+            }
+            Err(_) => continue,
+        };
         let what = policy.as_deref().unwrap_or("what nothing owns");
         console.note(&format!("{what}: {}", render::job::summary(plan, report.as_ref())));
         match report {
