@@ -2,11 +2,13 @@
 //!
 //! A later version of the contract is one more module like this one: the session knows of none. The interfaces and the
 //! world are generated from `wit/`. The records of `types` are written out (`types`), since most of what goes to a guest
-//! is handles: their texts are made once, before the run, and are shared from then on instead of copied.
+//! is handles: their texts are made once, before the run, and are shared from then on instead of copied, and their bytes
+//! are put together here (`lowering`).
 
 mod convert;
 mod handles;
 mod host;
+mod lowering;
 #[expect(unreachable_pub, reason = "the generated code exports its items again, as its own")]
 pub mod types;
 
