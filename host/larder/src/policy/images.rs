@@ -4,7 +4,7 @@
 //! are parsed, repositories are numbered, and each image is judged once by [`Access`]. A call looks up by one hash, and
 //! answers from [`Facts`]. Hidden images stay in here, because the guard counts them, and are never returned.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -111,13 +111,37 @@ pub(super) struct Images {
     /// By what these normalize to.
     normalized: Names,
     repositories: Vec<Repository>,
+    walk: Cell<Walk>,
+}
+
+/// The way of a run through the list. Most policies speak of its images in their order, or against it, and of one image
+/// several times: those are found without a look into a table.
+#[derive(Debug, Clone, Copy, Default)]
+struct Walk {
+    /// The image that was found last.
+    last: usize,
+    /// The one that comes next, if the run goes on as before. Another `last`, if it goes no way.
+    next: usize,
+}
+
+impl Walk {
+    /// Returns the walk after this image was found.
+    fn to(self, index: usize) -> Self {
+        let next = match index.wrapping_sub(self.last) as isize {
+            0 => self.next,
+            step @ (1 | -1) => index.wrapping_add_signed(step),
+            _ => index,
+        };
+        Self { last: index, next }
+    }
 }
 
 impl Images {
     pub(super) fn new(records: Vec<ImageRecord>, access: &Access) -> Self {
         let none = || Names::new(0, |_| "");
         let all = Vec::with_capacity(records.len());
-        let mut images = Self { all, texts: none(), normalized: none(), repositories: Vec::new() };
+        let (repositories, walk) = (Vec::new(), Cell::default());
+        let mut images = Self { all, texts: none(), normalized: none(), repositories, walk };
         let mut numbers = HashMap::new();
         for record in records {
             let image = images.read(record, access, &mut numbers);
@@ -220,8 +244,7 @@ impl Images {
 
     fn find_where(&self, text: &str, is_meant: impl Fn(&Image) -> bool) -> Found {
         let meant = |index: &usize| is_meant(&self.all[*index]);
-        let exact = |text| self.texts.find(text, |index| self.all[index].reference()).min();
-        if let Some(index) = exact(text).filter(meant) {
+        if let Some(index) = self.exact(text).filter(meant) {
             return Found::Image(index);
         }
         let name = match text.parse::<Reference>() {
@@ -229,13 +252,23 @@ impl Images {
             Err(error) => return Found::Invalid(error),
         };
         // The normalized spelling comes before the others, as it does in the index.
-        if let Some(index) = exact(name.as_str()).filter(meant) {
+        if let Some(index) = self.exact(name.as_str()).filter(meant) {
             return Found::Image(index);
         }
         let spellings = || self.normalized.find(name.as_str(), |index| self.all[index].name().normalized());
         let hidden = || spellings().filter(|&index| !self.all[index].facts.is_visible).min();
         let seen = spellings().filter(meant).min().map(Found::Image);
         seen.or_else(|| hidden().map(Found::Hidden)).unwrap_or(Found::Absent)
+    }
+
+    /// Finds the image with this text as its reference.
+    fn exact(&self, text: &str) -> Option<usize> {
+        let walk = self.walk.get();
+        let is_it = |&index: &usize| self.all.get(index).is_some_and(|image| image.reference() == text);
+        let in_a_table = || self.texts.find(text, |index| self.all[index].reference()).min();
+        let index = [walk.next, walk.last].into_iter().find(is_it).or_else(in_a_table)?;
+        self.walk.set(walk.to(index));
+        Some(index)
     }
 
     /// Returns the image as [`Access`] judges it.
