@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::access::{Access, NotRemovable, Refusal};
 use super::denials::Denials;
-use super::error::{PolicyError, cut, one_line};
+use super::error::{PolicyError, cut, is_one_line, one_line};
 use super::grant::Limits;
 use super::images::{Found, Images};
 use super::limits::LimitKey;
@@ -264,19 +264,25 @@ impl Session {
     }
 
     /// Keeps the reason for an image that the run sees or has staged. Returns false for any other.
-    pub(super) fn explain(&mut self, reference: &str, reason: &str) -> Answer<bool> {
+    pub(super) fn explain(&mut self, reference: &str, reason: String) -> Answer<bool> {
         self.check_text(reference)?;
-        self.check_text(reason)?;
+        self.check_text(&reason)?;
         let Found::Image(index) = self.images.find_place(reference) else { return Ok(false) };
-        let mut reason = one_line(cut(reason, REASON));
+        let mut reason = if reason.len() <= REASON && is_one_line(&reason) {
+            reason
+        } else {
+            one_line(cut(&reason, REASON))
+        };
         // What replaces a control character is longer than it.
         reason.truncate(cut(&reason, REASON).len());
-        let before = self.images.get(index).reason.as_ref().map_or(0, String::len);
+        let limit = self.limits().reasons.as_bytes();
+        let image = self.images.get_mut(index);
+        let before = image.reason.as_ref().map_or(0, String::len);
         self.reason_bytes = self.reason_bytes + reason.len() as u64 - before as u64;
-        if self.reason_bytes > self.limits().reasons.as_bytes() {
+        image.reason = Some(reason);
+        if self.reason_bytes > limit {
             return Err(self.past(LimitKey::Reasons));
         }
-        self.images.get_mut(index).reason = Some(reason);
         Ok(true)
     }
 

@@ -122,7 +122,7 @@ fn goals() {
         let mut session = Session::new(Box::new(cache.clone()), access, Some(goal)).expect("a session");
         for name in staged {
             assert_eq!(said(session.remove(name, false)), "()");
-            session.explain(name, "old").expect("an answer");
+            session.explain(name, "old".to_owned()).expect("an answer");
         }
         plan(session).expect("a plan")
     };

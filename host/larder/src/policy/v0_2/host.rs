@@ -122,6 +122,6 @@ impl report::Host for GuestState {
     }
 
     fn explain(&mut self, reference: String, reason: String) -> wasmtime::Result<bool> {
-        self.call_infallible("report.explain", |session| session.explain(&reference, &reason))
+        self.call_infallible("report.explain", |session| session.explain(&reference, reason))
     }
 }
