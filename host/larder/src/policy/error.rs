@@ -33,7 +33,7 @@ pub enum PolicyError {
     /// The component speaks another version of `larder:image`.
     #[error(
         "this policy {direction} {interface}; this host speaks larder:image@{}: rebuild the policy against its `wit/`",
-        super::WIT_VERSION
+        crate::policy::WIT_VERSION
     )]
     WrongVersion {
         /// `imports` or `exports`.

@@ -39,51 +39,14 @@
 
 mod error;
 pub(crate) mod grant;
+mod limits;
 
-#[cfg(feature = "policy")]
-mod access;
-#[cfg(feature = "policy")]
-mod code_cache;
-#[cfg(feature = "policy")]
-mod component;
-#[cfg(feature = "policy")]
-mod denials;
 #[cfg(feature = "policy")]
 mod engine;
 #[cfg(feature = "policy")]
-mod guest;
-#[cfg(feature = "policy")]
-mod images;
-#[cfg(feature = "policy")]
-mod instance;
-mod limits;
-#[cfg(feature = "policy")]
-mod load;
-#[cfg(feature = "policy")]
-mod local;
-#[cfg(feature = "policy")]
-mod names;
-#[cfg(feature = "policy")]
-mod run;
-#[cfg(feature = "policy")]
-mod select;
-#[cfg(feature = "policy")]
 mod session;
 #[cfg(feature = "policy")]
-mod staging;
-#[cfg(feature = "policy")]
 mod suggest;
-#[cfg(feature = "policy")]
-mod surface;
-#[cfg(feature = "policy")]
-mod thread;
-#[cfg(feature = "policy")]
-mod ticker;
-#[cfg(feature = "policy")]
-mod v0_2;
-
-#[cfg(all(test, feature = "policy"))]
-mod tests;
 
 pub use error::{Overrun, PolicyError};
 pub use grant::{Grant, GrantDocument, Guard, Limits};
@@ -95,15 +58,13 @@ pub use crate::plan::{
 pub use crate::units::{ByteSize, Share, UnitError, parse_duration};
 
 #[cfg(feature = "policy")]
-pub use component::{CodeOrigin, Description, Policy};
-#[cfg(feature = "policy")]
-pub use engine::{PolicyEngine, PolicyEngineBuilder};
-#[cfg(feature = "policy")]
-pub use run::{Evaluation, PolicyRun, RunStats};
-#[cfg(feature = "policy")]
-pub use suggest::GrantSuggestion;
-#[cfg(feature = "policy")]
-pub use surface::ComponentReport;
+pub use {
+    engine::component::{CodeOrigin, Description, Policy},
+    engine::run::{Evaluation, PolicyRun, RunStats},
+    engine::surface::ComponentReport,
+    engine::{PolicyEngine, PolicyEngineBuilder},
+    suggest::GrantSuggestion,
+};
 
 /// The version of `larder:image` that this host speaks: patch versions don't matter.
 pub const WIT_VERSION: &str = "0.2";

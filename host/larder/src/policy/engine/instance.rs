@@ -9,17 +9,17 @@ use std::time::Instant;
 
 use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace};
 
-use super::engine::{CompiledPolicy, PolicyEngine};
-use super::error::{PolicyError, one_line, short_name};
 use super::guest::GuestState;
-use super::limits::{LimitKey, Limits};
 use super::thread::Cancellation;
 use super::ticker::Running;
 use super::v0_2;
+use super::{CompiledPolicy, PolicyEngine};
+use crate::policy::error::{PolicyError, one_line, short_name};
+use crate::policy::limits::{LimitKey, Limits};
 
 /// A policy that is being run.
-pub(super) struct Instance {
-    pub(super) store: Store<GuestState>,
+pub(crate) struct Instance {
+    pub(crate) store: Store<GuestState>,
     policy: v0_2::ImagePolicy,
     /// Makes the deadline count.
     _clock: Running,
@@ -30,7 +30,7 @@ impl Instance {
     ///
     /// # Errors
     /// Fails if the component breaks off, exceeds a limit or is cancelled before its instance is made.
-    pub(super) fn new(
+    pub(crate) fn new(
         engine: &PolicyEngine,
         compiled: &CompiledPolicy,
         state: GuestState,
@@ -50,7 +50,7 @@ impl Instance {
     ///
     /// # Errors
     /// Fails if the policy breaks off, exceeds a limit or is cancelled.
-    pub(super) fn enter<T>(
+    pub(crate) fn enter<T>(
         &mut self,
         during: &'static str,
         call: impl FnOnce(&v0_2::ImagePolicy, &mut Store<GuestState>) -> wasmtime::Result<T>,

@@ -15,18 +15,18 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use wasmtime::Engine;
 
-use super::access::Access;
 use super::component::Policy;
-use super::engine::{CompiledPolicy, Flavour};
-use super::error::{PolicyError, cut, one_line};
-use super::grant::{GrantDocument, Guard};
 use super::guest::GuestState;
 use super::instance::Instance;
-use super::limits::LimitKey;
-use super::session::Session;
 use super::thread::{Cancellation, on_own_thread};
 use super::v0_2;
+use super::{CompiledPolicy, Flavour};
 use crate::plan::{Plan, PlanPolicy};
+use crate::policy::error::{PolicyError, cut, one_line};
+use crate::policy::grant::{GrantDocument, Guard};
+use crate::policy::limits::LimitKey;
+use crate::policy::session::Session;
+use crate::policy::session::access::Access;
 use crate::snapshot::CacheSnapshot;
 use crate::units::ByteSize;
 
@@ -121,7 +121,7 @@ impl PolicyRun {
     }
 
     /// Returns the rights, limits and guard of the run: the grant, or what a preview may, with everything that stays.
-    pub(super) fn rights(&self) -> GrantDocument {
+    pub(crate) fn rights(&self) -> GrantDocument {
         let mut rights = self.grant.clone().unwrap_or_else(GrantDocument::preview);
         rights.guard = rights.guard.and(&self.guard);
         rights
@@ -172,7 +172,7 @@ impl Policy {
     ///
     /// # Errors
     /// Those of [`evaluate`](Self::evaluate) before a run starts, and of a `describe` and a compilation.
-    pub(super) fn ready<'a>(
+    pub(crate) fn ready<'a>(
         &'a self,
         run: &PolicyRun,
         cancellation: &'a Cancellation,
@@ -190,7 +190,7 @@ impl Policy {
 }
 
 /// A policy that can run at once, any number of times, under the limits that it was compiled for.
-pub(super) struct Ready<'a> {
+pub(crate) struct Ready<'a> {
     policy: &'a Policy,
     identity: PlanPolicy,
     compiled: CompiledPolicy,
@@ -202,7 +202,7 @@ impl Ready<'_> {
     ///
     /// # Errors
     /// Those of [`Policy::evaluate`].
-    pub(super) fn evaluate(
+    pub(crate) fn evaluate(
         &self,
         source: Box<dyn CacheSnapshot>,
         run: &PolicyRun,
@@ -215,7 +215,7 @@ impl Ready<'_> {
     ///
     /// # Errors
     /// Those of [`Policy::evaluate`] and of `look`.
-    pub(super) fn evaluate_and<T>(
+    pub(crate) fn evaluate_and<T>(
         &self,
         source: Box<dyn CacheSnapshot>,
         run: &PolicyRun,

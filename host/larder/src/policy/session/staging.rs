@@ -8,20 +8,20 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::access::{NotRemovable, Refusal, Remaining, Total};
-use super::error::PolicyError;
 use super::images::{Image, Images, Staged};
-use super::limits::LimitKey;
-use super::run::PolicyRun;
-use super::session::{Answer, CallError, GuestError, Session};
+use super::{Answer, CallError, GuestError, Session};
 use crate::plan::guard;
 use crate::plan::{Decision, Maker, Plan, PlanEntry, PlanPolicy, unmatched};
+use crate::policy::engine::run::PolicyRun;
+use crate::policy::error::PolicyError;
+use crate::policy::limits::LimitKey;
 use crate::records::ImagePruneReport;
 use crate::snapshot::{Freed, Removal};
 use crate::units::ByteSize;
 
 /// The images that a run has staged.
 #[derive(Debug, Default)]
-pub(super) struct Staging {
+pub(crate) struct Staging {
     goal: Option<ByteSize>,
     /// The images in the order in which they were staged. One counts if it is staged, and in this place.
     order: Vec<u32>,
@@ -30,25 +30,25 @@ pub(super) struct Staging {
     /// Images whose removal a cap has refused.
     refused: BTreeSet<usize>,
     /// True once an image that something uses was staged.
-    pub(super) has_forced: bool,
+    pub(crate) has_forced: bool,
     /// True once a prune was staged.
-    pub(super) has_pruned: bool,
+    pub(crate) has_pruned: bool,
 }
 
 /// The images that a prune stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pruned {
-    pub(super) references: usize,
-    pub(super) freed: Freed,
+pub(crate) struct Pruned {
+    pub(crate) references: usize,
+    pub(crate) freed: Freed,
 }
 
 impl Staging {
-    pub(super) fn new(goal: Option<ByteSize>) -> Self {
+    pub(crate) fn new(goal: Option<ByteSize>) -> Self {
         Self { goal, ..Self::default() }
     }
 
     /// Returns the images that are staged, in that order.
-    pub(super) fn staged<'a>(&'a self, images: &'a Images) -> impl Iterator<Item = usize> + 'a {
+    pub(crate) fn staged<'a>(&'a self, images: &'a Images) -> impl Iterator<Item = usize> + 'a {
         let is_here = |&(index, position): &(usize, u32)| {
             images.get(index).staged.is_some_and(|staged| staged.position == position)
         };
@@ -58,7 +58,7 @@ impl Staging {
 }
 
 impl Session {
-    pub(super) fn remove(&mut self, reference: &str, force: bool) -> Answer<()> {
+    pub(crate) fn remove(&mut self, reference: &str, force: bool) -> Answer<()> {
         let index = self.find(reference)?;
         let answer = self.may_remove(index, force);
         self.images.get_mut(index).is_asked_for |=
@@ -80,7 +80,7 @@ impl Session {
     }
 
     /// Takes back a removal that the run has staged.
-    pub(super) fn restore(&mut self, reference: &str) -> Answer<()> {
+    pub(crate) fn restore(&mut self, reference: &str) -> Answer<()> {
         self.check_text(reference)?;
         let found = self.images.find_staged(reference);
         let index = self.resolve(reference, found)?;
@@ -95,7 +95,7 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn prune(&mut self) -> Answer<Pruned> {
+    pub(crate) fn prune(&mut self) -> Answer<Pruned> {
         if let Err(refusal) = self.access.may_prune() {
             return Err(self.deny(None, refusal));
         }
@@ -106,12 +106,12 @@ impl Session {
     }
 
     /// Returns what remains of the caps.
-    pub(super) fn budget(&self) -> Remaining {
+    pub(crate) fn budget(&self) -> Remaining {
         self.access.remaining(self.total(), self.images.len() as u64)
     }
 
     /// Returns true if the removal of one more image is within the caps.
-    pub(super) fn has_room_for(&mut self, index: usize) -> bool {
+    pub(crate) fn has_room_for(&mut self, index: usize) -> bool {
         let mut total = self.total();
         total.references += 1;
         if self.access.counts_bytes() {
@@ -189,12 +189,12 @@ impl Session {
     }
 
     /// Returns the images that were ever staged, those that were taken back too.
-    pub(super) fn ever_staged(&self) -> BTreeSet<usize> {
+    pub(crate) fn ever_staged(&self) -> BTreeSet<usize> {
         self.staging.order.iter().map(|&index| index as usize).collect()
     }
 
     /// Returns the bytes that the removal of these images alone would free; 0 if costs were not read.
-    pub(super) fn bytes_of(&self, images: impl IntoIterator<Item = usize>) -> u64 {
+    pub(crate) fn bytes_of(&self, images: impl IntoIterator<Item = usize>) -> u64 {
         let removal = self.costs.as_ref().map(|removal| Removal::new(Arc::clone(removal.graph())));
         removal.map_or(0, |mut removal| removal.would_free(images).bytes)
     }
@@ -211,7 +211,7 @@ impl Session {
 
     /// Returns why there can be no plan, where the policy wanted more than its caps allow: what is staged, and what a cap
     /// refused.
-    pub(super) fn over_budget(&self) -> Option<PolicyError> {
+    pub(crate) fn over_budget(&self) -> Option<PolicyError> {
         // What a cap refused may be staged all the same, since others were taken back.
         let refused = self.staging.refused.iter().copied();
         let mut refused = refused.filter(|&index| self.images.get(index).staged.is_none()).peekable();
@@ -227,7 +227,7 @@ impl Session {
     /// # Errors
     /// [`PolicyError::OverBudget`], also where the policy did not mind being refused; [`PolicyError::Source`] where what
     /// the removals free cannot be read.
-    pub(super) fn into_plan(mut self, policy: PlanPolicy, run: &PolicyRun) -> Result<Plan, PolicyError> {
+    pub(crate) fn into_plan(mut self, policy: PlanPolicy, run: &PolicyRun) -> Result<Plan, PolicyError> {
         if let Some(error) = self.over_budget() {
             return Err(error);
         }

@@ -1,4 +1,4 @@
-//! The translation of a [`Session`](super::session::Session) into `larder:image@0.2.0`, and back.
+//! The translation of a [`Session`](crate::policy::session::Session) into `larder:image@0.2.0`, and back.
 //!
 //! A later version of the contract is one more module like this one: the session knows of none. The interfaces and the
 //! world are generated from `wit/`. The records of `types` are written out (`types`), since most of what goes to a guest
@@ -20,7 +20,7 @@ wasmtime::component::bindgen!({
     with: { "larder:image/types": self::types },
 });
 
-pub(super) use self::convert::datetime;
-pub(super) use self::exports::larder::image::policy;
-pub(super) use self::handles::Handles;
+pub(crate) use self::convert::datetime;
+pub(crate) use self::exports::larder::image::policy;
+pub(crate) use self::handles::Handles;
 use self::larder::image::{images, report, usage};

@@ -1,6 +1,6 @@
 //! The clock that ends guests: it advances the epoch of every engine while a guest runs, and sleeps otherwise.
 //!
-//! One thread for a [`PolicyEngine`](super::PolicyEngine), started with the first run and ended with the engine. It
+//! One thread for a [`PolicyEngine`](crate::policy::PolicyEngine), started with the first run and ended with the engine. It
 //! parks when a whole tick has passed without a run, so that runs that follow each other closely don't wake it each
 //! time. A guest looks once in a tick at its deadline, and at whether its run was cancelled, so a run ends at most a tick late.
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use wasmtime::Engine;
 
 /// The time between two looks at a running guest's deadline.
-pub(super) const TICK: Duration = Duration::from_millis(5);
+pub(crate) const TICK: Duration = Duration::from_millis(5);
 
 #[derive(Default)]
 struct State {
@@ -38,14 +38,14 @@ impl Shared {
 
 /// The clock. Dropping it ends its thread.
 #[derive(Default)]
-pub(super) struct Ticker(Arc<Shared>);
+pub(crate) struct Ticker(Arc<Shared>);
 
 /// A guest is running for as long as this lives.
-pub(super) struct Running(Arc<Shared>);
+pub(crate) struct Running(Arc<Shared>);
 
 impl Ticker {
     /// Advances this engine too from now on.
-    pub(super) fn add(&self, engine: Engine) {
+    pub(crate) fn add(&self, engine: Engine) {
         self.0.lock().engines.push(engine);
     }
 
@@ -53,7 +53,7 @@ impl Ticker {
     ///
     /// # Errors
     /// Fails if the system provides no thread.
-    pub(super) fn run(&self) -> std::io::Result<Running> {
+    pub(crate) fn run(&self) -> std::io::Result<Running> {
         let mut state = self.0.lock();
         if !state.started {
             let shared = Arc::clone(&self.0);

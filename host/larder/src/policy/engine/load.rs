@@ -5,8 +5,8 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
-use super::error::{PolicyError, one_line, short_name};
 use super::surface::{Interface, Surface};
+use crate::policy::error::{PolicyError, one_line, short_name};
 
 /// The interface that a policy exports.
 const EXPORT: &str = "policy";
@@ -31,7 +31,7 @@ const FOREIGN: [(&str, &str); 8] = [
 ];
 
 /// Tells a component from everything else by its first bytes (WebAssembly binary format, magic and version).
-pub(super) fn check_header(bytes: &[u8]) -> Result<(), PolicyError> {
+pub(crate) fn check_header(bytes: &[u8]) -> Result<(), PolicyError> {
     let not = |found: &str, remedy| Err(PolicyError::NotAComponent { found: found.to_owned(), remedy });
     const BUILD: &str = "build it as a WebAssembly component of the world `larder:image/image-policy`";
     match bytes {
@@ -56,12 +56,12 @@ pub(super) fn check_header(bytes: &[u8]) -> Result<(), PolicyError> {
 }
 
 /// Returns the error of a component that the compiler does not accept.
-pub(super) fn damaged(error: &wasmtime::Error) -> PolicyError {
+pub(crate) fn damaged(error: &wasmtime::Error) -> PolicyError {
     refused(&error.root_cause().to_string())
 }
 
 /// Returns the error of bytes that are no sequence of sections.
-pub(super) fn unreadable(error: &BinaryReaderError) -> PolicyError {
+pub(crate) fn unreadable(error: &BinaryReaderError) -> PolicyError {
     refused(&error.to_string())
 }
 
@@ -80,7 +80,7 @@ fn refused(cause: &str) -> PolicyError {
 }
 
 /// Checks that a component imports nothing but interfaces of the contract, and exports a policy. Compiles nothing.
-pub(super) fn check_names(bytes: &[u8]) -> Result<(), PolicyError> {
+pub(crate) fn check_names(bytes: &[u8]) -> Result<(), PolicyError> {
     let surface = Surface::read(bytes).map_err(|error| unreadable(&error))?;
     for name in &surface.imports {
         let Some(Interface { interface, version }) = Interface::of_contract(name) else {
@@ -109,7 +109,7 @@ pub(super) fn check_names(bytes: &[u8]) -> Result<(), PolicyError> {
 }
 
 /// Checks that a component uses the interfaces that it imports as this version of the contract has them.
-pub(super) fn check_functions(engine: &Engine, component: &Component) -> Result<(), PolicyError> {
+pub(crate) fn check_functions(engine: &Engine, component: &Component) -> Result<(), PolicyError> {
     for (name, item) in component.component_type().imports(engine) {
         let known = Interface::of_contract(name).and_then(|name| functions_of(name.interface));
         let (Some(functions), ComponentItem::ComponentInstance(instance)) = (known, item.ty) else {
@@ -153,7 +153,7 @@ fn another_world(exports: &[String]) -> PolicyError {
 }
 
 /// Returns the error of a component whose names and versions are right, and whose types are not.
-pub(super) fn other_types() -> PolicyError {
+pub(crate) fn other_types() -> PolicyError {
     PolicyError::NotAComponent {
         found: "a component whose `larder:image` has other types than this host's".to_owned(),
         remedy: "rebuild it against this host's `wit/`",
@@ -162,7 +162,7 @@ pub(super) fn other_types() -> PolicyError {
 
 /// Returns whether an interface of this version is one that this host has: before 1.0, the minor version decides.
 fn speaks(version: &str) -> bool {
-    version.strip_prefix(super::WIT_VERSION).is_some_and(|patch| patch.starts_with('.'))
+    version.strip_prefix(crate::policy::WIT_VERSION).is_some_and(|patch| patch.starts_with('.'))
 }
 
 #[cfg(test)]
@@ -200,10 +200,10 @@ mod tests {
     #[test]
     fn imports_are_those_of_the_contract() {
         let contract = [
-            ("types", include_str!("../../../../wit/types.wit")),
-            ("images", include_str!("../../../../wit/images.wit")),
-            ("usage", include_str!("../../../../wit/usage.wit")),
-            ("report", include_str!("../../../../wit/report.wit")),
+            ("types", include_str!("../../../../../wit/types.wit")),
+            ("images", include_str!("../../../../../wit/images.wit")),
+            ("usage", include_str!("../../../../../wit/usage.wit")),
+            ("report", include_str!("../../../../../wit/report.wit")),
         ];
         for ((interface, text), (name, functions)) in contract.into_iter().zip(IMPORTS) {
             let declared: Vec<_> =

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{Handles, convert, images, report, types, usage};
+use crate::policy::engine::guest::GuestState;
 use crate::policy::error::PolicyError;
-use crate::policy::guest::GuestState;
 use crate::policy::session::{Answer, CallError, Session};
 
 /// The result of a function that can fail, for the guest; the outer error ends the run.

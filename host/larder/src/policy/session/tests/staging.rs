@@ -1,9 +1,9 @@
 //! What a run may stage, and what comes of it.
 
-use super::super::session::Session;
-use super::super::{ByteSize, Overrun, PolicyError, PolicyRun, Share};
 use super::{MemoryCache, NOW, cache, everything, grant, image, said, session};
 use crate::plan::{Decision, Plan, PlanPolicy, Right};
+use crate::policy::session::Session;
+use crate::policy::{ByteSize, Overrun, PolicyError, PolicyRun, Share};
 
 fn plan(session: Session) -> Result<Plan, PolicyError> {
     let policy = PlanPolicy { name: "p".to_owned(), version: "1".to_owned(), hash: String::new() };

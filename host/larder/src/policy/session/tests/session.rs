@@ -1,10 +1,10 @@
 //! What a run sees, and what it is told.
 
-use super::super::select::{Filter, Order};
-use super::super::session::{CallError, Session};
 use super::{MemoryCache, NOW, cache, days_ago, everything, grant, image, names, said, session};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::plan::{LogLevel, Right};
+use crate::policy::session::select::{Filter, Order};
+use crate::policy::session::{CallError, Session};
 use crate::records::ImageDetail;
 use crate::snapshot::{CacheSnapshot, CostGraph, DiskStatus, ImageHistory, ImageRecord, MemoryImage, Pull};
 
@@ -360,7 +360,7 @@ fn reasons() {
     assert_eq!(said(session.remove("docker.io/acme/app:2", false)), "()");
     assert_eq!(said(session.explain("docker.io/acme/app:2", "é".repeat(300))), "true", "staged ones too");
     let index = session.images.find_place("docker.io/acme/app:2");
-    let super::super::images::Found::Image(index) = index else { panic!("{index:?}") };
+    let crate::policy::session::images::Found::Image(index) = index else { panic!("{index:?}") };
     let kept = |session: &Session| session.images.get(index).reason.as_ref().map_or(0, String::len);
     assert_eq!(kept(&session), 512);
     assert_eq!(said(session.explain("docker.io/acme/app:2", "\u{7}".repeat(511))), "true");

@@ -13,21 +13,30 @@
 //!
 //! This file has the questions and the bookkeeping, `staging.rs` what changes the view.
 
+pub(super) mod access;
+mod denials;
+pub(super) mod images;
+mod names;
+pub(super) mod select;
+pub(super) mod staging;
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::access::{Access, NotRemovable, Refusal};
-use super::denials::Denials;
-use super::error::{PolicyError, cut, is_one_line, one_line};
-use super::grant::Limits;
-use super::images::{Found, Images};
-use super::limits::LimitKey;
-use super::select::{Conditions, Filter, Orders};
-use super::staging::Staging;
+use self::access::{Access, NotRemovable, Refusal};
+use self::denials::Denials;
+use self::images::{Found, Images};
+use self::select::{Conditions, Filter, Orders};
+use self::staging::Staging;
 use crate::error::MicrosandboxResult;
 use crate::pattern::ReferencePattern;
 use crate::plan::{LogLevel, LogLine, Right};
+use crate::policy::error::{PolicyError, cut, is_one_line, one_line};
+use crate::policy::grant::Limits;
+use crate::policy::limits::LimitKey;
 use crate::records::ImageDetail;
 use crate::snapshot::{CacheSnapshot, CostGraph, DiskStatus, ImageHistory, Removal, Sharing};
 use crate::units::ByteSize;
@@ -40,7 +49,7 @@ const RECORD: usize = 192;
 
 /// The reason for which a call has no result.
 #[derive(Debug)]
-pub(super) enum CallError {
+pub(crate) enum CallError {
     /// The policy is told, and goes on.
     Guest(GuestError),
     /// The run ends.
@@ -49,7 +58,7 @@ pub(super) enum CallError {
 
 /// The answer to a policy whose call has no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum GuestError {
+pub(crate) enum GuestError {
     /// The cache has no such image, or the grant hides it: the reference that was asked for.
     NotFound(String),
     /// Something uses this image, and `force` was not asked for.
@@ -63,53 +72,53 @@ pub(super) enum GuestError {
 }
 
 /// The result of a call.
-pub(super) type Answer<T> = Result<T, CallError>;
+pub(crate) type Answer<T> = Result<T, CallError>;
 
 /// An image with its config and layers.
 #[derive(Debug)]
-pub(super) struct Inspected {
-    pub(super) image: usize,
-    pub(super) detail: ImageDetail,
+pub(crate) struct Inspected {
+    pub(crate) image: usize,
+    pub(crate) detail: ImageDetail,
     /// False if the grant withholds environment variables. There are none in `detail` then.
-    pub(super) shows_env: bool,
+    pub(crate) shows_env: bool,
 }
 
 /// The usage of an image: whether it can be removed now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Usage {
-    pub(super) image: usize,
+pub(crate) struct Usage {
+    pub(crate) image: usize,
     /// The right that a removal without force would lack.
-    pub(super) lacks: Option<Right>,
+    pub(crate) lacks: Option<Right>,
 }
 
 /// The cost of an image, in allocated bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Cost {
-    pub(super) image: usize,
-    pub(super) unique_bytes: u64,
-    pub(super) shared_bytes: u64,
+pub(crate) struct Cost {
+    pub(crate) image: usize,
+    pub(crate) unique_bytes: u64,
+    pub(crate) shared_bytes: u64,
 }
 
 /// One run's view of the cache.
-pub(super) struct Session {
+pub(crate) struct Session {
     source: Box<dyn CacheSnapshot>,
-    pub(super) access: Access,
-    pub(super) images: Images,
-    pub(super) staging: Staging,
+    pub(crate) access: Access,
+    pub(crate) images: Images,
+    pub(crate) staging: Staging,
     /// The costs of images, less what is staged. Absent until they are read.
-    pub(super) costs: Option<Removal>,
+    pub(crate) costs: Option<Removal>,
     /// The files that the images share that the run sees now. Absent until they are asked for.
-    pub(super) sharing: Option<Sharing>,
+    pub(crate) sharing: Option<Sharing>,
     history: Option<Vec<ImageHistory>>,
     disk: Option<DiskStatus>,
-    pub(super) denials: Denials,
+    pub(crate) denials: Denials,
     /// True once the run has read environment variables.
-    pub(super) has_shown_secrets: bool,
+    pub(crate) has_shown_secrets: bool,
     orders: Orders,
     /// The pattern of the last `select`: pages ask for the same one again and again.
     last_pattern: Option<ReferencePattern>,
-    pub(super) log: Vec<LogLine>,
-    pub(super) log_bytes: u64,
+    pub(crate) log: Vec<LogLine>,
+    pub(crate) log_bytes: u64,
     reason_bytes: u64,
     reading: Duration,
 }
@@ -119,7 +128,7 @@ impl Session {
     ///
     /// # Errors
     /// [`PolicyError::Source`].
-    pub(super) fn new(
+    pub(crate) fn new(
         mut source: Box<dyn CacheSnapshot>,
         access: Access,
         goal: Option<ByteSize>,
@@ -149,19 +158,19 @@ impl Session {
     }
 
     /// Returns how long the cache took to read since the session began.
-    pub(super) fn reading(&self) -> Duration {
+    pub(crate) fn reading(&self) -> Duration {
         self.reading
     }
 
-    pub(super) fn list(&mut self) -> Answer<Vec<usize>> {
+    pub(crate) fn list(&mut self) -> Answer<Vec<usize>> {
         self.handles(self.images.present().map(|(index, _)| index).collect())
     }
 
-    pub(super) fn get(&mut self, reference: &str) -> Answer<usize> {
+    pub(crate) fn get(&mut self, reference: &str) -> Answer<usize> {
         self.find(reference)
     }
 
-    pub(super) fn inspect(&mut self, reference: &str) -> Answer<Inspected> {
+    pub(crate) fn inspect(&mut self, reference: &str) -> Answer<Inspected> {
         let index = self.find(reference)?;
         if let Err(refusal) = self.access.may_inspect(self.images.get(index).name()) {
             return Err(self.deny(Some(index), refusal));
@@ -183,7 +192,7 @@ impl Session {
         Ok(Inspected { image: index, detail, shows_env })
     }
 
-    pub(super) fn select(&mut self, filter: Filter) -> Answer<Vec<usize>> {
+    pub(crate) fn select(&mut self, filter: Filter) -> Answer<Vec<usize>> {
         let after = match &filter.after {
             Some(after) => {
                 self.check_text(after)?;
@@ -204,12 +213,12 @@ impl Session {
         self.handles(page)
     }
 
-    pub(super) fn usage(&mut self, references: Option<&[String]>) -> Answer<Vec<Usage>> {
+    pub(crate) fn usage(&mut self, references: Option<&[String]>) -> Answer<Vec<Usage>> {
         let asked = self.asked(references)?;
         Ok(asked.into_iter().map(|image| Usage { image, lacks: self.lacks(image) }).collect())
     }
 
-    pub(super) fn costs(&mut self, references: Option<&[String]>) -> Answer<Vec<Cost>> {
+    pub(crate) fn costs(&mut self, references: Option<&[String]>) -> Answer<Vec<Cost>> {
         let asked = self.asked(references)?;
         self.read_costs()?;
         let (Some(removal), images) = (&mut self.costs, &self.images) else { return Ok(Vec::new()) };
@@ -225,14 +234,14 @@ impl Session {
         Ok(asked.into_iter().map(cost).collect())
     }
 
-    pub(super) fn reclaimable_bytes(&mut self, references: &[String]) -> Answer<u64> {
+    pub(crate) fn reclaimable_bytes(&mut self, references: &[String]) -> Answer<u64> {
         let images = self.asked(Some(references))?;
         self.read_costs()?;
         Ok(self.costs.as_mut().map_or(0, |removal| removal.would_free(images).bytes))
     }
 
     /// Returns the recorded past of images, each beside its number.
-    pub(super) fn history(&mut self, references: Option<&[String]>) -> Answer<Vec<(usize, ImageHistory)>> {
+    pub(crate) fn history(&mut self, references: Option<&[String]>) -> Answer<Vec<(usize, ImageHistory)>> {
         let asked = self.asked(references)?;
         let history = match self.history.take() {
             Some(history) => history,
@@ -243,7 +252,7 @@ impl Session {
         Ok(asked.into_iter().map(of).collect())
     }
 
-    pub(super) fn disk(&mut self) -> Answer<DiskStatus> {
+    pub(crate) fn disk(&mut self) -> Answer<DiskStatus> {
         let disk = match self.disk {
             Some(disk) => disk,
             None => self.read(|source| source.disk()).map_err(|error| unreadable(&error))?,
@@ -251,7 +260,7 @@ impl Session {
         Ok(*self.disk.insert(disk))
     }
 
-    pub(super) fn log(&mut self, level: LogLevel, message: &str) -> Answer<()> {
+    pub(crate) fn log(&mut self, level: LogLevel, message: &str) -> Answer<()> {
         self.check_text(message)?;
         let limit = self.limits().log.as_bytes();
         // A line takes room even when it is empty.
@@ -264,7 +273,7 @@ impl Session {
     }
 
     /// Keeps the reason for an image that the run sees or has staged. Returns false for any other.
-    pub(super) fn explain(&mut self, reference: &str, reason: String) -> Answer<bool> {
+    pub(crate) fn explain(&mut self, reference: &str, reason: String) -> Answer<bool> {
         self.check_text(reference)?;
         self.check_text(&reason)?;
         let Found::Image(index) = self.images.find_place(reference) else { return Ok(false) };
@@ -287,14 +296,14 @@ impl Session {
     }
 
     /// Finds an image that the run sees now.
-    pub(super) fn find(&mut self, reference: &str) -> Answer<usize> {
+    pub(crate) fn find(&mut self, reference: &str) -> Answer<usize> {
         self.check_text(reference)?;
         let found = self.images.find(reference);
         self.resolve(reference, found)
     }
 
     /// Records what was refused for the operator and answers the policy.
-    pub(super) fn deny(&mut self, image: Option<usize>, refusal: Refusal) -> CallError {
+    pub(crate) fn deny(&mut self, image: Option<usize>, refusal: Refusal) -> CallError {
         let right = refusal.right();
         let is_new = image.is_none_or(|index| self.images.get_mut(index).note_denied(right));
         let name = image.map(|index| self.images.get(index).name());
@@ -304,17 +313,17 @@ impl Session {
         CallError::Guest(GuestError::Denied { right, image, message: refusal.told(name) })
     }
 
-    pub(super) fn limits(&self) -> &Limits {
+    pub(crate) fn limits(&self) -> &Limits {
         &self.access.document().limits
     }
 
     /// Returns the end of a run that exceeded a limit.
-    pub(super) fn past(&self, key: LimitKey) -> CallError {
+    pub(crate) fn past(&self, key: LimitKey) -> CallError {
         CallError::Run(PolicyError::limit(key, self.limits()))
     }
 
     /// Reads what images cost, unless that is known.
-    pub(super) fn read_costs(&mut self) -> Answer<()> {
+    pub(crate) fn read_costs(&mut self) -> Answer<()> {
         if self.costs.is_none() {
             let graph = self.read(|source| source.costs());
             // There can be no plan without.
@@ -328,7 +337,7 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn resolve(&mut self, reference: &str, found: Found) -> Answer<usize> {
+    pub(crate) fn resolve(&mut self, reference: &str, found: Found) -> Answer<usize> {
         match found {
             Found::Image(index) => {
                 self.images.get_mut(index).is_shown = true;
@@ -348,7 +357,7 @@ impl Session {
     }
 
     /// Checks that a text that the policy hands over is short enough.
-    pub(super) fn check_text(&self, text: &str) -> Answer<()> {
+    pub(crate) fn check_text(&self, text: &str) -> Answer<()> {
         if text.len() as u64 > self.limits().string.as_bytes() {
             Err(self.past(LimitKey::String))
         } else {
@@ -470,7 +479,7 @@ impl From<GuestError> for CallError {
 }
 
 /// Returns the text of a label. In an image's config it may be anything.
-pub(super) fn label(value: &serde_json::Value) -> Cow<'_, str> {
+pub(crate) fn label(value: &serde_json::Value) -> Cow<'_, str> {
     value.as_str().map_or_else(|| value.to_string().into(), Cow::from)
 }
 
