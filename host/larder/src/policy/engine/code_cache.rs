@@ -58,13 +58,13 @@ const SEAL: usize = MARK.len() + HASH_DIGITS + 8 + 8 + 4;
 
 /// Compiled code in a directory.
 #[derive(Debug)]
-pub(crate) struct CodeCache {
+pub(super) struct CodeCache {
     directory: PathBuf,
 }
 
 /// The key of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CodeKey {
+pub(super) struct CodeKey {
     /// Hex digits of the SHA-256 of the component.
     component: String,
     /// The hash of the compiler and its settings.
@@ -72,7 +72,7 @@ pub(crate) struct CodeKey {
 }
 
 impl CodeKey {
-    pub(crate) fn new(component: &[u8], engine: &Engine) -> Self {
+    pub(super) fn new(component: &[u8], engine: &Engine) -> Self {
         // A hash that another version of the standard library computes differently is a miss, and nothing worse.
         let mut host = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut host);
@@ -90,12 +90,12 @@ impl CodeKey {
 }
 
 impl CodeCache {
-    pub(crate) fn new(directory: PathBuf) -> Self {
+    pub(super) fn new(directory: PathBuf) -> Self {
         Self { directory }
     }
 
     /// Returns the code of this key, if there is an entry that can be trusted.
-    pub(crate) fn get(&self, key: &CodeKey, engine: &Engine) -> Option<Component> {
+    pub(super) fn get(&self, key: &CodeKey, engine: &Engine) -> Option<Component> {
         let directory = self.open().ok()?;
         let entry = File::from(openat(&directory, key.file_name(), READ, Mode::empty()).ok()?);
         if let Err(problem) = check_entry(&entry, key) {
@@ -122,7 +122,7 @@ impl CodeCache {
     ///
     /// # Errors
     /// [`PolicyError::CodeCache`], with the directory and what is wrong with it.
-    pub(crate) fn put(&self, key: &CodeKey, component: &Component) -> Result<(), PolicyError> {
+    pub(super) fn put(&self, key: &CodeKey, component: &Component) -> Result<(), PolicyError> {
         let failed = |problem: String| PolicyError::CodeCache { path: self.directory.clone(), problem };
         let code = component.serialize().map_err(|error| failed(format!("{error:#}")))?;
         let store = || -> io::Result<()> {

@@ -158,7 +158,7 @@ impl Policy {
 
     /// Returns the policy in this flavour, compiled now if no run asked for it before. Runs of other flavours do not wait
     /// for that.
-    pub(crate) fn compiled(
+    pub(super) fn compiled(
         &self,
         flavour: Flavour,
         cancellation: &Cancellation,

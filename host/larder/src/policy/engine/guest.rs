@@ -14,24 +14,24 @@ use crate::policy::limits::{LimitKey, Limits};
 use crate::policy::session::Session;
 
 /// The state of one instance.
-pub(crate) struct GuestState {
+pub(super) struct GuestState {
     /// Absent while `describe` runs, which has access to nothing.
-    pub(crate) session: Option<Session>,
+    pub(super) session: Option<Session>,
     /// The session's images as a guest of `larder:image@0.2` sees them.
     handles: v0_2::Handles,
-    pub(crate) limits: Limits,
-    pub(crate) host_calls: u64,
+    pub(super) limits: Limits,
+    pub(super) host_calls: u64,
     /// Bytes of all memories.
-    pub(crate) memory: u64,
+    pub(super) memory: u64,
     table_elements: u64,
     /// A limit that kept a memory or table from growing.
-    pub(crate) exhausted: Option<LimitKey>,
+    pub(super) exhausted: Option<LimitKey>,
     /// The error for which the host ended the run.
-    pub(crate) stopped: Option<PolicyError>,
+    pub(super) stopped: Option<PolicyError>,
 }
 
 impl GuestState {
-    pub(crate) fn new(session: Option<Session>, limits: Limits) -> Self {
+    pub(super) fn new(session: Option<Session>, limits: Limits) -> Self {
         Self {
             handles: session.as_ref().map(|session| v0_2::Handles::new(&session.images)).unwrap_or_default(),
             session,
@@ -45,23 +45,23 @@ impl GuestState {
     }
 
     /// Returns the session and what its images look like; none while `describe` runs.
-    pub(crate) fn session(&mut self) -> Option<(&mut Session, &v0_2::Handles)> {
+    pub(super) fn session(&mut self) -> Option<(&mut Session, &v0_2::Handles)> {
         Some((self.session.as_mut()?, &self.handles))
     }
 
     /// Returns how long the cache took to read while the guest waited. That is not the guest's time.
-    pub(crate) fn reading(&self) -> Duration {
+    pub(super) fn reading(&self) -> Duration {
         self.session.as_ref().map_or(Duration::ZERO, Session::reading)
     }
 
     /// Ends the run for this reason. The error that is returned only unwinds the guest.
-    pub(crate) fn stop(&mut self, error: PolicyError) -> wasmtime::Error {
+    pub(super) fn stop(&mut self, error: PolicyError) -> wasmtime::Error {
         self.stopped = Some(error);
         wasmtime::Error::msg("the host ended the run")
     }
 
     /// Counts a call to the host.
-    pub(crate) fn count(&mut self) -> wasmtime::Result<()> {
+    pub(super) fn count(&mut self) -> wasmtime::Result<()> {
         self.host_calls += 1;
         if self.host_calls <= self.limits.host_calls {
             return Ok(());

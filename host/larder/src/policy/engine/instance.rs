@@ -18,8 +18,8 @@ use crate::policy::error::{PolicyError, one_line, short_name};
 use crate::policy::limits::{LimitKey, Limits};
 
 /// A policy that is being run.
-pub(crate) struct Instance {
-    pub(crate) store: Store<GuestState>,
+pub(super) struct Instance {
+    pub(super) store: Store<GuestState>,
     policy: v0_2::ImagePolicy,
     /// Makes the deadline count.
     _clock: Running,
@@ -30,7 +30,7 @@ impl Instance {
     ///
     /// # Errors
     /// Fails if the component breaks off, exceeds a limit or is cancelled before its instance is made.
-    pub(crate) fn new(
+    pub(super) fn new(
         engine: &PolicyEngine,
         compiled: &CompiledPolicy,
         state: GuestState,
@@ -50,7 +50,7 @@ impl Instance {
     ///
     /// # Errors
     /// Fails if the policy breaks off, exceeds a limit or is cancelled.
-    pub(crate) fn enter<T>(
+    pub(super) fn enter<T>(
         &mut self,
         during: &'static str,
         call: impl FnOnce(&v0_2::ImagePolicy, &mut Store<GuestState>) -> wasmtime::Result<T>,

@@ -31,7 +31,7 @@ const FOREIGN: [(&str, &str); 8] = [
 ];
 
 /// Tells a component from everything else by its first bytes (WebAssembly binary format, magic and version).
-pub(crate) fn check_header(bytes: &[u8]) -> Result<(), PolicyError> {
+pub(super) fn check_header(bytes: &[u8]) -> Result<(), PolicyError> {
     let not = |found: &str, remedy| Err(PolicyError::NotAComponent { found: found.to_owned(), remedy });
     const BUILD: &str = "build it as a WebAssembly component of the world `larder:image/image-policy`";
     match bytes {
@@ -56,12 +56,12 @@ pub(crate) fn check_header(bytes: &[u8]) -> Result<(), PolicyError> {
 }
 
 /// Returns the error of a component that the compiler does not accept.
-pub(crate) fn damaged(error: &wasmtime::Error) -> PolicyError {
+pub(super) fn damaged(error: &wasmtime::Error) -> PolicyError {
     refused(&error.root_cause().to_string())
 }
 
 /// Returns the error of bytes that are no sequence of sections.
-pub(crate) fn unreadable(error: &BinaryReaderError) -> PolicyError {
+pub(super) fn unreadable(error: &BinaryReaderError) -> PolicyError {
     refused(&error.to_string())
 }
 
@@ -80,7 +80,7 @@ fn refused(cause: &str) -> PolicyError {
 }
 
 /// Checks that a component imports nothing but interfaces of the contract, and exports a policy. Compiles nothing.
-pub(crate) fn check_names(bytes: &[u8]) -> Result<(), PolicyError> {
+pub(super) fn check_names(bytes: &[u8]) -> Result<(), PolicyError> {
     let surface = Surface::read(bytes).map_err(|error| unreadable(&error))?;
     for name in &surface.imports {
         let Some(Interface { interface, version }) = Interface::of_contract(name) else {
@@ -109,7 +109,7 @@ pub(crate) fn check_names(bytes: &[u8]) -> Result<(), PolicyError> {
 }
 
 /// Checks that a component uses the interfaces that it imports as this version of the contract has them.
-pub(crate) fn check_functions(engine: &Engine, component: &Component) -> Result<(), PolicyError> {
+pub(super) fn check_functions(engine: &Engine, component: &Component) -> Result<(), PolicyError> {
     for (name, item) in component.component_type().imports(engine) {
         let known = Interface::of_contract(name).and_then(|name| functions_of(name.interface));
         let (Some(functions), ComponentItem::ComponentInstance(instance)) = (known, item.ty) else {
@@ -153,7 +153,7 @@ fn another_world(exports: &[String]) -> PolicyError {
 }
 
 /// Returns the error of a component whose names and versions are right, and whose types are not.
-pub(crate) fn other_types() -> PolicyError {
+pub(super) fn other_types() -> PolicyError {
     PolicyError::NotAComponent {
         found: "a component whose `larder:image` has other types than this host's".to_owned(),
         remedy: "rebuild it against this host's `wit/`",

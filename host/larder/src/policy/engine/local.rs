@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::component::Policy;
-use super::run::{Evaluation, PolicyRun};
+use super::run::Evaluation;
 use super::thread::on_own_thread;
 use crate::backend::LocalBackend;
 use crate::error::MicrosandboxResult;
 use crate::plan::{RunCost, guard};
 use crate::policy::grant::Guard;
+use crate::policy::session::parameters::PolicyRun;
 use crate::snapshot::CacheSnapshot as _;
 use crate::store::Store;
 use crate::store::snapshot::HomeSnapshot;

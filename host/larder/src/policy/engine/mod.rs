@@ -74,23 +74,23 @@ struct Flavoured {
 
 /// The settings that are compiled in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Flavour {
+struct Flavour {
     counts_fuel: bool,
     stack: ByteSize,
 }
 
 impl Flavour {
-    pub(crate) fn of(limits: &Limits) -> Self {
+    fn of(limits: &Limits) -> Self {
         Self { counts_fuel: limits.fuel.is_some(), stack: limits.stack }
     }
 }
 
 /// A component that is compiled for one flavour.
 #[derive(Clone)]
-pub(crate) struct CompiledPolicy {
-    pub(crate) engine: Engine,
-    pub(crate) policy: ImagePolicyPre<GuestState>,
-    pub(crate) origin: CodeOrigin,
+struct CompiledPolicy {
+    engine: Engine,
+    policy: ImagePolicyPre<GuestState>,
+    origin: CodeOrigin,
 }
 
 /// The settings of a [`PolicyEngine`] to be built.
@@ -174,13 +174,13 @@ impl PolicyEngine {
     }
 
     /// Makes the clock tick for a run.
-    pub(crate) fn clock(&self) -> Result<Running, PolicyError> {
+    fn clock(&self) -> Result<Running, PolicyError> {
         let cannot = |error| PolicyError::Host(format!("it has no thread for the clock: {error}"));
         self.shared.ticker.run().map_err(cannot)
     }
 
     /// Refuses a component that is no policy, as far as that shows without compiling it.
-    pub(crate) fn check(&self, bytes: &[u8]) -> Result<(), PolicyError> {
+    fn check(&self, bytes: &[u8]) -> Result<(), PolicyError> {
         let (size, cap) = (ByteSize::bytes(bytes.len() as u64), self.shared.max_component);
         if size > cap {
             return Err(PolicyError::TooLarge { size, cap });
@@ -190,7 +190,7 @@ impl PolicyEngine {
     }
 
     /// Compiles a component, or takes its code from the cache, and resolves its imports.
-    pub(crate) fn prepare(&self, bytes: &[u8], flavour: Flavour) -> Result<CompiledPolicy, PolicyError> {
+    fn prepare(&self, bytes: &[u8], flavour: Flavour) -> Result<CompiledPolicy, PolicyError> {
         let (compiled, stored) = self.prepare_and_store(bytes, flavour)?;
         if let Err(error) = stored {
             tracing::warn!("{error}");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use wasmtime::Engine;
 
 /// The time between two looks at a running guest's deadline.
-pub(crate) const TICK: Duration = Duration::from_millis(5);
+pub(super) const TICK: Duration = Duration::from_millis(5);
 
 #[derive(Default)]
 struct State {
@@ -38,14 +38,14 @@ impl Shared {
 
 /// The clock. Dropping it ends its thread.
 #[derive(Default)]
-pub(crate) struct Ticker(Arc<Shared>);
+pub(super) struct Ticker(Arc<Shared>);
 
 /// A guest is running for as long as this lives.
-pub(crate) struct Running(Arc<Shared>);
+pub(super) struct Running(Arc<Shared>);
 
 impl Ticker {
     /// Advances this engine too from now on.
-    pub(crate) fn add(&self, engine: Engine) {
+    pub(super) fn add(&self, engine: Engine) {
         self.0.lock().engines.push(engine);
     }
 
@@ -53,7 +53,7 @@ impl Ticker {
     ///
     /// # Errors
     /// Fails if the system provides no thread.
-    pub(crate) fn run(&self) -> std::io::Result<Running> {
+    pub(super) fn run(&self) -> std::io::Result<Running> {
         let mut state = self.0.lock();
         if !state.started {
             let shared = Arc::clone(&self.0);

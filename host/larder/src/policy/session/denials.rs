@@ -10,7 +10,7 @@ const LISTED: usize = 1000;
 
 /// The denials of a run.
 #[derive(Debug, Default)]
-pub(crate) struct Denials {
+pub(super) struct Denials {
     listed: Vec<Denial>,
     others: BTreeMap<Right, u64>,
     /// The rights that were lacking for no image in particular.
@@ -19,7 +19,7 @@ pub(crate) struct Denials {
 
 impl Denials {
     /// Records a refusal. Of those that are about no image, each right counts once.
-    pub(crate) fn record(&mut self, refusal: &Refusal, image: Option<Name<'_>>) {
+    pub(super) fn record(&mut self, refusal: &Refusal, image: Option<Name<'_>>) {
         let right = refusal.right();
         if image.is_none() {
             let bit = 1 << right as u8;
@@ -41,7 +41,7 @@ impl Denials {
     }
 
     /// Returns those that are listed, and one more for each right of which there are others.
-    pub(crate) fn into_list(self) -> Vec<Denial> {
+    pub(super) fn into_list(self) -> Vec<Denial> {
         let others = self.others.into_iter().map(|(right, number)| Denial {
             right,
             reference: None,

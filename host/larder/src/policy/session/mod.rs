@@ -11,22 +11,27 @@
 //! What the cache takes to read is measured apart ([`Session::reading`]), since it is not the policy's doing. Each image's
 //! detail counts so once: who asks for it again pays with its own time.
 //!
-//! This file has the questions and the bookkeeping, `staging.rs` what changes the view.
+//! This file has the questions and the bookkeeping, `staging.rs` what changes the view, and `bounds.rs` the limits on what
+//! crosses.
 
 pub(super) mod access;
+pub(super) mod answers;
+mod bounds;
 mod denials;
 pub(super) mod images;
 mod names;
+pub(super) mod parameters;
 pub(super) mod select;
 pub(super) mod staging;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::access::{Access, NotRemovable, Refusal};
+use self::answers::{Answer, CallError, Cost, GuestError, Inspected, Usage, unreadable};
+use self::bounds::RECORD;
 use self::denials::Denials;
 use self::images::{Found, Images};
 use self::select::{Conditions, Filter, Orders};
@@ -37,67 +42,11 @@ use crate::plan::{LogLevel, LogLine, Right};
 use crate::policy::error::{PolicyError, cut, is_one_line, one_line};
 use crate::policy::grant::Limits;
 use crate::policy::limits::LimitKey;
-use crate::records::ImageDetail;
 use crate::snapshot::{CacheSnapshot, CostGraph, DiskStatus, ImageHistory, Removal, Sharing};
 use crate::units::ByteSize;
 
 /// The longest reason that is kept, in bytes.
 const REASON: usize = 512;
-
-/// The bytes that a record takes in a guest's memory besides its texts: more than any record of a contract has.
-const RECORD: usize = 192;
-
-/// The reason for which a call has no result.
-#[derive(Debug)]
-pub(crate) enum CallError {
-    /// The policy is told, and goes on.
-    Guest(GuestError),
-    /// The run ends.
-    Run(PolicyError),
-}
-
-/// The answer to a policy whose call has no result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum GuestError {
-    /// The cache has no such image, or the grant hides it: the reference that was asked for.
-    NotFound(String),
-    /// Something uses this image, and `force` was not asked for.
-    InUse(usize),
-    /// A right is lacking, for an image or for all of them.
-    Denied { right: Right, image: Option<usize>, message: String },
-    /// A text is not a reference or pattern: the text and the problem.
-    Invalid { text: String, problem: String },
-    /// Anything else, in words.
-    Other(&'static str),
-}
-
-/// The result of a call.
-pub(crate) type Answer<T> = Result<T, CallError>;
-
-/// An image with its config and layers.
-#[derive(Debug)]
-pub(crate) struct Inspected {
-    pub(crate) image: usize,
-    pub(crate) detail: ImageDetail,
-    /// False if the grant withholds environment variables. There are none in `detail` then.
-    pub(crate) shows_env: bool,
-}
-
-/// The usage of an image: whether it can be removed now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Usage {
-    pub(crate) image: usize,
-    /// The right that a removal without force would lack.
-    pub(crate) lacks: Option<Right>,
-}
-
-/// The cost of an image, in allocated bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cost {
-    pub(crate) image: usize,
-    pub(crate) unique_bytes: u64,
-    pub(crate) shared_bytes: u64,
-}
 
 /// One run's view of the cache.
 pub(crate) struct Session {
@@ -111,7 +60,7 @@ pub(crate) struct Session {
     pub(crate) sharing: Option<Sharing>,
     history: Option<Vec<ImageHistory>>,
     disk: Option<DiskStatus>,
-    pub(crate) denials: Denials,
+    denials: Denials,
     /// True once the run has read environment variables.
     pub(crate) has_shown_secrets: bool,
     orders: Orders,
@@ -317,11 +266,6 @@ impl Session {
         &self.access.document().limits
     }
 
-    /// Returns the end of a run that exceeded a limit.
-    pub(crate) fn past(&self, key: LimitKey) -> CallError {
-        CallError::Run(PolicyError::limit(key, self.limits()))
-    }
-
     /// Reads what images cost, unless that is known.
     pub(crate) fn read_costs(&mut self) -> Answer<()> {
         if self.costs.is_none() {
@@ -353,15 +297,6 @@ impl Session {
                 let (text, problem) = (reference.to_owned(), error.problem());
                 Err(GuestError::Invalid { text, problem }.into())
             }
-        }
-    }
-
-    /// Checks that a text that the policy hands over is short enough.
-    pub(crate) fn check_text(&self, text: &str) -> Answer<()> {
-        if text.len() as u64 > self.limits().string.as_bytes() {
-            Err(self.past(LimitKey::String))
-        } else {
-            Ok(())
         }
     }
 
@@ -413,53 +348,6 @@ impl Session {
         images.iter().for_each(|&index| self.images.get_mut(index).is_shown = true);
     }
 
-    /// Checks that the handles of these images can cross.
-    fn handles(&mut self, images: Vec<usize>) -> Answer<Vec<usize>> {
-        let bytes = |&index: &usize| {
-            let handle = &self.images.get(index).record.handle;
-            let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-            // The repository and the tag are at most the reference once more.
-            RECORD + handle.reference.len() * 2 + text(&handle.manifest_digest)
-        };
-        self.check_list(images.len(), images.iter().map(bytes).sum())?;
-        self.show(&images);
-        Ok(images)
-    }
-
-    /// Checks that a detail can cross. What comes from the image's own config may have any size.
-    fn check_detail(&self, detail: &ImageDetail) -> Answer<()> {
-        let mut longest_list = detail.layers.len();
-        let mut texts = vec![detail.handle.reference()];
-        let labels = detail.config.iter().filter_map(|config| config.labels.as_ref()?.as_object());
-        let labels: Vec<_> = labels.flatten().map(|(key, value)| (key, label(value))).collect();
-        if let Some(config) = &detail.config {
-            let lists = [Some(&config.env), config.cmd.as_ref(), config.entrypoint.as_ref()];
-            for list in lists.into_iter().flatten() {
-                longest_list = longest_list.max(list.len());
-                texts.extend(list.iter().map(String::as_str));
-            }
-            longest_list = longest_list.max(labels.len());
-            texts.extend(labels.iter().flat_map(|(key, value)| [key.as_str(), value]));
-            let single = [&config.working_dir, &config.user, &config.stop_signal];
-            texts.extend(single.into_iter().flatten().map(String::as_str));
-        }
-        texts.iter().try_for_each(|text| self.check_text(text))?;
-        // Digests and media types are short; two records' worth for each layer covers them.
-        let records = (1 + detail.layers.len()) * 2 * RECORD;
-        self.check_list(longest_list, records + texts.iter().map(|text| text.len() + 8).sum::<usize>())
-    }
-
-    /// Checks that a list that crosses is short enough.
-    fn check_list(&self, elements: usize, bytes: usize) -> Answer<()> {
-        if elements as u64 > u64::from(self.limits().list) {
-            return Err(self.past(LimitKey::List));
-        }
-        if bytes as u64 > self.limits().transfer.as_bytes() {
-            return Err(self.past(LimitKey::Transfer));
-        }
-        Ok(())
-    }
-
     /// Asks the snapshot, and measures how long that takes.
     fn read<T>(
         &mut self,
@@ -472,29 +360,6 @@ impl Session {
     }
 }
 
-impl From<GuestError> for CallError {
-    fn from(error: GuestError) -> Self {
-        Self::Guest(error)
-    }
-}
-
-/// Returns the text of a label. In an image's config it may be anything.
-pub(crate) fn label(value: &serde_json::Value) -> Cow<'_, str> {
-    value.as_str().map_or_else(|| value.to_string().into(), Cow::from)
-}
-
 fn costs(graph: CostGraph) -> Removal {
     Removal::new(Arc::new(graph))
-}
-
-/// Returns what a policy is told of a failure of the cache. What failed, with its paths, is for the operator.
-fn unreadable(error: &dyn std::error::Error) -> CallError {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text += &format!(": {error}");
-        source = error.source();
-    }
-    tracing::warn!("the cache could not be read for a policy: {text}");
-    GuestError::Other("the cache could not be read").into()
 }

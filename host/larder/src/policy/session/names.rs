@@ -6,14 +6,14 @@ use hashbrown::HashTable;
 
 /// A table of names, by their hashes.
 #[derive(Debug)]
-pub(crate) struct Names {
+pub(super) struct Names {
     numbers: HashTable<u32>,
     hashes: RandomState,
 }
 
 impl Names {
     /// Makes a table of `count` texts.
-    pub(crate) fn new<'a>(count: usize, text: impl Fn(usize) -> &'a str) -> Self {
+    pub(super) fn new<'a>(count: usize, text: impl Fn(usize) -> &'a str) -> Self {
         let hashes = RandomState::new();
         let hash = |number: &u32| hashes.hash_one(text(*number as usize));
         let mut numbers = HashTable::with_capacity(count);
@@ -24,7 +24,7 @@ impl Names {
     }
 
     /// Returns the numbers of a text, in no order. `text` has to return the texts that the table was made of.
-    pub(crate) fn find<'a>(
+    pub(super) fn find<'a>(
         &'a self,
         wanted: &'a str,
         text: impl Fn(usize) -> &'a str + 'a,

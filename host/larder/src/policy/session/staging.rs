@@ -7,14 +7,15 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::Session;
 use super::access::{NotRemovable, Refusal, Remaining, Total};
+use super::answers::{Answer, CallError, GuestError};
 use super::images::{Image, Images, Staged};
-use super::{Answer, CallError, GuestError, Session};
 use crate::plan::guard;
 use crate::plan::{Decision, Maker, Plan, PlanEntry, PlanPolicy, unmatched};
-use crate::policy::engine::run::PolicyRun;
 use crate::policy::error::PolicyError;
 use crate::policy::limits::LimitKey;
+use crate::policy::session::parameters::PolicyRun;
 use crate::records::ImagePruneReport;
 use crate::snapshot::{Freed, Removal};
 use crate::units::ByteSize;

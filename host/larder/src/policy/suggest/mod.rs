@@ -29,12 +29,14 @@ use crate::pattern::ReferencePattern;
 use crate::plan::{Decision, Plan};
 use crate::policy::engine::component::Policy;
 use crate::policy::engine::local::open;
-use crate::policy::engine::run::{Evaluation, PolicyRun, Ready};
+use crate::policy::engine::run::{Evaluation, Ready};
 use crate::policy::engine::thread::on_own_thread;
 use crate::policy::error::PolicyError;
 use crate::policy::grant::Total;
 use crate::policy::grant::{Grant, GrantDocument, everything};
-use crate::policy::session::{CallError, Session};
+use crate::policy::session::Session;
+use crate::policy::session::answers::CallError;
+use crate::policy::session::parameters::PolicyRun;
 use crate::snapshot::CacheSnapshot;
 use crate::units::ByteSize;
 

@@ -6,10 +6,11 @@ use chrono::{DateTime, Utc};
 
 use super::{Handles, images, report, types, usage};
 use crate::plan::{LogLevel, Right};
+use crate::policy::session::Session;
 use crate::policy::session::access::Remaining;
+use crate::policy::session::answers::{Cost, GuestError, Inspected, Usage, label};
 use crate::policy::session::select::{Filter, Order};
 use crate::policy::session::staging::Pruned;
-use crate::policy::session::{Cost, GuestError, Inspected, Session, Usage, label};
 use crate::records::{ImageConfigDetail, ImageLayerDetail};
 use crate::snapshot::{DiskStatus, ImageHistory, Origin};
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{Handles, convert, images, report, types, usage};
 use crate::policy::engine::guest::GuestState;
 use crate::policy::error::PolicyError;
-use crate::policy::session::{Answer, CallError, Session};
+use crate::policy::session::Session;
+use crate::policy::session::answers::{Answer, CallError};
 
 /// The result of a function that can fail, for the guest; the outer error ends the run.
 type Called<T> = wasmtime::Result<Result<T, types::Error>>;

@@ -5,8 +5,9 @@ mod staging;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::Session;
 use super::access::Access;
-use super::{CallError, GuestError, Session};
+use super::answers::{CallError, GuestError};
 use crate::policy::{Grant, GrantDocument, Guard};
 use crate::snapshot::{MemoryCache, MemoryImage};
 

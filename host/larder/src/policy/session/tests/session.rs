@@ -3,8 +3,9 @@
 use super::{MemoryCache, NOW, cache, days_ago, everything, grant, image, names, said, session};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::plan::{LogLevel, Right};
+use crate::policy::session::Session;
+use crate::policy::session::answers::CallError;
 use crate::policy::session::select::{Filter, Order};
-use crate::policy::session::{CallError, Session};
 use crate::records::ImageDetail;
 use crate::snapshot::{CacheSnapshot, CostGraph, DiskStatus, ImageHistory, ImageRecord, MemoryImage, Pull};
 
