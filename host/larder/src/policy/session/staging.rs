@@ -3,6 +3,9 @@
 //! Removals are kept in the order in which they were staged, since a goal takes the first of them. One that is taken back
 //! leaves its place empty. A removal that a cap refuses is remembered: it spoils the run, and counts in what is said of
 //! by how much.
+//!
+//! Caps are about what the plan removes. A removal that is staged when those before it meet the goal is not in the plan
+//! and counts for none; whether it comes into the plan after all, since one before it was taken back, shows at the end.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -113,6 +116,9 @@ impl Session {
 
     /// Returns true if the removal of one more image is within the caps.
     pub(crate) fn has_room_for(&mut self, index: usize) -> bool {
+        if self.meets_goal() {
+            return true;
+        }
         let mut total = self.total();
         total.references += 1;
         if self.access.counts_bytes() {
@@ -125,6 +131,11 @@ impl Session {
     fn total(&self) -> Total {
         let bytes = self.costs.as_ref().map_or(0, |removal| removal.freed().bytes);
         Total { references: self.staging.references, bytes }
+    }
+
+    /// Returns true if what is staged meets the goal: the plan has nothing that is staged later.
+    fn meets_goal(&self) -> bool {
+        self.staging.goal.is_some_and(|goal| self.total().bytes >= goal.as_bytes())
     }
 
     fn may_remove(&self, index: usize, force: bool) -> Result<(), NotRemovable> {
@@ -159,13 +170,22 @@ impl Session {
     /// Stages all of these, or none where a cap refuses. Returns what that frees, as far as costs are known.
     fn stage(&mut self, images: &[usize], force: bool, by_prune: bool) -> Answer<Freed> {
         let mut freed = Freed::default();
-        if let Some(removal) = &mut self.costs {
-            images.iter().for_each(|&index| freed += removal.remove(index));
+        let before = self.staging.references;
+        // The plan's removals, with those of these images that it has.
+        let mut planned = None;
+        for (&index, references) in images.iter().zip(before + 1..) {
+            let is_in_plan = !self.meets_goal();
+            if let Some(removal) = &mut self.costs {
+                freed += removal.remove(index);
+            }
+            if is_in_plan {
+                planned = Some(Total { references, ..self.total() });
+            }
         }
-        let mut total = self.total();
-        total.references += images.len() as u64;
-        let refusal = self.access.within_budget(total, self.images.len() as u64).err();
-        if refusal.is_some() || total.references > u64::from(self.limits().removals) {
+        let references = before + images.len() as u64;
+        let in_cache = self.images.len() as u64;
+        let refusal = planned.and_then(|planned| self.access.within_budget(planned, in_cache).err());
+        if refusal.is_some() || references > u64::from(self.limits().removals) {
             if let Some(removal) = &mut self.costs {
                 images.iter().for_each(|&index| _ = removal.put_back(index));
             }
@@ -183,7 +203,7 @@ impl Session {
                 sharing.remove(index);
             }
         }
-        self.staging.references = total.references;
+        self.staging.references = references;
         self.staging.has_forced |= force;
         self.staging.has_pruned |= by_prune;
         Ok(freed)
@@ -210,17 +230,34 @@ impl Session {
         self.deny(image, refusal)
     }
 
-    /// Returns why there can be no plan, where the policy wanted more than its caps allow: what is staged, and what a cap
-    /// refused.
+    /// Returns why there can be no plan, where the policy wanted more than its caps allow: what the plan would remove, and
+    /// what a cap refused.
     pub(crate) fn over_budget(&self) -> Option<PolicyError> {
         // What a cap refused may be staged all the same, since others were taken back.
         let refused = self.staging.refused.iter().copied();
         let mut refused = refused.filter(|&index| self.images.get(index).staged.is_none()).peekable();
-        refused.peek()?;
-        let wanted: Vec<usize> = self.staging.staged(&self.images).chain(refused).collect();
+        if self.staging.goal.is_none() {
+            refused.peek()?;
+        }
+        let wanted: Vec<usize> = self.planned().into_iter().chain(refused).collect();
         let total = Total { references: wanted.len() as u64, bytes: self.bytes_of(wanted.iter().copied()) };
         let overruns = self.access.overruns(total, self.images.len() as u64);
         (!overruns.is_empty()).then_some(PolicyError::OverBudget(overruns))
+    }
+
+    /// Returns the images that the plan removes, in the order of staging: with a goal, as many as meet it together.
+    fn planned(&self) -> Vec<usize> {
+        let staged = self.staging.staged(&self.images);
+        let (Some(goal), Some(costs)) = (self.staging.goal, &self.costs) else { return staged.collect() };
+        let mut removal = Removal::new(Arc::clone(costs.graph()));
+        let needed = staged.take_while(|&index| {
+            let is_needed = removal.freed().bytes < goal.as_bytes();
+            if is_needed {
+                removal.remove(index);
+            }
+            is_needed
+        });
+        needed.collect()
     }
 
     /// Returns what was staged as a plan of this run: with a goal, as much of it as the goal takes.
@@ -270,8 +307,8 @@ impl Session {
     /// those stay that it is met without.
     fn settle(&mut self) -> Result<(Vec<Option<u64>>, Freed), PolicyError> {
         let mut bytes = vec![None; self.images.len()];
-        let staged: Vec<usize> = self.staging.staged(&self.images).collect();
-        if staged.is_empty() {
+        let planned = self.planned();
+        if planned.is_empty() {
             return Ok((bytes, Freed::default()));
         }
         match self.read_costs() {
@@ -280,10 +317,7 @@ impl Session {
         }
         let graph = self.costs.as_ref().map(|removal| Arc::clone(removal.graph())).unwrap_or_default();
         let mut removal = Removal::new(graph);
-        for index in staged {
-            if self.staging.goal.is_some_and(|goal| removal.freed().bytes >= goal.as_bytes()) {
-                break;
-            }
+        for index in planned {
             bytes[index] = Some(removal.remove(index).bytes);
         }
         Ok((bytes, removal.freed()))
