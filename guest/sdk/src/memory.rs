@@ -38,6 +38,7 @@ pub(crate) struct Allocator<M> {
 }
 
 /// Returns the class of a block of this size.
+#[inline(always)]
 const fn class_of(bytes: usize) -> usize {
     if bytes <= 64 {
         return bytes.saturating_sub(1) / 8;
@@ -49,6 +50,7 @@ const fn class_of(bytes: usize) -> usize {
 }
 
 /// Returns the size of the blocks of a class.
+#[inline(always)]
 const fn size_of(class: usize) -> usize {
     if class < 8 {
         return (class + 1) * 8;
@@ -63,6 +65,7 @@ impl<M: Memory> Allocator<M> {
     }
 
     /// Returns a block for this layout, or null.
+    #[inline(always)]
     pub(crate) fn allocate(&mut self, layout: Layout) -> *mut u8 {
         if layout.align() > ALIGN {
             let Some(bytes) = layout.size().checked_add(layout.align()) else { return ptr::null_mut() };
@@ -85,6 +88,7 @@ impl<M: Memory> Allocator<M> {
     /// # Safety
     ///
     /// The block comes from this allocator, for this layout, and nothing uses it.
+    #[inline(always)]
     pub(crate) unsafe fn free(&mut self, block: *mut u8, layout: Layout) {
         if layout.align() > ALIGN {
             return;
@@ -96,11 +100,13 @@ impl<M: Memory> Allocator<M> {
     }
 
     /// Tells whether a block has room for another size.
+    #[inline(always)]
     pub(crate) fn fits(layout: Layout, bytes: usize) -> bool {
         layout.align() <= ALIGN && class_of(layout.size()) == class_of(bytes)
     }
 
     /// Takes a block from the list of a class. Null if the list is empty.
+    #[inline(always)]
     fn take(&mut self, class: usize) -> *mut u8 {
         let block = self.free[class];
         if !block.is_null() {
@@ -112,6 +118,7 @@ impl<M: Memory> Allocator<M> {
 
     /// Cuts this many bytes, a multiple of eight, from the current region, or from the next one. Null if there is no
     /// memory.
+    #[inline(always)]
     fn cut(&mut self, bytes: usize) -> *mut u8 {
         if bytes > self.left && !self.begin_region(bytes) {
             return ptr::null_mut();
@@ -123,6 +130,8 @@ impl<M: Memory> Allocator<M> {
     }
 
     /// Begins a region of at least this many bytes: a large free block, or else new memory.
+    #[cold]
+    #[inline(never)]
     fn begin_region(&mut self, bytes: usize) -> bool {
         for class in class_of(bytes).max(FIRST_LARGE)..CLASSES {
             let block = self.take(class);

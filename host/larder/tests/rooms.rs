@@ -29,6 +29,9 @@ const ROOMS: [&str; 19] = [
     "jobs",
 ];
 
+/// The rooms of `policy`, likewise.
+const POLICY_ROOMS: [&str; 6] = ["error", "limits", "grant", "session", "engine", "suggest"];
+
 /// What may use a room below it, and why.
 const EXCEPTIONS: [(&str, &str, &str); 5] = [
     ("error", "home", "one enum has the errors of all rooms"),
@@ -57,15 +60,20 @@ fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The names that follow `crate::` in the code of a file, comments and unit tests aside.
-fn used(source: &str) -> BTreeSet<String> {
-    let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+/// The code of a file, comments and unit tests aside.
+fn code(source: &str) -> String {
+    let code = source.split("\nmod tests {").next().unwrap_or_default();
     let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
-    let code: String = lines.collect::<Vec<_>>().join("\n");
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The names that follow a path such as `crate::` in the code of a file.
+fn used(source: &str, path: &str) -> BTreeSet<String> {
+    let code = code(source);
     let mut names = BTreeSet::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
-        assert!(!rest.starts_with('{'), "`use crate::{{…}}` names no room: write one `use` for each");
+    for (at, _) in code.match_indices(path) {
+        let rest = &code[at + path.len()..];
+        assert!(!rest.starts_with('{'), "`use {path}{{…}}` names no room: write one `use` for each");
         names.insert(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
     }
     names
@@ -92,7 +100,7 @@ fn a_room_uses_only_rooms_above_it() {
             wrong.push(format!("`{}` lies in no room of the list", path.display()));
             continue;
         };
-        for name in used(&fs::read_to_string(&file).expect("the file is read")) {
+        for name in used(&fs::read_to_string(&file).expect("the file is read"), "crate::") {
             match place(&name) {
                 None => wrong.push(format!("`{}` uses `crate::{name}`, which is no room", path.display())),
                 Some(used) if used == user => {}
@@ -120,6 +128,49 @@ fn a_room_uses_only_rooms_above_it() {
     for (index, (from, to, _)) in EXCEPTIONS.iter().enumerate() {
         if !exceptions.contains(&index) {
             wrong.push(format!("`{from}` does not use `{to}` any more: take the exception away"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Of the rooms of `policy`, none uses one that stands below it, and only the engine knows WebAssembly and the contract.
+#[test]
+fn a_room_of_policy_uses_only_rooms_above_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/policy");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let mut wrong = Vec::new();
+    for file in files {
+        let path = file.strip_prefix(&root).expect("the file lies in the directory of policies");
+        let first = path.iter().next().expect("a path has a first part").to_string_lossy();
+        let room = first.trim_end_matches(".rs");
+        if room == "mod" {
+            continue;
+        }
+        let shown = path.display();
+        let place = |name: &str| POLICY_ROOMS.iter().position(|room| *room == name);
+        let Some(user) = place(room) else {
+            wrong.push(format!("`{shown}` lies in no room of the list"));
+            continue;
+        };
+        let source = fs::read_to_string(&file).expect("the file is read");
+        for name in used(&source, "crate::policy::") {
+            match place(&name) {
+                Some(used) if used > user => {
+                    wrong.push(format!("`{shown}` uses `{name}`, which stands below `{room}`"));
+                }
+                None if name != "WIT_VERSION" => {
+                    wrong.push(format!("`{shown}` uses `crate::policy::{name}`, which is no room"));
+                }
+                _ => {}
+            }
+        }
+        let is_root = path.parent() == Some(Path::new("")) || path.ends_with("mod.rs");
+        if is_root && path.iter().count() <= 2 && code(&source).contains("super::") {
+            wrong.push(format!("`{shown}` names a room by `super::`: write `crate::policy::`"));
+        }
+        if room != "engine" && code(&source).contains("wasmtime") {
+            wrong.push(format!("`{shown}` knows wasmtime"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -155,7 +155,11 @@ impl FakeCache {
     pub(super) fn over_budget(&self) -> Option<String> {
         let refused: Vec<usize> =
             self.refused.iter().copied().filter(|&index| !self.is_staged[index]).collect();
-        let is_over = !refused.is_empty() && self.is_past_caps(&refused);
+        let mut plan = self.clone();
+        plan.keep_to_goal();
+        let bytes = plan.ledger.freed_so_far().saturating_add(plan.freed_by(&refused));
+        let is_over = self.caps.removals.is_some_and(|cap| plan.staged.len() + refused.len() > cap as usize)
+            || self.caps.bytes.is_some_and(|cap| bytes > cap);
         is_over.then(|| "the policy wants to remove more than its grant allows".to_owned())
     }
 
@@ -227,11 +231,21 @@ impl FakeCache {
         refused.or(in_use).or(self.is_past_caps(&[index]).then_some(Right::Budget))
     }
 
+    /// Tells whether a cap refuses these. What is staged once the goal is met is not in the plan, and counts for none.
     fn is_past_caps(&self, more: &[usize]) -> bool {
+        let meets =
+            |goal: u64, count: usize| self.ledger.freed_so_far() + self.freed_by(&more[..count]) >= goal;
+        let in_plan = self.goal_bytes.and_then(|goal| (0..more.len()).find(|&count| meets(goal, count)));
+        let more = &more[..in_plan.unwrap_or(more.len())];
         let left = self.budget();
-        let bytes = || self.ledger.freed(more.iter().map(|&index| &self.images[index])).bytes;
-        left.removals.is_some_and(|removals| more.len() > removals as usize)
-            || left.bytes.is_some_and(|left| bytes() > left)
+        !more.is_empty()
+            && (left.removals.is_some_and(|removals| more.len() > removals as usize)
+                || left.bytes.is_some_and(|left| self.freed_by(more) > left))
+    }
+
+    /// Returns the bytes that the removal of these images together would free now.
+    fn freed_by(&self, images: &[usize]) -> u64 {
+        self.ledger.freed(images.iter().map(|&index| &self.images[index])).bytes
     }
 
     pub(super) fn budget(&self) -> Budget {

@@ -4,7 +4,6 @@ use chrono::{DateTime, Utc};
 use larder::jobs::{
     ClockChange, ClockChangeKind, FileSystemStatus, Job, Mode, Pressure, Quantity, Schedule, Step, Trigger,
 };
-use larder::plan::{Plan, PlanReport};
 use larder::policy::Grant;
 use serde::Serialize;
 
@@ -100,22 +99,6 @@ pub(crate) fn when(trigger: &Trigger) -> String {
             });
             bounds.collect::<Vec<_>>().join(" or ")
         }
-    }
-}
-
-/// Returns what a step frees or freed, in a few words.
-pub(crate) fn summary(plan: &Plan, report: Option<&PlanReport>) -> String {
-    match report {
-        Some(report) => format!(
-            "removed {}, freed {}",
-            super::count(report.removed.len(), "image"),
-            size(report.report.bytes_reclaimed.unwrap_or_default())
-        ),
-        None => format!(
-            "would remove {}, and free {}",
-            super::count(plan.removals().count(), "image"),
-            size(plan.bytes)
-        ),
     }
 }
 

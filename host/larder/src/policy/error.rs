@@ -33,7 +33,7 @@ pub enum PolicyError {
     /// The component speaks another version of `larder:image`.
     #[error(
         "this policy {direction} {interface}; this host speaks larder:image@{}: rebuild the policy against its `wit/`",
-        super::WIT_VERSION
+        crate::policy::WIT_VERSION
     )]
     WrongVersion {
         /// `imports` or `exports`.
@@ -242,10 +242,17 @@ pub(super) fn one_line(text: &str) -> String {
         character => character,
     };
     let text = text.trim_end();
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+    if is_one_line(text) {
         return text.to_owned();
     }
     text.chars().map(replace).collect()
+}
+
+/// Returns true if [`one_line`] changes nothing of a text. There are more such texts: these are the usual ones.
+#[cfg(feature = "policy")]
+pub(super) fn is_one_line(text: &str) -> bool {
+    // Looked at as a whole: a loop that ends early takes its bytes one by one.
+    text.bytes().fold(true, |is_plain, byte| is_plain & matches!(byte, b' '..=b'~')) && !text.ends_with(' ')
 }
 
 /// Returns the beginning of a text, of at most so many bytes.

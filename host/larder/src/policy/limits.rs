@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::PolicyError;
+use crate::policy::error::PolicyError;
 #[cfg(feature = "policy")]
 use crate::units::format_duration;
 use crate::units::{ByteSize, human_duration};

@@ -15,13 +15,19 @@
 //! large enough whatever the embedder's threads have. Any number of policies run at once, and none waits for another
 //! one to be compiled. Dropping the future of a run stops the guest.
 //!
+//! # Rooms
+//!
+//! `limits` and `grant`: what a run may use up, and what it may do. `session`: one run's view of a cache, and what it
+//! stages; no WebAssembly. `engine`: all that has to do with wasmtime and the contract, and the run itself. `suggest`: the
+//! smallest grant that a policy needs, found by running it. Each uses only those before it.
+//!
 //! # What holds
 //!
 //! - **A policy only proposes.** Nothing outside this process changes while it runs; no lock and no transaction is
 //!   held for it. After an error, a trap, a limit or a cap that was passed there is no plan at all.
 //! - **A run without a grant is for looking.** A [preview](PolicyRun::preview) shows what a policy would remove if it
 //!   might. Its plan has no grant, and is refused when it is to be applied.
-//! - **One place decides.** `access.rs` decides what a policy may do, and the place that decides for a prune as well
+//! - **One place decides.** `session/access.rs` decides what a policy may do, and the place that decides for a prune as well
 //!   ([`crate::plan`]) what a guard keeps, again when a plan is applied. What a grant hides does not exist: no call tells
 //!   a hidden image from an absent one, and what is shared with one counts as shared with nobody. Three figures are
 //!   about the whole cache and so may hint at hidden images, because they would be wrong otherwise: the disk's, the
@@ -32,58 +38,21 @@
 //!   time. Compiling is bounded by the size of the component alone.
 //! - **A run decides on the present.** It opens the state of the cache once it is compiled and has its thread.
 //! - **The same input gives the same plan**, byte for byte, on every machine.
-//! - **The session knows no contract.** `session.rs` has records and errors of its own, and `v0_2` translates them: a
+//! - **The session knows no contract.** `session/` has records and errors of its own, and `engine/v0_2/` translates them: a
 //!   later version of the contract is one more translation.
 //! - **No text of a policy is trusted**: control characters are gone before a reason, a log line or an error leaves
 //!   this module.
 
 mod error;
 pub(crate) mod grant;
+mod limits;
 
-#[cfg(feature = "policy")]
-mod access;
-#[cfg(feature = "policy")]
-mod code_cache;
-#[cfg(feature = "policy")]
-mod component;
-#[cfg(feature = "policy")]
-mod denials;
 #[cfg(feature = "policy")]
 mod engine;
 #[cfg(feature = "policy")]
-mod guest;
-#[cfg(feature = "policy")]
-mod images;
-#[cfg(feature = "policy")]
-mod instance;
-mod limits;
-#[cfg(feature = "policy")]
-mod load;
-#[cfg(feature = "policy")]
-mod local;
-#[cfg(feature = "policy")]
-mod names;
-#[cfg(feature = "policy")]
-mod run;
-#[cfg(feature = "policy")]
-mod select;
-#[cfg(feature = "policy")]
 mod session;
 #[cfg(feature = "policy")]
-mod staging;
-#[cfg(feature = "policy")]
 mod suggest;
-#[cfg(feature = "policy")]
-mod surface;
-#[cfg(feature = "policy")]
-mod thread;
-#[cfg(feature = "policy")]
-mod ticker;
-#[cfg(feature = "policy")]
-mod v0_2;
-
-#[cfg(all(test, feature = "policy"))]
-mod tests;
 
 pub use error::{Overrun, PolicyError};
 pub use grant::{Grant, GrantDocument, Guard, Limits};
@@ -95,15 +64,14 @@ pub use crate::plan::{
 pub use crate::units::{ByteSize, Share, UnitError, format_duration, parse_duration};
 
 #[cfg(feature = "policy")]
-pub use component::{CodeOrigin, Description, Policy};
-#[cfg(feature = "policy")]
-pub use engine::{PolicyEngine, PolicyEngineBuilder};
-#[cfg(feature = "policy")]
-pub use run::{Evaluation, PolicyRun, RunStats};
-#[cfg(feature = "policy")]
-pub use suggest::GrantSuggestion;
-#[cfg(feature = "policy")]
-pub use surface::ComponentReport;
+pub use {
+    engine::component::{CodeOrigin, Description, Policy},
+    engine::run::{Evaluation, RunStats},
+    engine::surface::ComponentReport,
+    engine::{PolicyEngine, PolicyEngineBuilder},
+    session::parameters::PolicyRun,
+    suggest::GrantSuggestion,
+};
 
 /// The version of `larder:image` that this host speaks: patch versions don't matter.
 pub const WIT_VERSION: &str = "0.2";

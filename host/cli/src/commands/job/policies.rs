@@ -9,7 +9,7 @@ use larder::snapshot::MemoryCache;
 
 use crate::builtin::{self, BUILTINS};
 use crate::cli::Context;
-use crate::exit::{Failure, refused_config};
+use crate::exit::Failure;
 use crate::input;
 
 /// Loads the policy of a step of a job file at this path.
@@ -30,9 +30,7 @@ pub(super) async fn try_config(policy: &Policy, step: &Step, context: &Context) 
     match policy.evaluate(Box::new(MemoryCache::new([])), &run).await {
         Ok(_) => Ok(()),
         Err(error) => {
-            let problem = sentence(error.into());
-            let problem = refused_config(&problem).map_or_else(|| problem.clone(), str::to_owned);
-            Err(step.config_finding(format!("`{}` refuses it: {problem}", step.policy), None))
+            Err(step.config_finding(format!("the policy refuses it: {}", sentence(error.into())), None))
         }
     }
 }

@@ -169,13 +169,16 @@ fn show(report: &JobReport, job: &Job, pass: Pass, context: &Context) -> Result<
             Err(_) => continue,
         };
         let what = policy.as_deref().unwrap_or("what nothing owns");
-        console.note(&format!("{what}: {}", render::job::summary(plan, report.as_ref())));
         match report {
             Some(report) => {
+                console.note(&format!("{what}:"));
                 render::report::print_spared(report, context)?;
                 render::report::print(report, context)?;
             }
-            None => console.data(&render::plan::removals(plan, console))?,
+            None => {
+                console.note(&format!("{what}: would free {}", size(plan.bytes)));
+                console.data(&render::plan::removals(plan, console))?;
+            }
         }
     }
     if pass == Pass::Real && job.mode == Mode::Observe {

@@ -1,7 +1,8 @@
 //! What is wrong with a grant, by line and key.
 
 use crate::error::slip::{Keys, Slip};
-use crate::policy::{Limits, PolicyError};
+use crate::policy::error::PolicyError;
+use crate::policy::limits::Limits;
 
 /// The keys of each table, for suggestions; a test keeps them equal to the fields.
 pub(super) const KEYS: Keys = Keys {

@@ -11,9 +11,9 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-use super::error::PolicyError;
-use super::limits::STACK_MAX;
 use crate::failpoint::failpoint;
+use crate::policy::error::PolicyError;
+use crate::policy::limits::STACK_MAX;
 
 /// The stack of a thread, in bytes. The system provides its pages as they are used.
 const STACK: usize = 4 << 20;
@@ -25,11 +25,11 @@ const _: () = assert!(STACK_MAX.as_bytes() as usize + HOST_STACK <= STACK);
 
 /// The state of the future that waits for some work.
 #[derive(Debug, Clone)]
-pub(super) struct Cancellation(Weak<()>);
+pub(crate) struct Cancellation(Weak<()>);
 
 impl Cancellation {
     /// Returns whether the future was dropped.
-    pub(super) fn is_cancelled(&self) -> bool {
+    pub(crate) fn is_cancelled(&self) -> bool {
         self.0.strong_count() == 0
     }
 
@@ -37,7 +37,7 @@ impl Cancellation {
     ///
     /// # Errors
     /// [`PolicyError::Host`], which nothing receives any more.
-    pub(super) fn check(&self) -> Result<(), PolicyError> {
+    pub(crate) fn check(&self) -> Result<(), PolicyError> {
         if self.is_cancelled() { Err(PolicyError::Host("the work was cancelled".to_owned())) } else { Ok(()) }
     }
 }
@@ -47,7 +47,7 @@ impl Cancellation {
 ///
 /// # Errors
 /// Those of the work, and [`PolicyError::Host`] if the system provides no thread.
-pub(super) async fn on_own_thread<T, E>(
+pub(crate) async fn on_own_thread<T, E>(
     work: impl FnOnce(&Cancellation) -> Result<T, E> + Send + 'static,
 ) -> Result<T, E>
 where

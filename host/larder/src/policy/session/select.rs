@@ -16,11 +16,11 @@ use super::images::{Image, Images};
 use crate::pattern::ReferencePattern;
 
 /// The most that one page has.
-pub(super) const PAGE: usize = 1024;
+pub(crate) const PAGE: usize = 1024;
 
 /// The order of a selection: by which key, and which end of it comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+pub(crate) enum Order {
     CreatedNewest,
     CreatedOldest,
     ArrivedNewest,
@@ -33,32 +33,32 @@ pub(super) enum Order {
 
 /// A page as a policy asks for it.
 #[derive(Debug, Clone)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     /// A reference pattern.
-    pub(super) reference: Option<String>,
-    pub(super) unused_since: Option<DateTime<Utc>>,
-    pub(super) arrived_before: Option<DateTime<Utc>>,
-    pub(super) min_size_bytes: Option<i64>,
-    pub(super) unused: Option<bool>,
-    pub(super) order: Order,
+    pub(crate) reference: Option<String>,
+    pub(crate) unused_since: Option<DateTime<Utc>>,
+    pub(crate) arrived_before: Option<DateTime<Utc>>,
+    pub(crate) min_size_bytes: Option<i64>,
+    pub(crate) unused: Option<bool>,
+    pub(crate) order: Order,
     /// The reference that the page begins behind.
-    pub(super) after: Option<String>,
-    pub(super) limit: Option<u32>,
+    pub(crate) after: Option<String>,
+    pub(crate) limit: Option<u32>,
 }
 
 /// The conditions of a selection, each met or not given.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Conditions {
-    pub(super) reference: Option<ReferencePattern>,
-    pub(super) unused_since: Option<DateTime<Utc>>,
-    pub(super) arrived_before: Option<DateTime<Utc>>,
-    pub(super) min_size_bytes: Option<i64>,
-    pub(super) unused: Option<bool>,
+pub(crate) struct Conditions {
+    pub(crate) reference: Option<ReferencePattern>,
+    pub(crate) unused_since: Option<DateTime<Utc>>,
+    pub(crate) arrived_before: Option<DateTime<Utc>>,
+    pub(crate) min_size_bytes: Option<i64>,
+    pub(crate) unused: Option<bool>,
 }
 
 impl Conditions {
     /// Returns whether an image meets every condition.
-    pub(super) fn meets(&self, image: &Image) -> bool {
+    pub(crate) fn meets(&self, image: &Image) -> bool {
         let handle = &image.record.handle;
         let arrived_at = image.record.arrived_at;
         self.unused.is_none_or(|unused| image.facts.is_in_use != unused)
@@ -108,12 +108,12 @@ fn by<K: Ord>(images: &Images, key: impl Fn(&Image) -> K) -> Vec<u32> {
 
 /// The orders that were asked for so far.
 #[derive(Debug, Default)]
-pub(super) struct Orders([OnceCell<Sorted>; 8]);
+pub(crate) struct Orders([OnceCell<Sorted>; 8]);
 
 impl Orders {
     /// Returns at most `limit` (and at most [`PAGE`]) images that the run can see and that meet the conditions, in this order,
     /// from behind the image `after`.
-    pub(super) fn page(
+    pub(crate) fn page(
         &self,
         images: &Images,
         conditions: &Conditions,
@@ -137,10 +137,10 @@ impl Orders {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::access::Access;
-    use super::super::grant::{Grant, GrantDocument};
-    use super::super::images::Staged;
     use super::*;
+    use crate::policy::grant::{Grant, GrantDocument};
+    use crate::policy::session::access::Access;
+    use crate::policy::session::images::Staged;
     use crate::snapshot::{MemoryCache, MemoryImage};
 
     const ORDERS: [Order; 8] = [

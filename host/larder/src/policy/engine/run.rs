@@ -1,4 +1,4 @@
-//! One run of a policy: its parameters, its limits, and the plan that results from it.
+//! One run of a policy, and the plan that results from it.
 //!
 //! A run has a thread of its own (`thread.rs`), on which it goes through three steps:
 //!
@@ -12,39 +12,22 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use wasmtime::Engine;
 
-use super::access::Access;
 use super::component::Policy;
-use super::engine::{CompiledPolicy, Flavour};
-use super::error::{PolicyError, cut, one_line};
-use super::grant::{GrantDocument, Guard};
 use super::guest::GuestState;
 use super::instance::Instance;
-use super::limits::LimitKey;
-use super::session::Session;
 use super::thread::{Cancellation, on_own_thread};
 use super::v0_2;
+use super::{CompiledPolicy, Flavour};
 use crate::plan::{Plan, PlanPolicy};
+use crate::policy::error::{PolicyError, cut, one_line};
+use crate::policy::limits::LimitKey;
+use crate::policy::session::Session;
+use crate::policy::session::access::Access;
+use crate::policy::session::parameters::PolicyRun;
 use crate::snapshot::CacheSnapshot;
 use crate::units::ByteSize;
-
-/// The parameters of a run.
-///
-/// A run has a grant, or it is a preview. A preview shows what the policy would remove if everything was granted: the policy has every
-/// right except `force`, and the guards of home and run, the default limits and pins hold. No [`Plan`] of a preview can be
-/// applied, since nobody allowed any of it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PolicyRun {
-    config: serde_json::Value,
-    /// Absent for a preview.
-    grant: Option<GrantDocument>,
-    goal: Option<ByteSize>,
-    /// The guard that holds in addition to the grant's own.
-    guard: Guard,
-    now: DateTime<Utc>,
-}
 
 /// The result of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,76 +61,6 @@ pub struct RunStats {
     pub memory_bytes: u64,
 }
 
-impl PolicyRun {
-    /// Returns a run at this instant, without config and with the grant that changes nothing.
-    pub fn new(now: DateTime<Utc>) -> Self {
-        Self::preview(now).with_grant(GrantDocument::default())
-    }
-
-    /// Returns a preview at this instant, without config: see [`PolicyRun`].
-    pub fn preview(now: DateTime<Utc>) -> Self {
-        let config = serde_json::Value::Object(serde_json::Map::new());
-        Self { config, grant: None, goal: None, guard: Guard::default(), now }
-    }
-
-    /// Returns the same run with this config, which has to be a JSON object. Whether it suits the policy, the policy says.
-    #[must_use]
-    pub fn with_config(mut self, config: serde_json::Value) -> Self {
-        self.config = config;
-        self
-    }
-
-    /// Returns the same run under this grant, and so no preview.
-    #[must_use]
-    pub fn with_grant(mut self, grant: GrantDocument) -> Self {
-        self.grant = Some(grant);
-        self
-    }
-
-    /// Returns the same run with a goal: so many allocated bytes are to be freed. The plan removes the first of what the policy
-    /// stages that free so much together, and keeps the rest.
-    #[must_use]
-    pub fn with_goal(mut self, goal: ByteSize) -> Self {
-        self.goal = Some(goal);
-        self
-    }
-
-    /// Returns the same run, with what this guard keeps, in addition to what was kept so far. That of a home is added by
-    /// [`LocalBackend::plan_policy`](crate::LocalBackend::plan_policy).
-    #[must_use]
-    pub fn with_guard(mut self, guard: &Guard) -> Self {
-        self.guard = self.guard.and(guard);
-        self
-    }
-
-    /// Returns the rights, limits and guard of the run: the grant, or what a preview may, with everything that stays.
-    pub(super) fn rights(&self) -> GrantDocument {
-        let mut rights = self.grant.clone().unwrap_or_else(GrantDocument::preview);
-        rights.guard = rights.guard.and(&self.guard);
-        rights
-    }
-
-    /// Returns the config.
-    pub fn config(&self) -> &serde_json::Value {
-        &self.config
-    }
-
-    /// Returns the grant; absent for a preview.
-    pub fn grant(&self) -> Option<&GrantDocument> {
-        self.grant.as_ref()
-    }
-
-    /// Returns the goal.
-    pub fn goal(&self) -> Option<ByteSize> {
-        self.goal
-    }
-
-    /// Returns the instant that counts as now.
-    pub fn now(&self) -> DateTime<Utc> {
-        self.now
-    }
-}
-
 impl Policy {
     /// Runs the policy over a state of a cache, on a thread of its own.
     ///
@@ -172,12 +85,12 @@ impl Policy {
     ///
     /// # Errors
     /// Those of [`evaluate`](Self::evaluate) before a run starts, and of a `describe` and a compilation.
-    pub(super) fn ready<'a>(
+    pub(crate) fn ready<'a>(
         &'a self,
         run: &PolicyRun,
         cancellation: &'a Cancellation,
     ) -> Result<Ready<'a>, PolicyError> {
-        check_config(&run.config)?;
+        check_config(run.config())?;
         let rights = run.rights();
         rights.check()?;
         let identity = self.identity_as(self.described_within(&rights.limits, cancellation)?);
@@ -190,7 +103,7 @@ impl Policy {
 }
 
 /// A policy that can run at once, any number of times, under the limits that it was compiled for.
-pub(super) struct Ready<'a> {
+pub(crate) struct Ready<'a> {
     policy: &'a Policy,
     identity: PlanPolicy,
     compiled: CompiledPolicy,
@@ -202,7 +115,7 @@ impl Ready<'_> {
     ///
     /// # Errors
     /// Those of [`Policy::evaluate`].
-    pub(super) fn evaluate(
+    pub(crate) fn evaluate(
         &self,
         source: Box<dyn CacheSnapshot>,
         run: &PolicyRun,
@@ -215,22 +128,21 @@ impl Ready<'_> {
     ///
     /// # Errors
     /// Those of [`Policy::evaluate`] and of `look`.
-    pub(super) fn evaluate_and<T>(
+    pub(crate) fn evaluate_and<T>(
         &self,
         source: Box<dyn CacheSnapshot>,
         run: &PolicyRun,
         look: impl FnOnce(&mut Session) -> Result<T, PolicyError>,
     ) -> Result<(Evaluation, T), PolicyError> {
-        let PolicyRun { config, goal, now, .. } = run;
         let rights = run.rights();
         let limits = rights.limits.clone();
         let began = Instant::now();
-        let session = Session::new(source, Access::new(rights, *now), *goal)?;
+        let session = Session::new(source, Access::new(rights, run.now()), run.goal())?;
         let state = GuestState::new(Some(session), limits.clone());
         let request = v0_2::policy::Request {
-            now: v0_2::datetime(*now),
-            config: config.to_string(),
-            goal_bytes: goal.map(ByteSize::as_bytes),
+            now: v0_2::datetime(run.now()),
+            config: run.config().to_string(),
+            goal_bytes: run.goal().map(ByteSize::as_bytes),
         };
         let started = Instant::now();
         let mut instance =

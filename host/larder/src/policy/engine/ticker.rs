@@ -1,6 +1,6 @@
 //! The clock that ends guests: it advances the epoch of every engine while a guest runs, and sleeps otherwise.
 //!
-//! One thread for a [`PolicyEngine`](super::PolicyEngine), started with the first run and ended with the engine. It
+//! One thread for a [`PolicyEngine`](crate::policy::PolicyEngine), started with the first run and ended with the engine. It
 //! parks when a whole tick has passed without a run, so that runs that follow each other closely don't wake it each
 //! time. A guest looks once in a tick at its deadline, and at whether its run was cancelled, so a run ends at most a tick late.
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{Handles, convert, images, report, types, usage};
+use crate::policy::engine::guest::GuestState;
 use crate::policy::error::PolicyError;
-use crate::policy::guest::GuestState;
-use crate::policy::session::{Answer, CallError, Session};
+use crate::policy::session::Session;
+use crate::policy::session::answers::{Answer, CallError};
 
 /// The result of a function that can fail, for the guest; the outer error ends the run.
 type Called<T> = wasmtime::Result<Result<T, types::Error>>;
@@ -122,6 +123,6 @@ impl report::Host for GuestState {
     }
 
     fn explain(&mut self, reference: String, reason: String) -> wasmtime::Result<bool> {
-        self.call_infallible("report.explain", |session| session.explain(&reference, &reason))
+        self.call_infallible("report.explain", |session| session.explain(&reference, reason))
     }
 }

@@ -9,13 +9,13 @@ use std::time::Instant;
 
 use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace};
 
-use super::engine::{CompiledPolicy, PolicyEngine};
-use super::error::{PolicyError, one_line, short_name};
 use super::guest::GuestState;
-use super::limits::{LimitKey, Limits};
 use super::thread::Cancellation;
 use super::ticker::Running;
 use super::v0_2;
+use super::{CompiledPolicy, PolicyEngine};
+use crate::policy::error::{PolicyError, one_line, short_name};
+use crate::policy::limits::{LimitKey, Limits};
 
 /// A policy that is being run.
 pub(super) struct Instance {

@@ -25,9 +25,9 @@ mod diagnose;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Overrun, PolicyError};
-pub use super::limits::Limits;
 use crate::pattern::ReferencePattern;
+use crate::policy::error::{Overrun, PolicyError};
+pub use crate::policy::limits::Limits;
 pub use crate::records::Guard;
 use crate::reference::Reference;
 use crate::units::{ByteSize, Share};

@@ -8,65 +8,65 @@ use std::cell::OnceCell;
 
 use chrono::{DateTime, Utc};
 
-use super::error::Overrun;
-pub(super) use super::grant::Total;
-use super::grant::{GrantDocument, matches_any};
 use crate::pattern::ReferencePattern;
 use crate::plan::Right;
 use crate::plan::guard::{Candidate, Protection};
+use crate::policy::error::Overrun;
+pub(crate) use crate::policy::grant::Total;
+use crate::policy::grant::{GrantDocument, matches_any};
 use crate::reference::Reference;
 
 /// The name of an image: its reference as it stands in the index, and, once a pattern or a repository asks for
 /// it, what that normalizes to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Name<'a> {
+pub(crate) struct Name<'a> {
     text: &'a str,
     reference: &'a OnceCell<Option<Reference>>,
 }
 
 impl<'a> Name<'a> {
     /// Makes a name of a text and the place of its parsed form.
-    pub(super) fn new(text: &'a str, reference: &'a OnceCell<Option<Reference>>) -> Self {
+    pub(crate) fn new(text: &'a str, reference: &'a OnceCell<Option<Reference>>) -> Self {
         Self { text, reference }
     }
 
     /// Returns it as it stands in the index.
-    pub(super) fn text(self) -> &'a str {
+    pub(crate) fn text(self) -> &'a str {
         self.text
     }
 
     /// Returns it as patterns see it: normalized, or as it stands if it is no reference.
-    pub(super) fn normalized(self) -> &'a str {
+    pub(crate) fn normalized(self) -> &'a str {
         self.reference().map_or(self.text, Reference::as_str)
     }
 
     /// Returns whether a pattern matches.
-    pub(super) fn matches(self, pattern: &ReferencePattern) -> bool {
+    pub(crate) fn matches(self, pattern: &ReferencePattern) -> bool {
         pattern.is_everything() || pattern.matches_text(self.text, self.reference())
     }
 
     /// Returns the reference; there are texts in the index that are none.
-    pub(super) fn reference(self) -> Option<&'a Reference> {
+    pub(crate) fn reference(self) -> Option<&'a Reference> {
         self.reference.get_or_init(|| self.text.parse().ok()).as_ref()
     }
 }
 
 /// An image that somebody wants to remove.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Subject<'a> {
-    pub(super) name: Name<'a>,
-    pub(super) pinned: bool,
-    pub(super) arrived_at: Option<DateTime<Utc>>,
-    pub(super) last_used_at: Option<DateTime<Utc>>,
+pub(crate) struct Subject<'a> {
+    pub(crate) name: Name<'a>,
+    pub(crate) pinned: bool,
+    pub(crate) arrived_at: Option<DateTime<Utc>>,
+    pub(crate) last_used_at: Option<DateTime<Utc>>,
     /// True if a sandbox or snapshot uses it.
-    pub(super) in_use: bool,
+    pub(crate) in_use: bool,
     /// References that its repository has before this one goes; `None` where the name has no repository.
-    pub(super) left_in_repository: Option<u32>,
+    pub(crate) left_in_repository: Option<u32>,
 }
 
 /// A right that is lacking, and why. It has no words before it is shown, which most refusals never are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// The grant hides the image: for the operator, never for the policy.
     Hidden,
     /// The grant does not let the policy read config and layers.
@@ -87,7 +87,7 @@ pub(super) enum Refusal {
 
 /// A reason for which an image may not be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum NotRemovable {
+pub(crate) enum NotRemovable {
     /// A right is lacking.
     Refused(Refusal),
     /// Something uses it, and `force` was not asked for.
@@ -96,36 +96,36 @@ pub(super) enum NotRemovable {
 
 /// The rest of the caps. A field is absent if there is no such cap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Remaining {
-    pub(super) removals: Option<u64>,
-    pub(super) bytes: Option<u64>,
+pub(crate) struct Remaining {
+    pub(crate) removals: Option<u64>,
+    pub(crate) bytes: Option<u64>,
 }
 
 /// The rights of one run.
 #[derive(Debug, Clone)]
-pub(super) struct Access {
+pub(crate) struct Access {
     document: GrantDocument,
     now: DateTime<Utc>,
 }
 
 impl Access {
     /// Returns the rights that a document gives at this instant. Its guard is one for a policy.
-    pub(super) fn new(mut document: GrantDocument, now: DateTime<Utc>) -> Self {
+    pub(crate) fn new(mut document: GrantDocument, now: DateTime<Utc>) -> Self {
         document.guard = document.guard.for_policy();
         Self { document, now }
     }
 
-    pub(super) fn document(&self) -> &GrantDocument {
+    pub(crate) fn document(&self) -> &GrantDocument {
         &self.document
     }
 
     /// Returns whether the image may be seen at all.
-    pub(super) fn may_read(&self, name: Name<'_>) -> bool {
+    pub(crate) fn may_read(&self, name: Name<'_>) -> bool {
         self.document.grant.allows_reading(name.text, name.reference())
     }
 
     /// Checks that config and layers may be read.
-    pub(super) fn may_inspect(&self, name: Name<'_>) -> Result<(), Refusal> {
+    pub(crate) fn may_inspect(&self, name: Name<'_>) -> Result<(), Refusal> {
         if matches_any(&self.document.grant.inspect, name.text, name.reference()) {
             return Ok(());
         }
@@ -133,12 +133,12 @@ impl Access {
     }
 
     /// Returns whether environment variables are shown.
-    pub(super) fn sees_secrets(&self) -> bool {
+    pub(crate) fn sees_secrets(&self) -> bool {
         self.document.grant.secrets
     }
 
     /// Checks that the image may be removed. Caps are [`within_budget`](Self::within_budget)'s.
-    pub(super) fn may_remove(&self, image: &Subject<'_>, force: bool) -> Result<(), NotRemovable> {
+    pub(crate) fn may_remove(&self, image: &Subject<'_>, force: bool) -> Result<(), NotRemovable> {
         let name = image.name;
         if !self.document.grant.allows_removal(name.text, name.reference()) {
             return Err(Refusal::NotGranted.into());
@@ -153,28 +153,28 @@ impl Access {
 
     /// Returns whether a removal that asked for `force` is staged with it: only if the grant has it, and something uses
     /// the image. An image that comes into use later is spared when the plan is applied.
-    pub(super) fn effective_force(&self, image: &Subject<'_>, force: bool) -> bool {
+    pub(crate) fn effective_force(&self, image: &Subject<'_>, force: bool) -> bool {
         force && image.in_use && self.document.grant.force
     }
 
     /// Checks that everything unused may be removed in one call.
-    pub(super) fn may_prune(&self) -> Result<(), Refusal> {
+    pub(crate) fn may_prune(&self) -> Result<(), Refusal> {
         if self.document.grant.prune { Ok(()) } else { Err(Refusal::NotPrunable) }
     }
 
     /// Checks that a run may stage this much in all, of a cache with this many references.
-    pub(super) fn within_budget(&self, wanted: Total, references_in_cache: u64) -> Result<(), Refusal> {
+    pub(crate) fn within_budget(&self, wanted: Total, references_in_cache: u64) -> Result<(), Refusal> {
         let overruns = self.overruns(wanted, references_in_cache);
         if overruns.is_empty() { Ok(()) } else { Err(Refusal::OverBudget(overruns)) }
     }
 
     /// Returns every cap that this much exceeds.
-    pub(super) fn overruns(&self, wanted: Total, references_in_cache: u64) -> Vec<Overrun> {
+    pub(crate) fn overruns(&self, wanted: Total, references_in_cache: u64) -> Vec<Overrun> {
         self.document.grant.overruns(wanted, references_in_cache)
     }
 
     /// Returns what remains of the caps after this much is staged, of a cache with this many references.
-    pub(super) fn remaining(&self, staged: Total, references_in_cache: u64) -> Remaining {
+    pub(crate) fn remaining(&self, staged: Total, references_in_cache: u64) -> Remaining {
         let grant = &self.document.grant;
         let share = grant.max_share.map(|share| share.of(references_in_cache));
         let removals = grant.max_removals.map(u64::from).into_iter().chain(share).min();
@@ -185,12 +185,12 @@ impl Access {
     }
 
     /// Returns whether bytes matter to any cap.
-    pub(super) fn counts_bytes(&self) -> bool {
+    pub(crate) fn counts_bytes(&self) -> bool {
         self.document.grant.max_bytes.is_some()
     }
 
     /// Returns whether the number of references in a repository matters.
-    pub(super) fn counts_repositories(&self) -> bool {
+    pub(crate) fn counts_repositories(&self) -> bool {
         self.document.guard.keep > 0
     }
 
@@ -215,7 +215,7 @@ impl Access {
 
 impl Refusal {
     /// Returns the right that is lacking.
-    pub(super) fn right(&self) -> Right {
+    pub(crate) fn right(&self) -> Right {
         match self {
             Self::Hidden => Right::Read,
             Self::NotInspectable => Right::Inspect,
@@ -228,7 +228,7 @@ impl Refusal {
     }
 
     /// Says for the operator why a call about this image, or about none, was refused.
-    pub(super) fn message(&self, image: Option<Name<'_>>) -> String {
+    pub(crate) fn message(&self, image: Option<Name<'_>>) -> String {
         let why = match self {
             Self::Hidden => "the grant hides it".to_owned(),
             Self::NotInspectable => "the grant does not let this policy inspect it".to_owned(),
@@ -249,7 +249,7 @@ impl Refusal {
     }
 
     /// Says the same to the policy. Which of the operator's patterns protects an image is not for it.
-    pub(super) fn told(&self, image: Option<Name<'_>>) -> String {
+    pub(crate) fn told(&self, image: Option<Name<'_>>) -> String {
         match (self, image) {
             (Self::Guarded(why), Some(name)) if matches!(**why, Protection::Named(_)) => {
                 format!("{}: the operator protects it", name.normalized())
@@ -259,7 +259,7 @@ impl Refusal {
     }
 
     /// Names what in the grant, or which command, would allow it.
-    pub(super) fn allowed_by(&self, image: Option<Name<'_>>) -> String {
+    pub(crate) fn allowed_by(&self, image: Option<Name<'_>>) -> String {
         let name = image.map_or("", Name::normalized);
         let in_list = |key: &str| format!("`{key} = [\"{name}\"]` in `[grant]`");
         match self {

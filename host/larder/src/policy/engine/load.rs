@@ -5,8 +5,8 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
-use super::error::{PolicyError, one_line, short_name};
 use super::surface::{Interface, Surface};
+use crate::policy::error::{PolicyError, one_line, short_name};
 
 /// The interface that a policy exports.
 const EXPORT: &str = "policy";
@@ -162,7 +162,7 @@ pub(super) fn other_types() -> PolicyError {
 
 /// Returns whether an interface of this version is one that this host has: before 1.0, the minor version decides.
 fn speaks(version: &str) -> bool {
-    version.strip_prefix(super::WIT_VERSION).is_some_and(|patch| patch.starts_with('.'))
+    version.strip_prefix(crate::policy::WIT_VERSION).is_some_and(|patch| patch.starts_with('.'))
 }
 
 #[cfg(test)]
@@ -200,10 +200,10 @@ mod tests {
     #[test]
     fn imports_are_those_of_the_contract() {
         let contract = [
-            ("types", include_str!("../../../../wit/types.wit")),
-            ("images", include_str!("../../../../wit/images.wit")),
-            ("usage", include_str!("../../../../wit/usage.wit")),
-            ("report", include_str!("../../../../wit/report.wit")),
+            ("types", include_str!("../../../../../wit/types.wit")),
+            ("images", include_str!("../../../../../wit/images.wit")),
+            ("usage", include_str!("../../../../../wit/usage.wit")),
+            ("report", include_str!("../../../../../wit/report.wit")),
         ];
         for ((interface, text), (name, functions)) in contract.into_iter().zip(IMPORTS) {
             let declared: Vec<_> =

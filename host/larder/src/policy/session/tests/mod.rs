@@ -5,9 +5,10 @@ mod staging;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::Session;
 use super::access::Access;
-use super::session::{CallError, GuestError, Session};
-use super::{Grant, GrantDocument, Guard};
+use super::answers::{CallError, GuestError};
+use crate::policy::{Grant, GrantDocument, Guard};
 use crate::snapshot::{MemoryCache, MemoryImage};
 
 const NOW: DateTime<Utc> = DateTime::from_timestamp(1_700_000_000, 0).expect("a time");

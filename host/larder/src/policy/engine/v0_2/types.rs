@@ -15,8 +15,8 @@ pub struct Datetime {
 /// A handle, shared by all answers that have it.
 pub type ImageHandle = Arc<Handle>;
 
-/// `image-handle`.
-#[derive(Debug, PartialEq, Eq, ComponentType, Lower)]
+/// `image-handle`. See `lowering.rs` for its bytes.
+#[derive(Debug, PartialEq, Eq, ComponentType)]
 #[component(record)]
 pub struct Handle {
     pub reference: Arc<str>,

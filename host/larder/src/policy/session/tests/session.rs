@@ -1,10 +1,11 @@
 //! What a run sees, and what it is told.
 
-use super::super::select::{Filter, Order};
-use super::super::session::{CallError, Session};
 use super::{MemoryCache, NOW, cache, days_ago, everything, grant, image, names, said, session};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::plan::{LogLevel, Right};
+use crate::policy::session::Session;
+use crate::policy::session::answers::CallError;
+use crate::policy::session::select::{Filter, Order};
 use crate::records::ImageDetail;
 use crate::snapshot::{CacheSnapshot, CostGraph, DiskStatus, ImageHistory, ImageRecord, MemoryImage, Pull};
 
@@ -56,7 +57,7 @@ fn hidden_images_do_not_exist() {
     for answer in [usage, costs, history] {
         assert_eq!(names(&session, answer), visible);
     }
-    assert!(!session.explain("docker.io/other/secret:1", "seen").expect("an answer"));
+    assert!(!session.explain("docker.io/other/secret:1", "seen".to_owned()).expect("an answer"));
     let hidden = ask_all(&mut session, "docker.io/other/secret:1");
     let absent = ask_all(&mut session, "docker.io/other/absent:1");
     let renamed: Vec<_> = hidden.iter().map(|answer| answer.replace("secret", "absent")).collect();
@@ -326,6 +327,23 @@ fn pages_go_on_after_what_is_staged() {
     assert!(invalid.starts_with("docker.io/***: at character 13, expected"), "{invalid}");
 }
 
+/// A name means the same image in whatever order a run asks: as the list has it, against it, again and again, or in leaps.
+#[test]
+fn names_in_any_order() {
+    let cache = MemoryCache::new((0..9).map(|number| image(&format!("docker.io/acme/app:{number}"), number)));
+    let mut session = session(cache, everything());
+    for number in [0, 0, 1, 2, 2, 1, 0, 8, 7, 7, 7, 6, 2, 3, 9, 4, 4, 0, 8, 5, 9, 6] {
+        let expected =
+            if number == 9 { "not found: docker.io/acme/app:9".to_owned() } else { number.to_string() };
+        assert_eq!(said(session.get(&format!("docker.io/acme/app:{number}"))), expected);
+        let short = format!("acme/app:{number}");
+        assert_eq!(said(session.get(&short)), expected.replace("docker.io/", ""));
+    }
+    assert_eq!(said(session.remove("acme/app:8", false)), "()");
+    assert_eq!(said(session.get("docker.io/acme/app:8")), "not found: docker.io/acme/app:8");
+    assert_eq!(said(session.get("docker.io/acme/app:7")), "7");
+}
+
 /// The last reason stands, cut to 512 bytes; reasons for what the run cannot see are not kept, and the policy is told. All
 /// of them together have a limit.
 #[test]
@@ -338,17 +356,17 @@ fn reasons() {
         ("docker.io/other/absent:1", "a long reason", false),
         ("A B", "a long reason", false),
     ] {
-        assert_eq!(session.explain(name, reason).expect("an answer"), expected, "{name}");
+        assert_eq!(session.explain(name, reason.to_owned()).expect("an answer"), expected, "{name}");
     }
     assert_eq!(said(session.remove("docker.io/acme/app:2", false)), "()");
-    assert_eq!(said(session.explain("docker.io/acme/app:2", &"é".repeat(300))), "true", "staged ones too");
+    assert_eq!(said(session.explain("docker.io/acme/app:2", "é".repeat(300))), "true", "staged ones too");
     let index = session.images.find_place("docker.io/acme/app:2");
-    let super::super::images::Found::Image(index) = index else { panic!("{index:?}") };
+    let crate::policy::session::images::Found::Image(index) = index else { panic!("{index:?}") };
     let kept = |session: &Session| session.images.get(index).reason.as_ref().map_or(0, String::len);
     assert_eq!(kept(&session), 512);
-    assert_eq!(said(session.explain("docker.io/acme/app:2", &"\u{7}".repeat(511))), "true");
+    assert_eq!(said(session.explain("docker.io/acme/app:2", "\u{7}".repeat(511))), "true");
     assert_eq!(kept(&session), 510, "what stands for a control character takes three bytes");
-    let end = said(session.explain("docker.io/acme/app:1", &"x".repeat(100)));
+    let end = said(session.explain("docker.io/acme/app:1", "x".repeat(100)));
     assert!(end.starts_with("the end: the policy went past its limit: `reasons` is 600B"), "{end}");
 }
 

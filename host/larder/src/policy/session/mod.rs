@@ -11,105 +11,63 @@
 //! What the cache takes to read is measured apart ([`Session::reading`]), since it is not the policy's doing. Each image's
 //! detail counts so once: who asks for it again pays with its own time.
 //!
-//! This file has the questions and the bookkeeping, `staging.rs` what changes the view.
+//! This file has the questions and the bookkeeping, `staging.rs` what changes the view, and `bounds.rs` the limits on what
+//! crosses.
 
-use std::borrow::Cow;
+pub(super) mod access;
+pub(super) mod answers;
+mod bounds;
+mod denials;
+pub(super) mod images;
+mod names;
+pub(super) mod parameters;
+pub(super) mod select;
+pub(super) mod staging;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::access::{Access, NotRemovable, Refusal};
-use super::denials::Denials;
-use super::error::{PolicyError, cut, one_line};
-use super::grant::Limits;
-use super::images::{Found, Images};
-use super::limits::LimitKey;
-use super::select::{Conditions, Filter, Orders};
-use super::staging::Staging;
+use self::access::{Access, NotRemovable, Refusal};
+use self::answers::{Answer, CallError, Cost, GuestError, Inspected, Usage, unreadable};
+use self::bounds::RECORD;
+use self::denials::Denials;
+use self::images::{Found, Images};
+use self::select::{Conditions, Filter, Orders};
+use self::staging::Staging;
 use crate::error::MicrosandboxResult;
 use crate::pattern::ReferencePattern;
 use crate::plan::{LogLevel, LogLine, Right};
-use crate::records::ImageDetail;
+use crate::policy::error::{PolicyError, cut, is_one_line, one_line};
+use crate::policy::grant::Limits;
+use crate::policy::limits::LimitKey;
 use crate::snapshot::{CacheSnapshot, CostGraph, DiskStatus, ImageHistory, Removal, Sharing};
 use crate::units::ByteSize;
 
 /// The longest reason that is kept, in bytes.
 const REASON: usize = 512;
 
-/// The bytes that a record takes in a guest's memory besides its texts: more than any record of a contract has.
-const RECORD: usize = 192;
-
-/// The reason for which a call has no result.
-#[derive(Debug)]
-pub(super) enum CallError {
-    /// The policy is told, and goes on.
-    Guest(GuestError),
-    /// The run ends.
-    Run(PolicyError),
-}
-
-/// The answer to a policy whose call has no result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum GuestError {
-    /// The cache has no such image, or the grant hides it: the reference that was asked for.
-    NotFound(String),
-    /// Something uses this image, and `force` was not asked for.
-    InUse(usize),
-    /// A right is lacking, for an image or for all of them.
-    Denied { right: Right, image: Option<usize>, message: String },
-    /// A text is not a reference or pattern: the text and the problem.
-    Invalid { text: String, problem: String },
-    /// Anything else, in words.
-    Other(&'static str),
-}
-
-/// The result of a call.
-pub(super) type Answer<T> = Result<T, CallError>;
-
-/// An image with its config and layers.
-#[derive(Debug)]
-pub(super) struct Inspected {
-    pub(super) image: usize,
-    pub(super) detail: ImageDetail,
-    /// False if the grant withholds environment variables. There are none in `detail` then.
-    pub(super) shows_env: bool,
-}
-
-/// The usage of an image: whether it can be removed now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Usage {
-    pub(super) image: usize,
-    /// The right that a removal without force would lack.
-    pub(super) lacks: Option<Right>,
-}
-
-/// The cost of an image, in allocated bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Cost {
-    pub(super) image: usize,
-    pub(super) unique_bytes: u64,
-    pub(super) shared_bytes: u64,
-}
-
 /// One run's view of the cache.
-pub(super) struct Session {
+pub(crate) struct Session {
     source: Box<dyn CacheSnapshot>,
-    pub(super) access: Access,
-    pub(super) images: Images,
-    pub(super) staging: Staging,
+    pub(crate) access: Access,
+    pub(crate) images: Images,
+    pub(crate) staging: Staging,
     /// The costs of images, less what is staged. Absent until they are read.
-    pub(super) costs: Option<Removal>,
+    pub(crate) costs: Option<Removal>,
     /// The files that the images share that the run sees now. Absent until they are asked for.
-    pub(super) sharing: Option<Sharing>,
+    pub(crate) sharing: Option<Sharing>,
     history: Option<Vec<ImageHistory>>,
     disk: Option<DiskStatus>,
-    pub(super) denials: Denials,
+    denials: Denials,
     /// True once the run has read environment variables.
-    pub(super) has_shown_secrets: bool,
+    pub(crate) has_shown_secrets: bool,
     orders: Orders,
     /// The pattern of the last `select`: pages ask for the same one again and again.
     last_pattern: Option<ReferencePattern>,
-    pub(super) log: Vec<LogLine>,
-    pub(super) log_bytes: u64,
+    pub(crate) log: Vec<LogLine>,
+    pub(crate) log_bytes: u64,
     reason_bytes: u64,
     reading: Duration,
 }
@@ -119,7 +77,7 @@ impl Session {
     ///
     /// # Errors
     /// [`PolicyError::Source`].
-    pub(super) fn new(
+    pub(crate) fn new(
         mut source: Box<dyn CacheSnapshot>,
         access: Access,
         goal: Option<ByteSize>,
@@ -149,19 +107,19 @@ impl Session {
     }
 
     /// Returns how long the cache took to read since the session began.
-    pub(super) fn reading(&self) -> Duration {
+    pub(crate) fn reading(&self) -> Duration {
         self.reading
     }
 
-    pub(super) fn list(&mut self) -> Answer<Vec<usize>> {
+    pub(crate) fn list(&mut self) -> Answer<Vec<usize>> {
         self.handles(self.images.present().map(|(index, _)| index).collect())
     }
 
-    pub(super) fn get(&mut self, reference: &str) -> Answer<usize> {
+    pub(crate) fn get(&mut self, reference: &str) -> Answer<usize> {
         self.find(reference)
     }
 
-    pub(super) fn inspect(&mut self, reference: &str) -> Answer<Inspected> {
+    pub(crate) fn inspect(&mut self, reference: &str) -> Answer<Inspected> {
         let index = self.find(reference)?;
         if let Err(refusal) = self.access.may_inspect(self.images.get(index).name()) {
             return Err(self.deny(Some(index), refusal));
@@ -183,7 +141,7 @@ impl Session {
         Ok(Inspected { image: index, detail, shows_env })
     }
 
-    pub(super) fn select(&mut self, filter: Filter) -> Answer<Vec<usize>> {
+    pub(crate) fn select(&mut self, filter: Filter) -> Answer<Vec<usize>> {
         let after = match &filter.after {
             Some(after) => {
                 self.check_text(after)?;
@@ -204,12 +162,12 @@ impl Session {
         self.handles(page)
     }
 
-    pub(super) fn usage(&mut self, references: Option<&[String]>) -> Answer<Vec<Usage>> {
+    pub(crate) fn usage(&mut self, references: Option<&[String]>) -> Answer<Vec<Usage>> {
         let asked = self.asked(references)?;
         Ok(asked.into_iter().map(|image| Usage { image, lacks: self.lacks(image) }).collect())
     }
 
-    pub(super) fn costs(&mut self, references: Option<&[String]>) -> Answer<Vec<Cost>> {
+    pub(crate) fn costs(&mut self, references: Option<&[String]>) -> Answer<Vec<Cost>> {
         let asked = self.asked(references)?;
         self.read_costs()?;
         let (Some(removal), images) = (&mut self.costs, &self.images) else { return Ok(Vec::new()) };
@@ -225,14 +183,14 @@ impl Session {
         Ok(asked.into_iter().map(cost).collect())
     }
 
-    pub(super) fn reclaimable_bytes(&mut self, references: &[String]) -> Answer<u64> {
+    pub(crate) fn reclaimable_bytes(&mut self, references: &[String]) -> Answer<u64> {
         let images = self.asked(Some(references))?;
         self.read_costs()?;
         Ok(self.costs.as_mut().map_or(0, |removal| removal.would_free(images).bytes))
     }
 
     /// Returns the recorded past of images, each beside its number.
-    pub(super) fn history(&mut self, references: Option<&[String]>) -> Answer<Vec<(usize, ImageHistory)>> {
+    pub(crate) fn history(&mut self, references: Option<&[String]>) -> Answer<Vec<(usize, ImageHistory)>> {
         let asked = self.asked(references)?;
         let history = match self.history.take() {
             Some(history) => history,
@@ -243,7 +201,7 @@ impl Session {
         Ok(asked.into_iter().map(of).collect())
     }
 
-    pub(super) fn disk(&mut self) -> Answer<DiskStatus> {
+    pub(crate) fn disk(&mut self) -> Answer<DiskStatus> {
         let disk = match self.disk {
             Some(disk) => disk,
             None => self.read(|source| source.disk()).map_err(|error| unreadable(&error))?,
@@ -251,7 +209,7 @@ impl Session {
         Ok(*self.disk.insert(disk))
     }
 
-    pub(super) fn log(&mut self, level: LogLevel, message: &str) -> Answer<()> {
+    pub(crate) fn log(&mut self, level: LogLevel, message: &str) -> Answer<()> {
         self.check_text(message)?;
         let limit = self.limits().log.as_bytes();
         // A line takes room even when it is empty.
@@ -264,31 +222,37 @@ impl Session {
     }
 
     /// Keeps the reason for an image that the run sees or has staged. Returns false for any other.
-    pub(super) fn explain(&mut self, reference: &str, reason: &str) -> Answer<bool> {
+    pub(crate) fn explain(&mut self, reference: &str, reason: String) -> Answer<bool> {
         self.check_text(reference)?;
-        self.check_text(reason)?;
+        self.check_text(&reason)?;
         let Found::Image(index) = self.images.find_place(reference) else { return Ok(false) };
-        let mut reason = one_line(cut(reason, REASON));
+        let mut reason = if reason.len() <= REASON && is_one_line(&reason) {
+            reason
+        } else {
+            one_line(cut(&reason, REASON))
+        };
         // What replaces a control character is longer than it.
         reason.truncate(cut(&reason, REASON).len());
-        let before = self.images.get(index).reason.as_ref().map_or(0, String::len);
+        let limit = self.limits().reasons.as_bytes();
+        let image = self.images.get_mut(index);
+        let before = image.reason.as_ref().map_or(0, String::len);
         self.reason_bytes = self.reason_bytes + reason.len() as u64 - before as u64;
-        if self.reason_bytes > self.limits().reasons.as_bytes() {
+        image.reason = Some(reason);
+        if self.reason_bytes > limit {
             return Err(self.past(LimitKey::Reasons));
         }
-        self.images.get_mut(index).reason = Some(reason);
         Ok(true)
     }
 
     /// Finds an image that the run sees now.
-    pub(super) fn find(&mut self, reference: &str) -> Answer<usize> {
+    pub(crate) fn find(&mut self, reference: &str) -> Answer<usize> {
         self.check_text(reference)?;
         let found = self.images.find(reference);
         self.resolve(reference, found)
     }
 
     /// Records what was refused for the operator and answers the policy.
-    pub(super) fn deny(&mut self, image: Option<usize>, refusal: Refusal) -> CallError {
+    pub(crate) fn deny(&mut self, image: Option<usize>, refusal: Refusal) -> CallError {
         let right = refusal.right();
         let is_new = image.is_none_or(|index| self.images.get_mut(index).note_denied(right));
         let name = image.map(|index| self.images.get(index).name());
@@ -298,17 +262,12 @@ impl Session {
         CallError::Guest(GuestError::Denied { right, image, message: refusal.told(name) })
     }
 
-    pub(super) fn limits(&self) -> &Limits {
+    pub(crate) fn limits(&self) -> &Limits {
         &self.access.document().limits
     }
 
-    /// Returns the end of a run that exceeded a limit.
-    pub(super) fn past(&self, key: LimitKey) -> CallError {
-        CallError::Run(PolicyError::limit(key, self.limits()))
-    }
-
     /// Reads what images cost, unless that is known.
-    pub(super) fn read_costs(&mut self) -> Answer<()> {
+    pub(crate) fn read_costs(&mut self) -> Answer<()> {
         if self.costs.is_none() {
             let graph = self.read(|source| source.costs());
             // There can be no plan without.
@@ -322,7 +281,7 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn resolve(&mut self, reference: &str, found: Found) -> Answer<usize> {
+    pub(crate) fn resolve(&mut self, reference: &str, found: Found) -> Answer<usize> {
         match found {
             Found::Image(index) => {
                 self.images.get_mut(index).is_shown = true;
@@ -338,15 +297,6 @@ impl Session {
                 let (text, problem) = (reference.to_owned(), error.problem());
                 Err(GuestError::Invalid { text, problem }.into())
             }
-        }
-    }
-
-    /// Checks that a text that the policy hands over is short enough.
-    pub(super) fn check_text(&self, text: &str) -> Answer<()> {
-        if text.len() as u64 > self.limits().string.as_bytes() {
-            Err(self.past(LimitKey::String))
-        } else {
-            Ok(())
         }
     }
 
@@ -398,53 +348,6 @@ impl Session {
         images.iter().for_each(|&index| self.images.get_mut(index).is_shown = true);
     }
 
-    /// Checks that the handles of these images can cross.
-    fn handles(&mut self, images: Vec<usize>) -> Answer<Vec<usize>> {
-        let bytes = |&index: &usize| {
-            let handle = &self.images.get(index).record.handle;
-            let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-            // The repository and the tag are at most the reference once more.
-            RECORD + handle.reference.len() * 2 + text(&handle.manifest_digest)
-        };
-        self.check_list(images.len(), images.iter().map(bytes).sum())?;
-        self.show(&images);
-        Ok(images)
-    }
-
-    /// Checks that a detail can cross. What comes from the image's own config may have any size.
-    fn check_detail(&self, detail: &ImageDetail) -> Answer<()> {
-        let mut longest_list = detail.layers.len();
-        let mut texts = vec![detail.handle.reference()];
-        let labels = detail.config.iter().filter_map(|config| config.labels.as_ref()?.as_object());
-        let labels: Vec<_> = labels.flatten().map(|(key, value)| (key, label(value))).collect();
-        if let Some(config) = &detail.config {
-            let lists = [Some(&config.env), config.cmd.as_ref(), config.entrypoint.as_ref()];
-            for list in lists.into_iter().flatten() {
-                longest_list = longest_list.max(list.len());
-                texts.extend(list.iter().map(String::as_str));
-            }
-            longest_list = longest_list.max(labels.len());
-            texts.extend(labels.iter().flat_map(|(key, value)| [key.as_str(), value]));
-            let single = [&config.working_dir, &config.user, &config.stop_signal];
-            texts.extend(single.into_iter().flatten().map(String::as_str));
-        }
-        texts.iter().try_for_each(|text| self.check_text(text))?;
-        // Digests and media types are short; two records' worth for each layer covers them.
-        let records = (1 + detail.layers.len()) * 2 * RECORD;
-        self.check_list(longest_list, records + texts.iter().map(|text| text.len() + 8).sum::<usize>())
-    }
-
-    /// Checks that a list that crosses is short enough.
-    fn check_list(&self, elements: usize, bytes: usize) -> Answer<()> {
-        if elements as u64 > u64::from(self.limits().list) {
-            return Err(self.past(LimitKey::List));
-        }
-        if bytes as u64 > self.limits().transfer.as_bytes() {
-            return Err(self.past(LimitKey::Transfer));
-        }
-        Ok(())
-    }
-
     /// Asks the snapshot, and measures how long that takes.
     fn read<T>(
         &mut self,
@@ -457,29 +360,6 @@ impl Session {
     }
 }
 
-impl From<GuestError> for CallError {
-    fn from(error: GuestError) -> Self {
-        Self::Guest(error)
-    }
-}
-
-/// Returns the text of a label. In an image's config it may be anything.
-pub(super) fn label(value: &serde_json::Value) -> Cow<'_, str> {
-    value.as_str().map_or_else(|| value.to_string().into(), Cow::from)
-}
-
 fn costs(graph: CostGraph) -> Removal {
     Removal::new(Arc::new(graph))
-}
-
-/// Returns what a policy is told of a failure of the cache. What failed, with its paths, is for the operator.
-fn unreadable(error: &dyn std::error::Error) -> CallError {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text += &format!(": {error}");
-        source = error.source();
-    }
-    tracing::warn!("the cache could not be read for a policy: {text}");
-    GuestError::Other("the cache could not be read").into()
 }

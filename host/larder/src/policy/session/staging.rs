@@ -3,25 +3,29 @@
 //! Removals are kept in the order in which they were staged, since a goal takes the first of them. One that is taken back
 //! leaves its place empty. A removal that a cap refuses is remembered: it spoils the run, and counts in what is said of
 //! by how much.
+//!
+//! Caps are about what the plan removes. A removal that is staged when those before it meet the goal is not in the plan
+//! and counts for none; whether it comes into the plan after all, since one before it was taken back, shows at the end.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::Session;
 use super::access::{NotRemovable, Refusal, Remaining, Total};
-use super::error::PolicyError;
+use super::answers::{Answer, CallError, GuestError};
 use super::images::{Image, Images, Staged};
-use super::limits::LimitKey;
-use super::run::PolicyRun;
-use super::session::{Answer, CallError, GuestError, Session};
 use crate::plan::guard;
 use crate::plan::{Decision, Maker, Plan, PlanEntry, PlanPolicy, unmatched};
+use crate::policy::error::PolicyError;
+use crate::policy::limits::LimitKey;
+use crate::policy::session::parameters::PolicyRun;
 use crate::records::ImagePruneReport;
 use crate::snapshot::{Freed, Removal};
 use crate::units::ByteSize;
 
 /// The images that a run has staged.
 #[derive(Debug, Default)]
-pub(super) struct Staging {
+pub(crate) struct Staging {
     goal: Option<ByteSize>,
     /// The images in the order in which they were staged. One counts if it is staged, and in this place.
     order: Vec<u32>,
@@ -30,25 +34,25 @@ pub(super) struct Staging {
     /// Images whose removal a cap has refused.
     refused: BTreeSet<usize>,
     /// True once an image that something uses was staged.
-    pub(super) has_forced: bool,
+    pub(crate) has_forced: bool,
     /// True once a prune was staged.
-    pub(super) has_pruned: bool,
+    pub(crate) has_pruned: bool,
 }
 
 /// The images that a prune stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pruned {
-    pub(super) references: usize,
-    pub(super) freed: Freed,
+pub(crate) struct Pruned {
+    pub(crate) references: usize,
+    pub(crate) freed: Freed,
 }
 
 impl Staging {
-    pub(super) fn new(goal: Option<ByteSize>) -> Self {
+    pub(crate) fn new(goal: Option<ByteSize>) -> Self {
         Self { goal, ..Self::default() }
     }
 
     /// Returns the images that are staged, in that order.
-    pub(super) fn staged<'a>(&'a self, images: &'a Images) -> impl Iterator<Item = usize> + 'a {
+    pub(crate) fn staged<'a>(&'a self, images: &'a Images) -> impl Iterator<Item = usize> + 'a {
         let is_here = |&(index, position): &(usize, u32)| {
             images.get(index).staged.is_some_and(|staged| staged.position == position)
         };
@@ -58,7 +62,7 @@ impl Staging {
 }
 
 impl Session {
-    pub(super) fn remove(&mut self, reference: &str, force: bool) -> Answer<()> {
+    pub(crate) fn remove(&mut self, reference: &str, force: bool) -> Answer<()> {
         let index = self.find(reference)?;
         let answer = self.may_remove(index, force);
         self.images.get_mut(index).is_asked_for |=
@@ -80,7 +84,7 @@ impl Session {
     }
 
     /// Takes back a removal that the run has staged.
-    pub(super) fn restore(&mut self, reference: &str) -> Answer<()> {
+    pub(crate) fn restore(&mut self, reference: &str) -> Answer<()> {
         self.check_text(reference)?;
         let found = self.images.find_staged(reference);
         let index = self.resolve(reference, found)?;
@@ -95,7 +99,7 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn prune(&mut self) -> Answer<Pruned> {
+    pub(crate) fn prune(&mut self) -> Answer<Pruned> {
         if let Err(refusal) = self.access.may_prune() {
             return Err(self.deny(None, refusal));
         }
@@ -106,12 +110,15 @@ impl Session {
     }
 
     /// Returns what remains of the caps.
-    pub(super) fn budget(&self) -> Remaining {
+    pub(crate) fn budget(&self) -> Remaining {
         self.access.remaining(self.total(), self.images.len() as u64)
     }
 
     /// Returns true if the removal of one more image is within the caps.
-    pub(super) fn has_room_for(&mut self, index: usize) -> bool {
+    pub(crate) fn has_room_for(&mut self, index: usize) -> bool {
+        if self.meets_goal() {
+            return true;
+        }
         let mut total = self.total();
         total.references += 1;
         if self.access.counts_bytes() {
@@ -124,6 +131,11 @@ impl Session {
     fn total(&self) -> Total {
         let bytes = self.costs.as_ref().map_or(0, |removal| removal.freed().bytes);
         Total { references: self.staging.references, bytes }
+    }
+
+    /// Returns true if what is staged meets the goal: the plan has nothing that is staged later.
+    fn meets_goal(&self) -> bool {
+        self.staging.goal.is_some_and(|goal| self.total().bytes >= goal.as_bytes())
     }
 
     fn may_remove(&self, index: usize, force: bool) -> Result<(), NotRemovable> {
@@ -158,13 +170,22 @@ impl Session {
     /// Stages all of these, or none where a cap refuses. Returns what that frees, as far as costs are known.
     fn stage(&mut self, images: &[usize], force: bool, by_prune: bool) -> Answer<Freed> {
         let mut freed = Freed::default();
-        if let Some(removal) = &mut self.costs {
-            images.iter().for_each(|&index| freed += removal.remove(index));
+        let before = self.staging.references;
+        // The plan's removals, with those of these images that it has.
+        let mut planned = None;
+        for (&index, references) in images.iter().zip(before + 1..) {
+            let is_in_plan = !self.meets_goal();
+            if let Some(removal) = &mut self.costs {
+                freed += removal.remove(index);
+            }
+            if is_in_plan {
+                planned = Some(Total { references, ..self.total() });
+            }
         }
-        let mut total = self.total();
-        total.references += images.len() as u64;
-        let refusal = self.access.within_budget(total, self.images.len() as u64).err();
-        if refusal.is_some() || total.references > u64::from(self.limits().removals) {
+        let references = before + images.len() as u64;
+        let in_cache = self.images.len() as u64;
+        let refusal = planned.and_then(|planned| self.access.within_budget(planned, in_cache).err());
+        if refusal.is_some() || references > u64::from(self.limits().removals) {
             if let Some(removal) = &mut self.costs {
                 images.iter().for_each(|&index| _ = removal.put_back(index));
             }
@@ -182,19 +203,19 @@ impl Session {
                 sharing.remove(index);
             }
         }
-        self.staging.references = total.references;
+        self.staging.references = references;
         self.staging.has_forced |= force;
         self.staging.has_pruned |= by_prune;
         Ok(freed)
     }
 
     /// Returns the images that were ever staged, those that were taken back too.
-    pub(super) fn ever_staged(&self) -> BTreeSet<usize> {
+    pub(crate) fn ever_staged(&self) -> BTreeSet<usize> {
         self.staging.order.iter().map(|&index| index as usize).collect()
     }
 
     /// Returns the bytes that the removal of these images alone would free; 0 if costs were not read.
-    pub(super) fn bytes_of(&self, images: impl IntoIterator<Item = usize>) -> u64 {
+    pub(crate) fn bytes_of(&self, images: impl IntoIterator<Item = usize>) -> u64 {
         let removal = self.costs.as_ref().map(|removal| Removal::new(Arc::clone(removal.graph())));
         removal.map_or(0, |mut removal| removal.would_free(images).bytes)
     }
@@ -209,17 +230,34 @@ impl Session {
         self.deny(image, refusal)
     }
 
-    /// Returns why there can be no plan, where the policy wanted more than its caps allow: what is staged, and what a cap
-    /// refused.
-    pub(super) fn over_budget(&self) -> Option<PolicyError> {
+    /// Returns why there can be no plan, where the policy wanted more than its caps allow: what the plan would remove, and
+    /// what a cap refused.
+    pub(crate) fn over_budget(&self) -> Option<PolicyError> {
         // What a cap refused may be staged all the same, since others were taken back.
         let refused = self.staging.refused.iter().copied();
         let mut refused = refused.filter(|&index| self.images.get(index).staged.is_none()).peekable();
-        refused.peek()?;
-        let wanted: Vec<usize> = self.staging.staged(&self.images).chain(refused).collect();
+        if self.staging.goal.is_none() {
+            refused.peek()?;
+        }
+        let wanted: Vec<usize> = self.planned().into_iter().chain(refused).collect();
         let total = Total { references: wanted.len() as u64, bytes: self.bytes_of(wanted.iter().copied()) };
         let overruns = self.access.overruns(total, self.images.len() as u64);
         (!overruns.is_empty()).then_some(PolicyError::OverBudget(overruns))
+    }
+
+    /// Returns the images that the plan removes, in the order of staging: with a goal, as many as meet it together.
+    fn planned(&self) -> Vec<usize> {
+        let staged = self.staging.staged(&self.images);
+        let (Some(goal), Some(costs)) = (self.staging.goal, &self.costs) else { return staged.collect() };
+        let mut removal = Removal::new(Arc::clone(costs.graph()));
+        let needed = staged.take_while(|&index| {
+            let is_needed = removal.freed().bytes < goal.as_bytes();
+            if is_needed {
+                removal.remove(index);
+            }
+            is_needed
+        });
+        needed.collect()
     }
 
     /// Returns what was staged as a plan of this run: with a goal, as much of it as the goal takes.
@@ -227,7 +265,7 @@ impl Session {
     /// # Errors
     /// [`PolicyError::OverBudget`], also where the policy did not mind being refused; [`PolicyError::Source`] where what
     /// the removals free cannot be read.
-    pub(super) fn into_plan(mut self, policy: PlanPolicy, run: &PolicyRun) -> Result<Plan, PolicyError> {
+    pub(crate) fn into_plan(mut self, policy: PlanPolicy, run: &PolicyRun) -> Result<Plan, PolicyError> {
         if let Some(error) = self.over_budget() {
             return Err(error);
         }
@@ -269,8 +307,8 @@ impl Session {
     /// those stay that it is met without.
     fn settle(&mut self) -> Result<(Vec<Option<u64>>, Freed), PolicyError> {
         let mut bytes = vec![None; self.images.len()];
-        let staged: Vec<usize> = self.staging.staged(&self.images).collect();
-        if staged.is_empty() {
+        let planned = self.planned();
+        if planned.is_empty() {
             return Ok((bytes, Freed::default()));
         }
         match self.read_costs() {
@@ -279,10 +317,7 @@ impl Session {
         }
         let graph = self.costs.as_ref().map(|removal| Arc::clone(removal.graph())).unwrap_or_default();
         let mut removal = Removal::new(graph);
-        for index in staged {
-            if self.staging.goal.is_some_and(|goal| removal.freed().bytes >= goal.as_bytes()) {
-                break;
-            }
+        for index in planned {
             bytes[index] = Some(removal.remove(index).bytes);
         }
         Ok((bytes, removal.freed()))

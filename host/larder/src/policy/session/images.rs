@@ -4,7 +4,7 @@
 //! are parsed, repositories are numbered, and each image is judged once by [`Access`]. A call looks up by one hash, and
 //! answers from [`Facts`]. Hidden images stay in here, because the guard counts them, and are never returned.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -16,20 +16,20 @@ use crate::snapshot::ImageRecord;
 
 /// An image of the snapshot.
 #[derive(Debug)]
-pub(super) struct Image {
-    pub(super) record: ImageRecord,
-    pub(super) facts: Facts,
-    pub(super) staged: Option<Staged>,
+pub(crate) struct Image {
+    pub(crate) record: ImageRecord,
+    pub(crate) facts: Facts,
+    pub(crate) staged: Option<Staged>,
     /// The last reason that the policy gave.
-    pub(super) reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// The reason for which the policy's last attempt to remove it did nothing.
-    pub(super) refused: Option<NotRemovable>,
+    pub(crate) refused: Option<NotRemovable>,
     /// True once an answer had it.
-    pub(super) is_shown: bool,
+    pub(crate) is_shown: bool,
     /// True once the run has read its config and layers.
-    pub(super) is_inspected: bool,
+    pub(crate) is_inspected: bool,
     /// True once the run has staged it, or has asked for its removal and the grant had nothing against it.
-    pub(super) is_asked_for: bool,
+    pub(crate) is_asked_for: bool,
     /// The rights that the run lacked for it and that are on record, as bits.
     denied: u8,
     name: OnceCell<Option<Reference>>,
@@ -37,24 +37,24 @@ pub(super) struct Image {
 
 /// The facts about an image that are known before the run begins. They do not change during the run.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     /// The number of its repository.
     repository: u32,
     /// True if the grant lets the run see it.
-    pub(super) is_visible: bool,
+    pub(crate) is_visible: bool,
     /// True if a sandbox or snapshot uses it.
-    pub(super) is_in_use: bool,
+    pub(crate) is_in_use: bool,
     /// The right that its removal lacks. Users, the rest of its repository, and caps are not counted.
-    pub(super) lacks: Option<Right>,
+    pub(crate) lacks: Option<Right>,
 }
 
 /// A staged removal.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Staged {
-    pub(super) force: bool,
-    pub(super) by_prune: bool,
+pub(crate) struct Staged {
+    pub(crate) force: bool,
+    pub(crate) by_prune: bool,
     /// Its place among all that the run has staged.
-    pub(super) position: u32,
+    pub(crate) position: u32,
 }
 
 /// The references of one repository.
@@ -67,21 +67,21 @@ struct Repository {
 
 impl Image {
     /// Returns its reference as the index has it.
-    pub(super) fn reference(&self) -> &str {
+    pub(crate) fn reference(&self) -> &str {
         &self.record.handle.reference
     }
 
-    pub(super) fn name(&self) -> Name<'_> {
+    pub(crate) fn name(&self) -> Name<'_> {
         Name::new(self.reference(), &self.name)
     }
 
     /// Returns true if the run sees it now.
-    pub(super) fn is_there(&self) -> bool {
+    pub(crate) fn is_there(&self) -> bool {
         self.facts.is_visible && self.staged.is_none()
     }
 
     /// Notes that the run lacked a right for it. Returns true the first time.
-    pub(super) fn note_denied(&mut self, right: Right) -> bool {
+    pub(crate) fn note_denied(&mut self, right: Right) -> bool {
         let bit = 1 << right as u8;
         let is_new = self.denied & bit == 0;
         self.denied |= bit;
@@ -91,7 +91,7 @@ impl Image {
 
 /// The image that a name means.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// One that the run sees.
     Image(usize),
     /// One that the grant hides. The policy gets the answer that it gets for an absent one.
@@ -104,20 +104,44 @@ pub(super) enum Found {
 
 /// The images of a snapshot.
 #[derive(Debug)]
-pub(super) struct Images {
+pub(crate) struct Images {
     all: Vec<Image>,
     /// By their references as the index has them.
     texts: Names,
     /// By what these normalize to.
     normalized: Names,
     repositories: Vec<Repository>,
+    walk: Cell<Walk>,
+}
+
+/// The way of a run through the list. Most policies speak of its images in their order, or against it, and of one image
+/// several times: those are found without a look into a table.
+#[derive(Debug, Clone, Copy, Default)]
+struct Walk {
+    /// The image that was found last.
+    last: usize,
+    /// The one that comes next, if the run goes on as before. Another `last`, if it goes no way.
+    next: usize,
+}
+
+impl Walk {
+    /// Returns the walk after this image was found.
+    fn to(self, index: usize) -> Self {
+        let next = match index.wrapping_sub(self.last) as isize {
+            0 => self.next,
+            step @ (1 | -1) => index.wrapping_add_signed(step),
+            _ => index,
+        };
+        Self { last: index, next }
+    }
 }
 
 impl Images {
-    pub(super) fn new(records: Vec<ImageRecord>, access: &Access) -> Self {
+    pub(crate) fn new(records: Vec<ImageRecord>, access: &Access) -> Self {
         let none = || Names::new(0, |_| "");
         let all = Vec::with_capacity(records.len());
-        let mut images = Self { all, texts: none(), normalized: none(), repositories: Vec::new() };
+        let (repositories, walk) = (Vec::new(), Cell::default());
+        let mut images = Self { all, texts: none(), normalized: none(), repositories, walk };
         let mut numbers = HashMap::new();
         for record in records {
             let image = images.read(record, access, &mut numbers);
@@ -129,7 +153,7 @@ impl Images {
     }
 
     /// Returns every image, those that the run cannot see too, in the order of the list.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Image> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Image> {
         self.all.iter()
     }
 
@@ -171,57 +195,56 @@ impl Images {
     }
 
     /// Returns the number of references in the cache, hidden and staged ones counted.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.all.len()
     }
 
-    pub(super) fn get(&self, index: usize) -> &Image {
+    pub(crate) fn get(&self, index: usize) -> &Image {
         &self.all[index]
     }
 
-    pub(super) fn get_mut(&mut self, index: usize) -> &mut Image {
+    pub(crate) fn get_mut(&mut self, index: usize) -> &mut Image {
         &mut self.all[index]
     }
 
     /// Returns the name of an image's repository: the reference itself if that is not well formed.
-    pub(super) fn repository(&self, index: usize) -> &Arc<str> {
+    pub(crate) fn repository(&self, index: usize) -> &Arc<str> {
         &self.repositories[self.all[index].facts.repository as usize].name
     }
 
     /// Returns the tag of an image.
-    pub(super) fn tag(&self, index: usize) -> Option<&str> {
+    pub(crate) fn tag(&self, index: usize) -> Option<&str> {
         self.all[index].name().reference()?.tag()
     }
 
     /// Returns the visible images, staged ones too, in the order of the list.
-    pub(super) fn visible(&self) -> impl Iterator<Item = (usize, &Image)> {
+    pub(crate) fn visible(&self) -> impl Iterator<Item = (usize, &Image)> {
         self.all.iter().enumerate().filter(|(_, image)| image.facts.is_visible)
     }
 
     /// Returns those that the run sees now, in the order of the list.
-    pub(super) fn present(&self) -> impl Iterator<Item = (usize, &Image)> {
+    pub(crate) fn present(&self) -> impl Iterator<Item = (usize, &Image)> {
         self.visible().filter(|(_, image)| image.staged.is_none())
     }
 
     /// Finds an image that the run sees now: by the text itself, then by what it normalizes to.
-    pub(super) fn find(&self, text: &str) -> Found {
+    pub(crate) fn find(&self, text: &str) -> Found {
         self.find_where(text, Image::is_there)
     }
 
     /// Finds the same as [`find`](Self::find), and also what the run has staged: its place in an order is still known.
-    pub(super) fn find_place(&self, text: &str) -> Found {
+    pub(crate) fn find_place(&self, text: &str) -> Found {
         self.find_where(text, |image| image.facts.is_visible)
     }
 
     /// Finds what the run has staged, in the way of [`find`](Self::find).
-    pub(super) fn find_staged(&self, text: &str) -> Found {
+    pub(crate) fn find_staged(&self, text: &str) -> Found {
         self.find_where(text, |image| image.facts.is_visible && image.staged.is_some())
     }
 
     fn find_where(&self, text: &str, is_meant: impl Fn(&Image) -> bool) -> Found {
         let meant = |index: &usize| is_meant(&self.all[*index]);
-        let exact = |text| self.texts.find(text, |index| self.all[index].reference()).min();
-        if let Some(index) = exact(text).filter(meant) {
+        if let Some(index) = self.exact(text).filter(meant) {
             return Found::Image(index);
         }
         let name = match text.parse::<Reference>() {
@@ -229,7 +252,7 @@ impl Images {
             Err(error) => return Found::Invalid(error),
         };
         // The normalized spelling comes before the others, as it does in the index.
-        if let Some(index) = exact(name.as_str()).filter(meant) {
+        if let Some(index) = self.exact(name.as_str()).filter(meant) {
             return Found::Image(index);
         }
         let spellings = || self.normalized.find(name.as_str(), |index| self.all[index].name().normalized());
@@ -238,15 +261,25 @@ impl Images {
         seen.or_else(|| hidden().map(Found::Hidden)).unwrap_or(Found::Absent)
     }
 
+    /// Finds the image with this text as its reference.
+    fn exact(&self, text: &str) -> Option<usize> {
+        let walk = self.walk.get();
+        let is_it = |&index: &usize| self.all.get(index).is_some_and(|image| image.reference() == text);
+        let in_a_table = || self.texts.find(text, |index| self.all[index].reference()).min();
+        let index = [walk.next, walk.last].into_iter().find(is_it).or_else(in_a_table)?;
+        self.walk.set(walk.to(index));
+        Some(index)
+    }
+
     /// Returns the image as [`Access`] judges it.
-    pub(super) fn subject(&self, index: usize) -> Subject<'_> {
+    pub(crate) fn subject(&self, index: usize) -> Subject<'_> {
         let image = &self.all[index];
         let left_in_repository = self.repositories[image.facts.repository as usize].left;
         Subject { in_use: image.facts.is_in_use, left_in_repository, ..subject(image) }
     }
 
     /// Takes an image out of what the run sees.
-    pub(super) fn stage(&mut self, index: usize, staged: Staged) {
+    pub(crate) fn stage(&mut self, index: usize, staged: Staged) {
         self.all[index].staged = Some(staged);
         self.all[index].is_asked_for = true;
         if let Some(left) = self.left_mut(index) {
@@ -255,7 +288,7 @@ impl Images {
     }
 
     /// Puts a staged image back into what the run sees.
-    pub(super) fn unstage(&mut self, index: usize) {
+    pub(crate) fn unstage(&mut self, index: usize) {
         self.all[index].staged = None;
         if let Some(left) = self.left_mut(index) {
             *left += 1;

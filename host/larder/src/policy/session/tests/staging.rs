@@ -1,9 +1,9 @@
 //! What a run may stage, and what comes of it.
 
-use super::super::session::Session;
-use super::super::{ByteSize, Overrun, PolicyError, PolicyRun, Share};
-use super::{MemoryCache, NOW, cache, everything, grant, image, said, session};
+use super::{Access, MemoryCache, NOW, cache, everything, grant, image, said, session};
 use crate::plan::{Decision, Plan, PlanPolicy, Right};
+use crate::policy::session::Session;
+use crate::policy::{ByteSize, Overrun, PolicyError, PolicyRun, Share};
 
 fn plan(session: Session) -> Result<Plan, PolicyError> {
     let policy = PlanPolicy { name: "p".to_owned(), version: "1".to_owned(), hash: String::new() };
@@ -117,12 +117,12 @@ fn goals() {
             cache.with_layer(*name, 100)
         });
     let of = |goal: u64, staged: &[&str]| {
-        let access = super::Access::new(everything(), NOW);
+        let access = Access::new(everything(), NOW);
         let goal = ByteSize::bytes(goal);
         let mut session = Session::new(Box::new(cache.clone()), access, Some(goal)).expect("a session");
         for name in staged {
             assert_eq!(said(session.remove(name, false)), "()");
-            session.explain(name, "old").expect("an answer");
+            session.explain(name, "old".to_owned()).expect("an answer");
         }
         plan(session).expect("a plan")
     };
@@ -253,4 +253,39 @@ fn the_guard_counts_what_is_left() {
     assert!(said(session.remove("docker.io/a/a:2", false)).starts_with("Protected: docker.io/a/a:2: "));
     assert_eq!(said(session.restore("docker.io/a/a:1")), "()");
     assert_eq!(said(session.remove("docker.io/a/a:2", false)), "()", "what is taken back counts again");
+}
+
+/// With a goal, the caps are about what the plan removes: what is staged when the goal is met counts for none, unless
+/// something before it is taken back and the plan has it after all. Before the goal is met, a cap refuses as without one.
+#[test]
+fn caps_and_a_goal() {
+    /// Stages four images that free so many bytes each, and takes some back. Returns how many removals were refused, and
+    /// how many the plan has.
+    fn staged(caps: &str, goal: u64, bytes: [u64; 4], back: &[&str]) -> (usize, Result<usize, String>) {
+        let names = ["a", "b", "c", "d"].map(|name| format!("docker.io/acme/{name}:1"));
+        let cache = names.iter().zip(bytes).fold(MemoryCache::new([]), |cache, (name, bytes)| {
+            cache.with_image(image(name, 10)).with_layer(name, bytes)
+        });
+        let access = Access::new(grant(&format!("[grant]\nremove = [\"**\"]\n{caps}\n")), NOW);
+        let goal = Some(ByteSize::bytes(goal));
+        let mut session = Session::new(Box::new(cache), access, goal).expect("a session");
+        let refused = names.iter().filter(|name| said(session.remove(name, false)) != "()").count();
+        for name in back {
+            session.restore(name).expect("it is staged");
+        }
+        (refused, plan(session).map(|plan| plan.removals().count()).map_err(|error| error.to_string()))
+    }
+
+    let first = &["docker.io/acme/a:1"];
+    for caps in ["max-removals = 2", "max-bytes = \"200B\"", "max-share = \"50%\""] {
+        assert_eq!(staged(caps, 200, [100; 4], &[]), (0, Ok(2)), "{caps}");
+        assert_eq!(staged(caps, 150, [100; 4], first), (0, Ok(2)), "{caps}");
+        assert_eq!(staged(caps, 0, [100; 4], &[]), (0, Ok(0)), "{caps}");
+        let (refused, plan) = staged(caps, 300, [100; 4], &[]);
+        assert!(refused == 2 && plan.is_err(), "{caps}: {plan:?}");
+    }
+    // Without the first, the plan has the two after it.
+    assert_eq!(staged("max-removals = 1", 200, [200, 100, 100, 100], &[]), (0, Ok(1)));
+    let (refused, plan) = staged("max-removals = 1", 200, [200, 100, 100, 100], first);
+    assert!(refused == 0 && plan.is_err(), "{plan:?}");
 }

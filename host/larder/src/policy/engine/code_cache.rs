@@ -45,7 +45,7 @@ use rustix::fs::{
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::error::PolicyError;
+use crate::policy::error::PolicyError;
 use crate::reference::Digest;
 
 /// Bytes of all entries together, beyond which old ones are removed: fifteen policies in Python, or any number in Rust.

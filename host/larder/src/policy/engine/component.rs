@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use super::engine::{CompiledPolicy, Flavour, PolicyEngine};
-use super::error::{PolicyError, one_line};
 use super::guest::GuestState;
 use super::instance::Instance;
-use super::limits::Limits;
 use super::thread::{Cancellation, on_own_thread};
 use super::v0_2::policy;
+use super::{CompiledPolicy, Flavour, PolicyEngine};
 use crate::plan::PlanPolicy;
+use crate::policy::error::{PolicyError, one_line};
+use crate::policy::limits::Limits;
 use crate::reference::Digest;
 
 /// A policy: a component that decides what of a cache goes. Cheap to clone.
@@ -129,13 +129,13 @@ impl Policy {
     }
 
     /// Returns the policy as plans and the history name it, by its description.
-    pub(super) fn identity_as(&self, description: &Description) -> PlanPolicy {
+    pub(crate) fn identity_as(&self, description: &Description) -> PlanPolicy {
         let Description { name, version, .. } = description;
         PlanPolicy { name: name.clone(), version: version.clone(), hash: self.hash().to_string() }
     }
 
     /// Returns the description. Runs `describe` under these limits unless it has run before.
-    pub(super) fn described_within(
+    pub(crate) fn described_within(
         &self,
         limits: &Limits,
         cancellation: &Cancellation,
@@ -152,7 +152,7 @@ impl Policy {
         Ok(self.inner.description.get_or_init(|| description))
     }
 
-    pub(super) fn engine(&self) -> &PolicyEngine {
+    pub(crate) fn engine(&self) -> &PolicyEngine {
         &self.inner.engine
     }
 

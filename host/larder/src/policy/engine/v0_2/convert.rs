@@ -6,14 +6,15 @@ use chrono::{DateTime, Utc};
 
 use super::{Handles, images, report, types, usage};
 use crate::plan::{LogLevel, Right};
-use crate::policy::access::Remaining;
-use crate::policy::select::{Filter, Order};
-use crate::policy::session::{Cost, GuestError, Inspected, Session, Usage, label};
-use crate::policy::staging::Pruned;
+use crate::policy::session::Session;
+use crate::policy::session::access::Remaining;
+use crate::policy::session::answers::{Cost, GuestError, Inspected, Usage, label};
+use crate::policy::session::select::{Filter, Order};
+use crate::policy::session::staging::Pruned;
 use crate::records::{ImageConfigDetail, ImageLayerDetail};
 use crate::snapshot::{DiskStatus, ImageHistory, Origin};
 
-pub(in crate::policy) fn datetime(time: DateTime<Utc>) -> types::Datetime {
+pub(crate) fn datetime(time: DateTime<Utc>) -> types::Datetime {
     // chrono shows a leap second as more than a second's worth of nanoseconds, which the contract does not know.
     let nanoseconds = time.timestamp_subsec_nanos().min(999_999_999);
     types::Datetime { seconds: time.timestamp(), nanoseconds }

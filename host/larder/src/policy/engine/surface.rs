@@ -3,22 +3,22 @@
 use serde::Serialize;
 use wasmparser::{BinaryReaderError, Parser, Payload};
 
-use super::error::{PolicyError, short_name};
 use super::load;
+use crate::policy::error::{PolicyError, short_name};
 
 /// The package of the contract.
 const PACKAGE: &str = "larder:image/";
 
 /// The outermost imports and exports of a component, in its order.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Surface {
-    pub(super) imports: Vec<String>,
-    pub(super) exports: Vec<String>,
+pub(crate) struct Surface {
+    pub(crate) imports: Vec<String>,
+    pub(crate) exports: Vec<String>,
 }
 
 impl Surface {
     /// Reads the sections of a component; of the modules and components in it, where they end.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, BinaryReaderError> {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, BinaryReaderError> {
         let mut surface = Self::default();
         let mut depth = 0_u32;
         for payload in Parser::new(0).parse_all(bytes) {
@@ -44,16 +44,16 @@ impl Surface {
 
 /// The name of an interface of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Interface<'a> {
+pub(crate) struct Interface<'a> {
     /// Such as `images`.
-    pub(super) interface: &'a str,
+    pub(crate) interface: &'a str,
     /// Such as `0.2.0`; empty where the name has none.
-    pub(super) version: &'a str,
+    pub(crate) version: &'a str,
 }
 
 impl<'a> Interface<'a> {
     /// Splits a name of the contract's package; none of another package.
-    pub(super) fn of_contract(name: &'a str) -> Option<Self> {
+    pub(crate) fn of_contract(name: &'a str) -> Option<Self> {
         let rest = name.strip_prefix(PACKAGE)?;
         let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
         Some(Self { interface, version })
@@ -62,7 +62,7 @@ impl<'a> Interface<'a> {
 
 /// A description of some bytes, which shows why they are no policy.
 ///
-/// [`Policy::load`](super::Policy::load) decides whether a host runs them.
+/// [`Policy::load`](crate::policy::Policy::load) decides whether a host runs them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ComponentReport {

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use super::component::Policy;
+use super::run::Evaluation;
 use super::thread::on_own_thread;
-use super::{Evaluation, Guard, Policy, PolicyRun};
 use crate::backend::LocalBackend;
 use crate::error::MicrosandboxResult;
 use crate::plan::{RunCost, guard};
+use crate::policy::grant::Guard;
+use crate::policy::session::parameters::PolicyRun;
 use crate::snapshot::CacheSnapshot as _;
 use crate::store::Store;
 use crate::store::snapshot::HomeSnapshot;
@@ -45,7 +48,7 @@ impl LocalBackend {
 }
 
 /// Opens the current state of a home, and reads its guard.
-pub(super) fn open(store: &Arc<Store>) -> MicrosandboxResult<(HomeSnapshot, Guard)> {
+pub(crate) fn open(store: &Arc<Store>) -> MicrosandboxResult<(HomeSnapshot, Guard)> {
     let guard = guard::of_home(store)?;
     Ok((HomeSnapshot::open(store)?, guard))
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
-use super::error::PolicyError;
-use super::limits::{LimitKey, Limits};
-use super::session::Session;
 use super::v0_2;
+use crate::policy::error::PolicyError;
+use crate::policy::limits::{LimitKey, Limits};
+use crate::policy::session::Session;
 
 /// The state of one instance.
 pub(super) struct GuestState {

@@ -23,18 +23,20 @@ use std::sync::Arc;
 
 use self::patterns::cover;
 use self::replay::Replay;
-use super::access::Total;
-use super::component::Policy;
-use super::error::PolicyError;
-use super::grant::{Grant, GrantDocument, everything};
-use super::local::open;
-use super::run::{Evaluation, PolicyRun, Ready};
-use super::session::{CallError, Session};
-use super::thread::on_own_thread;
 use crate::backend::LocalBackend;
 use crate::error::MicrosandboxResult;
 use crate::pattern::ReferencePattern;
 use crate::plan::{Decision, Plan};
+use crate::policy::engine::component::Policy;
+use crate::policy::engine::local::open;
+use crate::policy::engine::run::{Evaluation, Ready};
+use crate::policy::engine::thread::on_own_thread;
+use crate::policy::error::PolicyError;
+use crate::policy::grant::Total;
+use crate::policy::grant::{Grant, GrantDocument, everything};
+use crate::policy::session::Session;
+use crate::policy::session::answers::CallError;
+use crate::policy::session::parameters::PolicyRun;
 use crate::snapshot::CacheSnapshot;
 use crate::units::ByteSize;
 
@@ -170,7 +172,7 @@ impl Session {
             return Err(error);
         }
         let staged = Total { references: staged.len() as u64, bytes: self.bytes_of(staged.iter().copied()) };
-        let those = |used: fn(&super::images::Image) -> bool| {
+        let those = |used: fn(&crate::policy::session::images::Image) -> bool| {
             let used = self.images.visible().filter(|(_, image)| used(image));
             used.map(|(_, image)| image.reference().to_owned()).collect()
         };
@@ -231,7 +233,7 @@ fn decides_the_same(all: &Plan, fewer: &Plan) -> bool {
     let agree =
         all.entries.iter().all(|wanted| match seen.next_if(|entry| entry.reference == wanted.reference) {
             Some(entry) => {
-                let what = |entry: &super::PlanEntry| (entry.decision, entry.bytes);
+                let what = |entry: &crate::plan::PlanEntry| (entry.decision, entry.bytes);
                 what(entry) == what(wanted) && entry.reason == wanted.reason
             }
             None => wanted.decision == Decision::Keep,

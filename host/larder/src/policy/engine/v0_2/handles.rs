@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use super::convert::datetime;
 use super::types::{Handle, ImageHandle};
-use crate::policy::images::Images;
+use crate::policy::session::images::Images;
 
 /// The handles of the images of a session, by their numbers. Those of hidden images are none.
 #[derive(Debug, Default)]
-pub(in crate::policy) struct Handles(Vec<Option<ImageHandle>>);
+pub(crate) struct Handles(Vec<Option<ImageHandle>>);
 
 impl Handles {
     /// Makes the handles of these images.
-    pub(in crate::policy) fn new(images: &Images) -> Self {
+    pub(crate) fn new(images: &Images) -> Self {
         let mut shared = Shared::default();
         let mut handles = vec![None; images.len()];
         for (index, image) in images.visible() {

@@ -19,6 +19,18 @@
 //! Instances take their memory from the system as they need it. A pool of them would save some tens of microseconds of
 //! runs that take milliseconds, and would have an end.
 
+mod code_cache;
+pub(super) mod component;
+mod guest;
+mod instance;
+mod load;
+pub(super) mod local;
+pub(super) mod run;
+pub(super) mod surface;
+pub(super) mod thread;
+mod ticker;
+mod v0_2;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,16 +38,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine};
 
-use super::code_cache::{CodeCache, CodeKey};
-use super::component::CodeOrigin;
-use super::error::PolicyError;
-use super::grant::Limits;
-use super::guest::GuestState;
-use super::load;
-use super::thread::on_own_thread;
-use super::ticker::{Running, Ticker};
-use super::v0_2::{ImagePolicy, ImagePolicyPre};
+use self::code_cache::{CodeCache, CodeKey};
+use self::component::CodeOrigin;
+use self::guest::GuestState;
+use self::thread::on_own_thread;
+use self::ticker::{Running, Ticker};
+use self::v0_2::{ImagePolicy, ImagePolicyPre};
 use crate::failpoint::failpoint;
+use crate::policy::error::PolicyError;
+use crate::policy::grant::Limits;
 use crate::units::ByteSize;
 
 /// The largest component that is compiled, unless an engine is told otherwise. A Python policy has 19 MB.
@@ -63,23 +74,23 @@ struct Flavoured {
 
 /// The settings that are compiled in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Flavour {
+struct Flavour {
     counts_fuel: bool,
     stack: ByteSize,
 }
 
 impl Flavour {
-    pub(super) fn of(limits: &Limits) -> Self {
+    fn of(limits: &Limits) -> Self {
         Self { counts_fuel: limits.fuel.is_some(), stack: limits.stack }
     }
 }
 
 /// A component that is compiled for one flavour.
 #[derive(Clone)]
-pub(super) struct CompiledPolicy {
-    pub(super) engine: Engine,
-    pub(super) policy: ImagePolicyPre<GuestState>,
-    pub(super) origin: CodeOrigin,
+struct CompiledPolicy {
+    engine: Engine,
+    policy: ImagePolicyPre<GuestState>,
+    origin: CodeOrigin,
 }
 
 /// The settings of a [`PolicyEngine`] to be built.
@@ -140,11 +151,11 @@ impl PolicyEngine {
     }
 
     /// Makes sure that the code cache has this component, compiled for these limits. Returns whether it had it already.
-    /// Compiles on a thread of its own, as [`Policy::load`](super::Policy::load) does.
+    /// Compiles on a thread of its own, as [`Policy::load`](crate::policy::Policy::load) does.
     ///
     /// # Errors
     /// [`PolicyError::NoCodeCache`], [`PolicyError::CodeCache`] where it cannot be used; otherwise as
-    /// [`Policy::load`](super::Policy::load).
+    /// [`Policy::load`](crate::policy::Policy::load).
     pub async fn warm(
         &self,
         component: impl Into<Vec<u8>>,
@@ -163,13 +174,13 @@ impl PolicyEngine {
     }
 
     /// Makes the clock tick for a run.
-    pub(super) fn clock(&self) -> Result<Running, PolicyError> {
+    fn clock(&self) -> Result<Running, PolicyError> {
         let cannot = |error| PolicyError::Host(format!("it has no thread for the clock: {error}"));
         self.shared.ticker.run().map_err(cannot)
     }
 
     /// Refuses a component that is no policy, as far as that shows without compiling it.
-    pub(super) fn check(&self, bytes: &[u8]) -> Result<(), PolicyError> {
+    fn check(&self, bytes: &[u8]) -> Result<(), PolicyError> {
         let (size, cap) = (ByteSize::bytes(bytes.len() as u64), self.shared.max_component);
         if size > cap {
             return Err(PolicyError::TooLarge { size, cap });
@@ -179,7 +190,7 @@ impl PolicyEngine {
     }
 
     /// Compiles a component, or takes its code from the cache, and resolves its imports.
-    pub(super) fn prepare(&self, bytes: &[u8], flavour: Flavour) -> Result<CompiledPolicy, PolicyError> {
+    fn prepare(&self, bytes: &[u8], flavour: Flavour) -> Result<CompiledPolicy, PolicyError> {
         let (compiled, stored) = self.prepare_and_store(bytes, flavour)?;
         if let Err(error) = stored {
             tracing::warn!("{error}");
