@@ -3,6 +3,7 @@
 //! Blocks of Rust are compiled as examples of the documentation. Here, each line of a block of shell is run, in order, on a
 //! home of its own, or is known to be run elsewhere.
 
+use larder::reference::Digest;
 use larder_tests::archive::{Packing, TestImage, docker_files, tar_of};
 use larder_tests::registry::TestRegistry;
 use larder_tests::{find_component, has_all_languages, target};
@@ -23,6 +24,7 @@ fn commands_of_the_readme() {
     let test = TestEnvironment::fixture();
     let registry = TestRegistry::new(&[TestImage::small(&["library/python:3.12"])], Packing::Gzip);
     test.write("app.tar", tar_of(&docker_files(&[TestImage::small(&["acme/app:1"])])));
+    std::fs::write(test.home.path().join("larder.toml"), job_file()).expect("the job file");
     let commands = commands();
     assert!(commands.len() > 15, "{commands:#?}");
     for command in commands {
@@ -30,6 +32,18 @@ fn commands_of_the_readme() {
             run(part, &test, &registry);
         }
     }
+}
+
+/// The job file of the README, with the policies of this build, and bounds that every disk meets.
+fn job_file() -> String {
+    let file =
+        README.split("```toml\n").nth(1).and_then(|block| block.split("\n```").next()).expect("a job file");
+    let file = ["keep-recent", "max-age", "disk-budget"].into_iter().fold(file.to_owned(), |file, name| {
+        let path = find_component(name).expect("the policy is built");
+        let digest = Digest::of(&std::fs::read(&path).expect("the policy"));
+        file.replace(&format!("\"{name}\""), &format!("\"{}@{digest}\"", path.display()))
+    });
+    file.replace("\"15%\"", "\"0.0001%\"").replace("\"25%\"\nstep", "\"0.0002%\"\nstep")
 }
 
 fn run(command: &str, test: &TestEnvironment, registry: &TestRegistry) {

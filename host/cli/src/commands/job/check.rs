@@ -71,7 +71,9 @@ impl Check {
             findings.extend(bounds(job, fs));
             for step in &job.steps {
                 match policies::load(&engine, path, step).await {
-                    Ok(policy) => findings.extend(policies::try_config(&policy, step, context).await.err()),
+                    Ok(policy) => {
+                        findings.extend(policies::try_config(&policy, job, step, context).await.err())
+                    }
                     Err(finding) => findings.push(finding),
                 }
             }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use larder::jobs::{Finding, PolicyName, Step};
-use larder::policy::{Policy, PolicyEngine, PolicyRun};
+use larder::jobs::{Finding, Job, PolicyName, Step, Trigger};
+use larder::policy::{ByteSize, Policy, PolicyEngine, PolicyRun};
 use larder::reference::Digest;
 use larder::snapshot::MemoryCache;
 
@@ -24,9 +24,18 @@ pub(super) async fn load(engine: &PolicyEngine, file: &Path, step: &Step) -> Res
     Policy::load(engine, bytes).await.map_err(|error| step.policy_finding(sentence(error.into()), None))
 }
 
-/// Finds out whether a policy takes the config of its step, by a run over an empty cache.
-pub(super) async fn try_config(policy: &Policy, step: &Step, context: &Context) -> Result<(), Finding> {
-    let run = PolicyRun::new(context.now()).with_config(step.config.clone()).with_grant(step.grant.clone());
+/// Finds out whether a policy takes the config of a step, by a run over an empty cache: with a goal where the job has one.
+pub(super) async fn try_config(
+    policy: &Policy,
+    job: &Job,
+    step: &Step,
+    context: &Context,
+) -> Result<(), Finding> {
+    let mut run =
+        PolicyRun::new(context.now()).with_config(step.config.clone()).with_grant(step.grant.clone());
+    if matches!(job.trigger, Trigger::Pressure(_)) {
+        run = run.with_goal(ByteSize::bytes(1));
+    }
     match policy.evaluate(Box::new(MemoryCache::new([])), &run).await {
         Ok(_) => Ok(()),
         Err(error) => {
