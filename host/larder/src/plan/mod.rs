@@ -44,6 +44,7 @@ pub use unmatched::{PatternList, UnmatchedPattern};
 pub use usage::Usage;
 
 pub use crate::catalog::history::{DecisionRecord, RunRecord, Verdict};
+pub use crate::catalog::journal::UseRecord;
 pub use crate::records::{Guard, Maker, PlanPolicy, RunCost, UnreachedKind};
 
 /// A number of rows, as reports have it.

@@ -90,7 +90,7 @@ pub use grant::{Grant, GrantDocument, Guard, Limits};
 
 pub use crate::plan::{
     Decision, DecisionRecord, Denial, Explanation, ImageVerdict, LogLevel, LogLine, PLAN_VERSION, Plan,
-    PlanEntry, PlanPolicy, PlanReport, Right, RunRecord, Verdict,
+    PlanEntry, PlanPolicy, PlanReport, Right, RunRecord, UseRecord, Verdict,
 };
 pub use crate::units::{ByteSize, Share, UnitError, parse_duration};
 
