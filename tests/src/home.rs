@@ -76,9 +76,7 @@ impl Home {
 
     /// Opens its index, for reading or changing.
     pub fn index(&self) -> Connection {
-        let connection = Connection::open(self.path().join("db/msb.db")).expect("the index opened");
-        connection.busy_timeout(std::time::Duration::from_secs(5)).expect("a timeout");
-        connection
+        index_of(&self.path())
     }
 
     /// Runs statements on its index.
@@ -156,6 +154,13 @@ impl Home {
 fn lease_name(room: &str, name: &str) -> String {
     let key: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{room}/.msb-leases/{key}.lock")
+}
+
+/// Opens the index of the home at a path, for reading or changing.
+pub fn index_of(home: &Path) -> Connection {
+    let connection = Connection::open(home.join("db/msb.db")).expect("the index opened");
+    connection.busy_timeout(std::time::Duration::from_secs(5)).expect("a timeout");
+    connection
 }
 
 /// Returns the directory of the fixtures.

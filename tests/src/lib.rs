@@ -20,7 +20,7 @@ mod usage;
 pub use build::{ImageSpec, Users, layer_digest, manifest_digest, populate};
 pub use component::{component, find_component, has_all_languages, target};
 pub use guest::{ENGINE, guest, hostile_guest, hostile_guests};
-pub use home::{FIXTURE_NOW, Home, fixtures, lines_of, run};
+pub use home::{FIXTURE_NOW, Home, fixtures, index_of, lines_of, run};
 pub use larder_images as archive;
 pub use large::LargeImage;
 pub use load_test::{LoadTest, Seen, contents, entries, tree};

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use larder::LocalBackend;
-use larder::jobs::{FileSystemStatus, Job, JobFile, JobReport, Pass, Runner};
+use larder::job::{FileSystemStatus, Job, JobFile, JobReport, Pass, Runner};
 use larder::policy::Policy;
 use larder_tests::{ENGINE, FIXTURE_NOW, Home, ImageSpec, component, populate, run};
 use proptest::prelude::*;

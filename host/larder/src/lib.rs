@@ -36,7 +36,7 @@ pub mod home;
 pub mod image;
 pub mod ingest;
 #[cfg(feature = "policy")]
-pub mod jobs;
+pub mod job;
 pub mod maintenance;
 pub mod pattern;
 pub mod plan;

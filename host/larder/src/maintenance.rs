@@ -9,9 +9,11 @@ pub use crate::store::removal::{RemovedImage, SpareReason, SparedImage};
 pub use crate::store::verify::{Finding, FindingKind, RepairOutcome, VerifyDepth, VerifyReport};
 
 use crate::backend::LocalBackend;
+use crate::catalog::journal::{self, Swept};
 use crate::catalog::{CancelOnDrop, blocking, pins};
-use crate::error::MicrosandboxResult;
+use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::snapshot::CacheSnapshot;
+use crate::store::full_disk;
 use crate::store::snapshot::HomeSnapshot;
 use crate::store::verify::Verification;
 
@@ -31,7 +33,39 @@ impl From<bool> for PinChange {
     }
 }
 
+/// The maximum number of rows of each table that one transaction sweeps: few enough to keep nobody waiting.
+const SWEPT_AT_ONCE: usize = 1000;
+
 impl LocalBackend {
+    /// Records the uses of images that microsandbox has made since the last time: boots of sandboxes, pulls and loads.
+    /// Deletes records that are older than 400 days.
+    ///
+    /// microsandbox forgets them when the sandbox or the image is removed, so a service calls this regularly, for
+    /// example each minute. The first change that a backend makes also records them, as many as it can in 20 ms. If
+    /// nothing is new, this writes nothing. On a full disk it records nothing, and the next call does.
+    ///
+    /// # Errors
+    /// Fails if the home cannot be written.
+    pub async fn record_uses(&self) -> MicrosandboxResult<()> {
+        let (action, now) = ("record how images were used", self.now());
+        loop {
+            let swept = self.store().write(action, move |writer, _| {
+                if !writer.has_room() {
+                    return Ok(Swept::All);
+                }
+                writer.change(action, |connection| {
+                    journal::sweep(connection, now, SWEPT_AT_ONCE).map_err(MicrosandboxError::db(action))
+                })
+            });
+            match swept.await {
+                Ok(Swept::Part) => {}
+                Ok(Swept::All) => return Ok(()),
+                Err(error) if full_disk::is_full(&error) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Pins an image: no prune and no policy removes it, and a removal only with `force`.
     ///
     /// The pin is for the normalized reference, so it also protects an image that is pulled under it later.

@@ -26,7 +26,7 @@ const ROOMS: [&str; 19] = [
     "maintenance",
     "image",
     "policy",
-    "jobs",
+    "job",
 ];
 
 /// The rooms of `policy`, likewise.

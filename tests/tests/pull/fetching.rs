@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use larder::ingest::{LayerOutcome, LayerStep, Progress, ProgressEvent};
 use larder::{Image, LocalBackend};
 use larder_tests::archive::{
     Item, Packing, TestImage, add_blob, add_manifest, digest, foreign_architecture, layer, layout_files,
 };
 use larder_tests::registry::{Answer, TestRegistry};
-use larder_tests::{Home, LoadTest, contents, run, tree};
+use larder_tests::{FIXTURE_NOW, Home, LoadTest, contents, run, tree};
 use serde_json::json;
 
 use crate::{into_home, pull};
@@ -109,6 +110,32 @@ fn nothing_is_downloaded_twice() {
     let mut wanted = vec![digest(second.config().to_string().as_bytes()), digest(&second.layers[1])];
     wanted.sort();
     assert_eq!(asked, wanted);
+}
+
+/// A pull is on record with its time and its bytes. One that finds everything present is an arrival of its own, and leaves
+/// the cost of the one before.
+#[test]
+fn a_pull_is_on_record() {
+    let registry = TestRegistry::new(&[TestImage::small(&["acme/app:1"])], Packing::Plain);
+    let home = Home::made();
+    let pull_at = |hours: i64| {
+        let now = FIXTURE_NOW.parse::<DateTime<Utc>>().expect("a time") + TimeDelta::hours(hours);
+        let local = LocalBackend::builder().home(home.path()).clock(move || now);
+        run(async {
+            let local = local.build().await.expect("a home");
+            let handle = pull(&registry, "acme/app:1").run(&local).await.expect("pulled");
+            let uses = local.explain(handle.reference()).await.expect("an explanation").uses;
+            (now, uses.expect("uses"))
+        })
+    };
+    let (now, first) = pull_at(0);
+    assert_eq!((first.arrivals, first.last_pulled_at, first.boots), (1, Some(now), 0));
+    let blobs: usize = contents(&home).keys().filter(|name| name.starts_with("layers/")).count();
+    assert!(first.last_pull_bytes > Some(blobs as u64 * 512), "{first:?}");
+    assert!(first.last_pull_ms.is_some());
+    let (now, second) = pull_at(2);
+    assert_eq!((second.arrivals, second.last_pulled_at), (2, Some(now)));
+    assert_eq!((second.last_pull_bytes, second.last_pull_ms), (first.last_pull_bytes, first.last_pull_ms));
 }
 
 /// A tag that leads to another image is that image after the next pull.

@@ -1,4 +1,7 @@
-use larder::policy::{Explanation, Verdict};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use larder::policy::{Explanation, UseRecord, Verdict};
 
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
@@ -7,7 +10,7 @@ use crate::render::{NOTHING, age, plain, short_digest, size};
 
 /// Show why an image is in the cache, or why it was removed
 ///
-/// Shows what needs the image now, and what past runs decided about it, with their reasons.
+/// Shows what needs the image now, how it was used, and what past runs decided about it, with their reasons.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -28,6 +31,35 @@ impl Explain {
         }
         Ok(Status::Done)
     }
+}
+
+/// Returns how an image was used, in a clause, or `None` if only arrivals are on record.
+fn used(uses: &UseRecord, now: DateTime<Utc>) -> Option<String> {
+    let mut parts = Vec::new();
+    if let Some(at) = uses.last_booted_at {
+        let by = uses.last_booted_by.as_ref().map_or(String::new(), |name| format!(" by sandbox {name}"));
+        let boots = match uses.boots {
+            1 => "1 boot on record".to_owned(),
+            boots => {
+                format!("{boots} boots on record, the first {}", age::known(uses.first_booted_at, now))
+            }
+        };
+        parts.push(format!("last booted {}{by} ({boots})", age::age(at, now)));
+    }
+    if let Some(at) = uses.last_pulled_at {
+        let cost = uses.last_pull_ms.zip(uses.last_pull_bytes);
+        let cost = cost.map_or(String::new(), |(ms, bytes)| {
+            format!(
+                " (a pull took {:.1} s and {})",
+                Duration::from_millis(ms).as_secs_f64(),
+                size::size(bytes)
+            )
+        });
+        parts.push(format!("pulled {}{cost}", age::age(at, now)));
+    }
+    let others = [("loaded", uses.last_loaded_at), ("saved", uses.last_saved_at)];
+    parts.extend(others.into_iter().filter_map(|(word, at)| Some(format!("{word} {}", age::age(at?, now)))));
+    (!parts.is_empty()).then(|| format!("was {}", parts.join(", ")))
 }
 
 fn describe(explanation: &Explanation, context: &Context) -> String {
@@ -58,6 +90,9 @@ fn describe(explanation: &Explanation, context: &Context) -> String {
     }
     if explanation.pinned {
         line("is pinned".to_owned());
+    }
+    if let Some(uses) = explanation.uses.as_ref().and_then(|uses| used(uses, now)) {
+        line(uses);
     }
     if explanation.decisions.is_empty() {
         line("no run on record has decided about it".to_owned());

@@ -1,7 +1,7 @@
 //! Jobs in words: what each will do.
 
 use chrono::{DateTime, Utc};
-use larder::jobs::{
+use larder::job::{
     ClockChange, ClockChangeKind, FileSystemStatus, Job, Mode, Pressure, Quantity, Schedule, Step, Trigger,
 };
 use larder::policy::Grant;

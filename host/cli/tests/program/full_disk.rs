@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use larder_tests::FIXTURE_NOW;
+use larder_tests::{FIXTURE_NOW, index_of};
 
 use crate::harness::TestEnvironment;
 
@@ -206,6 +206,28 @@ fn a_prune_with_ballast() {
         assert_eq!(full.larder(owner, "unpin acme/app00004:v7").0, Some(0));
         assert!(full.ballast().exists(), "made again");
     }
+}
+
+/// On a full disk, how images were used waits for a change with more room, and no clean-up waits for it.
+#[test]
+fn uses_wait_for_room() {
+    if !can_mount() {
+        return;
+    }
+    let full = FullDisk::new(Disk::Tmpfs, Owner::Root);
+    assert_eq!(full.larder(Owner::Root, "pin acme/app00004:v7").0, Some(0));
+    let run = "INSERT INTO run (sandbox_id, status, started_at) VALUES (1, 'Stopped', '2026-11-24 10:10:00')";
+    index_of(&full.home()).execute(run, []).expect("a run");
+    let boots = || -> i64 {
+        let query = "SELECT count(*) FROM larder_use WHERE kind = 0";
+        index_of(&full.home()).query_row(query, [], |row| row.get(0)).expect("a number")
+    };
+    full.fill();
+    let (status, _, error) = full.larder(Owner::Root, "prune --yes");
+    assert_eq!((status, boots()), (Some(0), 0), "{error}");
+    fs::remove_file(full.mount.join("filling")).expect("room");
+    assert_eq!(full.larder(Owner::Root, "unpin acme/app00004:v7").0, Some(0));
+    assert_eq!(boots(), 1);
 }
 
 /// A plan is applied on a full disk as it is elsewhere.

@@ -70,6 +70,28 @@ fn no_history() {
     );
 }
 
+/// How an image was used is told, even if microsandbox has removed it.
+#[test]
+fn uses_are_explained() {
+    let test = TestEnvironment::fixture();
+    test.home.execute(
+        "INSERT INTO run (sandbox_id, status, started_at) VALUES
+             (1, 'Stopped', '2026-11-14 10:10:00'), (2, 'Stopped', '2026-11-21 10:40:05')",
+    );
+    let before = test.larder("explain acme/app00000:v0");
+    test.larder("pin acme/app00004:v7");
+    test.home.execute(
+        "UPDATE larder_image SET pull_ms = 12000, pull_bytes = 80 * 1048576;
+         INSERT INTO larder_use (day, image_id, kind, hours, latest) SELECT 20773, id, 3, 1, 60 FROM larder_image;
+         INSERT INTO larder_use (day, image_id, kind, hours, latest) SELECT 20774, id, 5, 1, 60 FROM larder_image;
+         DELETE FROM sandbox WHERE id IN (1, 2);
+         DELETE FROM image_ref WHERE id = 1;
+         DELETE FROM manifest WHERE id = 1",
+    );
+    let (after, json) = (test.larder("explain acme/app00000:v0"), "explain acme/app00000:v0 --format json");
+    assert_output!("uses", before, after, test.larder(json));
+}
+
 /// An image that changed since the plan was made is spared, and the status says so.
 #[test]
 fn what_changed_is_spared() {

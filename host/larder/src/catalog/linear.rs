@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rusqlite::Connection;
 
 use super::history::{self, Expiry};
+use super::journal::{self, Swept};
 use super::removal_set::{RemovalSet, Wanted};
 use super::remove;
 use super::{graph, owners, pins, roots, schema};
@@ -167,4 +168,65 @@ fn expiry_is_done_in_pieces() {
     let [few, many] = [500, 5000].map(longest);
     assert!(few > 500, "the steps were counted: {few}");
     assert!(many <= few + few / 10, "{few} steps of 500 decisions, {many} of 5000");
+}
+
+/// A sweep of the journal reads only what is new: of one boot it takes as many steps in an index of four times the images
+/// and runs. Reading the journal, swept or not, takes at most five times as many.
+#[test]
+fn sweeping_reads_what_is_new() {
+    let now = "2026-11-24T12:00:00Z".parse().expect("an instant");
+    let [few, many] = [1000, 4000].map(|images| {
+        let mut connection = index(images, images, Indexes::Made);
+        connection
+            .execute_batch(
+                "UPDATE image_ref SET updated_at = '2026-11-20 10:00:00.' || printf('%09d', id);
+                 UPDATE layer SET last_used_at = '2026-11-20 10:00:00.' || printf('%09d', id);
+                 INSERT INTO sandbox_rootfs (sandbox_id, manifest_id, mode) SELECT id, id, 'oci' FROM sandbox;
+                 INSERT INTO run (sandbox_id, status, started_at) SELECT id, 'Stopped', '2026-11-20 11:00:00' FROM sandbox;",
+            )
+            .expect("the uses");
+        let read = |connection: &Connection| {
+            assert_eq!(journal::pasts(connection, now).expect("the pasts").len(), images as usize);
+        };
+        let before = steps(&mut connection, read);
+        while journal::sweep(&connection, now, 500).expect("swept") == Swept::Part {}
+        let after = steps(&mut connection, read);
+        connection
+            .execute_batch("INSERT INTO run (sandbox_id, status, started_at) VALUES (1, '', '2026-11-21 11:00:00')")
+            .expect("a boot");
+        let swept = steps(&mut connection, |connection| {
+            assert_eq!(journal::sweep(connection, now, 500), Ok(Swept::All));
+        });
+        [before, after, swept]
+    });
+    assert!(few[0] > 10_000 && few[1] > 1000 && few[2] > 100, "the steps were counted: {few:?}");
+    assert!(many[0] <= 5 * few[0] && many[1] <= 5 * few[1], "{few:?} steps, then {many:?}");
+    assert!(many[2] <= few[2] + few[2] / 10, "{few:?} steps, then {many:?}");
+}
+
+/// What is too old goes from the journal in pieces that take as many steps of much as of little.
+#[test]
+fn old_uses_go_in_pieces() {
+    let now = "2026-11-24T12:00:00Z".parse().expect("an instant");
+    let [few, many] = [500, 5000].map(|uses| {
+        let mut connection = index(0, 0, Indexes::Made);
+        connection
+            .execute_batch(&format!(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {uses})
+                 INSERT INTO larder_image (id, manifest_digest, first_seen_at, last_day) SELECT i, 'sha256:' || i, 0, 9 FROM n;
+                 INSERT INTO larder_name (reference, image_id, named_at) SELECT 'docker.io/a/b:' || id, id, 0 FROM larder_image;
+                 INSERT INTO larder_use (day, image_id, kind, hours, latest)
+                 SELECT day.value, larder_image.id, 0, 1, 0 FROM larder_image, json_each('[9, 20781]') AS day"
+            ))
+            .expect("the uses");
+        let taken = steps(&mut connection, |connection| {
+            assert_eq!(journal::sweep(connection, now, 100), Ok(Swept::Part));
+        });
+        let count = |query: &str| connection.query_row(query, [], |row| row.get::<_, i64>(0)).expect("a number");
+        let left = [count("SELECT count(*) FROM larder_use"), count("SELECT count(*) FROM larder_name")];
+        assert_eq!(left, [2 * uses - 100, uses - 100]);
+        taken
+    });
+    assert!(few > 1000, "the steps were counted: {few}");
+    assert!(many <= few + few / 10, "{few} steps of 500 uses, {many} of 5000");
 }

@@ -27,6 +27,7 @@ pub(crate) mod deletions;
 pub(crate) mod graph;
 pub(crate) mod history;
 pub(crate) mod identity;
+pub(crate) mod journal;
 mod lenient;
 #[cfg(test)]
 mod linear;

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::json;
 
+use super::journal::{self, NewUse, PullCost, UseKind};
 use super::{read, roots, time};
 use crate::records::ImageHandle;
 use crate::reference::{Digest, Reference};
@@ -54,6 +55,14 @@ pub(crate) enum NewOrigin {
 }
 
 impl NewOrigin {
+    fn use_kind(self) -> UseKind {
+        match self {
+            Self::Archive => UseKind::Load,
+            #[cfg(feature = "registry")]
+            Self::Registry => UseKind::Pull,
+        }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Archive => "archive",
@@ -110,14 +119,16 @@ pub(crate) fn manifests_with_layer(
     Ok(found)
 }
 
-/// Adds images to the index, and returns the records of their references, in their order.
+/// Adds images to the index, and returns the records of their references, in their order. Records their arrival and its
+/// cost, if that was measured.
 pub(crate) fn insert(
     connection: &Connection,
     images: &[NewImage],
     origin: NewOrigin,
-    now: DateTime<Utc>,
+    cost: Option<PullCost>,
+    at: DateTime<Utc>,
 ) -> rusqlite::Result<Vec<ImageHandle>> {
-    let now = time::format(now);
+    let now = time::format(at);
     // A sandbox keeps the manifest that it had when its reference moves.
     roots::refresh(connection)?;
     roots::forget(connection)?;
@@ -129,7 +140,18 @@ pub(crate) fn insert(
         for reference in &image.references {
             upsert_reference(connection, manifest, reference, &now)?;
             record_origin(connection, &image.manifest, reference, origin, &now)?;
+            let new = NewUse {
+                manifest: image.manifest.as_str(),
+                reference: Some(reference.as_str()),
+                sandbox: None,
+                kind: origin.use_kind(),
+                at,
+            };
+            journal::record(connection, &new)?;
             handles.extend(read::handle_of(connection, reference.as_str())?);
+        }
+        if let Some(cost) = cost {
+            journal::record_cost(connection, image.manifest.as_str(), cost)?;
         }
     }
     Ok(handles)

@@ -30,7 +30,7 @@ const ATTEMPTS: usize = 5;
 const MEMORY: &str = "/dev/shm";
 
 /// The tables that queries name and a home may lack, with the columns that the queries name.
-const STAND_INS: [(&str, &str); 10] = [
+const STAND_INS: [(&str, &str); 14] = [
     ("sandbox", "id, name, config"),
     ("sandbox_rootfs", "sandbox_id, manifest_id"),
     ("snapshot_index", "digest, name, image_manifest_digest"),
@@ -41,6 +41,10 @@ const STAND_INS: [(&str, &str); 10] = [
     ("larder_deletion", "id, cache, room, name, inode, size, modified_ns, born_ns"),
     ("larder_run", "id, started_at, policy_name, policy_version, policy_hash, problem, report, duration_ms"),
     ("larder_decision", "run_id, reference, manifest_digest, decision, reason, bytes"),
+    ("larder_image", "id, manifest_digest, first_seen_at, last_day, layers, booted_by, pull_ms, pull_bytes"),
+    ("larder_name", "reference, image_id, named_at"),
+    ("larder_use", "day, image_id, kind, hours, latest"),
+    ("larder_swept", "source, at, id"),
 ];
 
 /// A connection that only reads.

@@ -3,7 +3,7 @@
 //! Larder's migrations are a list that only grows. Their names begin with `larder_`. Dropping them all loses nothing
 //! of microsandbox's. When microsandbox rebuilds a table, the table loses Larder's indexes: each open for writing
 //! creates missing ones again. Pins, origins and decisions are keyed by the normalized reference, or the unchanged
-//! text if it does not parse.
+//! text if it does not parse, and uses by the digest of the manifest ([`journal`](super::journal)).
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, TransactionBehavior};
@@ -14,7 +14,7 @@ const SCHEMA_0_7_13: &str = include_str!("msb-0.7.13.schema.sql");
 const MIGRATIONS_0_7_13: &str = include_str!("msb-0.7.13.migrations.txt");
 
 /// The migrations of Larder's own tables. The position in this list, counted from 1, is the resulting version.
-const LARDER_MIGRATIONS: [&str; 5] = [
+const LARDER_MIGRATIONS: [&str; 6] = [
     "
     CREATE INDEX larder_image_ref_manifest ON image_ref (manifest_id);
     CREATE INDEX larder_manifest_layer_layer ON manifest_layer (layer_id);
@@ -102,6 +102,43 @@ const LARDER_MIGRATIONS: [&str; 5] = [
     ALTER TABLE larder_run ADD COLUMN granted TEXT;
     ALTER TABLE larder_run ADD COLUMN policy_ms INTEGER;
     ALTER TABLE larder_run ADD COLUMN fuel INTEGER;
+",
+    "
+    -- The journal of use. An image is known by its manifest. `layers` is what it was made of, bottom to top: the first 16
+    -- digits and the bytes of each. `booted_by` is the sandbox of the last boot, `pull_ms` and `pull_bytes` are the cost of
+    -- the last pull that transferred a layer. Days are counted from 1970, times in seconds.
+    CREATE TABLE larder_image (
+        id INTEGER NOT NULL PRIMARY KEY,
+        manifest_digest TEXT NOT NULL UNIQUE,
+        first_seen_at INTEGER NOT NULL,
+        last_day INTEGER NOT NULL,
+        layers TEXT,
+        booted_by TEXT,
+        pull_ms INTEGER,
+        pull_bytes INTEGER
+    );
+    CREATE INDEX larder_image_last_day ON larder_image (last_day);
+    -- The references under which an image was seen.
+    CREATE TABLE larder_name (
+        reference TEXT NOT NULL,
+        image_id INTEGER NOT NULL,
+        named_at INTEGER NOT NULL,
+        PRIMARY KEY (reference, image_id)
+    ) WITHOUT ROWID;
+    CREATE INDEX larder_name_image ON larder_name (image_id);
+    -- The hours of a day in which an image was used, a bit for each, and the second of the last use.
+    CREATE TABLE larder_use (
+        day INTEGER NOT NULL,
+        image_id INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
+        hours INTEGER NOT NULL,
+        latest INTEGER NOT NULL,
+        PRIMARY KEY (day, image_id, kind)
+    ) WITHOUT ROWID;
+    -- How far the tables of microsandbox were read.
+    CREATE TABLE larder_swept (source TEXT NOT NULL PRIMARY KEY, at TEXT NOT NULL, id INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE INDEX larder_image_ref_updated ON image_ref (updated_at);
+    CREATE INDEX larder_layer_used ON layer (last_used_at);
 ",
 ];
 

@@ -4,18 +4,26 @@
 //! migrations, an installation in progress, and the version of Larder's own tables. Each transaction checks all of it
 //! again before its first change, because a program may have migrated the home while this one waited for its turn.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
 use super::create::{make_home, open_database};
+use super::journal::{self, Swept};
 use super::time::Clock;
 use super::{roots, schema, time};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home::ballast;
 use crate::home::opening::{self, HomeState, MigrationLock};
 use crate::home::{BUSY_TIMEOUT, HomeError, HomePaths, HomeProblem, IndexFile, MissingHome, is_full};
+
+/// The number of rows of each table that are swept at a time with the first change.
+const SWEPT_AT_ONCE: usize = 100;
+
+/// The time after which no more rows are swept with the first change, which waits for them.
+const SWEEP_TIME: Duration = Duration::from_millis(20);
 
 /// The connection that writes. A catalog has one.
 pub(crate) struct Writer {
@@ -24,6 +32,8 @@ pub(crate) struct Writer {
     clock: Clock,
     /// The file that the connection is open on.
     file: IndexFile,
+    /// Set until the first change, which records what microsandbox did meanwhile.
+    is_unswept: Cell<bool>,
     /// The numbers of the records of deleted files, to be removed with a later change.
     pub(crate) gone: Vec<i64>,
     /// The numbers of the records whose directories are on disk as well, to be removed with the next change.
@@ -42,7 +52,8 @@ impl Writer {
             tracing::warn!("could not make the ballast of `{}`: {error}", paths.home.display());
         }
         let (paths, clock) = (paths.clone(), Clock::clone(clock));
-        Ok(Self { connection, paths, clock, file, gone: Vec::new(), synced: Vec::new() })
+        let is_unswept = Cell::new(true);
+        Ok(Self { connection, paths, clock, file, is_unswept, gone: Vec::new(), synced: Vec::new() })
     }
 
     /// Returns whether the index is still the file that was opened.
@@ -65,7 +76,13 @@ impl Writer {
                 .map_err(self.paths.db("begin a change"))?;
             let fit = check_fit(&transaction, &self.paths, (self.clock)());
             match fit {
-                Ok(()) if self.is_current() => return Ok(transaction),
+                Ok(()) if self.is_current() => {
+                    self.sweep(&transaction);
+                    // On a full disk SQLite may have ended the transaction.
+                    if !transaction.is_autocommit() {
+                        return Ok(transaction);
+                    }
+                }
                 Ok(()) => return Err(self.paths.problem(HomeProblem::Replaced)),
                 // Every start of microsandbox claims to install, for a moment.
                 Err(MicrosandboxError::Home(HomeError { problem: HomeProblem::Installing(_), .. }))
@@ -76,6 +93,38 @@ impl Writer {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Returns whether the disk has room for changes that can wait. On a disk that has not, clean-ups come first.
+    pub(crate) fn has_room(&self) -> bool {
+        ballast::has_room(&self.paths).unwrap_or(false)
+    }
+
+    /// Records in the first change what microsandbox did meanwhile ([`journal`]), or a part of it if that is much. Records
+    /// nothing if the disk has little room, which is for the change.
+    fn sweep(&self, transaction: &Connection) {
+        if !self.is_unswept.take() || !self.has_room() {
+            return;
+        }
+        let sweep = || -> rusqlite::Result<()> {
+            transaction.execute_batch("SAVEPOINT larder_sweep")?;
+            let (now, deadline) = ((self.clock)(), Instant::now() + SWEEP_TIME);
+            let mut swept = journal::sweep(transaction, now, SWEPT_AT_ONCE);
+            while swept == Ok(Swept::Part) && Instant::now() < deadline {
+                swept = journal::sweep(transaction, now, SWEPT_AT_ONCE);
+            }
+            if swept.is_err() {
+                transaction.execute_batch("ROLLBACK TO larder_sweep")?;
+            }
+            transaction.execute_batch("RELEASE larder_sweep")?;
+            swept.map(drop)
+        };
+        if let Err(error) = sweep() {
+            tracing::warn!(
+                "could not record how images of `{}` were used: {error}",
+                self.paths.home.display()
+            );
         }
     }
 

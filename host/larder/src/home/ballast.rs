@@ -37,8 +37,7 @@ pub(crate) fn keep(paths: &HomePaths) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let disk = rustix::fs::statvfs(&paths.home)?;
-    if disk.f_frsize.saturating_mul(disk.f_bavail) < ROOM {
+    if !has_room(paths)? {
         return Ok(());
     }
     let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
@@ -46,6 +45,12 @@ pub(crate) fn keep(paths: &HomePaths) -> io::Result<()> {
     let file = options.write(true).create(true).truncate(false).mode(0o600).custom_flags(no_follow);
     let file = file.open(&paths.ballast)?;
     allocate(file).inspect_err(|_| drop(fs::remove_file(&paths.ballast)))
+}
+
+/// Returns whether the disk has room for more than a clean-up needs.
+pub(crate) fn has_room(paths: &HomePaths) -> io::Result<bool> {
+    let disk = rustix::fs::statvfs(&paths.home)?;
+    Ok(disk.f_frsize.saturating_mul(disk.f_bavail) >= ROOM)
 }
 
 /// Allocates every block. If the file system does not support allocation, writes the blocks.

@@ -19,6 +19,7 @@ use super::progress::{LayerOutcome, LayerStep, Meter, Progress, ProgressEvent};
 use super::publish::{Publication, Sizes};
 use super::source::{NamedImage, SourceImage, SourceLayer};
 use crate::artifacts::{Entry, Room, lease};
+use crate::catalog::journal::PullCost;
 use crate::catalog::publish::{NewImage, NewLayer, layer_sizes, manifests_with_layer};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::reference::Digest;
@@ -37,6 +38,11 @@ pub(crate) trait Blobs: Sync {
     /// Opens the blob of a layer that the cache does not have. The blob is as long as the layer states, or reading it
     /// fails.
     fn open(&self, layer: &SourceLayer) -> Result<BlobSource, IngestError>;
+
+    /// Returns the cost so far, if blobs of layers came over the network.
+    fn cost(&self) -> Option<PullCost> {
+        None
+    }
 }
 
 /// The parameters of a call.

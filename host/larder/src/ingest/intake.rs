@@ -45,7 +45,7 @@ impl Intake {
         let cancel = CancelOnDrop::default();
         let cancelled = Arc::clone(&cancel.0);
         let Self { origin, limits, progress } = self;
-        let (publication, locks, images) = blocking("take images in", move || {
+        let (publication, locks, images, cost) = blocking("take images in", move || {
             let publication = Publication::new(store, Arc::clone(&cancelled))?;
             let (blobs, found) = find(&publication, &limits)?;
             let work = Work {
@@ -57,12 +57,12 @@ impl Intake {
             };
             let images = work.artifacts(&found, &blobs)?;
             let locks = publication.describe(&found)?;
-            Ok((publication, locks, images))
+            Ok((publication, locks, images, blobs.cost()))
         })
         .await?;
         let now = local.now();
         let handles = local.store().write("add images", move |writer, _| {
-            let handles = publication.commit(writer, &images, origin, now);
+            let handles = publication.commit(writer, &images, origin, cost, now);
             drop(locks);
             handles
         });

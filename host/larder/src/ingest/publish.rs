@@ -32,6 +32,7 @@ use crate::artifacts::lease::{self, Claim, Claims, Held};
 use crate::artifacts::plain::{MAX_METADATA, open_file_at, read_at, without_temporary_name};
 use crate::artifacts::unlink::unlink_now;
 use crate::artifacts::{CacheDir, Entry, Room, RoomDir, Rooms};
+use crate::catalog::journal::PullCost;
 use crate::catalog::owners::LiveOwners;
 use crate::catalog::publish::{NewImage, NewOrigin, insert};
 use crate::catalog::{PooledReader, Writer};
@@ -270,17 +271,19 @@ impl Publication {
         self.publish(entry, file)
     }
 
-    /// Adds the images to the index in one transaction, and releases everything.
+    /// Adds the images to the index in one transaction, with the cost of a pull, and releases everything.
     pub(crate) fn commit(
         self,
         writer: &mut Writer,
         images: &[NewImage],
         origin: NewOrigin,
+        cost: Option<PullCost>,
         now: chrono::DateTime<chrono::Utc>,
     ) -> MicrosandboxResult<Vec<ImageHandle>> {
         let action = "add images";
         let handles = writer.change(action, |connection| {
-            let handles = insert(connection, images, origin, now).map_err(MicrosandboxError::db(action))?;
+            let handles = insert(connection, images, origin, cost, now);
+            let handles = handles.map_err(MicrosandboxError::db(action))?;
             failpoint!("ingest.inserted");
             Ok(handles)
         })?;

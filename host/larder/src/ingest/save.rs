@@ -42,7 +42,8 @@ pub use report::{SaveReport, SavedImage, SavedLayer, SavedManifest};
 use super::progress::{LayerOutcome, LayerStep, Meter, Progress, ProgressEvent};
 use crate::artifacts::Rooms;
 use crate::backend::LocalBackend;
-use crate::catalog::{CancelOnDrop, PooledReader, blocking};
+use crate::catalog::journal::{self, NewUse, UseKind};
+use crate::catalog::{CancelOnDrop, PooledReader, Writer, blocking, identity};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::ingest::metadata::KeptMetadata;
 use crate::records::{ImageArchiveFormat, ImageDetail, ImageLayerDetail};
@@ -120,17 +121,20 @@ impl ImageSave {
         let store = Arc::clone(local.store());
         let cancel = CancelOnDrop::default();
         let cancelled = Arc::clone(&cancel.0);
-        blocking(ACTION, move || {
+        let (report, saved) = blocking(ACTION, move || {
             let reader = store.catalog().reader()?;
             let targets = source::resolve(&reader, &references)?;
             let failed = MicrosandboxError::io("write", &output);
             let mut archive = Archive::create(&output).map_err(failed)?;
             documents::begin(&mut archive, format).map_err(MicrosandboxError::io("write", &output))?;
             let layers = HashMap::new();
+            let saved = saved(&reader, &targets);
             let saving = Saving { store, reader, output, format, archive, layers, progress, cancelled };
-            saving.run(targets)
+            Ok((saving.run(targets)?, saved))
         })
-        .await
+        .await?;
+        record(local, saved).await;
+        Ok(report)
     }
 }
 
@@ -141,6 +145,46 @@ impl std::fmt::Debug for ImageSave {
             .field("output", &self.output)
             .field("format", &self.format)
             .finish_non_exhaustive()
+    }
+}
+
+/// An image that is saved, for the journal.
+struct Saved {
+    manifest: String,
+    references: Vec<String>,
+}
+
+/// Returns what to record when the images are saved: nothing in a home that Larder has never changed, since saving reads.
+fn saved(reader: &PooledReader, targets: &[Target]) -> Vec<Saved> {
+    let is_ours = matches!(identity::home_id(reader), Ok(Some(_)));
+    let targets = targets.iter().filter(|_| is_ours);
+    let saved = |target: &Target| Saved {
+        manifest: target.manifest_digest.clone(),
+        references: target.references.clone(),
+    };
+    targets.map(saved).collect()
+}
+
+/// Records that images were saved. They are, whether that can be recorded or not: the home may be read-only.
+async fn record(local: &LocalBackend, saved: Vec<Saved>) {
+    if saved.is_empty() {
+        return;
+    }
+    let (action, at) = ("record what was saved", local.now());
+    let record = move |writer: &mut Writer, _: &_| {
+        writer.change(action, |connection| {
+            for Saved { manifest, references } in &saved {
+                for reference in references {
+                    let reference = Some(reference.as_str());
+                    let new = NewUse { manifest, reference, sandbox: None, kind: UseKind::Save, at };
+                    journal::record(connection, &new).map_err(MicrosandboxError::db(action))?;
+                }
+            }
+            Ok(())
+        })
+    };
+    if let Err(error) = local.store().write_on(action, record).await {
+        tracing::debug!("could not {action}: {error}");
     }
 }
 

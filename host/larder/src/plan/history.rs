@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::guard::Candidate;
 use crate::backend::LocalBackend;
 use crate::catalog::history::{self, DecisionRecord, RunRecord, RunState};
+use crate::catalog::journal::{self, UseRecord};
 use crate::catalog::{pins, read, remove, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home::RunLock;
@@ -28,6 +29,8 @@ pub struct Explanation {
     pub reference: String,
     /// What needs it now.
     pub users: ImageUsers,
+    /// How its manifest was used: that which it names now, or named last. Absent where nothing is on record.
+    pub uses: Option<UseRecord>,
 }
 
 impl LocalBackend {
@@ -77,12 +80,13 @@ fn explain(
     now: DateTime<Utc>,
 ) -> MicrosandboxResult<Explanation> {
     let decisions = history::decisions(connection, reference)?;
+    let db = MicrosandboxError::db;
+    let named = journal::name_of(connection, reference).map_err(db("look up how an image was used"))?;
     let image = match read::get(connection, reference) {
         Ok(image) => Some(image),
-        Err(MicrosandboxError::ImageNotFound(_)) if !decisions.is_empty() => None,
+        Err(MicrosandboxError::ImageNotFound(_)) if !decisions.is_empty() || named.is_some() => None,
         Err(error) => return Err(error),
     };
-    let db = MicrosandboxError::db;
     let users = match image.as_ref().and_then(ImageHandle::manifest_digest) {
         Some(digest) => roots::refresh(connection)
             .and_then(|()| roots::users_of_digest(connection, digest))
@@ -93,9 +97,16 @@ fn explain(
         Some(image) => kept_by(connection, image, guard, now)?,
         None => None,
     };
+    let decided = || decisions.iter().find_map(|decision| decision.manifest_digest.clone());
+    let manifest = match &image {
+        Some(image) => image.manifest_digest().map(str::to_owned),
+        None => named.or_else(decided),
+    };
+    let uses = manifest.map(|manifest| journal::past_of(connection, &manifest, now)).transpose();
+    let uses = uses.map_err(db("look up how an image was used"))?.flatten();
     let reference = pins::key(reference);
     let pinned = pins::list(connection)?.contains(&reference);
-    Ok(Explanation { decisions, image, kept_by_guard, pinned, reference, users })
+    Ok(Explanation { decisions, image, kept_by_guard, pinned, reference, users, uses })
 }
 
 /// Returns why a guard keeps an image. Its users are known ([`roots::refresh`]).

@@ -46,6 +46,7 @@ pub use unmatched::{PatternList, UnmatchedPattern};
 pub use usage::Usage;
 
 pub use crate::catalog::history::{DecisionRecord, RunRecord, RunState, Verdict};
+pub use crate::catalog::journal::UseRecord;
 pub use crate::records::{Guard, Maker, PlanPolicy, RecoveredFiles, RunCost, UnreachedKind};
 
 /// A number of rows, as reports have it.

@@ -59,7 +59,7 @@ pub use grant::{Grant, GrantDocument, Guard, Limits};
 
 pub use crate::plan::{
     Decision, DecisionRecord, Denial, Explanation, ImageVerdict, LogLevel, LogLine, PLAN_VERSION, Plan,
-    PlanEntry, PlanPolicy, PlanReport, Right, RunRecord, RunState, Verdict,
+    PlanEntry, PlanPolicy, PlanReport, Right, RunRecord, RunState, UseRecord, Verdict,
 };
 pub use crate::units::{ByteSize, Share, UnitError, format_duration, parse_duration};
 

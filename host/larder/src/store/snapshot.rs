@@ -6,20 +6,21 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
 use super::Store;
 use crate::artifacts::{self, Entry, FileStat, Rooms};
 use crate::catalog::owners::Owner;
-use crate::catalog::{PooledReader, graph, pins, read, roots};
+use crate::catalog::{PooledReader, graph, journal, pins, read, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home::HomeIdentity;
 use crate::records::{ImageDetail, UnreachedKind};
 use crate::reference::{Reference, RowDigest};
 use crate::snapshot::{
     CacheSnapshot, CostGraph, CostGraphBuilder, DiskStatus, FileCost, HardLinks, ImageHistory, ImageRecord,
-    ManifestId, Origin,
+    ManifestId, Origin, Pull,
 };
 
 /// A snapshot of one home.
@@ -128,13 +129,22 @@ impl CacheSnapshot for HomeSnapshot {
 
     fn history(&mut self) -> MicrosandboxResult<Vec<ImageHistory>> {
         self.query(|connection| {
-            let origins = graph::origins(connection)?;
+            let pasts = journal::pasts(connection, self.store.now())?;
             let history = |row: graph::ImageRow| {
-                let reference = row.handle.reference();
-                let is_recorded = !origins.is_empty() && origins.contains_key(&pins::key(reference));
-                // Of each reference, the last arrival alone is on record.
-                let arrivals = u32::from(is_recorded);
-                ImageHistory { first_seen_at: row.manifest_created_at, arrivals, ..ImageHistory::default() }
+                let created_at = row.manifest_created_at;
+                let past = row.handle.manifest_digest().and_then(|digest| pasts.get(digest));
+                past.map_or(ImageHistory { first_seen_at: created_at, ..ImageHistory::default() }, |past| {
+                    ImageHistory {
+                        first_seen_at: past.first_seen_at.into_iter().chain(created_at).min(),
+                        boots: past.boots(),
+                        boot_count: past.boot_count(),
+                        arrivals: past.arrivals(),
+                        last_pull: past.last_pull.map(|cost| Pull {
+                            duration: Duration::from_millis(cost.duration_ms),
+                            bytes: cost.bytes,
+                        }),
+                    }
+                })
             };
             Ok(graph::images(connection)?.rows.into_iter().map(history).collect())
         })

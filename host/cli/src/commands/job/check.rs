@@ -1,4 +1,4 @@
-use larder::jobs::{FileSystemStatus, Finding, Findings, Job, JobFile, Trigger};
+use larder::job::{FileSystemStatus, Finding, Findings, Job, JobFile, Trigger};
 use serde::Serialize;
 
 use super::{FileArgument, line, policies, refused};

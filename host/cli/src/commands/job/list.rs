@@ -1,4 +1,4 @@
-use larder::jobs::Trigger;
+use larder::job::Trigger;
 use serde::Serialize;
 
 use super::FileArgument;

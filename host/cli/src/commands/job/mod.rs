@@ -9,7 +9,7 @@ mod schema;
 use std::path::{Path, PathBuf};
 
 use larder::LocalBackend;
-use larder::jobs::{Finding, Findings, JobFile, Severity};
+use larder::job::{Finding, Findings, JobFile, Severity};
 
 use crate::cli::Context;
 use crate::exit::{Failure, Status};

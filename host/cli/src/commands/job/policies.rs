@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use larder::jobs::{Finding, Job, PolicyName, Step, Trigger};
+use larder::job::{Finding, Job, PolicyName, Step, Trigger};
 use larder::policy::{ByteSize, Policy, PolicyEngine, PolicyRun};
 use larder::reference::Digest;
 use larder::snapshot::MemoryCache;

@@ -1,7 +1,7 @@
 use std::cell::Cell;
 
 use larder::MicrosandboxError;
-use larder::jobs::{Job, JobReport, Mode, Pass, Runner, StepReport};
+use larder::job::{Job, JobReport, Mode, Pass, Runner, StepReport};
 use larder::plan::{Plan, PlanReport};
 use serde::Serialize;
 
@@ -73,7 +73,7 @@ impl Run {
             for step in &job.steps {
                 let policy = policies::load(&engine, &read.path, step).await;
                 loaded.push(
-                    policy.map_err(|finding| refused(&read.path, &larder::jobs::Findings(vec![finding])))?,
+                    policy.map_err(|finding| refused(&read.path, &larder::job::Findings(vec![finding])))?,
                 );
             }
             drop(step);

@@ -1,4 +1,4 @@
-use larder::jobs::SCHEMA;
+use larder::job::SCHEMA;
 
 use crate::cli::Context;
 use crate::exit::{Failure, Status};

@@ -6,6 +6,7 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -69,7 +70,8 @@ impl Transfer {
 
     /// Passes the bytes of one connection to the reader.
     async fn connection(&mut self) -> Result<(), Fault> {
-        let Link { client, reference, .. } = &*self.link;
+        let link = Arc::clone(&self.link);
+        let Link { client, reference, received, .. } = &*link;
         let digest = self.digest.as_str();
         let answer = client.pull_blob_stream_partial(reference, digest, self.offset, None).await?;
         let (stream, mut skip) = match answer {
@@ -83,6 +85,7 @@ impl Transfer {
                 return Err(Fault::passing(IngestProblem::Unreachable(text)));
             };
             let mut piece = piece.map_err(|error| Fault::of_stream(&error))?;
+            received.fetch_add(piece.len() as u64, Ordering::Relaxed);
             let skipped = piece.len().min(usize::try_from(skip).unwrap_or(usize::MAX));
             skip -= skipped as u64;
             self.hand_over(piece.split_off(skipped)).await?;

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::secrets::RegistryAuth;
@@ -17,6 +17,7 @@ use super::blob::{BlobReader, Transfer};
 use super::credentials::Credentials;
 use super::fault::{Fault, Remedy};
 use crate::artifacts::plain::{MAX_METADATA, read_at};
+use crate::catalog::journal::PullCost;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::ingest::convert::Blobs;
 use crate::ingest::document::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
@@ -116,6 +117,9 @@ pub(super) struct Registry {
     runtime: Option<Runtime>,
     link: Arc<Link>,
     document_bytes: u64,
+    began: Instant,
+    /// Set once a blob of a layer was requested.
+    has_layers: AtomicBool,
     /// The path of the cache's metadata of the reference.
     metadata: PathBuf,
 }
@@ -130,6 +134,7 @@ impl Registry {
         limits: &IngestLimits,
         metadata: PathBuf,
     ) -> MicrosandboxResult<Self> {
+        let began = Instant::now();
         let fail = |problem: IngestProblem| problem.of(reference.as_str());
         let parsed = reference.to_oci();
         let Access { credentials, transport, proxies, backoff } = access;
@@ -163,9 +168,11 @@ impl Registry {
             progress,
             cancelled,
             reached: AtomicBool::new(false),
+            received: AtomicU64::new(0),
         };
         let (runtime, document_bytes) = (Some(runtime), limits.document_bytes);
-        Ok(Self { runtime, link: Arc::new(link), document_bytes, metadata })
+        let has_layers = AtomicBool::new(false);
+        Ok(Self { runtime, link: Arc::new(link), document_bytes, began, has_layers, metadata })
     }
 
     /// Returns the manifest or index of the reference itself, with its digest.
@@ -256,7 +263,16 @@ impl Blobs for Registry {
     }
 
     fn open(&self, layer: &SourceLayer) -> Result<BlobSource, IngestError> {
+        self.has_layers.store(true, Ordering::Relaxed);
         Ok(Box::new(self.blob(&layer.digest, layer.size)?))
+    }
+
+    fn cost(&self) -> Option<PullCost> {
+        let cost = PullCost {
+            duration_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            bytes: self.link.received.load(Ordering::Relaxed),
+        };
+        self.has_layers.load(Ordering::Relaxed).then_some(cost)
     }
 }
 
@@ -273,6 +289,8 @@ pub(super) struct Link {
     cancelled: watch::Receiver<()>,
     /// Set if the registry has ever answered.
     reached: AtomicBool,
+    /// The bytes of manifests and blobs that arrived.
+    pub(super) received: AtomicU64,
 }
 
 impl Link {
@@ -294,6 +312,7 @@ impl Link {
             self.reached.store(true, Ordering::Relaxed);
         }
         let (text, _) = self.client.pull_manifest_raw(reference, &self.auth, &MANIFESTS).await?;
+        self.received.fetch_add(text.len() as u64, Ordering::Relaxed);
         Ok(text.into())
     }
 
