@@ -107,7 +107,8 @@ impl Run {
                     .result
                     .as_ref()
                     .is_ok_and(|(_, report)| report.as_ref().is_some_and(|report| !report.spared.is_empty()));
-                failures.catch(step.result.map_err(whole));
+                let what = step.policy.as_deref().unwrap_or("what nothing owns");
+                failures.catch(step.result.map_err(|error| failed(error, what)));
             }
             if report.is_stopped && !failures.any() {
                 failures.add(&MicrosandboxError::Stopped.into());
@@ -133,12 +134,13 @@ fn find<'a>(read: &'a Read, name: &str) -> Result<&'a Job, Failure> {
     })
 }
 
-/// Returns what ended a removal early: what it removed until then was shown.
-fn whole(error: MicrosandboxError) -> MicrosandboxError {
-    match error {
+/// Returns the failure of a step. What it removed until then was shown.
+fn failed(error: MicrosandboxError, what: &str) -> Failure {
+    let error = match error {
         MicrosandboxError::Incomplete { source, .. } => *source,
         error => error,
-    }
+    };
+    Failure::from(error).of_policy("run", &what)
 }
 
 /// Says that a goal was not reached: a failure of a run that was to reach it.
