@@ -229,11 +229,23 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
         .execute_batch("CREATE TABLE IF NOT EXISTS larder_schema (version INTEGER NOT NULL PRIMARY KEY)")?;
     // Asked again: another process may have been faster.
     let from = larder_version(&transaction)?;
+    if from == 0 {
+        drop_indexes(&transaction)?;
+    }
     for (version, migration) in (1..).zip(LARDER_MIGRATIONS).filter(|&(version, _)| version > from) {
         transaction.execute_batch(migration)?;
         transaction.execute("INSERT INTO larder_schema (version) VALUES (?1)", [version])?;
     }
     transaction.commit()
+}
+
+/// Drops Larder's indexes of microsandbox's tables: whoever drops Larder's tables may leave them.
+fn drop_indexes(connection: &Connection) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(
+        "SELECT name FROM main.sqlite_master WHERE type = 'index' AND name LIKE 'larder!_%' ESCAPE '!'",
+    )?;
+    let names: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    names.iter().try_for_each(|name| connection.execute_batch(&format!("DROP INDEX main.\"{name}\"")))
 }
 
 #[cfg(test)]
@@ -284,6 +296,23 @@ mod tests {
         assert_eq!(larder_version(&connection), Ok(LARDER_VERSION));
         let others: Vec<_> = first.into_iter().filter(|(_, name, _)| !name.starts_with("larder_")).collect();
         assert_eq!(others, before);
+    }
+
+    /// A home whose Larder tables were dropped, and the indexes of other tables left, is migrated anew.
+    #[test]
+    fn dropped_tables() {
+        let mut connection = created();
+        migrate_larder(&mut connection).expect("the first time");
+        let before = schema(&connection);
+        let tables = before.iter().filter(|(kind, name, _)| kind == "table" && name.starts_with("larder_"));
+        for (_, name, _) in tables {
+            connection
+                .execute_batch(&format!("PRAGMA foreign_keys = off; DROP TABLE {name}"))
+                .expect("dropped");
+        }
+        assert!(schema(&connection).iter().any(|(_, name, _)| name == "larder_layer_used"));
+        migrate_larder(&mut connection).expect("the second time");
+        assert_eq!(schema(&connection), before);
     }
 
     /// Indexes that are lost when microsandbox rebuilds a table are created again.
