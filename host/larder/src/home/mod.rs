@@ -17,7 +17,7 @@
 //! catalog checks what the index itself contains. Nothing here uses SQL.
 //!
 //! # What survives a crash
-//! The migration lock and the lock of runs ([`RunLock`]) are `flock`s: they end with the process. Nothing else is kept.
+//! The migration lock and the lock of runs (`run_lock.rs`) are `flock`s: they end with the process. Nothing else is kept.
 
 pub(crate) mod ballast;
 pub(crate) mod config;
