@@ -229,3 +229,17 @@ fn a_stopped_job() {
     let report = report.expect("a report");
     assert_eq!((report.is_stopped, images(&home)), (true, 4));
 }
+
+/// A run that does not have one policy for each step is refused, and removes nothing.
+#[test]
+fn a_policy_for_each_step() {
+    let home = home(3);
+    let job = pressure(SIZE, KEEP_ONE);
+    let error = run(async { runner(&home, home.open().await).run(&job, &[], Pass::Real).await });
+    let error = error.expect_err("there is no policy");
+    assert_eq!(
+        error.to_string(),
+        "invalid configuration: the job `a` needs a policy for each step: 1, and not 0"
+    );
+    assert_eq!(images(&home), 3);
+}

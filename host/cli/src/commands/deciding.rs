@@ -122,11 +122,7 @@ pub(crate) async fn put_on_record(
     failure: &Failure,
     context: &Context,
 ) {
-    let mut failed = failed(failure);
-    failed.policy = policy.identity().await.ok();
-    failed.config = run.config().clone();
-    failed.grant = run.grant().cloned();
-    record(local, failed, context).await;
+    record(local, run.failed(policy, reason(failure)).await, context).await;
 }
 
 /// The same for a run that made a plan which is refused.
@@ -137,7 +133,7 @@ pub(crate) async fn put_plan_on_record(
     failure: &Failure,
     context: &Context,
 ) {
-    let mut failed = failed(failure);
+    let mut failed = FailedRun::new(reason(failure));
     failed.policy = plan.policy.clone();
     failed.config = plan.config.clone().unwrap_or_default();
     failed.grant = plan.grant.clone();
@@ -145,9 +141,9 @@ pub(crate) async fn put_plan_on_record(
     record(local, failed, context).await;
 }
 
-/// Returns a run that ended with this failure.
-fn failed(failure: &Failure) -> FailedRun {
-    FailedRun::new(failure.messages().collect::<Vec<_>>().join(": "))
+/// Returns why nothing was done.
+fn reason(failure: &Failure) -> String {
+    failure.messages().collect::<Vec<_>>().join(": ")
 }
 
 async fn record(local: &LocalBackend, failed: FailedRun, context: &Context) {

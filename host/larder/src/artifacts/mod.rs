@@ -259,6 +259,12 @@ impl RoomDir {
     }
 }
 
+/// Asks the file system of a path, or of its nearest parent that exists.
+pub(crate) fn file_system(path: &Path) -> io::Result<rustix::fs::StatVfs> {
+    let existing = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    Ok(rustix::fs::statvfs(existing)?)
+}
+
 /// Returns the allocated bytes of all files below a directory, with hard links counted once. A directory that does
 /// not exist, or is deleted during the measurement, has none.
 pub(crate) fn allocated_bytes(directory: &Path) -> io::Result<u64> {

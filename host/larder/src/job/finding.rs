@@ -50,9 +50,34 @@ impl fmt::Display for Finding {
     }
 }
 
+/// The place of a key in the file, for findings about what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) line: usize,
+    pub(super) column: usize,
+    pub(super) key: String,
+}
+
+impl Mark {
+    pub(super) fn error(&self, problem: String, suggestion: Option<String>) -> Finding {
+        let Self { line, column, key } = self.clone();
+        Finding { severity: Severity::Error, line, column, key, problem, suggestion }
+    }
+}
+
 /// Everything that is wrong with a job file, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Findings(pub Vec<Finding>);
+
+impl FromIterator<Finding> for Findings {
+    /// Puts findings into the order of the file, each once.
+    fn from_iter<I: IntoIterator<Item = Finding>>(findings: I) -> Self {
+        let mut findings: Vec<Finding> = findings.into_iter().collect();
+        findings.sort_by_key(|finding| (finding.line, finding.column));
+        findings.dedup();
+        Self(findings)
+    }
+}
 
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

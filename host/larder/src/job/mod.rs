@@ -5,7 +5,7 @@
 //! free space at which the job begins, and the free space at which it ends. A step is a policy with its config and its
 //! grant.
 //!
-//! - `file.rs`: the file and what it means; `keys.rs`: its keys as they are written
+//! - `file.rs`: the file; `parse.rs`: how it is read; `keys.rs`: its keys as they are written
 //! - `reading.rs`: reads a table key by key, so that everything that is wrong is found at once, each [`Finding`] with
 //!   line, column and suggestion
 //! - `schedule.rs`: when a schedule is due, across clock changes
@@ -18,6 +18,7 @@
 mod file;
 mod finding;
 mod keys;
+mod parse;
 mod reading;
 mod runner;
 mod schedule;

@@ -8,8 +8,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer, Error};
 
-use super::file::Mark;
-use super::finding::{Finding, Severity};
+use super::finding::{Finding, Findings, Mark, Severity};
 
 /// The place of something in the text, in bytes.
 pub(super) type Place = Range<usize>;
@@ -159,11 +158,9 @@ impl<'t> Reader<'t> {
         table
     }
 
-    /// Ends the reading, with what was found in the order of the file.
-    pub(super) fn finish(mut self) -> Vec<Finding> {
-        self.findings.sort_by_key(|finding| (finding.line, finding.column));
-        self.findings.dedup();
-        self.findings
+    /// Ends the reading, with what was found.
+    pub(super) fn finish(self) -> Findings {
+        self.findings.into_iter().collect()
     }
 }
 

@@ -19,7 +19,7 @@ use super::watermark::{FileSystemStatus, Quantity};
 use crate::backend::LocalBackend;
 use crate::catalog::blocking;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::plan::{FailedRun, Plan, PlanReport};
+use crate::plan::{Plan, PlanReport};
 use crate::policy::{ByteSize, Guard, Policy, PolicyRun};
 
 type FileSystem = Arc<dyn Fn() -> MicrosandboxResult<FileSystemStatus> + Send + Sync>;
@@ -99,10 +99,8 @@ impl Runner {
     /// Runs a job now, whatever its schedule says. `policies` are those of its steps, in their order.
     ///
     /// # Errors
-    /// Fails if the file system does not answer. What went wrong in a step is in its report.
-    ///
-    /// # Panics
-    /// Panics if there are fewer policies than steps.
+    /// Fails if the file system does not answer, and [`InvalidConfig`](MicrosandboxError::InvalidConfig) if there is not one
+    /// policy for each step. What went wrong in a step is in its report.
     pub async fn run(&self, job: &Job, policies: &[Policy], pass: Pass) -> MicrosandboxResult<JobReport> {
         self.run_until(job, policies, pass, pending()).await
     }
@@ -112,9 +110,6 @@ impl Runner {
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    ///
-    /// # Panics
-    /// As [`run`](Self::run).
     pub async fn run_until(
         &self,
         job: &Job,
@@ -122,7 +117,12 @@ impl Runner {
         pass: Pass,
         stop: impl Future<Output = ()>,
     ) -> MicrosandboxResult<JobReport> {
-        assert!(policies.len() >= job.steps.len(), "a policy for each step");
+        if policies.len() != job.steps.len() {
+            let (steps, given) = (job.steps.len(), policies.len());
+            let problem =
+                format!("the job `{}` needs a policy for each step: {steps}, and not {given}", job.name);
+            return Err(MicrosandboxError::InvalidConfig(problem));
+        }
         let mut stop = Stop { asked: pin!(stop), is_asked: false };
         let before = self.status().await?;
         let applies = pass == Pass::Real && job.mode == Mode::Apply;
@@ -199,23 +199,16 @@ impl Runner {
             Ok(evaluation) => Ok((evaluation.plan, None)),
             Err(error) => {
                 if applies {
-                    self.put_on_record(step, policy, &error).await;
+                    // Where that fails, too, the report still says why there is no plan.
+                    let failed = run.failed(policy, error.to_string()).await;
+                    if let Err(error) = self.local.record_failure(failed).await {
+                        tracing::warn!("the run is not on record: {error}");
+                    }
                 }
                 Err(error)
             }
         };
         StepReport { policy: Some(step.policy.to_string()), result }
-    }
-
-    /// Puts on record that a policy made no plan. Where that fails, too, the report still says why there is none.
-    async fn put_on_record(&self, step: &Step, policy: &Policy, error: &MicrosandboxError) {
-        let mut failed = FailedRun::new(error.to_string());
-        failed.policy = policy.identity().await.ok();
-        failed.config = step.config.clone();
-        failed.grant = Some(step.grant.clone());
-        if let Err(error) = self.local.record_failure(failed).await {
-            tracing::warn!("the run is not on record: {error}");
-        }
     }
 }
 

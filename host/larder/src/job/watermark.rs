@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::artifacts;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::units::{ByteSize, Share};
 
@@ -74,9 +75,7 @@ impl FileSystemStatus {
     /// # Errors
     /// [`MicrosandboxError::Io`] where the file system does not answer.
     pub fn of(path: &Path) -> MicrosandboxResult<Self> {
-        let existing = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        let fs = rustix::fs::statvfs(existing)
-            .map_err(|error| MicrosandboxError::io("measure", existing)(error.into()))?;
+        let fs = artifacts::file_system(path).map_err(MicrosandboxError::io("measure", path))?;
         let blocks = |count: u64| fs.f_frsize.saturating_mul(count);
         let used = fs.f_blocks.saturating_sub(fs.f_bfree);
         Ok(Self {

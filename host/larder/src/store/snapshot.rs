@@ -231,9 +231,7 @@ fn home_costs(connection: &Connection, rooms: &Rooms) -> rusqlite::Result<HomeCo
 
 /// Measures the file system of a cache directory, which need not exist yet.
 pub(crate) fn disk_status(cache: &Path) -> MicrosandboxResult<DiskStatus> {
-    let existing = cache.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let fs = rustix::fs::statvfs(existing)
-        .map_err(|error| MicrosandboxError::io("measure", existing)(error.into()))?;
+    let fs = artifacts::file_system(cache).map_err(MicrosandboxError::io("measure", cache))?;
     Ok(DiskStatus {
         cache_bytes: artifacts::allocated_bytes(cache).map_err(MicrosandboxError::io("measure", cache))?,
         capacity_bytes: fs.f_frsize.saturating_mul(fs.f_blocks),

@@ -38,7 +38,7 @@ impl Check {
         let fs = FileSystemStatus::of(local.cache_dir())?;
         let findings = self.findings(&read.path, &read.file, &fs, context).await?;
         if !findings.is_empty() {
-            let all = Findings(sorted(findings.into_iter().chain(read.file.warnings)));
+            let all: Findings = findings.into_iter().chain(read.file.warnings).collect();
             return Err(refused(&read.path, &all));
         }
         let jobs: Vec<job::Explained> =
@@ -98,10 +98,4 @@ fn bounds(job: &Job, fs: &FileSystemStatus) -> Vec<Finding> {
             job.finding(problem, Some("write both as shares, or both as sizes".to_owned()))
         })
         .collect()
-}
-
-fn sorted(findings: impl Iterator<Item = Finding>) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = findings.collect();
-    findings.sort_by_key(|finding| (finding.line, finding.column));
-    findings
 }

@@ -7,7 +7,7 @@ use super::run::Evaluation;
 use super::thread::on_own_thread;
 use crate::backend::LocalBackend;
 use crate::error::MicrosandboxResult;
-use crate::plan::{RunCost, guard};
+use crate::plan::{FailedRun, RunCost, guard};
 use crate::policy::grant::Guard;
 use crate::policy::session::parameters::PolicyRun;
 use crate::snapshot::CacheSnapshot as _;
@@ -44,6 +44,17 @@ impl LocalBackend {
             Ok(evaluation)
         })
         .await
+    }
+}
+
+impl PolicyRun {
+    /// Returns the record of this run of a policy, which made no plan for this reason.
+    pub async fn failed(&self, policy: &Policy, problem: impl Into<String>) -> FailedRun {
+        let mut failed = FailedRun::new(problem);
+        failed.policy = policy.identity().await.ok();
+        failed.config = self.config().clone();
+        failed.grant = self.grant().cloned();
+        failed
     }
 }
 
