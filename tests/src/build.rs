@@ -49,6 +49,20 @@ pub fn layer_digest(number: u32) -> String {
     format!("sha256:d{number:063x}")
 }
 
+/// Returns so many images, `docker.io/acme/app00000:v1` and so on, that nothing has used for a hundred days. Each has a layer
+/// of its own, above one that all share.
+pub fn images_on_one_base(count: u32) -> Vec<ImageSpec> {
+    let image = |number: u32| ImageSpec {
+        reference: format!("docker.io/acme/app{number:05}:v1"),
+        manifest: number,
+        layers: vec![9_999_999, number],
+        age_days: 100,
+        unused_days: 100,
+        ..ImageSpec::default()
+    };
+    (0..count).map(image).collect()
+}
+
 /// Adds images with their files to an existing home.
 pub fn populate(home: &Path, now: DateTime<Utc>, images: &[ImageSpec]) {
     let cache = home.join("cache");

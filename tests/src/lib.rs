@@ -17,7 +17,7 @@ mod timing;
 mod umoci;
 mod usage;
 
-pub use build::{ImageSpec, Users, layer_digest, manifest_digest, populate};
+pub use build::{ImageSpec, Users, images_on_one_base, layer_digest, manifest_digest, populate};
 pub use component::{component, find_component, has_all_languages, target};
 pub use guest::{ENGINE, guest, hostile_guest, hostile_guests};
 pub use home::{FIXTURE_NOW, Home, fixtures, index_of, lines_of, run};

@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use larder::failpoint::call_at;
 use larder::plan::{PlanReport, RunRecord, RunState};
 use larder::{LocalBackend, MicrosandboxError};
-use larder_tests::{FIXTURE_NOW, Home, ImageSpec, populate, run};
+use larder_tests::{FIXTURE_NOW, Home, images_on_one_base, populate, run};
 use tokio::sync::oneshot;
 
 /// So many images take several batches to remove.
@@ -15,17 +15,7 @@ const IMAGES: u32 = 300;
 /// A home of many images that nothing uses.
 fn home() -> Home {
     let home = Home::made();
-    let specs: Vec<ImageSpec> = (0..IMAGES)
-        .map(|number| ImageSpec {
-            reference: format!("docker.io/acme/app{number:05}:v1"),
-            manifest: number,
-            layers: vec![9_999_999, number],
-            age_days: 100,
-            unused_days: 100,
-            ..ImageSpec::default()
-        })
-        .collect();
-    populate(&home.path(), FIXTURE_NOW.parse().expect("a time"), &specs);
+    populate(&home.path(), FIXTURE_NOW.parse().expect("a time"), &images_on_one_base(IMAGES));
     home
 }
 

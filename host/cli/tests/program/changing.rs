@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use larder_tests::judge::has_tools;
-use larder_tests::{ImageSpec, populate};
+use larder_tests::{images_on_one_base, populate, run};
 
 use crate::harness::TestEnvironment;
 
@@ -111,19 +111,12 @@ fn rm_of_one_among_many() {
 fn calls_to_remove_one(images: u32) -> usize {
     let test = TestEnvironment::made();
     let reference = |number: u32| format!("docker.io/acme/app{number:05}:v1");
-    let specs: Vec<ImageSpec> = (0..images)
-        .map(|number| ImageSpec {
-            reference: reference(number),
-            manifest: number,
-            layers: vec![9_999_999, number],
-            age_days: 100,
-            unused_days: 100,
-            ..ImageSpec::default()
-        })
-        .collect();
+    let specs = images_on_one_base(images);
     populate(&test.home.path(), larder_tests::FIXTURE_NOW.parse().expect("a time"), &specs);
-    // The first change of a home adds Larder's own tables and indexes.
+    // The first change of a home adds Larder's own tables and indexes, and the first changes record how its images were
+    // used before, as many of them as a short time allows.
     assert_eq!(test.larder(&format!("rm {} --yes", reference(1))).status, 0);
+    run(async { test.home.open().await.record_uses().await }).expect("the uses are on record");
     let trace = test.directory().join("trace");
     let output = Command::new("strace")
         .args(["-f", "-qq", "-e", "trace=%file,getdents64,pread64", "-o"])
