@@ -13,18 +13,18 @@ use super::size::size;
 /// The number of next times that are shown.
 const NEXT: usize = 5;
 
-/// What a job will do, in words.
+/// A job in words.
 #[derive(Serialize)]
 pub(crate) struct Explained {
     job: String,
-    mode: &'static str,
-    /// When it runs.
+    mode: Mode,
+    /// The times or the bound at which it runs, and what belongs to that.
     when: Vec<String>,
     /// The next times, RFC 3339, of a schedule.
     next_at: Vec<String>,
     /// Clock changes within a year that the schedule meets.
     clock_changes: Vec<ClockChange>,
-    /// What it does, in this order.
+    /// Its steps, in this order.
     steps: Vec<String>,
 }
 
@@ -51,15 +51,15 @@ pub(crate) fn explain(job: &Job, fs: &FileSystemStatus, now: DateTime<Utc>) -> E
             (bounds(pressure, fs), Vec::new(), Vec::new())
         }
     };
-    Explained { job: job.name.to_string(), mode: mode(job.mode), when, next_at, clock_changes, steps }
+    Explained { job: job.name.to_string(), mode: job.mode, when, next_at, clock_changes, steps }
 }
 
 impl Explained {
     /// Returns it as lines for people.
     pub(crate) fn lines(&self) -> String {
         let mode = match self.mode {
-            "observe" => " (observes: plans and keeps a record, and removes nothing)",
-            _ => "",
+            Mode::Observe => " (observes: plans and keeps a record, and removes nothing)",
+            Mode::Apply => "",
         };
         let mut text = format!("{}{mode}\n", self.job);
         let mut add = |key: &str, value: &str| text += &format!("  {key:<6} {}\n", plain(value));
@@ -76,14 +76,6 @@ impl Explained {
             add(&format!("{}.", index + 1), step);
         }
         text
-    }
-}
-
-/// Such as `apply`.
-pub(crate) fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Apply => "apply",
-        Mode::Observe => "observe",
     }
 }
 

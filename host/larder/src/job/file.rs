@@ -17,11 +17,11 @@ use crate::reference::Digest;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct JobFile {
-    /// What stays, whoever decides.
+    /// The images that stay, whoever decides.
     pub guard: Guard,
     /// The jobs, sorted by name.
     pub jobs: Vec<Job>,
-    /// What is probably not meant as it is written.
+    /// Findings about what is probably not meant as it is written.
     pub warnings: Vec<Finding>,
 }
 
@@ -31,11 +31,11 @@ pub struct JobFile {
 pub struct Job {
     /// Its name, which is its table's.
     pub name: JobName,
-    /// When it runs.
+    /// The times or the bound at which it runs.
     pub trigger: Trigger,
-    /// What it does, in this order. A job under pressure ends with the step that meets its goal.
+    /// Its policies, in this order. A job under pressure ends with the step that meets its goal.
     pub steps: Vec<Step>,
-    /// Whether it removes anything.
+    /// Removing, or only planning.
     pub mode: Mode,
     pub(super) mark: Mark,
 }
@@ -44,17 +44,17 @@ pub struct Job {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct JobName(String);
 
-/// When a job runs.
+/// The times or the bound at which a job runs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Trigger {
     /// At these times.
     Schedule {
         /// The times.
         schedule: Schedule,
-        /// How much later, at most, a host runs it: each host by a share of its own that does not change.
+        /// The longest delay: each host has a share of it of its own, which does not change.
         jitter: Duration,
     },
-    /// When a file system is short of space.
+    /// A bound of a file system.
     Pressure(Pressure),
 }
 
@@ -68,7 +68,7 @@ pub struct Pressure {
     pub check_every: Duration,
     /// The time after a run in which there is no other, unless it gets worse. Default: ten minutes.
     pub settle: Duration,
-    /// Whether it also runs before a pull or load that would not fit. Default: no.
+    /// Set if it also runs before a pull or load that would not fit. Default: no.
     pub make_room: bool,
 }
 
@@ -80,7 +80,7 @@ pub struct Step {
     pub policy: PolicyName,
     /// Its config, a JSON object.
     pub config: serde_json::Value,
-    /// What it may do, and what a run may use up.
+    /// Its rights, and the limits of a run.
     pub grant: GrantDocument,
     pub(super) policy_mark: Mark,
     pub(super) config_mark: Mark,
@@ -100,7 +100,7 @@ pub enum PolicyName {
     },
 }
 
-/// Whether a job removes anything.
+/// Removing, or only planning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
@@ -127,6 +127,13 @@ impl Step {
     /// Makes a finding about its config, such as that the policy refuses it.
     pub fn config_finding(&self, problem: impl Into<String>, suggestion: Option<String>) -> Finding {
         self.config_mark.error(problem.into(), suggestion)
+    }
+}
+
+/// Writes it as a file has it.
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 

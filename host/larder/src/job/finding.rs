@@ -17,7 +17,7 @@ pub enum Severity {
 /// One thing that is wrong with a job file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Whether it stops the file from being used.
+    /// Its weight: an error stops the file from being used.
     pub severity: Severity,
     /// The line, counted from 1.
     pub line: usize,
@@ -25,9 +25,9 @@ pub struct Finding {
     pub column: usize,
     /// The path of the key, such as `jobs.nightly.schedule`; empty for the file as a whole.
     pub key: String,
-    /// What is wrong, in one sentence without its end.
+    /// The problem, in one sentence without its end.
     pub problem: String,
-    /// What to write instead, or what to do.
+    /// A better text, or something to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suggestion: Option<String>,
 }

@@ -32,7 +32,7 @@ pub struct Runner {
     file_system: FileSystem,
 }
 
-/// Whether a run removes anything.
+/// A run that counts, or one that shows what it would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
     /// It does what the job's [`Mode`] says.
@@ -55,7 +55,7 @@ pub struct JobReport {
     pub goal_bytes: Option<u64>,
     /// The bytes that are still missing; in a run that removes nothing, what its plans would leave missing.
     pub unmet_bytes: u64,
-    /// What its steps did, in their order. Steps after the goal was met, or after it was stopped, are left out.
+    /// Its steps with their results, in their order. Steps after the goal was met, or after it was stopped, are left out.
     pub steps: Vec<StepReport>,
     /// Set if it was stopped before it was done.
     pub is_stopped: bool,

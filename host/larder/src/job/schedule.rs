@@ -42,7 +42,7 @@ pub enum ScheduleError {
     Pattern {
         /// The pattern.
         pattern: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
     /// The pattern is never due.
@@ -73,7 +73,7 @@ pub enum ClockChangeKind {
 pub struct ClockChange {
     /// The instant of the change.
     pub at: DateTime<Utc>,
-    /// Whether times are left out, or come twice.
+    /// The kind: times are left out, or come twice.
     pub kind: ClockChangeKind,
     /// The first local time that does not exist or comes twice, such as `2027-03-28T02:00:00`.
     pub from: String,
@@ -81,7 +81,7 @@ pub struct ClockChange {
     pub until: String,
     /// The local time of the schedule in between, the first if there are several.
     pub scheduled: String,
-    /// When the schedule is due in the six hours around the change, with offsets.
+    /// The times at which the schedule is due in the six hours around the change, with offsets.
     pub due: Vec<String>,
 }
 

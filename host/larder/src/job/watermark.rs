@@ -22,7 +22,7 @@ pub enum Amount {
     Share(Share),
 }
 
-/// What is counted.
+/// The quantity that a bound counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Quantity {
@@ -37,7 +37,7 @@ pub enum Quantity {
 /// A bound: a job begins at `start` and ends at `stop`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watermark {
-    /// What is counted.
+    /// The quantity that it counts.
     pub quantity: Quantity,
     /// The amount below which (or, of used bytes, above which) the job begins.
     pub start: Amount,
@@ -48,7 +48,7 @@ pub struct Watermark {
 /// A bound on one file system, counted as what is free: of used bytes, the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ResolvedWatermark {
-    /// What the bound counts.
+    /// The quantity that the bound counts.
     pub quantity: Quantity,
     /// The job begins if less than so many bytes, or inodes, are free.
     pub start_free: u64,

@@ -11,40 +11,40 @@ use crate::records::{ImagePruneReport, PlanPolicy, RecoveredFiles};
 use crate::store::removal::{Outcome, RemovedImage, SparedImage};
 use crate::units::ByteSize;
 
-/// What became of a plan.
+/// The result of applying a plan.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct PlanReport {
-    /// What the policy tried and was not allowed, as the plan says.
+    /// The calls of the policy that were not allowed, as the plan has them.
     pub denials: Vec<Denial>,
-    /// How long it took, in milliseconds.
+    /// The time that it took, in milliseconds.
     pub duration_ms: u64,
     /// The allocated bytes that were to be freed, if the plan has a goal.
     pub goal_bytes: Option<u64>,
     /// References that were to go and were gone already.
     pub gone: Vec<String>,
-    /// What stayed, as the plan says.
+    /// The images that stayed, as the plan has them.
     pub kept: Vec<ImageVerdict>,
     /// References that were to go and were not got to, because something ended the removal early.
     pub left: Vec<String>,
     /// The policy that decided; absent without one.
     pub policy: Option<PlanPolicy>,
-    /// What stood in the way without stopping the rest: one sentence each.
+    /// Problems that did not stop the rest: one sentence each.
     pub problems: Vec<String>,
     /// The files of earlier removals that were not finished, and that this change deleted before its own.
     pub recovered: RecoveredFiles,
-    /// What went.
+    /// The images that were removed.
     pub removed: Vec<ImageVerdict>,
-    /// What went, in numbers. `bytes_reclaimed` was measured.
+    /// The numbers of what was removed. `bytes_reclaimed` is measured.
     pub report: ImagePruneReport,
     /// The number of the record in the home; absent where there was nothing to do.
     pub run: Option<i64>,
-    /// What was to go and was left alone.
+    /// The images that were to be removed and were left alone.
     pub spared: Vec<ImageVerdict>,
     /// Patterns of grant and guard that matched no image, as the plan says.
     pub unmatched: Vec<UnmatchedPattern>,
 }
 
-/// What became of one image.
+/// The result for one image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImageVerdict {
     /// Allocated bytes that were freed with it.

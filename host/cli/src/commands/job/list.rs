@@ -1,4 +1,4 @@
-use larder::job::Trigger;
+use larder::job::{Mode, Trigger};
 use serde::Serialize;
 
 use super::FileArgument;
@@ -22,7 +22,7 @@ pub(crate) struct List {
 #[derive(Debug, Serialize)]
 struct Listed {
     job: String,
-    mode: String,
+    mode: Mode,
     when: String,
     policies: Vec<String>,
     /// The next time that it is due, RFC 3339, of a job with a schedule.
@@ -39,7 +39,7 @@ impl List {
             .iter()
             .map(|job| Listed {
                 job: job.name.to_string(),
-                mode: job::mode(job.mode).to_owned(),
+                mode: job.mode,
                 when: job::when(&job.trigger),
                 policies: job.steps.iter().map(|step| step.policy.to_string()).collect(),
                 next_at: match &job.trigger {
@@ -57,7 +57,7 @@ impl List {
         let columns = ["JOB", "WHEN", "NEXT", "MODE", "POLICIES"].map(|name| (name, Align::Left));
         let mut table = Table::new(columns, context.console.width());
         for Listed { job, mode, when, policies, next_at } in listed {
-            table.row([job, when, next_at.unwrap_or_default(), mode, policies.join(", ")]);
+            table.row([job, when, next_at.unwrap_or_default(), mode.to_string(), policies.join(", ")]);
         }
         context.console.data(&table.render())?;
         Ok(Status::Done)

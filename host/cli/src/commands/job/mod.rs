@@ -50,7 +50,7 @@ impl Job {
     }
 }
 
-/// Where the job file is.
+/// The place of the job file.
 #[derive(Debug, clap::Args)]
 struct FileArgument {
     /// The job file [default: `larder.toml` in the home]

@@ -23,25 +23,25 @@ pub struct UseRecord {
     pub boots: u64,
     /// Hour of the first recorded boot.
     pub first_booted_at: Option<DateTime<Utc>>,
-    /// When its manifest was first recorded.
+    /// The first record of its manifest.
     pub first_seen_at: Option<DateTime<Utc>>,
-    /// When it last came in.
+    /// Its last arrival.
     pub last_arrived_at: Option<DateTime<Utc>>,
-    /// When a sandbox was last booted from it.
+    /// The last boot of a sandbox from it.
     pub last_booted_at: Option<DateTime<Utc>>,
     /// The name of that sandbox, which need not exist any longer.
     pub last_booted_by: Option<String>,
-    /// When Larder last loaded it from an archive.
+    /// The last time that Larder loaded it from an archive.
     pub last_loaded_at: Option<DateTime<Utc>>,
     /// Bytes over the network of the last pull by Larder that transferred a layer.
     pub last_pull_bytes: Option<u64>,
     /// Duration of that pull in milliseconds.
     pub last_pull_ms: Option<u64>,
-    /// When Larder last pulled it.
+    /// The last time that Larder pulled it.
     pub last_pulled_at: Option<DateTime<Utc>>,
-    /// When Larder last saved it.
+    /// The last time that Larder saved it.
     pub last_saved_at: Option<DateTime<Utc>>,
-    /// When microsandbox last pulled or loaded it or took it for a sandbox, or Larder pulled or loaded it.
+    /// The last time that microsandbox pulled or loaded it or took it for a sandbox, or Larder pulled or loaded it.
     pub last_touched_at: Option<DateTime<Utc>>,
     /// The digest of its manifest.
     pub manifest_digest: String,
