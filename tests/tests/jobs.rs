@@ -1,10 +1,14 @@
 //! Jobs on a home: what a run removes, and when it ends.
 
+use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use larder::LocalBackend;
-use larder::job::{FileSystemStatus, Job, JobFile, JobReport, Pass, Runner};
+use larder::job::{
+    FileSystemStatus, Job, JobFile, JobOutcome, JobReport, Pass, PolicyName, Runner, StepReport,
+};
+use larder::plan::PlanReport;
 use larder::policy::Policy;
 use larder_tests::{ENGINE, FIXTURE_NOW, Home, ImageSpec, component, populate, run};
 use proptest::prelude::*;
@@ -41,12 +45,16 @@ fn allocated(directory: &Path) -> u64 {
     sizes.sum()
 }
 
-fn policies(names: &[&str]) -> Vec<Policy> {
-    let load = |name: &&str| {
-        let bytes = std::fs::read(component(name)).expect("the component");
-        run(Policy::load(&ENGINE, bytes)).expect("a policy")
-    };
-    names.iter().map(load).collect()
+fn policies() -> HashMap<PolicyName, Policy> {
+    let bytes = std::fs::read(component("keep-recent")).expect("the component");
+    let policy = run(Policy::load(&ENGINE, bytes)).expect("a policy");
+    HashMap::from([(PolicyName::Bundled("keep-recent".to_owned()), policy)])
+}
+
+/// What became of each round of a step that succeeded.
+fn reports(step: &StepReport) -> impl Iterator<Item = &PlanReport> {
+    assert!(step.error.is_none(), "{:?}", step.error);
+    step.rounds.iter().map(|round| round.report.as_ref().expect("it was applied"))
 }
 
 /// A home of one repository, whose images share their base.
@@ -77,8 +85,8 @@ fn images(home: &Home) -> i64 {
     home.count("SELECT count(*) FROM image_ref")
 }
 
-fn ran(home: &Home, job: &Job, names: &[&str], pass: Pass) -> JobReport {
-    let policies = policies(names);
+fn ran(home: &Home, job: &Job, pass: Pass) -> JobReport {
+    let policies = policies();
     run(async {
         let local = home.open().await;
         runner(home, local).run(job, &policies, pass).await.expect("a report")
@@ -94,18 +102,18 @@ proptest! {
     fn a_goal_is_met_and_no_more(count in 2_u32..9, wanted in 1_u64..120_000) {
         let home = home(count);
         let before = beside(&home.cache(), 0).available_bytes;
-        let report = ran(&home, &pressure(before + wanted, KEEP_ONE), &["keep-recent"], Pass::Real);
+        let report = ran(&home, &pressure(before + wanted, KEEP_ONE), Pass::Real);
         let freed = report.after.available_bytes - before;
         prop_assert_eq!(report.goal_bytes, Some(wanted));
         prop_assert_eq!(report.unmet_bytes, wanted.saturating_sub(freed));
         let removals: Vec<u64> = report.steps.iter()
-            .filter_map(|step| step.result.as_ref().ok())
-            .flat_map(|(_, done)| done.as_ref().expect("it was applied").removed.iter().map(|image| image.bytes))
+            .flat_map(reports)
+            .flat_map(|done| done.removed.iter().map(|image| image.bytes))
             .collect();
         prop_assert_eq!(removals.iter().sum::<u64>(), freed);
         if report.unmet_bytes == 0 {
             // The oldest was staged first, and the plan lists the newest first.
-            let plans = report.steps.iter().filter_map(|step| step.result.as_ref().ok()).map(|(plan, _)| plan);
+            let plans = report.steps.iter().flat_map(|step| &step.rounds).map(|round| &round.plan);
             let last = plans.flat_map(|plan| plan.removals().next()).next_back().map_or(0, |entry| entry.bytes);
             prop_assert!(freed - last < wanted, "{freed} less {last} for {wanted}");
         } else {
@@ -129,7 +137,7 @@ fn leftovers_go_first() {
     let before = beside(&home.cache(), 0).available_bytes;
     // The policy of the step would be refused: it is not run.
     let step = KEEP_ONE.replace("keep = 1", "keep = 0");
-    let report = ran(&home, &pressure(before + 60_000, &step), &["keep-recent"], Pass::Real);
+    let report = ran(&home, &pressure(before + 60_000, &step), Pass::Real);
     assert_eq!((report.unmet_bytes, report.steps.len(), images(&home)), (0, 1, 3));
     assert!(!orphan.exists());
 }
@@ -147,18 +155,17 @@ fn steps_run_until_the_goal_is_met() {
       { policy = "keep-recent", config = { keep = 1 }, grant = { remove = ["**"], max-share = "100%" } },
     ]"#;
     // Three images are not enough, five are more.
-    let three = ran(&home, &pressure(SIZE, KEEP_ONE), &["keep-recent"], Pass::DryRun);
-    let (plan, _) = three.steps[1].result.as_ref().expect("a plan");
+    let three = ran(&home, &pressure(SIZE, KEEP_ONE), Pass::DryRun);
+    let plan = &three.steps[1].rounds[0].plan;
     let frees: Vec<u64> = plan.removals().map(|entry| entry.bytes).collect();
     assert_eq!(frees.len(), 5);
     // Oldest first: the plan lists the newest first.
     let wanted: u64 = frees[1..].iter().sum();
-    let names = ["keep-recent"; 4];
-    let report = ran(&home, &pressure(before + wanted, steps), &names, Pass::Real);
+    let report = ran(&home, &pressure(before + wanted, steps), Pass::Real);
     let removed: Vec<Option<usize>> = report
         .steps
         .iter()
-        .map(|step| step.result.as_ref().ok().map(|(_, done)| done.as_ref().expect("applied").removed.len()))
+        .map(|step| step.error.is_none().then(|| reports(step).map(|done| done.removed.len()).sum()))
         .collect();
     assert_eq!(removed, [Some(0), None, Some(3), Some(1)], "leftovers, a refused config, three, one");
     assert_eq!((report.unmet_bytes, images(&home)), (0, 2));
@@ -180,24 +187,23 @@ fn what_observes_changes_nothing() {
     };
     let before = state();
     let goal = beside(&home.cache(), 0).available_bytes + 20_000;
-    let dry = ran(&home, &pressure(goal, KEEP_ONE), &["keep-recent"], Pass::DryRun);
-    let observed =
-        ran(&home, &pressure(goal, &format!("{KEEP_ONE}mode = \"observe\"\n")), &["keep-recent"], Pass::Real);
+    let dry = ran(&home, &pressure(goal, KEEP_ONE), Pass::DryRun);
+    let observed = ran(&home, &pressure(goal, &format!("{KEEP_ONE}mode = \"observe\"\n")), Pass::Real);
     assert_eq!(state(), before);
     let plans = |report: &JobReport| -> Vec<Vec<String>> {
-        let steps = report.steps.iter().map(|step| step.result.as_ref().expect("a plan"));
-        steps
-            .map(|(plan, done)| {
-                assert!(done.is_none(), "nothing was applied");
-                plan.removals().map(|entry| entry.reference.clone()).collect()
+        let rounds = report.steps.iter().flat_map(|step| &step.rounds);
+        rounds
+            .map(|round| {
+                assert!(round.report.is_none(), "nothing was applied");
+                round.plan.removals().map(|entry| entry.reference.clone()).collect()
             })
             .collect()
     };
     assert_eq!((dry.unmet_bytes, plans(&dry)), (0, plans(&observed)));
-    let real = ran(&home, &pressure(goal, KEEP_ONE), &["keep-recent"], Pass::Real);
-    let (_, done) = real.steps[1].result.as_ref().expect("a plan");
-    let mut removed: Vec<String> =
-        done.as_ref().expect("applied").removed.iter().map(|image| image.reference.clone()).collect();
+    let real = ran(&home, &pressure(goal, KEEP_ONE), Pass::Real);
+    let mut removed: Vec<String> = reports(&real.steps[1])
+        .flat_map(|done| done.removed.iter().map(|image| image.reference.clone()))
+        .collect();
     let mut planned = plans(&dry).remove(1);
     removed.sort();
     planned.sort();
@@ -209,10 +215,10 @@ fn what_observes_changes_nothing() {
 fn without_pressure() {
     let home = home(4);
     let free = beside(&home.cache(), 0).available_bytes;
-    let report = ran(&home, &pressure(free, KEEP_ONE), &["keep-recent"], Pass::Real);
+    let report = ran(&home, &pressure(free, KEEP_ONE), Pass::Real);
     assert_eq!((report.goal_bytes, report.steps.len(), images(&home)), (Some(0), 0, 4));
     let scheduled = job(&format!("[jobs.a]\nschedule = \"@daily\"\n{KEEP_ONE}"));
-    let report = ran(&home, &scheduled, &["keep-recent"], Pass::Real);
+    let report = ran(&home, &scheduled, Pass::Real);
     assert_eq!((report.goal_bytes, report.unmet_bytes, images(&home)), (None, 0, 1));
 }
 
@@ -220,7 +226,7 @@ fn without_pressure() {
 #[test]
 fn a_stopped_job() {
     let home = home(4);
-    let (job, policies) = (pressure(SIZE, KEEP_ONE), policies(&["keep-recent"]));
+    let (job, policies) = (pressure(SIZE, KEEP_ONE), policies());
     let report = run(async {
         let local = home.open().await;
         let stop = std::future::ready(());
@@ -230,16 +236,14 @@ fn a_stopped_job() {
     assert_eq!((report.is_stopped, images(&home)), (true, 4));
 }
 
-/// A run that does not have one policy for each step is refused, and removes nothing.
+/// A step whose policy is not there fails, and removes nothing.
 #[test]
-fn a_policy_for_each_step() {
+fn a_policy_that_is_not_there() {
     let home = home(3);
     let job = pressure(SIZE, KEEP_ONE);
-    let error = run(async { runner(&home, home.open().await).run(&job, &[], Pass::Real).await });
-    let error = error.expect_err("there is no policy");
-    assert_eq!(
-        error.to_string(),
-        "invalid configuration: the job `a` needs a policy for each step: 1, and not 0"
-    );
-    assert_eq!(images(&home), 3);
+    let report = run(async { runner(&home, home.open().await).run(&job, &HashMap::new(), Pass::Real).await });
+    let report = report.expect("a report");
+    let error = report.steps[1].error.as_ref().expect("an error").to_string();
+    assert_eq!(error, "invalid configuration: there is no policy `keep-recent`");
+    assert_eq!((report.outcome(), images(&home)), (JobOutcome::Error, 3));
 }

@@ -3,8 +3,17 @@
 //! Their JSON form is stable: the keys are the field names in alphabetical order, times RFC 3339, sizes in bytes.
 
 mod guard;
+#[cfg(feature = "policy")]
+mod job;
+mod spare;
 
 pub use guard::Guard;
+#[cfg(feature = "policy")]
+pub use job::{
+    FileSystemSample, FileSystemStatus, Held, HeldBy, JobCause, JobName, JobOutcome, JobRunRecord,
+    JobRunReport, Mode,
+};
+pub use spare::SpareCause;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};

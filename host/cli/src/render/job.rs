@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use larder::job::{
-    ClockChange, ClockChangeKind, FileSystemStatus, Job, Mode, Pressure, Quantity, Schedule, Step, Trigger,
+    ClockChange, ClockChangeKind, FileSystemStatus, Held, HeldBy, Job, Mode, Pressure, Quantity, Schedule,
+    Step, Trigger,
 };
 use larder::policy::Grant;
 use serde::Serialize;
@@ -76,6 +77,25 @@ impl Explained {
             add(&format!("{}.", index + 1), step);
         }
         text
+    }
+}
+
+/// Says what holds bytes, such as "in use by sandboxes and snapshots (3 images)".
+pub(crate) fn held(held: &Held) -> String {
+    let what = match held.by {
+        HeldBy::InUse => "in use by sandboxes and snapshots",
+        HeldBy::Leased => "held by live operations",
+        HeldBy::Pinned => "pinned",
+        HeldBy::Guarded => "kept by the guard",
+        HeldBy::Young => "younger than the guard's `min-age`",
+        HeldBy::Denied => "outside of what the job may remove",
+        HeldBy::NotProposed => "not proposed by the job's policies",
+        HeldBy::Unowned => "files of the cache that no image has and that stay for now",
+        HeldBy::Elsewhere => "not in the cache",
+    };
+    match held.images {
+        0 => what.to_owned(),
+        images => format!("{what} ({})", super::count(images as usize, "image")),
     }
 }
 

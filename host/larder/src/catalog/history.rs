@@ -73,6 +73,8 @@ pub struct RunRecord {
     pub grant: Option<Value>,
     /// Its number; later runs have higher ones.
     pub id: i64,
+    /// The job of which it was a step; absent where somebody made it.
+    pub job: Option<String>,
     /// How many images it kept, as far as that is still on record.
     pub kept: u64,
     /// What made its plan; absent where it was recorded by an earlier version.
@@ -140,6 +142,8 @@ pub(crate) struct NewRun<'a> {
     /// A grant, with the guard of the run, as a document.
     pub(crate) grant: Option<&'a Value>,
     pub(crate) cost: Option<RunCost>,
+    /// The job of which it is a step.
+    pub(crate) job: Option<&'a str>,
 }
 
 /// The end of a run.
@@ -165,13 +169,13 @@ impl Verdict {
 
 /// Begins the record of a run. Returns its number.
 pub(crate) fn begin_run(connection: &Connection, run: &NewRun<'_>) -> rusqlite::Result<i64> {
-    let &NewRun { started_at, made_by, policy, config, grant, cost } = run;
+    let &NewRun { started_at, made_by, policy, config, grant, cost, job } = run;
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     connection
         .prepare_cached(
             "INSERT INTO larder_run (started_at, policy_name, policy_version, policy_hash, problem, report, duration_ms,
-                                     made_by, config, granted, policy_ms, fuel)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11)",
+                                     made_by, config, granted, policy_ms, fuel, job)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .insert(params![
             time::format(started_at),
@@ -185,6 +189,7 @@ pub(crate) fn begin_run(connection: &Connection, run: &NewRun<'_>) -> rusqlite::
             grant.map(Value::to_string),
             cost.map(|cost| number(cost.duration_ms)),
             cost.and_then(|cost| cost.fuel).map(number),
+            job,
         ])
 }
 
@@ -274,19 +279,21 @@ pub(crate) fn expire(connection: &Connection, at_most: usize) -> rusqlite::Resul
 pub(crate) fn runs(connection: &Connection, limit: u32) -> MicrosandboxResult<Vec<RunRecord>> {
     let query = || -> rusqlite::Result<Vec<RunRecord>> {
         // A home that an earlier Larder wrote last is read as it is.
-        let has_maker = connection.prepare("SELECT made_by FROM larder_run LIMIT 0").is_ok();
-        let more = if has_maker {
+        let has =
+            |column: &str| connection.prepare(&format!("SELECT {column} FROM larder_run LIMIT 0")).is_ok();
+        let more = if has("made_by") {
             "run.made_by, run.config, run.granted, run.policy_ms, run.fuel"
         } else {
             "NULL, NULL, NULL, NULL, NULL"
         };
+        let job = if has("job") { "run.job" } else { "NULL" };
         let query = format!(
             "SELECT run.started_at, run.policy_name, run.policy_version, run.policy_hash, run.id, run.problem, run.report,
                     run.duration_ms,
                     count(*) FILTER (WHERE decision.decision = 'removed'),
                     count(*) FILTER (WHERE decision.decision = 'spared'),
                     count(*) FILTER (WHERE decision.decision = 'kept'), {more},
-                    sum(decision.bytes) FILTER (WHERE decision.decision = 'removed')
+                    sum(decision.bytes) FILTER (WHERE decision.decision = 'removed'), {job}
                FROM larder_run AS run LEFT JOIN larder_decision AS decision ON decision.run_id = run.id
               WHERE run.id IN (SELECT id FROM larder_run ORDER BY id DESC LIMIT ?1)
               GROUP BY run.id ORDER BY run.id DESC"
@@ -323,6 +330,7 @@ fn run_record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
         started_at: started_at(row)?,
         policy: policy(row)?,
         id: row.get(4)?,
+        job: text(row, 17)?,
         problem,
         report,
         duration_ms: unsigned(row, 7)?,

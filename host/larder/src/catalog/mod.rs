@@ -27,6 +27,8 @@ pub(crate) mod deletions;
 pub(crate) mod graph;
 pub(crate) mod history;
 pub(crate) mod identity;
+#[cfg(feature = "policy")]
+pub(crate) mod jobs;
 pub(crate) mod journal;
 mod lenient;
 #[cfg(test)]

@@ -30,7 +30,7 @@ const ATTEMPTS: usize = 5;
 const MEMORY: &str = "/dev/shm";
 
 /// The tables that queries name and a home may lack, with the columns that the queries name.
-const STAND_INS: [(&str, &str); 14] = [
+const STAND_INS: [(&str, &str); 18] = [
     ("sandbox", "id, name, config"),
     ("sandbox_rootfs", "sandbox_id, manifest_id"),
     ("snapshot_index", "digest, name, image_manifest_digest"),
@@ -45,6 +45,10 @@ const STAND_INS: [(&str, &str); 14] = [
     ("larder_name", "reference, image_id, named_at"),
     ("larder_use", "day, image_id, kind, hours, latest"),
     ("larder_swept", "source, at, id"),
+    ("larder_job", "name, seen_at, schedule, settled_at, failures, succeeded_at"),
+    ("larder_job_run", "id, job, cause, mode, started_at, ended_at, outcome, report"),
+    ("larder_job_count", "job, name, label, value"),
+    ("larder_disk", "at, size_bytes, available_bytes, inodes, inodes_free"),
 ];
 
 /// A connection that only reads.

@@ -14,7 +14,7 @@ const SCHEMA_0_7_13: &str = include_str!("msb-0.7.13.schema.sql");
 const MIGRATIONS_0_7_13: &str = include_str!("msb-0.7.13.migrations.txt");
 
 /// The migrations of Larder's own tables. The position in this list, counted from 1, is the resulting version.
-const LARDER_MIGRATIONS: [&str; 6] = [
+const LARDER_MIGRATIONS: [&str; 7] = [
     "
     CREATE INDEX larder_image_ref_manifest ON image_ref (manifest_id);
     CREATE INDEX larder_manifest_layer_layer ON manifest_layer (layer_id);
@@ -139,6 +139,45 @@ const LARDER_MIGRATIONS: [&str; 6] = [
     CREATE TABLE larder_swept (source TEXT NOT NULL PRIMARY KEY, at TEXT NOT NULL, id INTEGER NOT NULL) WITHOUT ROWID;
     CREATE INDEX larder_image_ref_updated ON image_ref (updated_at);
     CREATE INDEX larder_layer_used ON layer (last_used_at);
+",
+    "
+    -- Jobs: up to when the times of a schedule are settled, their runs, what all runs add up to, and the file system over
+    -- time. Times in milliseconds, those of `larder_disk` in seconds.
+    CREATE TABLE larder_job (
+        name TEXT NOT NULL PRIMARY KEY,
+        seen_at INTEGER NOT NULL,
+        schedule TEXT,
+        settled_at INTEGER NOT NULL,
+        failures INTEGER NOT NULL,
+        succeeded_at INTEGER
+    ) WITHOUT ROWID;
+    CREATE TABLE larder_job_run (
+        id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+        job TEXT NOT NULL,
+        cause TEXT NOT NULL,
+        mode TEXT NOT NULL,
+        started_at INTEGER NOT NULL,
+        ended_at INTEGER,
+        outcome TEXT,
+        report TEXT NOT NULL
+    );
+    CREATE INDEX larder_job_run_job ON larder_job_run (job, id);
+    CREATE TABLE larder_job_count (
+        job TEXT NOT NULL,
+        name TEXT NOT NULL,
+        label TEXT NOT NULL,
+        value INTEGER NOT NULL,
+        PRIMARY KEY (job, name, label)
+    ) WITHOUT ROWID;
+    CREATE TABLE larder_disk (
+        at INTEGER NOT NULL PRIMARY KEY,
+        size_bytes INTEGER NOT NULL,
+        available_bytes INTEGER NOT NULL,
+        inodes INTEGER NOT NULL,
+        inodes_free INTEGER NOT NULL
+    );
+    -- The job of which a run was a step.
+    ALTER TABLE larder_run ADD COLUMN job TEXT;
 ",
 ];
 

@@ -23,6 +23,8 @@ pub(crate) mod ballast;
 pub(crate) mod config;
 mod error;
 pub(crate) mod guard;
+#[cfg(feature = "policy")]
+pub(crate) mod host;
 mod identity;
 pub(crate) mod opening;
 mod run_lock;
@@ -36,6 +38,8 @@ use rusqlite::ErrorCode;
 
 pub use error::{HomeError, HomeProblem};
 pub use identity::{HomeId, HomeIdError, HomeIdentity};
+#[cfg(feature = "policy")]
+pub(crate) use run_lock::JobLock;
 pub(crate) use run_lock::RunLock;
 
 use crate::error::{MicrosandboxError, MicrosandboxResult};

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::finding::{Finding, Mark};
 use super::schedule::Schedule;
 use super::watermark::Watermark;
 use crate::policy::{GrantDocument, Guard};
+pub use crate::records::{JobName, Mode};
 use crate::reference::Digest;
 
 /// The file `larder.toml`.
@@ -39,10 +38,6 @@ pub struct Job {
     pub mode: Mode,
     pub(super) mark: Mark,
 }
-
-/// The name of a job: 1 to 64 letters, digits, `-`, `_` and `.`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct JobName(String);
 
 /// The times or the bound at which a job runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,7 +82,7 @@ pub struct Step {
 }
 
 /// A policy, as a job file names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PolicyName {
     /// One that comes with the program, such as `keep-recent`.
     Bundled(String),
@@ -98,17 +93,6 @@ pub enum PolicyName {
         /// The SHA-256 of the file. Absent if it is not given, which a check refuses.
         digest: Option<Digest>,
     },
-}
-
-/// Removing, or only planning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// It removes what its plan says.
-    #[default]
-    Apply,
-    /// It plans and keeps a record, and never removes anything.
-    Observe,
 }
 
 impl Job {
@@ -127,38 +111,6 @@ impl Step {
     /// Makes a finding about its config, such as that the policy refuses it.
     pub fn config_finding(&self, problem: impl Into<String>, suggestion: Option<String>) -> Finding {
         self.config_mark.error(problem.into(), suggestion)
-    }
-}
-
-/// Writes it as a file has it.
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
-    }
-}
-
-impl JobName {
-    /// Returns the name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for JobName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for JobName {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let is_right = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if (1..=64).contains(&name.len()) && name.chars().all(is_right) {
-            return Ok(Self(name.to_owned()));
-        }
-        Err("the name of a job has 1 to 64 letters, digits, `-`, `_` and `.`".to_owned())
     }
 }
 

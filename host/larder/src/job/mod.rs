@@ -10,25 +10,38 @@
 //!   line, column and suggestion
 //! - `schedule.rs`: when a schedule is due, across clock changes
 //! - `watermark.rs`: bounds of a file system, and what they are in bytes on this one
-//! - `runner.rs`: runs a job on a home
+//! - `runner.rs`: runs a job on a home; `step.rs`: a step of it; `report.rs`: what it did; `held.rs`: what an unmet goal is
+//!   made of; `stuck.rs`: why space does not become free
+//! - `jobs/`: what is due, what is remembered of jobs, and what they are up to: [`Jobs`]
 //!
-//! Only a [`Runner`] touches anything: a file is parsed from its text, a schedule is asked about an instant, and a
+//! Only a [`Runner`] and [`Jobs`] touch anything: a file is parsed from its text, a schedule is asked about an instant, and a
 //! bound about the state of a file system.
 
 mod file;
 mod finding;
+mod held;
+mod jobs;
 mod keys;
 mod parse;
+mod pressure;
 mod reading;
+mod report;
 mod runner;
 mod schedule;
+mod step;
+mod stuck;
 mod watermark;
 
 pub use file::{Job, JobFile, JobName, Mode, PolicyName, Pressure, Step, Trigger};
 pub use finding::{Finding, Findings, Severity};
-pub use runner::{JobReport, Pass, Runner, StepReport};
+pub use jobs::{Health, JobRun, JobState, JobStatus, Jobs, JobsStatus, Tick};
+pub use report::{JobReport, Round, StepReport};
+pub use runner::{Pass, Policies, Runner};
 pub use schedule::{ClockChange, ClockChangeKind, Schedule, ScheduleError};
 pub use watermark::{Amount, FileSystemStatus, Quantity, ResolvedWatermark, Watermark};
+
+pub use crate::catalog::jobs::counters::{AttemptCount, Bucket, Histogram, JobCounters, SpareCount};
+pub use crate::records::{FileSystemSample, Held, HeldBy, JobCause, JobOutcome, JobRunRecord, JobRunReport};
 
 /// The JSON Schema of the file, for editors.
 pub const SCHEMA: &str = include_str!("larder.schema.json");

@@ -2,34 +2,68 @@
 //!
 //! A job under pressure has a goal, in bytes: what has to become free until every bound is met. Its first step is always
 //! what nothing owns. Each step of a policy has what is then still missing as its goal, so that its plan is the
-//! shortest prefix of what the policy proposes that frees so much. The file system is asked again after each step: what
-//! counts is what became free, not what was planned. A step that fails does not end the job, since the next one may
-//! meet the goal.
+//! shortest prefix of what the policy proposes that frees so much ([`step`](super::step)). What counts is what became free
+//! on the file system, not what was planned: it is asked after each batch of a removal and after each plan. A step that
+//! fails does not end the job, since the next one may meet the goal.
 //!
-//! Each step is a plan and its application, with the record and the guarantees of those. A crash between two steps
-//! leaves what the first has done.
+//! Where files went and their space did not become free, the job ends: to remove more would free nothing either
+//! ([`stuck`](super::stuck)). A goal that is not met is explained by what holds the used bytes ([`held`](super::held)).
+//!
+//! Each plan is applied with the record and the guarantees of every plan. A crash between two leaves what the first has
+//! done.
 
+use std::collections::HashSet;
 use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
-use super::file::{Job, JobName, Mode, Pressure, Step, Trigger};
-use super::watermark::{FileSystemStatus, Quantity};
+use super::file::{Job, Mode, PolicyName, Pressure, Step, Trigger};
+use super::held::{self, Holding};
+use super::report::{JobReport, StepReport};
+use super::step::StepRun;
 use crate::backend::LocalBackend;
 use crate::catalog::blocking;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::plan::{Plan, PlanReport};
-use crate::policy::{ByteSize, Guard, Policy, PolicyRun};
+use crate::policy::{Guard, Policy};
+use crate::records::{FileSystemStatus, SpareCause};
 
-type FileSystem = Arc<dyn Fn() -> MicrosandboxResult<FileSystemStatus> + Send + Sync>;
+pub(super) type FileSystem = Arc<dyn Fn() -> MicrosandboxResult<FileSystemStatus> + Send + Sync>;
+
+/// How long files that went may take to become free space.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The policies that job files name.
+pub trait Policies: Send + Sync {
+    /// Loads the policy of this name.
+    ///
+    /// # Errors
+    /// Fails if there is none, or if it cannot be loaded. The step of a job then fails.
+    fn load<'a>(
+        &'a self,
+        name: &'a PolicyName,
+    ) -> Pin<Box<dyn Future<Output = MicrosandboxResult<Policy>> + Send + 'a>>;
+}
+
+/// Policies that are loaded already, by their names.
+impl Policies for std::collections::HashMap<PolicyName, Policy> {
+    fn load<'a>(
+        &'a self,
+        name: &'a PolicyName,
+    ) -> Pin<Box<dyn Future<Output = MicrosandboxResult<Policy>> + Send + 'a>> {
+        let missing = || MicrosandboxError::InvalidConfig(format!("there is no policy `{name}`"));
+        Box::pin(std::future::ready(self.get(name).cloned().ok_or_else(missing)))
+    }
+}
 
 /// Runs jobs on a home.
 #[derive(Clone)]
 pub struct Runner {
-    local: LocalBackend,
-    guard: Guard,
-    file_system: FileSystem,
+    pub(super) local: LocalBackend,
+    pub(super) guard: Guard,
+    pub(super) file_system: FileSystem,
+    pub(super) patience: Duration,
 }
 
 /// A run that counts, or one that shows what it would do.
@@ -41,34 +75,34 @@ pub enum Pass {
     DryRun,
 }
 
-/// The result of a run of a job.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct JobReport {
-    /// The job.
-    pub job: JobName,
-    /// The file system before the run.
-    pub before: FileSystemStatus,
-    /// The file system after it.
-    pub after: FileSystemStatus,
-    /// The bytes that were to become free, of a job under pressure. Zero if its bounds were met before.
-    pub goal_bytes: Option<u64>,
-    /// The bytes that are still missing; in a run that removes nothing, what its plans would leave missing.
-    pub unmet_bytes: u64,
-    /// Its steps with their results, in their order. Steps after the goal was met, or after it was stopped, are left out.
-    pub steps: Vec<StepReport>,
-    /// Set if it was stopped before it was done.
-    pub is_stopped: bool,
+/// What a run is to reach.
+#[derive(Debug, Clone)]
+pub(super) enum Aim {
+    /// What its policies want.
+    Everything,
+    /// Free space, until every bound is met.
+    Bounds(Pressure),
+    /// So many free bytes.
+    Room(u64),
 }
 
-/// The result of a step.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct StepReport {
-    /// The policy, or absent for what nothing owns.
-    pub policy: Option<String>,
-    /// The plan, and what became of it unless the run removes nothing.
-    pub result: MicrosandboxResult<(Plan, Option<PlanReport>)>,
+impl Aim {
+    /// Returns the aim of a job by its own trigger.
+    pub(super) fn of(job: &Job) -> Self {
+        match &job.trigger {
+            Trigger::Schedule { .. } => Self::Everything,
+            Trigger::Pressure(pressure) => Self::Bounds(pressure.clone()),
+        }
+    }
+
+    /// Returns the bytes that have to become free; absent without a goal.
+    pub(super) fn missing(&self, fs: &FileSystemStatus) -> Option<u64> {
+        match self {
+            Self::Everything => None,
+            Self::Bounds(pressure) => Some(pressure.missing_bytes(fs)),
+            Self::Room(bytes) => Some(bytes.saturating_sub(fs.available_bytes)),
+        }
+    }
 }
 
 impl Runner {
@@ -76,7 +110,7 @@ impl Runner {
     pub fn new(local: LocalBackend) -> Self {
         let cache = local.cache_dir().to_owned();
         let file_system = Arc::new(move || FileSystemStatus::of(&cache));
-        Self { local, guard: Guard::default(), file_system }
+        Self { local, guard: Guard::default(), file_system, patience: PATIENCE }
     }
 
     /// Returns the same with what this guard keeps, in addition to that of the home.
@@ -96,12 +130,19 @@ impl Runner {
         self
     }
 
-    /// Runs a job now, whatever its schedule says. `policies` are those of its steps, in their order.
+    /// Returns the same, waiting so long for files that went to become free space. Default: five seconds, since some file
+    /// systems free space later.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Runs a job now, whatever its schedule says.
     ///
     /// # Errors
-    /// Fails if the file system does not answer, and [`InvalidConfig`](MicrosandboxError::InvalidConfig) if there is not one
-    /// policy for each step. What went wrong in a step is in its report.
-    pub async fn run(&self, job: &Job, policies: &[Policy], pass: Pass) -> MicrosandboxResult<JobReport> {
+    /// Fails if the file system does not answer. What went wrong in a step is in its report.
+    pub async fn run(&self, job: &Job, policies: &dyn Policies, pass: Pass) -> MicrosandboxResult<JobReport> {
         self.run_until(job, policies, pass, pending()).await
     }
 
@@ -113,114 +154,134 @@ impl Runner {
     pub async fn run_until(
         &self,
         job: &Job,
-        policies: &[Policy],
+        policies: &dyn Policies,
         pass: Pass,
         stop: impl Future<Output = ()>,
     ) -> MicrosandboxResult<JobReport> {
-        if policies.len() != job.steps.len() {
-            let (steps, given) = (job.steps.len(), policies.len());
-            let problem =
-                format!("the job `{}` needs a policy for each step: {steps}, and not {given}", job.name);
-            return Err(MicrosandboxError::InvalidConfig(problem));
-        }
         let mut stop = Stop { asked: pin!(stop), is_asked: false };
-        let before = self.status().await?;
-        let applies = pass == Pass::Real && job.mode == Mode::Apply;
-        let mut steps: Vec<StepReport> = Vec::new();
-        let (pressure, goal_bytes) = match &job.trigger {
-            Trigger::Schedule { .. } => (None, None),
-            Trigger::Pressure(pressure) => (Some(pressure), Some(missing_bytes(pressure, &before))),
-        };
-        let mut missing = goal_bytes;
-        let mut next = job.steps.iter().zip(policies);
-        // What nothing owns goes first, where there is a goal.
-        let mut leftovers = pressure.is_some();
-        while missing != Some(0) && !stop.is_asked {
-            let step = if std::mem::take(&mut leftovers) {
-                self.leftovers(applies, &mut stop).await
-            } else {
-                let Some((step, policy)) = next.next() else { break };
-                self.step(step, policy, missing, applies, &mut stop).await
-            };
-            if let Some(pressure) = pressure {
-                missing = Some(match applies {
-                    true => missing_bytes(pressure, &self.status().await?),
-                    false => missing.unwrap_or_default().saturating_sub(planned(&step, &steps)),
-                });
-            }
-            steps.push(step);
-        }
-        let after = self.status().await?;
-        let unmet_bytes = missing.unwrap_or_default();
-        let (job, is_stopped) = (job.name.clone(), stop.is_asked);
-        Ok(JobReport { job, before, after, goal_bytes, unmet_bytes, steps, is_stopped })
+        self.run_for(job, Aim::of(job), policies, pass, &mut stop).await
     }
 
-    async fn status(&self) -> MicrosandboxResult<FileSystemStatus> {
+    /// Runs a job for an aim.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(super) async fn run_for<F: Future<Output = ()>>(
+        &self,
+        job: &Job,
+        aim: Aim,
+        policies: &dyn Policies,
+        pass: Pass,
+        stop: &mut Stop<'_, F>,
+    ) -> MicrosandboxResult<JobReport> {
+        let before = self.status().await?;
+        let applies = pass == Pass::Real && job.mode == Mode::Apply;
+        let goal_bytes = aim.missing(&before);
+        let mut report = JobReport {
+            job: job.name.clone(),
+            before,
+            after: before,
+            goal_bytes,
+            freed_bytes: 0,
+            unmet_bytes: goal_bytes.unwrap_or_default(),
+            steps: Vec::new(),
+            held: Vec::new(),
+            notes: Vec::new(),
+            is_stopped: false,
+        };
+        let mut next = job.steps.iter();
+        // What nothing owns goes first, where there is a goal.
+        let mut leftovers = goal_bytes.is_some();
+        while (goal_bytes.is_none() || report.unmet_bytes > 0) && !stop.is_asked {
+            let missing = goal_bytes.map(|_| report.unmet_bytes);
+            let run = StepRun { runner: self, job, aim: &aim, applies, missing };
+            let step = if std::mem::take(&mut leftovers) {
+                run.leftovers(stop).await
+            } else {
+                let Some(step) = next.next() else { break };
+                run.policy(step, policies, stop).await
+            };
+            let is_stuck = self.count(&mut report, &aim, step, applies).await?;
+            if is_stuck {
+                break;
+            }
+        }
+        report.after = self.status().await?;
+        report.is_stopped = stop.is_asked;
+        if report.unmet_bytes > 0 {
+            report.held = self.held(job, &report).await.unwrap_or_else(|error| {
+                report.notes.push(format!("what holds the rest could not be found out: {error}"));
+                Vec::new()
+            });
+        }
+        Ok(report)
+    }
+
+    /// Adds a step to a report. Returns whether files went and their space did not become free.
+    async fn count(
+        &self,
+        report: &mut JobReport,
+        aim: &Aim,
+        step: StepReport,
+        applies: bool,
+    ) -> MicrosandboxResult<bool> {
+        let freed = if applies {
+            step.rounds.iter().map(super::report::Round::freed_bytes).sum()
+        } else {
+            planned(&step, &report.steps)
+        };
+        report.freed_bytes = report.freed_bytes.saturating_add(freed);
+        report.steps.push(step);
+        if !applies {
+            report.unmet_bytes = report.unmet_bytes.saturating_sub(freed);
+            return Ok(false);
+        }
+        let (now, stuck) =
+            self.wait_for_space(&report.before, report.freed_bytes, report.unmet_bytes).await?;
+        if let Some(missing) = aim.missing(&now) {
+            report.unmet_bytes = missing;
+            if missing > 0
+                && let Some(why) = stuck
+            {
+                report.notes.push(why);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    pub(super) async fn status(&self) -> MicrosandboxResult<FileSystemStatus> {
         let status = Arc::clone(&self.file_system);
         blocking("measure the file system", move || status()).await
     }
 
-    /// Removes what nothing owns.
-    async fn leftovers(&self, applies: bool, stop: &mut Stop<'_, impl Future<Output = ()>>) -> StepReport {
-        let result = async {
-            let plan = self.local.plan_leftovers().await?;
-            let report = match applies {
-                true => Some(self.local.apply_until(&plan, None, stop.asked()).await?),
-                false => None,
-            };
-            Ok((plan, report))
+    /// Finds what holds the used bytes of the file system after a run.
+    async fn held(&self, job: &Job, report: &JobReport) -> MicrosandboxResult<Vec<crate::records::Held>> {
+        let spared = report.last_of_each_step().flat_map(|report| &report.spared);
+        let leased = spared.filter(|image| image.spared_by == Some(SpareCause::Leased));
+        let gone = report.rounds().filter(|round| round.report.is_none());
+        let holding = Holding {
+            grants: job.steps.iter().map(|step: &Step| step.grant.clone()).collect(),
+            guard: self.guard.clone(),
+            leased: leased.map(|image| image.reference.clone()).collect(),
+            gone: gone.flat_map(|round| round.plan.removals()).map(|entry| entry.reference.clone()).collect(),
+            gone_files: planned_files(report),
+            used_bytes: report.after.used_bytes(),
         };
-        StepReport { policy: None, result: result.await }
-    }
-
-    async fn step(
-        &self,
-        step: &Step,
-        policy: &Policy,
-        goal: Option<u64>,
-        applies: bool,
-        stop: &mut Stop<'_, impl Future<Output = ()>>,
-    ) -> StepReport {
-        let mut run = PolicyRun::new(self.local.now())
-            .with_config(step.config.clone())
-            .with_grant(step.grant.clone())
-            .with_guard(&self.guard);
-        if let Some(goal) = goal {
-            run = run.with_goal(ByteSize::bytes(goal));
-        }
-        let evaluated = stop.race(self.local.plan_policy(policy, &run)).await;
-        let result = match evaluated.unwrap_or(Err(MicrosandboxError::Stopped)) {
-            Ok(evaluation) if applies => {
-                let cost = Some(evaluation.cost());
-                let report = self.local.apply_until(&evaluation.plan, cost, stop.asked()).await;
-                report.map(|report| (evaluation.plan, Some(report)))
-            }
-            Ok(evaluation) => Ok((evaluation.plan, None)),
-            Err(error) => {
-                if applies {
-                    // Where that fails, too, the report still says why there is no plan.
-                    let failed = run.failed(policy, error.to_string()).await;
-                    if let Err(error) = self.local.record_failure(failed).await {
-                        tracing::warn!("the run is not on record: {error}");
-                    }
-                }
-                Err(error)
-            }
-        };
-        StepReport { policy: Some(step.policy.to_string()), result }
+        let store = Arc::clone(self.local.store());
+        blocking("find what holds the space", move || held::find(&store, &holding)).await
     }
 }
 
 /// The future that stops a run, which several steps wait for in turn.
-struct Stop<'a, F> {
-    asked: Pin<&'a mut F>,
-    is_asked: bool,
+pub(super) struct Stop<'a, F> {
+    pub(super) asked: Pin<&'a mut F>,
+    pub(super) is_asked: bool,
 }
 
 impl<F: Future<Output = ()>> Stop<'_, F> {
     /// Completes when the run is to be stopped.
-    fn asked(&mut self) -> impl Future<Output = ()> {
+    pub(super) fn asked(&mut self) -> impl Future<Output = ()> {
         poll_fn(|context| {
             if !self.is_asked && self.asked.as_mut().poll(context).is_ready() {
                 self.is_asked = true;
@@ -230,7 +291,7 @@ impl<F: Future<Output = ()>> Stop<'_, F> {
     }
 
     /// Returns what some work returns, or `None` if it is stopped before.
-    async fn race<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+    pub(super) async fn race<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let (mut work, mut asked) = (pin!(work), pin!(self.asked()));
         poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
@@ -246,31 +307,22 @@ impl std::fmt::Debug for Runner {
     }
 }
 
-/// Returns the bytes that have to become free until every bound is met: the most that one of them lacks. What a bound
-/// on inodes lacks is counted as so many files of the average size.
-fn missing_bytes(pressure: &Pressure, fs: &FileSystemStatus) -> u64 {
-    let missing = pressure.watermarks.iter().map(|watermark| {
-        let missing = watermark.on(fs).missing(fs);
-        match watermark.quantity {
-            Quantity::Free | Quantity::Used => missing,
-            Quantity::InodesFree => {
-                let used = fs.size_bytes.saturating_sub(fs.available_bytes);
-                let files = fs.inodes.saturating_sub(fs.inodes_free).max(1);
-                missing.saturating_mul((used / files).max(1))
-            }
-        }
-    });
-    missing.max().unwrap_or_default()
+/// Returns the bytes of the files that nothing owns and that plans delete which were not applied.
+fn planned_files(report: &JobReport) -> u64 {
+    let plans = report.rounds().filter(|round| round.report.is_none()).map(|round| &round.plan);
+    plans.flat_map(|plan| &plan.collect).map(|file| file.bytes).sum()
 }
 
 /// Returns the bytes that a step plans to free, of what no earlier step takes.
 fn planned(step: &StepReport, earlier: &[StepReport]) -> u64 {
-    let Ok((plan, _)) = &step.result else { return 0 };
-    let taken: std::collections::HashSet<&str> = earlier
-        .iter()
-        .filter_map(|step| step.result.as_ref().ok())
-        .flat_map(|(plan, _)| plan.removals().map(|entry| entry.reference.as_str()))
-        .collect();
-    let again = plan.removals().filter(|entry| taken.contains(entry.reference.as_str()));
-    plan.bytes.saturating_sub(again.map(|entry| entry.bytes).sum())
+    let plans = |steps: &mut dyn Iterator<Item = &StepReport>| -> HashSet<String> {
+        let entries = steps.flat_map(|step| &step.rounds).flat_map(|round| round.plan.removals());
+        entries.map(|entry| entry.reference.clone()).collect()
+    };
+    let taken = plans(&mut earlier.iter());
+    let bytes = step.rounds.iter().map(|round| {
+        let again = round.plan.removals().filter(|entry| taken.contains(&entry.reference));
+        round.plan.bytes.saturating_sub(again.map(|entry| entry.bytes).sum())
+    });
+    bytes.sum()
 }

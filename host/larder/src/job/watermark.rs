@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::artifacts;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
+pub use crate::records::FileSystemStatus;
 use crate::units::{ByteSize, Share};
 
 /// A part of a file system, as a size or as a share.
@@ -54,19 +55,6 @@ pub struct ResolvedWatermark {
     pub start_free: u64,
     /// It ends if so many are free.
     pub stop_free: u64,
-}
-
-/// The state of a file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct FileSystemStatus {
-    /// Bytes that are used or available.
-    pub size_bytes: u64,
-    /// Bytes that are available.
-    pub available_bytes: u64,
-    /// Inodes that are used or available; zero on a file system that does not count them.
-    pub inodes: u64,
-    /// Inodes that are available.
-    pub inodes_free: u64,
 }
 
 impl FileSystemStatus {

@@ -20,7 +20,7 @@ use std::time::Instant;
 use super::document::Plan;
 use super::recheck::{Chosen, Recheck};
 use super::record::{self, Begun};
-use super::report::PlanReport;
+use super::report::{Completion, PlanReport};
 use crate::backend::LocalBackend;
 use crate::catalog::CancelOnDrop;
 use crate::catalog::remove::{self, ExpectedRef};
@@ -29,7 +29,7 @@ use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::records::{ImagePruneReport, Maker, RecoveredFiles, RunCost, UnreachedKind};
 use crate::reference::RowDigest;
 use crate::store::full_disk::FullDisk;
-use crate::store::removal::{RemoveMode, Remover, Target, UnreachedRows};
+use crate::store::removal::{Ends, Enough, RemoveMode, Remover, Target, UnreachedRows};
 
 /// What of a plan is left to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,6 +40,17 @@ pub struct PlanProgress {
     pub left: usize,
     /// How many files earlier removals have left that were not finished, or are in progress: any change deletes them.
     pub unfinished: u64,
+}
+
+/// What an application is a part of.
+#[derive(Clone, Default)]
+pub(crate) struct Application {
+    /// The cost of the run of the policy, where it has just run.
+    pub(crate) cost: Option<RunCost>,
+    /// The job of which it is a step.
+    pub(crate) job: Option<String>,
+    /// Says after each batch whether enough went, so that the rest of the plan is left.
+    pub(crate) enough: Option<Enough>,
 }
 
 impl LocalBackend {
@@ -98,12 +109,25 @@ impl LocalBackend {
         cost: Option<RunCost>,
         stop: impl Future<Output = ()>,
     ) -> MicrosandboxResult<PlanReport> {
+        self.apply_as(plan, Application { cost, ..Application::default() }, stop).await
+    }
+
+    /// Applies a plan as a part of something until `stop` completes.
+    ///
+    /// # Errors
+    /// As [`apply_until`](Self::apply_until). That enough went is none.
+    pub(crate) async fn apply_as(
+        &self,
+        plan: &Plan,
+        application: Application,
+        stop: impl Future<Output = ()>,
+    ) -> MicrosandboxResult<PlanReport> {
         plan.check_allowed()?;
         plan.check_home(&self.identity().await?)?;
         let stopped = CancelOnDrop::default();
         let (local, plan, stop_flag) = (self.clone(), plan.clone(), Arc::clone(&stopped.0));
         // A task of its own: it completes the record, even if nobody waits for it any longer.
-        let mut work = tokio::spawn(async move { local.apply_checked(&plan, cost, stop_flag).await });
+        let mut work = tokio::spawn(async move { local.apply_checked(&plan, application, stop_flag).await });
         let mut stop = pin!(stop);
         let done = poll_fn(|context| {
             if !stopped.0.load(Ordering::Relaxed) && stop.as_mut().poll(context).is_ready() {
@@ -121,7 +145,7 @@ impl LocalBackend {
     async fn apply_checked(
         &self,
         plan: &Plan,
-        cost: Option<RunCost>,
+        application: Application,
         stop: Arc<AtomicBool>,
     ) -> MicrosandboxResult<PlanReport> {
         let started_at = self.now();
@@ -143,14 +167,18 @@ impl LocalBackend {
         if chosen.targets.is_empty() && chosen.spared.is_empty() && nothing_else {
             return Ok(report);
         }
-        let begun = disk.run(|| record::begin(self.store(), Begun::of(plan, started_at, cost))).await;
+        let begun = disk.run(|| record::begin(self.store(), Begun::of(plan, started_at, &application))).await;
         let run = begun.map_err(|error| with_what_went(error, &disk, recovered))?;
         report.run = Some(run.number);
-        let mut remover = Remover::new(self.store(), run.number, disk, Arc::new(recheck), stop);
+        let ends = Ends { stop, enough: application.enough };
+        let mut remover = Remover::new(self.store(), run.number, disk, Arc::new(recheck), ends);
         let result = remove_all(&mut remover, plan, chosen.targets).await;
+        let had_enough = remover.had_enough();
         let (outcome, finished) = remover.finish().await;
         let ended = result.and(finished).err();
-        report.add(plan, chosen.spared, outcome, ended.as_ref());
+        let is_early = had_enough || ended.is_some();
+        let completion = if is_early { Completion::Early } else { Completion::Whole };
+        report.add(plan, chosen.spared, outcome, completion);
         report.duration_ms = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
 
         let report = Arc::new(report);

@@ -33,6 +33,7 @@ mod report;
 pub(crate) mod unmatched;
 mod usage;
 
+pub(crate) use apply::Application;
 pub use apply::PlanProgress;
 pub use document::{
     Decision, Denial, LogLevel, LogLine, Plan, PlanEntry, Right, Uncollected, UnreachedRow,
@@ -47,7 +48,7 @@ pub use usage::Usage;
 
 pub use crate::catalog::history::{DecisionRecord, RunRecord, RunState, Verdict};
 pub use crate::catalog::journal::UseRecord;
-pub use crate::records::{Guard, Maker, PlanPolicy, RecoveredFiles, RunCost, UnreachedKind};
+pub use crate::records::{Guard, Maker, PlanPolicy, RecoveredFiles, RunCost, SpareCause, UnreachedKind};
 
 /// A number of rows, as reports have it.
 fn count(rows: usize) -> u32 {

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
+use super::apply::Application;
 use super::document::Plan;
 use super::report::{ImageVerdict, PlanReport};
 use crate::backend::LocalBackend;
@@ -37,13 +38,15 @@ pub struct FailedRun {
     pub grant: Option<GrantDocument>,
     /// What it took, where that is known.
     pub cost: Option<RunCost>,
+    /// The job of which it was a step.
+    pub job: Option<String>,
 }
 
 impl FailedRun {
     /// A run that ended for this reason, of a policy of which nothing is known.
     pub fn new(problem: impl Into<String>) -> Self {
         let config = serde_json::Value::Object(serde_json::Map::new());
-        Self { problem: problem.into(), policy: None, config, grant: None, cost: None }
+        Self { problem: problem.into(), policy: None, config, grant: None, cost: None, job: None }
     }
 }
 
@@ -53,7 +56,7 @@ impl LocalBackend {
     /// # Errors
     /// Where the home cannot be written.
     pub async fn record_failure(&self, run: FailedRun) -> MicrosandboxResult<i64> {
-        let FailedRun { problem, policy, config, grant, cost } = run;
+        let FailedRun { problem, policy, config, grant, cost, job } = run;
         let begun = Begun {
             started_at: self.now(),
             made_by: Maker::Policy,
@@ -61,6 +64,7 @@ impl LocalBackend {
             config: Some(config),
             grant: grant.as_ref().and_then(|grant| serde_json::to_value(grant).ok()),
             cost,
+            job,
         };
         let run = begin(self.store(), begun).await?;
         let number = run.number;
@@ -77,11 +81,12 @@ pub(super) struct Begun {
     config: Option<serde_json::Value>,
     grant: Option<serde_json::Value>,
     cost: Option<RunCost>,
+    job: Option<String>,
 }
 
 impl Begun {
-    /// The application of a plan, whose policy took so much.
-    pub(super) fn of(plan: &Plan, started_at: DateTime<Utc>, cost: Option<RunCost>) -> Self {
+    /// The application of a plan.
+    pub(super) fn of(plan: &Plan, started_at: DateTime<Utc>, application: &Application) -> Self {
         let grant = plan.grant.clone().map(|grant| match &plan.guard {
             Some(guard) => grant.with_guard(guard.clone()),
             None => grant,
@@ -93,7 +98,8 @@ impl Begun {
             config: plan.config.clone(),
             // What serialized into the plan serializes.
             grant: grant.as_ref().and_then(|grant| serde_json::to_value(grant).ok()),
-            cost,
+            cost: application.cost,
+            job: application.job.clone(),
         }
     }
 }
@@ -114,7 +120,7 @@ pub(super) async fn begin(store: &Store, begun: Begun) -> MicrosandboxResult<Ope
         let lock = RunLock::take(&paths).map_err(|error| {
             tracing::warn!("could not lock `{}`: {error}", paths.db_dir.display());
         });
-        let Begun { started_at, made_by, policy, config, grant, cost } = &begun;
+        let Begun { started_at, made_by, policy, config, grant, cost, job } = &begun;
         let run = NewRun {
             started_at: *started_at,
             made_by: *made_by,
@@ -122,6 +128,7 @@ pub(super) async fn begin(store: &Store, begun: Begun) -> MicrosandboxResult<Ope
             config: config.as_ref(),
             grant: grant.as_ref(),
             cost: *cost,
+            job: job.as_deref(),
         };
         let number = in_transaction(writer, |index| history::begin_run(index, &run))?;
         Ok(OpenRun { number, _lock: lock.ok() })

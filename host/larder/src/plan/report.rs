@@ -6,8 +6,7 @@ use serde::Serialize;
 
 use super::document::{Decision, Denial, Plan, PlanEntry};
 use super::unmatched::UnmatchedPattern;
-use crate::error::MicrosandboxError;
-use crate::records::{ImagePruneReport, PlanPolicy, RecoveredFiles};
+use crate::records::{ImagePruneReport, PlanPolicy, RecoveredFiles, SpareCause};
 use crate::store::removal::{Outcome, RemovedImage, SparedImage};
 use crate::units::ByteSize;
 
@@ -44,6 +43,15 @@ pub struct PlanReport {
     pub unmatched: Vec<UnmatchedPattern>,
 }
 
+/// Whether a removal came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Completion {
+    /// It got to everything.
+    Whole,
+    /// Something ended it before.
+    Early,
+}
+
 /// The result for one image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImageVerdict {
@@ -55,6 +63,9 @@ pub struct ImageVerdict {
     pub reason: String,
     /// The reference as it stands in the index.
     pub reference: String,
+    /// The kind of reason for which it was spared; absent where it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spared_by: Option<SpareCause>,
 }
 
 impl PlanReport {
@@ -76,14 +87,13 @@ impl PlanReport {
         self.report == ImagePruneReport::default() && self.recovered == RecoveredFiles::default()
     }
 
-    /// Adds the outcome of a removal, and the images that were spared before it began. `ended` is the error that ended it
-    /// early.
+    /// Adds the outcome of a removal, and the images that were spared before it began.
     pub(super) fn add(
         &mut self,
         plan: &Plan,
         spared_before: Vec<SparedImage>,
         outcome: Outcome,
-        ended: Option<&MicrosandboxError>,
+        completion: Completion,
     ) {
         self.report = outcome.report;
         self.problems = outcome.problems;
@@ -92,7 +102,7 @@ impl PlanReport {
             plan.entries.iter().map(|entry| (entry.reference.as_str(), entry)).collect();
         self.removed = outcome.removed.into_iter().map(|image| removed(image, &planned)).collect();
         self.spared = spared_before.into_iter().chain(outcome.spared).map(spared).collect();
-        if ended.is_some() {
+        if completion == Completion::Early {
             let decided = self.removed.iter().chain(&self.spared).map(|image| image.reference.as_str());
             let settled: HashSet<&str> = decided.chain(self.gone.iter().map(String::as_str)).collect();
             let planned = plan.removals().map(|entry| entry.reference.as_str());
@@ -103,7 +113,7 @@ impl PlanReport {
 
 fn verdict(entry: &PlanEntry, reason: String, bytes: u64) -> ImageVerdict {
     let (reference, manifest_digest) = (entry.reference.clone(), entry.manifest_digest.clone());
-    ImageVerdict { reference, manifest_digest, reason, bytes }
+    ImageVerdict { reference, manifest_digest, reason, bytes, spared_by: None }
 }
 
 fn removed(image: RemovedImage, planned: &HashMap<&str, &PlanEntry>) -> ImageVerdict {
@@ -113,6 +123,7 @@ fn removed(image: RemovedImage, planned: &HashMap<&str, &PlanEntry>) -> ImageVer
         manifest_digest: image.manifest_digest,
         reason,
         reference: image.reference,
+        spared_by: None,
     }
 }
 
@@ -122,5 +133,6 @@ fn spared(image: SparedImage) -> ImageVerdict {
         manifest_digest: image.manifest_digest,
         reason: image.reason.to_string(),
         reference: image.reference,
+        spared_by: Some(image.reason.cause()),
     }
 }

@@ -73,5 +73,8 @@ pub use {
     suggest::GrantSuggestion,
 };
 
+#[cfg(feature = "policy")]
+pub(crate) use engine::local::Proposals;
+
 /// The version of `larder:image` that this host speaks: patch versions don't matter.
 pub const WIT_VERSION: &str = "0.2";

@@ -1,11 +1,13 @@
 use std::cell::Cell;
+use std::time::Duration;
 
 use larder::MicrosandboxError;
-use larder::job::{Job, JobReport, Mode, Pass, Runner, StepReport};
+use larder::job::{JobName, JobReport, JobRun, JobRunRecord, Jobs, Mode, Pass, Round};
 use larder::plan::{Plan, PlanReport};
 use serde::Serialize;
 
-use super::{FileArgument, Read, policies, refused};
+use super::policies::NamedPolicies;
+use super::{FileArgument, Read};
 use crate::cli::Context;
 use crate::commands::Failures;
 use crate::engine::CodeCache;
@@ -14,19 +16,29 @@ use crate::interrupt::ENDING;
 use crate::render;
 use crate::render::size::size;
 
-/// Run jobs now, whatever their schedules say
+/// The pause between two looks whether another job has ended.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Run jobs now, or those that are due
 ///
 /// A job under pressure removes what nothing owns, and then runs its policies in turn, each with what is still missing as
 /// its goal, until its bounds are met. The file system is asked again after each step.
+///
+/// One job runs at a time in a home. A job that is named waits for its turn; what is due and finds another job running is
+/// left for the next time.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   larder job run pressure --dry-run
-  larder job run nightly pressure")]
+  larder job run nightly pressure
+  larder job run --due")]
 pub(crate) struct Run {
     /// The jobs, which run in this order
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required_unless_present = "due", value_name = "NAME")]
     names: Vec<String>,
+    /// Run what is due: schedules whose time has come since their last run, and bounds that are passed
+    #[arg(long, conflicts_with_all = ["names", "dry_run"])]
+    due: bool,
     /// Show what would be removed, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -39,9 +51,8 @@ pub(crate) struct Run {
 /// A run, as programs get it.
 #[derive(Serialize)]
 struct Ran<'a> {
-    job: &'a str,
-    goal_bytes: Option<u64>,
-    unmet_bytes: u64,
+    #[serde(flatten)]
+    record: &'a JobRunRecord,
     steps: Vec<RanStep<'a>>,
 }
 
@@ -51,8 +62,8 @@ struct RanStep<'a> {
     policy: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<&'a Plan>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    report: Option<&'a PlanReport>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reports: Vec<&'a PlanReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -61,69 +72,131 @@ impl Run {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
         let local = context.open().await?;
         let read = self.file.read(&local)?;
-        let jobs = self.names.iter().map(|name| find(&read, name)).collect::<Result<Vec<_>, _>>()?;
-        let engine = self.code_cache.engine()?;
-        let runner = Runner::new(local).with_guard(read.file.guard.clone());
-        let pass = if self.dry_run { Pass::DryRun } else { Pass::Real };
-        let mut failures = Failures::new(context);
-        let mut ran = Vec::new();
-        for job in jobs {
-            let step = context.console.step("loading the policies");
-            let mut loaded = Vec::new();
-            for step in &job.steps {
-                let policy = policies::load(&engine, &read.path, step).await;
-                loaded.push(
-                    policy.map_err(|finding| refused(&read.path, &larder::job::Findings(vec![finding])))?,
-                );
-            }
-            drop(step);
-            let interrupts = context.interrupts()?;
-            let step = Cell::new(Some(context.console.step("running the job")));
-            let stop = async {
-                interrupts.asked().await;
-                drop(step.take());
-                context.console.note(ENDING);
-            };
-            let report = runner.run_until(job, &loaded, pass, stop).await;
-            drop(step);
-            let report = report?;
-            show(&report, job, pass, context)?;
-            let is_stopped = report.is_stopped;
-            ran.push(report);
-            if is_stopped {
-                break;
-            }
-        }
+        let names = self.names.iter().map(|name| find(&read, name)).collect::<Result<Vec<_>, _>>()?;
+        let policies = NamedPolicies::new(self.code_cache.engine()?, read.path);
+        let jobs = Jobs::new(local, read.file, policies);
+        let ran = if self.due {
+            due(&jobs, context).await?
+        } else {
+            let pass = if self.dry_run { Pass::DryRun } else { Pass::Real };
+            named(&jobs, names, pass, context).await?
+        };
         if context.console.is_json() {
             context.console.json(&ran.iter().map(as_data).collect::<Vec<_>>())?;
         }
-        let mut spared = false;
-        for report in ran {
-            if report.unmet_bytes > 0 && !report.is_stopped {
-                unmet(&report, pass, context, &mut failures);
+        Ok(judge(ran, self.dry_run, context))
+    }
+}
+
+/// Runs what is due.
+async fn due(jobs: &Jobs, context: &Context) -> Result<Vec<JobRun>, Failure> {
+    let (interrupts, console) = (context.interrupts()?, &context.console);
+    let step = Cell::new(Some(console.step("running what is due")));
+    let stop = async {
+        interrupts.asked().await;
+        drop(step.take());
+        console.note(ENDING);
+    };
+    let tick = jobs.tick(stop).await;
+    drop(step);
+    let tick = tick?;
+    for problem in &tick.problems {
+        console.warn(&render::plain(problem));
+    }
+    if tick.is_busy {
+        console.note("another job is running in this home: what is due is left for the next time");
+    } else if tick.ran.is_empty() {
+        console.note("nothing is due");
+    }
+    for ran in &tick.ran {
+        show(ran, Pass::Real, context)?;
+    }
+    Ok(tick.ran)
+}
+
+/// Runs jobs by name, in this order.
+async fn named(
+    jobs: &Jobs,
+    names: Vec<JobName>,
+    pass: Pass,
+    context: &Context,
+) -> Result<Vec<JobRun>, Failure> {
+    let (interrupts, console) = (context.interrupts()?, &context.console);
+    let mut all: Vec<JobRun> = Vec::new();
+    for name in names {
+        let step = Cell::new(Some(console.step("running the job")));
+        let stop = || async {
+            interrupts.asked().await;
+            drop(step.take());
+            console.note(ENDING);
+        };
+        let mut has_said = false;
+        let ran = loop {
+            if let Some(ran) = jobs.run(&name, pass, stop()).await? {
+                break Some(ran);
             }
-            for step in report.steps {
-                spared |= step
-                    .result
-                    .as_ref()
-                    .is_ok_and(|(_, report)| report.as_ref().is_some_and(|report| !report.spared.is_empty()));
-                let what = step.policy.as_deref().unwrap_or("what nothing owns");
-                failures.catch(step.result.map_err(|error| failed(error, what)));
+            if !std::mem::replace(&mut has_said, true) {
+                drop(step.take());
+                console.note(&format!("`{name}` waits: another job is running in this home"));
             }
-            if report.is_stopped && !failures.any() {
-                failures.add(&MicrosandboxError::Stopped.into());
+            tokio::select! {
+                () = interrupts.asked() => break None,
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        };
+        drop(step);
+        let Some(ran) = ran else { return Err(MicrosandboxError::Stopped.into()) };
+        show(&ran, pass, context)?;
+        let is_stopped = ran.report.as_ref().is_ok_and(|report| report.is_stopped);
+        all.push(ran);
+        if is_stopped {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+/// Returns the status that runs end the program with. Says what failed.
+fn judge(ran: Vec<JobRun>, is_dry: bool, context: &Context) -> Status {
+    let mut failures = Failures::new(context);
+    let mut spared = false;
+    for JobRun { record, report, .. } in ran {
+        let report = match report {
+            Ok(report) => report,
+            Err(error) => {
+                failures.add(&Failure::from(error).of_policy("run", &record.job));
+                continue;
+            }
+        };
+        if report.unmet_bytes > 0 && !report.is_stopped {
+            unmet(&report, is_dry, context, &mut failures);
+        }
+        let is_stopped = report.is_stopped;
+        for step in report.steps {
+            spared |= step
+                .rounds
+                .last()
+                .and_then(|round| round.report.as_ref())
+                .is_some_and(|report| !report.spared.is_empty());
+            let what = step.policy.as_deref().unwrap_or("what nothing owns").to_owned();
+            if let Some(error) = step.error {
+                failures.add(&Failure::from(error).of_policy("run", &what));
             }
         }
-        Ok(match failures.status() {
-            Status::Done if spared => Status::Spared,
-            status => status,
-        })
+        if is_stopped && !failures.any() {
+            failures.add(&MicrosandboxError::Stopped.into());
+        }
+    }
+    match failures.status() {
+        Status::Done if spared => Status::Spared,
+        status => status,
     }
 }
 
 /// Finds a job by its name.
-fn find<'a>(read: &'a Read, name: &str) -> Result<&'a Job, Failure> {
-    read.file.jobs.iter().find(|job| job.name.as_str() == name).ok_or_else(|| {
+fn find(read: &Read, name: &str) -> Result<JobName, Failure> {
+    let job = read.file.jobs.iter().find(|job| job.name.as_str() == name);
+    job.map(|job| job.name.clone()).ok_or_else(|| {
         let names: Vec<String> = read.file.jobs.iter().map(|job| format!("`{}`", job.name)).collect();
         let there = if names.is_empty() {
             "it has none".to_owned()
@@ -134,34 +207,23 @@ fn find<'a>(read: &'a Read, name: &str) -> Result<&'a Job, Failure> {
     })
 }
 
-/// Returns the failure of a step. What it removed until then was shown.
-fn failed(error: MicrosandboxError, what: &str) -> Failure {
-    let error = match error {
-        MicrosandboxError::Incomplete { source, .. } => *source,
-        error => error,
-    };
-    Failure::from(error).of_policy("run", &what)
-}
-
-/// Says that a goal was not reached: a failure of a run that was to reach it.
-fn unmet(report: &JobReport, pass: Pass, context: &Context, failures: &mut Failures<'_>) {
-    let missing = size(report.unmet_bytes);
-    match pass {
-        Pass::DryRun => context
-            .console
-            .warn(&format!("`{}` would not reach its goal: {missing} would be missing", report.job)),
-        Pass::Real => {
-            failures.add(&Failure::goal_unmet(format!(
-                "`{}` did not reach its goal: {missing} are missing",
-                report.job
-            )));
-        }
+/// Says that a goal was not reached, a failure of a run that was to reach it, and what holds the rest.
+fn unmet(report: &JobReport, is_dry: bool, context: &Context, failures: &mut Failures<'_>) {
+    let (missing, job) = (size(report.unmet_bytes), &report.job);
+    if is_dry {
+        context.console.warn(&format!("`{job}` would not reach its goal: {missing} would be missing"));
+    } else {
+        failures.add(&Failure::goal_unmet(format!("`{job}` did not reach its goal: {missing} are missing")));
+    }
+    for held in &report.held {
+        context.console.note(&format!("  {:>10}  {}", size(held.bytes), render::job::held(held)));
     }
 }
 
 /// Shows what a run did, or would do, for people.
-fn show(report: &JobReport, job: &Job, pass: Pass, context: &Context) -> Result<(), Failure> {
+fn show(ran: &JobRun, pass: Pass, context: &Context) -> Result<(), Failure> {
     let console = &context.console;
+    let Ok(report) = &ran.report else { return Ok(()) };
     if console.is_json() {
         return Ok(());
     }
@@ -171,48 +233,36 @@ fn show(report: &JobReport, job: &Job, pass: Pass, context: &Context) -> Result<
         None => console.note(&format!("`{}`:", report.job)),
     }
     for step in &report.steps {
-        let StepReport { policy, result, .. } = step;
-        let (plan, report) = match result {
-            Ok((plan, report)) => (plan, report),
-            Err(MicrosandboxError::Incomplete { report, .. }) => {
-                render::report::print(report, context)?;
-                continue;
-            }
-            Err(_) => continue,
-        };
-        let what = policy.as_deref().unwrap_or("what nothing owns");
-        match report {
-            Some(report) => {
-                console.note(&format!("{what}:"));
-                render::report::print_spared(report, context)?;
-                render::report::print(report, context)?;
-            }
-            None => {
-                console.note(&format!("{what}: would free {}", size(plan.bytes)));
-                console.data(&render::plan::removals(plan, console))?;
+        let what = step.policy.as_deref().unwrap_or("what nothing owns");
+        for Round { plan, report, .. } in &step.rounds {
+            match report {
+                Some(report) => {
+                    console.note(&format!("{what}:"));
+                    render::report::print_spared(report, context)?;
+                    render::report::print(report, context)?;
+                }
+                None => {
+                    console.note(&format!("{what}: would free {}", size(plan.bytes)));
+                    console.data(&render::plan::removals(plan, console))?;
+                }
             }
         }
     }
-    if pass == Pass::Real && job.mode == Mode::Observe {
+    for note in &report.notes {
+        console.warn(&render::plain(note));
+    }
+    if pass == Pass::Real && ran.record.mode == Mode::Observe {
         console.note(&format!("`{}` observes: nothing was removed", report.job));
     }
     Ok(())
 }
 
-fn as_data(report: &JobReport) -> Ran<'_> {
-    let steps = report.steps.iter().map(|step| {
-        let (plan, done) = match &step.result {
-            Ok((plan, None)) => (Some(plan), None),
-            Ok((_, done)) => (None, done.as_ref()),
-            Err(_) => (None, None),
-        };
-        let error = step.result.as_ref().err().map(ToString::to_string);
-        RanStep { policy: step.policy.as_deref(), plan, report: done, error }
+fn as_data(ran: &JobRun) -> Ran<'_> {
+    let steps = ran.report.iter().flat_map(|report| &report.steps).map(|step| RanStep {
+        policy: step.policy.as_deref(),
+        plan: step.rounds.last().filter(|round| round.report.is_none()).map(|round| &round.plan),
+        reports: step.rounds.iter().filter_map(|round| round.report.as_ref()).collect(),
+        error: step.error.as_ref().map(ToString::to_string),
     });
-    Ran {
-        job: report.job.as_str(),
-        goal_bytes: report.goal_bytes,
-        unmet_bytes: report.unmet_bytes,
-        steps: steps.collect(),
-    }
+    Ran { record: &ran.record, steps: steps.collect() }
 }

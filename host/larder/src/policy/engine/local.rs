@@ -7,12 +7,15 @@ use super::run::Evaluation;
 use super::thread::on_own_thread;
 use crate::backend::LocalBackend;
 use crate::error::MicrosandboxResult;
-use crate::plan::{FailedRun, RunCost, guard};
+use crate::home::HomeIdentity;
+use crate::plan::{FailedRun, Plan, PlanPolicy, RunCost, guard};
 use crate::policy::grant::Guard;
+use crate::policy::session::Session;
 use crate::policy::session::parameters::PolicyRun;
 use crate::snapshot::CacheSnapshot as _;
 use crate::store::Store;
 use crate::store::snapshot::HomeSnapshot;
+use crate::units::ByteSize;
 
 impl Evaluation {
     /// Returns the cost of the run, for the record of it ([`LocalBackend::apply_run`]).
@@ -34,16 +37,53 @@ impl LocalBackend {
     /// [`MicrosandboxError::Policy`](crate::MicrosandboxError::Policy) where the run ended without a plan, or where the
     /// home cannot be read.
     pub async fn plan_policy(&self, policy: &Policy, run: &PolicyRun) -> MicrosandboxResult<Evaluation> {
+        Ok(self.propose(policy, run).await?.0)
+    }
+
+    /// Does what [`plan_policy`](Self::plan_policy) does, and also returns all that the policy staged.
+    ///
+    /// # Errors
+    /// As [`plan_policy`](Self::plan_policy).
+    pub(crate) async fn propose(
+        &self,
+        policy: &Policy,
+        run: &PolicyRun,
+    ) -> MicrosandboxResult<(Evaluation, Proposals)> {
         let (store, policy, run) = (Arc::clone(self.store()), policy.clone(), run.clone());
         on_own_thread(move |cancellation| {
             let ready = policy.ready(&run, cancellation)?;
             let (mut snapshot, guard) = open(&store)?;
             let home = snapshot.home()?;
-            let mut evaluation = ready.evaluate(Box::new(snapshot), &run.with_guard(&guard))?;
-            evaluation.plan.home = home;
-            Ok(evaluation)
+            let run = run.with_guard(&guard);
+            let keep = |mut session: Session| {
+                session.close();
+                Ok(session)
+            };
+            let (mut evaluation, session) = ready.evaluate_and(Box::new(snapshot), &run, keep)?;
+            evaluation.plan.home = home.clone();
+            Ok((evaluation, Proposals { session, run, home }))
         })
         .await
+    }
+}
+
+/// What a policy staged in a run with a goal, of which more can be planned than the goal took.
+pub(crate) struct Proposals {
+    session: Session,
+    run: PolicyRun,
+    home: Option<HomeIdentity>,
+}
+
+impl Proposals {
+    /// Returns the plan for another goal, of the same policy.
+    ///
+    /// # Errors
+    /// [`PolicyError::OverBudget`](crate::policy::PolicyError::OverBudget) if it goes past a cap.
+    pub(crate) fn plan(&mut self, policy: PlanPolicy, goal: ByteSize) -> MicrosandboxResult<Plan> {
+        self.session.set_goal(goal);
+        self.run = self.run.clone().with_goal(goal);
+        let plan = self.session.plan(policy, &self.run)?;
+        Ok(Plan { home: self.home.clone(), ..plan })
     }
 }
 

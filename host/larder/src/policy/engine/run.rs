@@ -123,7 +123,7 @@ impl Ready<'_> {
         self.evaluate_and(source, run, |_| Ok(())).map(|(evaluation, ())| evaluation)
     }
 
-    /// Runs the policy over a state of a cache. Calls `look` with the session of a run that succeeded, before its plan is
+    /// Runs the policy over a state of a cache. Calls `look` with the session of a run that succeeded, after its plan was
     /// made, and returns what that returns.
     ///
     /// # Errors
@@ -132,7 +132,7 @@ impl Ready<'_> {
         &self,
         source: Box<dyn CacheSnapshot>,
         run: &PolicyRun,
-        look: impl FnOnce(&mut Session) -> Result<T, PolicyError>,
+        look: impl FnOnce(Session) -> Result<T, PolicyError>,
     ) -> Result<(Evaluation, T), PolicyError> {
         let rights = run.rights();
         let limits = rights.limits.clone();
@@ -173,8 +173,8 @@ impl Ready<'_> {
             return Err(PolicyError::Host("the run lost its session".to_owned()));
         };
         let log_bytes = session.log_bytes;
-        let seen = look(&mut session)?;
-        let plan = session.into_plan(self.identity.clone(), run)?;
+        let plan = session.plan(self.identity.clone(), run)?;
+        let seen = look(session)?;
         let stats = RunStats {
             duration: began.elapsed(),
             instantiate: evaluating.duration_since(started),

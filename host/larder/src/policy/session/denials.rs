@@ -41,14 +41,14 @@ impl Denials {
     }
 
     /// Returns those that are listed, and one more for each right of which there are others.
-    pub(super) fn into_list(self) -> Vec<Denial> {
-        let others = self.others.into_iter().map(|(right, number)| Denial {
+    pub(super) fn list(&self) -> Vec<Denial> {
+        let others = self.others.iter().map(|(&right, number)| Denial {
             right,
             reference: None,
             message: format!("{number} more images were denied in the same way and are not listed"),
             allowed_by: "what would allow those that are listed".to_owned(),
         });
-        self.listed.into_iter().chain(others).collect()
+        self.listed.iter().cloned().chain(others).collect()
     }
 }
 
@@ -69,7 +69,7 @@ mod tests {
             let refusal = if number % 3 == 0 { Refusal::Hidden } else { Refusal::NotGranted };
             denials.record(&refusal, Some(name));
         }
-        let list = denials.into_list();
+        let list = denials.list();
         assert_eq!((list.len(), list[0].right), (1002, Right::Prune));
         let last: Vec<_> = list[1000..].iter().map(|denial| (denial.right, &*denial.message)).collect();
         let sentence = "more images were denied in the same way and are not listed";

@@ -20,7 +20,7 @@ use crate::policy::error::PolicyError;
 use crate::policy::limits::LimitKey;
 use crate::policy::session::parameters::PolicyRun;
 use crate::records::ImagePruneReport;
-use crate::snapshot::{Freed, Removal};
+use crate::snapshot::{Freed, MemoryCache, Removal};
 use crate::units::ByteSize;
 
 /// The images that a run has staged.
@@ -260,12 +260,23 @@ impl Session {
         needed.collect()
     }
 
+    /// Sets another goal, for another plan of what was staged.
+    pub(crate) fn set_goal(&mut self, goal: ByteSize) {
+        self.staging.goal = Some(goal);
+    }
+
+    /// Closes the state of the cache. What was read of it is known, and what was staged makes a plan as before; costs have
+    /// to be read by then.
+    pub(crate) fn close(&mut self) {
+        self.source = Box::new(MemoryCache::new([]));
+    }
+
     /// Returns what was staged as a plan of this run: with a goal, as much of it as the goal takes.
     ///
     /// # Errors
     /// [`PolicyError::OverBudget`], also where the policy did not mind being refused; [`PolicyError::Source`] where what
     /// the removals free cannot be read.
-    pub(crate) fn into_plan(mut self, policy: PlanPolicy, run: &PolicyRun) -> Result<Plan, PolicyError> {
+    pub(crate) fn plan(&mut self, policy: PlanPolicy, run: &PolicyRun) -> Result<Plan, PolicyError> {
         if let Some(error) = self.over_budget() {
             return Err(error);
         }
@@ -297,8 +308,8 @@ impl Session {
             guard: Some(rights.guard.for_policy()),
             grant: run.grant().cloned(),
             unmatched,
-            denials: self.denials.into_list(),
-            log: self.log,
+            denials: self.denials.list(),
+            log: self.log.clone(),
             ..plan
         })
     }

@@ -119,7 +119,7 @@ fn suggest(
     let every_right = run.grant().cloned().unwrap_or_default().with_grant(Grant::every_right());
     let unrestricted_run = run.clone().with_grant(every_right.clone());
     let (unrestricted, uses) =
-        ready.evaluate_and(Box::new(source.clone()), &unrestricted_run, Session::uses)?;
+        ready.evaluate_and(Box::new(source.clone()), &unrestricted_run, |mut session| session.uses())?;
     let images = source.images().map_err(|error| PolicyError::Source(Box::new(error)))?;
     let images: Vec<String> = images.into_iter().map(|image| image.handle.reference).collect();
     let mut runs = 1;

@@ -134,6 +134,12 @@ impl CostGraph {
         self.images.len()
     }
 
+    /// Returns the bytes of all its files, held ones too, hard links counted once.
+    pub fn bytes(&self) -> u64 {
+        let nodes = self.nodes.iter().map(|node| node.frees.bytes);
+        nodes.chain(self.inodes.iter().map(|inode| inode.bytes)).fold(0, u64::saturating_add)
+    }
+
     /// The number of a node, if it is of this graph.
     fn node(&self, id: NodeId) -> Option<u32> {
         (id.graph == self.number).then_some(id.node)

@@ -42,9 +42,9 @@ use super::recovery::{self, Recovered};
 use super::{Store, gc};
 use crate::artifacts::unlink::Unlinked;
 use crate::artifacts::{CacheDir, Room, lease};
-use crate::catalog::Writer;
 use crate::catalog::remove::{self, ExpectedRef, RefRow};
 use crate::catalog::roots;
+use crate::catalog::{Writer, blocking};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::records::{ImagePruneReport, RecoveredFiles};
 use crate::reference::RowDigest;
@@ -205,26 +205,55 @@ pub(crate) struct Remover<'a> {
     run: i64,
     disk: FullDisk,
     veto: Arc<dyn Veto>,
-    /// Set if the removal is to end before its next batch.
-    stop: Arc<AtomicBool>,
+    ends: Ends,
+    /// Set once enough went: what follows is left.
+    has_enough: bool,
+    /// Set once a batch was run.
+    has_begun: bool,
     outcome: Outcome,
+}
+
+/// Says after a batch whether enough went. It may block.
+pub(crate) type Enough = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// What ends a removal before its next batch.
+pub(crate) struct Ends {
+    /// Set if somebody stopped it, which is an error.
+    pub(crate) stop: Arc<AtomicBool>,
+    /// Enough went, which is none.
+    pub(crate) enough: Option<Enough>,
 }
 
 impl<'a> Remover<'a> {
     /// Makes a removal as part of a recorded run. `disk` holds what it may free if the disk is full, `veto` has the last
-    /// word on each image, and `stop` ends the removal before its next batch.
+    /// word on each image, and `ends` ends the removal before its next batch.
     pub(crate) fn new(
         store: &'a Arc<Store>,
         run: i64,
         disk: FullDisk,
         veto: Arc<dyn Veto>,
-        stop: Arc<AtomicBool>,
+        ends: Ends,
     ) -> Self {
-        Self { store, run, disk, veto, stop, outcome: Outcome::default() }
+        let outcome = Outcome::default();
+        Self { store, run, disk, veto, ends, has_enough: false, has_begun: false, outcome }
     }
 
     fn check_stop(&self) -> MicrosandboxResult<()> {
-        if self.stop.load(Ordering::Relaxed) { Err(MicrosandboxError::Stopped) } else { Ok(()) }
+        if self.ends.stop.load(Ordering::Relaxed) { Err(MicrosandboxError::Stopped) } else { Ok(()) }
+    }
+
+    /// Returns whether the removal ended early since enough went.
+    pub(crate) fn had_enough(&self) -> bool {
+        self.has_enough
+    }
+
+    /// Finds out whether enough went. Before the first batch it did not: the plan was made for what is missing.
+    async fn look_for_enough(&mut self) -> MicrosandboxResult<bool> {
+        if let Some(enough) = self.ends.enough.clone().filter(|_| self.has_begun && !self.has_enough) {
+            self.has_enough = blocking("look whether enough went", move || Ok(enough())).await?;
+        }
+        self.has_begun = true;
+        Ok(self.has_enough)
     }
 
     /// Returns whether the disk was full at any time.
@@ -341,6 +370,9 @@ impl<'a> Remover<'a> {
                 continue;
             }
             self.check_stop()?;
+            if self.look_for_enough().await? {
+                return Ok(());
+            }
             let again = batch.clone();
             let (veto, freed) =
                 (Arc::clone(&self.veto), self.outcome.report.bytes_reclaimed.unwrap_or_default());

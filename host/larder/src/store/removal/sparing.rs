@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{RemoveMode, Target};
 use crate::catalog::remove::{self, LiveRef};
 use crate::error::MicrosandboxResult;
-use crate::records::ImageUsers;
+use crate::records::{ImageUsers, SpareCause};
 
 /// Has the last word on removals: in the transaction that makes them, it looks at the images as they are then.
 pub(crate) trait Veto: Send + Sync {
@@ -39,6 +39,20 @@ pub enum SpareReason {
     Used,
     /// A guard keeps it, or the grant that it was decided under does not reach as far any longer: a clause that says which.
     Guarded(String),
+}
+
+impl SpareReason {
+    /// Returns the kind of reason.
+    pub fn cause(&self) -> SpareCause {
+        match self {
+            Self::InUse(_) => SpareCause::InUse,
+            Self::Pinned => SpareCause::Pinned,
+            Self::Leased => SpareCause::Leased,
+            Self::Replaced => SpareCause::Changed,
+            Self::Used => SpareCause::UsedSince,
+            Self::Guarded(_) => SpareCause::Guarded,
+        }
+    }
 }
 
 impl std::fmt::Display for SpareReason {

@@ -64,7 +64,7 @@ fn hidden_images_do_not_exist() {
     assert_eq!(renamed, absent);
     assert!(absent.iter().all(|answer| answer == "not found: docker.io/other/absent:1"), "{absent:?}");
     // The operator is told, once.
-    let denials: Vec<_> = session.denials.into_list().into_iter().map(|denial| denial.allowed_by).collect();
+    let denials: Vec<_> = session.denials.list().into_iter().map(|denial| denial.allowed_by).collect();
     assert_eq!(denials, ["`read = [\"docker.io/other/secret:1\"]` in `[grant]`"]);
 }
 

@@ -5,9 +5,9 @@ use crate::plan::{Decision, Plan, PlanPolicy, Right};
 use crate::policy::session::Session;
 use crate::policy::{ByteSize, Overrun, PolicyError, PolicyRun, Share};
 
-fn plan(session: Session) -> Result<Plan, PolicyError> {
+fn plan(mut session: Session) -> Result<Plan, PolicyError> {
     let policy = PlanPolicy { name: "p".to_owned(), version: "1".to_owned(), hash: String::new() };
-    session.into_plan(policy, &PolicyRun::new(NOW))
+    session.plan(policy, &PolicyRun::new(NOW))
 }
 
 /// Whoever wants to remove is told what stands against it, in this order: the name, the grant, the guard, users.
