@@ -213,17 +213,21 @@ fn read_request(input: &mut BufReader<&TcpStream>, shared: &Shared) -> io::Resul
 
 /// Sends an answer. Returns whether the connection stays open.
 fn respond(mut stream: &TcpStream, shared: &Shared, request: &Request, answer: Answer) -> io::Result<bool> {
-    let begin = request
-        .headers
-        .get("range")
-        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+    // The first byte, and the last (RFC 9110, section 14.1.2).
+    let range = request.headers.get("range").and_then(|range| {
+        let (begin, end) = range.strip_prefix("bytes=")?.split_once('-')?;
+        Some((begin.parse::<usize>().ok()?, end.parse::<usize>().unwrap_or(usize::MAX)))
+    });
     let (status, headers, body, cut) = match answer {
         Answer::Other { status, headers, body } => (status, headers, body, None),
         Answer::Right | Answer::Whole | Answer::Cut(_) => {
             let cut = if let Answer::Cut(bytes) = answer { Some(bytes) } else { None };
-            let begin = begin.filter(|_| !matches!(answer, Answer::Whole));
-            match (shared.content(request), begin) {
-                (Some(content), Some(begin)) => (206, Vec::new(), content[begin..].to_vec(), cut),
+            let range = range.filter(|_| !matches!(answer, Answer::Whole));
+            match (shared.content(request), range) {
+                (Some(content), Some((begin, last))) => {
+                    let end = last.saturating_add(1).min(content.len());
+                    (206, Vec::new(), content[begin..end].to_vec(), cut)
+                }
                 (Some(content), None) => (200, Vec::new(), content.to_vec(), cut),
                 (None, _) if request.path == "/v2/" => (200, Vec::new(), b"{}".to_vec(), cut),
                 (None, _) => {

@@ -10,7 +10,7 @@ use crate::places;
 use crate::source::PolicySource;
 
 /// Where compiled policies are kept, so that each is compiled once on a machine.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct CodeCache {
     /// The directory of compiled policies [default: `$XDG_CACHE_HOME/larder/code`, or else `~/.cache/larder/code`]
     #[arg(

@@ -330,6 +330,13 @@ fn classify_ingest(problem: &IngestProblem) -> Class {
         P::DiskFull => {
             (Status::Failed, "disk-full", Some("make room with `larder prune`; nothing was changed"))
         }
+        P::NoRoom { .. } => (
+            Status::Failed,
+            "no-room",
+            Some(
+                "make room with `larder prune`, or write a job with `make-room`; `--no-room` begins all the same",
+            ),
+        ),
         P::Read(_) | P::Write(_) => (Status::Failed, "io", None),
         P::Cancelled => (Status::Failed, INTERRUPTED, None),
         _ => (Status::Failed, "image-invalid", None),

@@ -18,7 +18,7 @@ pub(crate) const ENDING: &str =
     "interrupted: the images that are being removed still go; Ctrl-C once more ends at once";
 
 /// The state of interrupts of the program.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Interrupts {
     told: watch::Receiver<bool>,
 }

@@ -1,9 +1,18 @@
-//! The directories for files that the program can make again (XDG Base Directory Specification,
-//! `XDG_CACHE_HOME`).
+//! The places of files: the job file, and the directories for what the program can make again (XDG Base Directory
+//! Specification, `XDG_CACHE_HOME`).
 
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use larder::LocalBackend;
+
+/// Returns the path of the job file: the given one, or `$LARDER_FILE`, or that of the home.
+pub(crate) fn job_file(given: Option<&Path>, local: &LocalBackend) -> PathBuf {
+    let set = || env::var_os("LARDER_FILE").map(PathBuf::from);
+    let given = given.map(Path::to_owned).or_else(set).filter(|path| !path.as_os_str().is_empty());
+    given.unwrap_or_else(|| local.home().join("larder.toml"))
+}
 
 /// Returns the directory for compiled policies, or `None` for a user without a home.
 pub(crate) fn code() -> Option<PathBuf> {

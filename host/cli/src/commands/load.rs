@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use larder::ingest::ImageLoad;
 
 use super::intake::take_in;
+use super::room::RoomArguments;
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
 
@@ -23,6 +24,8 @@ pub(crate) struct Load {
     /// The name of the image, instead of those in the archive; can be given several times
     #[arg(long = "tag", short, value_name = "REF")]
     tags: Vec<String>,
+    #[command(flatten)]
+    room: RoomArguments,
 }
 
 impl Load {
@@ -33,11 +36,14 @@ impl Load {
             ));
         }
         let local = context.open_or_make().await?;
-        let tags = self.tags;
-        take_in(context, self.files, async |file, progress| {
-            let load = tags.iter().fold(ImageLoad::new(file), ImageLoad::tag);
-            Ok(load.progress(progress).run(&local).await?)
-        })
-        .await
+        let (tags, room) = (self.tags, self.room.find(&local, context)?);
+        let load = async |file, progress| {
+            let load = tags.iter().fold(ImageLoad::new(file), ImageLoad::tag).progress(progress);
+            let load = room.maker().into_iter().fold(load, ImageLoad::make_room);
+            Ok(load.run(&local).await?)
+        };
+        let status = take_in(context, self.files, load).await;
+        room.settle().await;
+        status
     }
 }

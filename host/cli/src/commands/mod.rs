@@ -18,6 +18,7 @@ mod prune;
 #[cfg(feature = "registry")]
 mod pull;
 mod rm;
+mod room;
 mod save;
 mod verify;
 

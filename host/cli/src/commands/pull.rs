@@ -3,6 +3,7 @@ use std::io::Read as _;
 use larder::ingest::{Credentials, ImagePull, Transport};
 
 use super::intake::take_in;
+use super::room::RoomArguments;
 use crate::cli::Context;
 use crate::exit::{Failure, Status, UNREACHABLE};
 use crate::registry::{docker_config, proxies};
@@ -34,6 +35,8 @@ pub(crate) struct Pull {
     /// Use no credentials, even after `docker login`
     #[arg(long, conflicts_with = "user")]
     anonymous: bool,
+    #[command(flatten)]
+    room: RoomArguments,
 }
 
 impl Pull {
@@ -42,12 +45,14 @@ impl Pull {
         let transport = if self.plain_http { Transport::PlainHttp } else { Transport::Https };
         let proxies = proxies();
         let local = context.open_or_make().await?;
-        take_in(context, self.references, async |reference, progress| {
+        let room = self.room.find(&local, context)?;
+        let status = take_in(context, self.references, async |reference, progress| {
             let pull = ImagePull::new(reference)
                 .credentials(credentials.clone())
                 .transport(transport)
                 .proxies(proxies.clone())
                 .progress(progress);
+            let pull = room.maker().into_iter().fold(pull, ImagePull::make_room);
             let pulled = pull.run(&local).await.map(|image| vec![image]);
             // The hint is to do what was done.
             let is_plain =
@@ -56,7 +61,9 @@ impl Pull {
                 .map_err(Failure::from)
                 .map_err(|failure| if is_plain(&failure) { failure.without_hint() } else { failure })
         })
-        .await
+        .await;
+        room.settle().await;
+        status
     }
 
     fn credentials(&self) -> Result<Credentials, Failure> {

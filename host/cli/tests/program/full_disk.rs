@@ -3,128 +3,18 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use larder_tests::{FIXTURE_NOW, index_of};
 
+use crate::disk::{Disk, Owner, SmallDisk, call, can_mount};
 use crate::harness::TestEnvironment;
 
-/// A user without any rights of its own.
-const NOBODY: u32 = 65534;
-
-/// A home on a disk of its own.
-struct FullDisk {
-    /// What the program runs in, and the home that this is a copy of.
-    test: TestEnvironment,
-    mount: PathBuf,
-}
-
-/// The kinds of disk.
-#[derive(Debug, Clone, Copy)]
-enum Disk {
-    Tmpfs,
-    /// With blocks and a journal of its own.
-    Ext4,
-}
-
-/// Who has the home.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owner {
-    Root,
-    Nobody,
-}
-
-fn call<I: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = I>) {
-    let output = Command::new(program).args(arguments).output().expect("the program started");
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// Returns whether disks can be mounted here, and says so where they cannot.
-fn can_mount() -> bool {
-    let can = rustix::process::geteuid().is_root();
-    if !can {
-        eprintln!("skipped: only root can mount");
-    }
-    can
-}
-
-impl FullDisk {
-    /// A disk of 12 MiB with a copy of the fixture on it, and room left.
-    fn new(disk: Disk, owner: Owner) -> Self {
-        let test = TestEnvironment::fixture();
-        let mount = test.directory().join("disk");
-        fs::create_dir(&mount).expect("a directory");
-        let at = mount.to_str().expect("a path");
-        match disk {
-            Disk::Tmpfs => call("mount", ["-t", "tmpfs", "-o", "size=12m,mode=755", "none", at]),
-            Disk::Ext4 => {
-                let image = test.directory().join("image");
-                File::create(&image).and_then(|file| file.set_len(12 << 20)).expect("an image");
-                let image = image.to_str().expect("a path");
-                call("mkfs.ext4", ["-q", "-m", "0", "-N", "2048", "-J", "size=1", image]);
-                call("mount", ["-o", "loop", image, at]);
-            }
-        }
-        let full = Self { test, mount };
-        call("cp", [OsStr::new("-a"), full.test.home.path().as_os_str(), full.home().as_os_str()]);
-        // The directories above the disk are this user's alone.
-        fs::set_permissions(full.test.directory(), fs::Permissions::from_mode(0o755)).expect("a mode");
-        if owner == Owner::Nobody {
-            call("chown", [OsStr::new("-R"), OsStr::new("65534:65534"), full.home().as_os_str()]);
-        }
-        full
-    }
-
-    fn home(&self) -> PathBuf {
-        self.mount.join("home")
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.home().join(".larder-ballast")
-    }
-
-    /// Fills the disk to its last block.
-    fn fill(&self) {
-        let mut file = File::create(self.mount.join("filling")).expect("a file");
-        for size in [1 << 16, 1 << 12, 1 << 9, 1] {
-            while file.write_all(&vec![1; size]).and_then(|()| file.sync_all()).is_ok() {}
-        }
-        assert_eq!(rustix::fs::statvfs(&self.mount).expect("a disk").f_bavail, 0);
-    }
-
-    fn command(&self, user: Owner, arguments: &str) -> Command {
-        let mut command = self.test.command(arguments);
-        command.env("MSB_HOME", self.home());
-        if user == Owner::Nobody {
-            command.uid(NOBODY).gid(NOBODY);
-        }
-        command
-    }
-
-    /// Runs the program. Returns its status, what it printed, and what it said.
-    fn larder(&self, user: Owner, arguments: &str) -> (Option<i32>, String, String) {
-        let output = self.command(user, arguments).output().expect("the program started");
-        let text = |bytes| String::from_utf8(bytes).expect("text");
-        (output.status.code(), text(output.stdout), text(output.stderr))
-    }
-
-    fn files(&self, room: &str) -> usize {
-        let entries = fs::read_dir(self.home().join("cache").join(room)).expect("a room");
-        let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
-        names.filter(|name| name.starts_with("sha256_") && !name.ends_with(".lock")).count()
-    }
-}
-
-impl Drop for FullDisk {
-    fn drop(&mut self) {
-        // Left mounted, the directory could not be removed, which the test's end would show.
-        let _ = Command::new("umount").arg(&self.mount).status();
-    }
+/// A disk of 12 MiB with a copy of the fixture on it, and room left.
+fn small(disk: Disk, owner: Owner) -> SmallDisk {
+    SmallDisk::new(TestEnvironment::fixture(), disk, owner, 12)
 }
 
 fn put_old(path: &Path, bytes: usize) {
@@ -144,7 +34,7 @@ fn reading() {
     for (owner, user) in
         [(Owner::Root, Owner::Root), (Owner::Nobody, Owner::Nobody), (Owner::Root, Owner::Nobody)]
     {
-        let full = FullDisk::new(Disk::Tmpfs, owner);
+        let full = small(Disk::Tmpfs, owner);
         for directory in [full.home(), full.home().join("db")] {
             fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("a mode");
         }
@@ -175,7 +65,7 @@ fn a_prune_with_ballast() {
     for (disk, owner) in
         [(Disk::Tmpfs, Owner::Root), (Disk::Tmpfs, Owner::Nobody), (Disk::Ext4, Owner::Nobody)]
     {
-        let full = FullDisk::new(disk, owner);
+        let full = small(disk, owner);
         let (status, _, error) = full.larder(owner, "pin acme/app00004:v7");
         assert_eq!(status, Some(0), "{error}");
         assert!(full.ballast().metadata().expect("the ballast").blocks() >= 2048);
@@ -214,7 +104,7 @@ fn uses_wait_for_room() {
     if !can_mount() {
         return;
     }
-    let full = FullDisk::new(Disk::Tmpfs, Owner::Root);
+    let full = small(Disk::Tmpfs, Owner::Root);
     assert_eq!(full.larder(Owner::Root, "pin acme/app00004:v7").0, Some(0));
     let run = "INSERT INTO run (sandbox_id, status, started_at) VALUES (1, 'Stopped', '2026-11-24 10:10:00')";
     index_of(&full.home()).execute(run, []).expect("a run");
@@ -236,7 +126,7 @@ fn applying_a_plan() {
     if !can_mount() {
         return;
     }
-    let full = FullDisk::new(Disk::Tmpfs, Owner::Root);
+    let full = small(Disk::Tmpfs, Owner::Root);
     assert_eq!(full.larder(Owner::Root, "pin acme/app00004:v7").0, Some(0));
     assert_eq!(full.larder(Owner::Root, "prune --plan plan.json").0, Some(0));
     full.fill();
@@ -253,14 +143,14 @@ fn a_prune_without_ballast() {
         return;
     }
     for owner in [Owner::Root, Owner::Nobody] {
-        let full = FullDisk::new(Disk::Tmpfs, owner);
+        let full = small(Disk::Tmpfs, owner);
         full.fill();
         let (status, _, error) = full.larder(owner, "prune --yes");
         assert_eq!(status, Some(1));
         assert!(error.contains("needs ") && error.contains(" bytes on the file system at `"), "{error}");
         assert_eq!((full.files("fsmeta"), full.files("layers")), (40, 240));
 
-        let full = FullDisk::new(Disk::Tmpfs, owner);
+        let full = small(Disk::Tmpfs, owner);
         let work = full.home().join(format!("cache/tmp/sha256_{}.part", "e".repeat(64)));
         put_old(&work, 2 << 20);
         if owner == Owner::Nobody {

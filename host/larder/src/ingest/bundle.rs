@@ -58,6 +58,16 @@ impl Section {
         Ok((metadata.dev(), metadata.ino(), self.offset, self.length))
     }
 
+    /// Returns a part of it.
+    pub(crate) fn part(&self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+        let is_inside = offset.checked_add(length).is_some_and(|end| end <= self.length);
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+        match is_inside {
+            true => self.file.read_exact_at(&mut bytes, self.offset + offset).map(|()| bytes),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
     pub(crate) fn reader(&self) -> SectionReader {
         SectionReader { section: self.clone(), position: 0 }
     }

@@ -17,6 +17,7 @@ use super::layer::{BlobSource, LayerBlob, Watch, check_limit, convert, uuid_of};
 use super::limits::IngestLimits;
 use super::progress::{LayerOutcome, LayerStep, Meter, Progress, ProgressEvent};
 use super::publish::{Publication, Sizes};
+use super::room;
 use super::source::{NamedImage, SourceImage, SourceLayer};
 use crate::artifacts::{Entry, Room, lease};
 use crate::catalog::journal::PullCost;
@@ -38,6 +39,9 @@ pub(crate) trait Blobs: Sync {
     /// Opens the blob of a layer that the cache does not have. The blob is as long as the layer states, or reading it
     /// fails.
     fn open(&self, layer: &SourceLayer) -> Result<BlobSource, IngestError>;
+
+    /// Returns a part of the blob of a layer, without the rest. `None` if that cannot be had, or fails.
+    fn part(&self, layer: &SourceLayer, offset: u64, length: u64) -> Option<Vec<u8>>;
 
     /// Returns the cost so far, if blobs of layers came over the network.
     fn cost(&self) -> Option<PullCost> {
@@ -66,19 +70,7 @@ impl Work<'_> {
         images: &[NamedImage],
         blobs: &impl Blobs,
     ) -> MicrosandboxResult<Vec<NewImage>> {
-        let mut layers: Vec<&SourceLayer> = Vec::new();
-        let mut seen = HashSet::new();
-        for layer in images.iter().flat_map(|named| &named.image.layers) {
-            if seen.insert(&layer.diff_id) {
-                layers.push(layer);
-            }
-        }
-        let references: usize = images.iter().map(|named| named.references.len()).sum();
-        let limit = lease::batch_size();
-        if layers.len() + 2 * images.len() + 2 * references > limit {
-            let limit = limit as u64;
-            return Err(self.fail(IngestProblem::Limit { limit, unit: "files held at once" }).into());
-        }
+        let layers = self.layers(images)?;
         let known = self.known(&layers)?;
         let done = self.convert_all(layers, blobs)?;
         for named in images {
@@ -94,6 +86,44 @@ impl Work<'_> {
         }
         self.join_dependents(images, &done, &known)?;
         Ok(images.iter().map(|named| new_image(named, &done)).collect())
+    }
+
+    /// Returns the bytes that these images need for layers that the cache does not have; none if it has all. Those that it
+    /// has are held from now on, so that making room takes none of them.
+    pub(crate) fn needed(
+        &self,
+        images: &[NamedImage],
+        blobs: &impl Blobs,
+    ) -> MicrosandboxResult<Option<u64>> {
+        let mut missing = Vec::new();
+        for layer in self.layers(images)? {
+            let entry = Entry::named(Room::Layers, &layer.diff_id);
+            if sound(self.publication, &entry)?.is_some() {
+                drop(self.publication.hold(&entry, || {})?);
+            }
+            if sound(self.publication, &entry)?.is_none() {
+                missing.push(layer);
+            }
+        }
+        Ok((!missing.is_empty()).then(|| room::needed(&missing, blobs)))
+    }
+
+    /// Returns the layers of images, each once.
+    fn layers<'i>(&self, images: &'i [NamedImage]) -> MicrosandboxResult<Vec<&'i SourceLayer>> {
+        let mut layers: Vec<&SourceLayer> = Vec::new();
+        let mut seen = HashSet::new();
+        for layer in images.iter().flat_map(|named| &named.image.layers) {
+            if seen.insert(&layer.diff_id) {
+                layers.push(layer);
+            }
+        }
+        let references: usize = images.iter().map(|named| named.references.len()).sum();
+        let limit = lease::batch_size();
+        if layers.len() + 2 * images.len() + 2 * references > limit {
+            let limit = limit as u64;
+            return Err(self.fail(IngestProblem::Limit { limit, unit: "files held at once" }).into());
+        }
+        Ok(layers)
     }
 
     pub(crate) fn fail(&self, problem: IngestProblem) -> IngestError {

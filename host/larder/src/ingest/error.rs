@@ -164,9 +164,33 @@ pub enum IngestProblem {
     #[error("there is no space left for it in the cache")]
     DiskFull,
 
+    /// The disk of the cache has too little space for it. Nothing was read.
+    #[error("it needs about {}, and {} are available on the file system of the cache", about(*.needed), about(*.available))]
+    NoRoom {
+        /// The bytes that it needs, estimated.
+        needed: u64,
+        /// The bytes that are available.
+        available: u64,
+    },
+
     /// The caller cancelled the call.
     #[error("it was given up")]
     Cancelled,
+}
+
+/// Returns a size for a message, such as `1.4 GiB`.
+fn about(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for larger in UNITS {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = larger;
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
 }
 
 /// Returns the names for a message, or only the first of them if there are many.

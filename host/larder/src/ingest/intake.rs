@@ -1,11 +1,13 @@
 //! The common part of load and pull: find the images, make their artifacts, add them to the index.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::convert::{Blobs, Work};
 use super::limits::IngestLimits;
 use super::progress::Progress;
 use super::publish::Publication;
+use super::room::{self, MakeRoom};
 use super::source::NamedImage;
 use crate::artifacts::CacheDir;
 use crate::backend::LocalBackend;
@@ -20,12 +22,36 @@ pub(super) struct Intake {
     pub(super) origin: NewOrigin,
     pub(super) limits: IngestLimits,
     pub(super) progress: Option<Arc<dyn Progress>>,
+    /// What makes room before the first byte.
+    pub(super) room: Option<Arc<dyn MakeRoom>>,
+}
+
+/// Images that were found, and what they are taken in with.
+struct Taken<B> {
+    publication: Publication,
+    blobs: B,
+    images: Vec<NamedImage>,
+    limits: IngestLimits,
+    progress: Option<Arc<dyn Progress>>,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl<B: Blobs> Taken<B> {
+    fn work(&self) -> Work<'_> {
+        Work {
+            origin: self.blobs.origin(),
+            limits: &self.limits,
+            progress: self.progress.clone(),
+            cancelled: &self.cancelled,
+            publication: &self.publication,
+        }
+    }
 }
 
 impl Intake {
     /// Adds the images that `find` returns to the cache, and returns each reference in their order. Blocking work
     /// runs on a thread that may block. Dropping the future before it is done leaves the cache unchanged.
-    pub(super) async fn run<B: Blobs>(
+    pub(super) async fn run<B: Blobs + Send + 'static>(
         self,
         local: &LocalBackend,
         find: impl FnOnce(&Publication, &IngestLimits) -> MicrosandboxResult<(B, Vec<NamedImage>)>
@@ -41,23 +67,31 @@ impl Intake {
             let entered = keeper(writer.connection(), cache)?.enter();
             entered.map_err(MicrosandboxError::io("mark", cache.root()))
         };
+        if let Some(room) = &self.room {
+            // Even to open the index for writing takes a little.
+            room::make_little(room, local).await?;
+        }
         store.write("open the index", enter).await?;
         let cancel = CancelOnDrop::default();
         let cancelled = Arc::clone(&cancel.0);
-        let Self { origin, limits, progress } = self;
-        let (publication, locks, images, cost) = blocking("take images in", move || {
+        let Self { origin, limits, progress, room } = self;
+        let wants_room = room.is_some();
+        let found = blocking("find images", move || {
             let publication = Publication::new(store, Arc::clone(&cancelled))?;
-            let (blobs, found) = find(&publication, &limits)?;
-            let work = Work {
-                origin: blobs.origin(),
-                limits: &limits,
-                progress,
-                cancelled: &cancelled,
-                publication: &publication,
-            };
-            let images = work.artifacts(&found, &blobs)?;
-            let locks = publication.describe(&found)?;
-            Ok((publication, locks, images, blobs.cost()))
+            let (blobs, images) = find(&publication, &limits)?;
+            let taken = Taken { publication, blobs, images, limits, progress, cancelled };
+            let needed = if wants_room { taken.work().needed(&taken.images, &taken.blobs)? } else { None };
+            Ok((taken, needed))
+        });
+        let (taken, needed) = found.await?;
+        if let (Some(room), Some(needed)) = (room, needed) {
+            room::make(&room, local, taken.blobs.origin(), needed).await?;
+        }
+        let (publication, locks, images, cost) = blocking("take images in", move || {
+            let images = taken.work().artifacts(&taken.images, &taken.blobs)?;
+            let locks = taken.publication.describe(&taken.images)?;
+            let cost = taken.blobs.cost();
+            Ok((taken.publication, locks, images, cost))
         })
         .await?;
         let now = local.now();

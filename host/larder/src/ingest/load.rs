@@ -12,6 +12,7 @@ use super::layer::BlobSource;
 use super::limits::IngestLimits;
 use super::progress::{LayerStep, Progress};
 use super::publish::Publication;
+use super::room::MakeRoom;
 use super::source::{SourceLayer, find_images};
 use crate::backend::LocalBackend;
 use crate::catalog::publish::NewOrigin;
@@ -33,12 +34,19 @@ pub struct ImageLoad {
     tags: Vec<String>,
     limits: IngestLimits,
     progress: Option<Arc<dyn Progress>>,
+    room: Option<Arc<dyn MakeRoom>>,
 }
 
 impl ImageLoad {
     /// Makes a load of an archive or a directory, with the names in it.
     pub fn new(input: impl Into<PathBuf>) -> Self {
-        Self { input: input.into(), tags: Vec::new(), limits: IngestLimits::default(), progress: None }
+        Self {
+            input: input.into(),
+            tags: Vec::new(),
+            limits: IngestLimits::default(),
+            progress: None,
+            room: None,
+        }
     }
 
     /// Sets this name for the image instead of those in the archive. It can be called several times.
@@ -59,6 +67,13 @@ impl ImageLoad {
         self
     }
 
+    /// Makes room for the load before its first byte, by this, and fails if there is none. Without it, a load that does not
+    /// fit fails when the disk is full.
+    pub fn make_room(mut self, room: Arc<dyn MakeRoom>) -> Self {
+        self.room = Some(room);
+        self
+    }
+
     /// Loads the images, and returns each reference, in the order of the archive. See
     /// [`Image::load_local`](crate::Image::load_local).
     ///
@@ -68,8 +83,8 @@ impl ImageLoad {
     /// The same as [`Image::load_local`](crate::Image::load_local).
     pub async fn run(self, local: &LocalBackend) -> MicrosandboxResult<Vec<ImageHandle>> {
         let tags = self.tags.iter().map(|tag| tag.parse()).collect::<Result<Vec<Reference>, _>>()?;
-        let Self { input, limits, progress, .. } = self;
-        let intake = Intake { origin: NewOrigin::Archive, limits, progress };
+        let Self { input, limits, progress, room, .. } = self;
+        let intake = Intake { origin: NewOrigin::Archive, limits, progress, room };
         let find = move |publication: &Publication, limits: &IngestLimits| {
             let cancelled = Arc::clone(publication.cancelled());
             let bundle = Bundle::open(&input, &publication.temporary(), limits, cancelled)?;
@@ -111,5 +126,9 @@ impl Blobs for Bundle {
             return Err(IngestProblem::WrongSize { what, expected: layer.size, found }.of(self.name()));
         }
         Ok(Box::new(section.reader()))
+    }
+
+    fn part(&self, layer: &SourceLayer, offset: u64, length: u64) -> Option<Vec<u8>> {
+        self.get(&layer.blob).ok()?.part(offset, length).ok()
     }
 }

@@ -7,6 +7,7 @@
 //! layer      one blob to one EROFS image, with checks of both digests
 //! tar        tar archives as streams
 //! publish    names for complete artifacts, leases until the rows are in, undone if that fails
+//! room       room for what is taken in, before its first byte
 //! intake     all of these in order
 //! load       archives to the cache
 //! pull       registries to the cache
@@ -46,6 +47,7 @@ mod progress;
 mod publish;
 #[cfg(feature = "registry")]
 mod pull;
+mod room;
 mod save;
 mod source;
 mod tar;
@@ -57,4 +59,5 @@ pub use platform::Platform;
 pub use progress::{LayerOutcome, LayerStep, Progress, ProgressEvent};
 #[cfg(feature = "registry")]
 pub use pull::{Backoff, Credentials, ImagePull, Proxies, Transport};
+pub use room::{AsItIs, MakeRoom};
 pub use save::{ConfigOrigin, ImageSave, SaveError, SaveReport, SavedImage, SavedLayer, SavedManifest};

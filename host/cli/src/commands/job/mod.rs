@@ -2,7 +2,7 @@
 
 mod check;
 mod list;
-mod policies;
+pub(super) mod policies;
 mod run;
 mod schema;
 
@@ -14,6 +14,7 @@ use larder::job::{Finding, Findings, JobFile, Severity};
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
 use crate::input;
+use crate::places;
 use crate::render::plain;
 
 /// Keep the cache within bounds by jobs that are written down once
@@ -67,8 +68,7 @@ struct Read {
 impl FileArgument {
     /// Reads the file.
     fn read(&self, local: &LocalBackend) -> Result<Read, Failure> {
-        let given = self.file.clone().filter(|path| !path.as_os_str().is_empty());
-        let path = given.unwrap_or_else(|| local.home().join("larder.toml"));
+        let path = places::job_file(self.file.as_deref(), local);
         let text = input::read(&path).map_err(|failure| {
             failure
                 .with_hint("a job file is `larder.toml` in the home, or what `--file` or `LARDER_FILE` names")

@@ -16,14 +16,14 @@ use crate::exit::Failure;
 use crate::input;
 
 /// The policies that the jobs of a file name.
-pub(super) struct NamedPolicies {
+pub(crate) struct NamedPolicies {
     engine: PolicyEngine,
     /// The job file.
     file: PathBuf,
 }
 
 impl NamedPolicies {
-    pub(super) fn new(engine: PolicyEngine, file: PathBuf) -> Arc<Self> {
+    pub(crate) fn new(engine: PolicyEngine, file: PathBuf) -> Arc<Self> {
         Arc::new(Self { engine, file })
     }
 }

@@ -107,6 +107,33 @@ impl Transfer {
     }
 }
 
+impl Link {
+    /// Requests a part of a blob, once: what it is for can do without it.
+    pub(super) async fn part(
+        &self,
+        digest: &Digest,
+        offset: u64,
+        length: u64,
+    ) -> Result<Vec<u8>, IngestProblem> {
+        let request =
+            self.client.pull_blob_stream_partial(&self.reference, digest.as_str(), offset, Some(length));
+        let answer = self.unless_cancelled(request).await?.map_err(|error| Fault::from(error).problem)?;
+        let not_served = || IngestProblem::Registry("it sent no part of a blob".to_owned());
+        let BlobResponse::Partial(stream) = answer else { return Err(not_served()) };
+        let (mut stream, mut part) = (stream.stream, Vec::new());
+        while (part.len() as u64) < length
+            && let Some(piece) = self.unless_cancelled(stream.next()).await?
+        {
+            let piece = piece.map_err(|error| Fault::of_stream(&error).problem)?;
+            self.received.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            part.extend_from_slice(&piece);
+        }
+        // Clients and registries disagree by a byte about where a part ends.
+        part.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        if part.len() as u64 == length { Ok(part) } else { Err(not_served()) }
+    }
+}
+
 /// A reader of a blob during its transfer. For threads that may block.
 pub(super) struct BlobReader {
     pieces: mpsc::Receiver<Piece>,

@@ -31,6 +31,7 @@ use super::intake::Intake;
 use super::limits::IngestLimits;
 use super::progress::Progress;
 use super::publish::Publication;
+use super::room::MakeRoom;
 use super::source::{NamedImage, Resolver};
 use super::{IngestError, IngestProblem};
 use crate::artifacts::Entry;
@@ -61,6 +62,7 @@ pub struct ImagePull {
     access: Access,
     limits: IngestLimits,
     progress: Option<Arc<dyn Progress>>,
+    room: Option<Arc<dyn MakeRoom>>,
 }
 
 impl ImagePull {
@@ -71,6 +73,7 @@ impl ImagePull {
             access: Access::default(),
             limits: IngestLimits::default(),
             progress: None,
+            room: None,
         }
     }
 
@@ -110,6 +113,13 @@ impl ImagePull {
         self
     }
 
+    /// Makes room for the pull before its first layer, by this, and fails if there is none. Without it, a pull that does not
+    /// fit fails when the disk is full.
+    pub fn make_room(mut self, room: Arc<dyn MakeRoom>) -> Self {
+        self.room = Some(room);
+        self
+    }
+
     /// Pulls the image. See [`Image::pull_local`](crate::Image::pull_local).
     ///
     /// Dropping the future before it is done leaves the cache unchanged.
@@ -118,10 +128,10 @@ impl ImagePull {
     /// The same as [`Image::pull_local`](crate::Image::pull_local).
     pub async fn run(self, local: &LocalBackend) -> MicrosandboxResult<ImageHandle> {
         let reference: Reference = self.reference.parse()?;
-        let Self { access, limits, progress, .. } = self;
+        let Self { access, limits, progress, room, .. } = self;
         // Requests end when this end of the channel is gone.
         let (alive, cancelled) = watch::channel(());
-        let intake = Intake { origin: NewOrigin::Registry, limits, progress: progress.clone() };
+        let intake = Intake { origin: NewOrigin::Registry, limits, progress: progress.clone(), room };
         let name = reference.clone();
         let find = move |publication: &Publication, limits: &IngestLimits| {
             let metadata = publication.cache().path_of(&Entry::metadata(&reference));

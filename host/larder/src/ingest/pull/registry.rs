@@ -267,6 +267,10 @@ impl Blobs for Registry {
         Ok(Box::new(self.blob(&layer.digest, layer.size)?))
     }
 
+    fn part(&self, layer: &SourceLayer, offset: u64, length: u64) -> Option<Vec<u8>> {
+        self.wait_for(self.link.part(&layer.digest, offset, length)).ok()
+    }
+
     fn cost(&self) -> Option<PullCost> {
         let cost = PullCost {
             duration_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),

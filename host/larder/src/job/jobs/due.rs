@@ -116,9 +116,9 @@ fn under_pressure(
     if let Some(again) = retry_at(state, situation) {
         return Due::At(look.into_iter().chain([again]).min());
     }
-    // A clock that went back says nothing about the time since a run.
-    let ended =
-        situation.last.and_then(|last| last.ended_at.zip(last.report.after)).filter(|(at, _)| *at <= now);
+    // What failed is tried again once that is due. A clock that went back says nothing about the time since a run.
+    let last = situation.last.filter(|_| state.failures == 0);
+    let ended = last.and_then(|last| last.ended_at.zip(last.report.after)).filter(|(at, _)| *at <= now);
     if let Some((ended_at, after)) = ended
         && (now - ended_at).to_std().unwrap_or_default() < pressure.settle
         && !pressure.is_worse(fs, &after)

@@ -1,11 +1,13 @@
 //! Making room for a pull or load.
 
-use std::pin::pin;
+use std::future::pending;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use super::Jobs;
 use crate::catalog::blocking;
 use crate::error::MicrosandboxResult;
+use crate::ingest::MakeRoom;
 use crate::job::file::Trigger;
 use crate::job::runner::{Aim, Stop};
 use crate::job::{Job, JobRun};
@@ -28,8 +30,8 @@ impl Jobs {
     ) -> MicrosandboxResult<Vec<JobRun>> {
         let mut stop = Stop { asked: pin!(stop), is_asked: false };
         let mut ran = Vec::new();
-        let mut jobs = self.file.jobs.iter().filter(|job| makes_room(job)).peekable();
-        while let Some(job) = jobs.peek() {
+        let mut left = self.makers();
+        while let Some(&job) = left.first() {
             if self.runner.status().await?.available_bytes >= bytes || stop.is_asked {
                 break;
             }
@@ -42,12 +44,20 @@ impl Jobs {
                 continue;
             };
             ran.push(self.run_now(job, Aim::Room(bytes), JobCause::MakeRoom, None, &mut stop).await?);
-            jobs.next();
+            left.remove(0);
         }
         Ok(ran)
     }
+
+    fn makers(&self) -> Vec<&Job> {
+        let makes_room =
+            |job: &&Job| matches!(&job.trigger, Trigger::Pressure(pressure) if pressure.make_room);
+        self.file.jobs.iter().filter(makes_room).collect()
+    }
 }
 
-fn makes_room(job: &Job) -> bool {
-    matches!(&job.trigger, Trigger::Pressure(pressure) if pressure.make_room)
+impl MakeRoom for Jobs {
+    fn make_room(&self, bytes: u64) -> Pin<Box<dyn Future<Output = MicrosandboxResult<()>> + Send + '_>> {
+        Box::pin(async move { Self::make_room(self, bytes, pending()).await.map(drop) })
+    }
 }
