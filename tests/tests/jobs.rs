@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use larder::LocalBackend;
 use larder::job::{
-    FileSystemStatus, Job, JobFile, JobOutcome, JobReport, Pass, PolicyName, Runner, StepReport,
+    FileSystemStatus, HeldBy, Job, JobFile, JobOutcome, JobReport, Pass, PolicyName, Runner, StepReport,
 };
 use larder::plan::PlanReport;
-use larder::policy::Policy;
-use larder_tests::{ENGINE, FIXTURE_NOW, Home, ImageSpec, component, populate, run};
+use larder::policy::{Policy, PolicyError};
+use larder::{LocalBackend, MicrosandboxError};
+use larder_tests::{ENGINE, FIXTURE_NOW, Home, ImageSpec, Users, component, manifest_digest, populate, run};
 use proptest::prelude::*;
 
 /// The size of the file system that the tests pretend.
@@ -246,4 +249,141 @@ fn a_policy_that_is_not_there() {
     let error = report.steps[1].error.as_ref().expect("an error").to_string();
     assert_eq!(error, "invalid configuration: there is no policy `keep-recent`");
     assert_eq!((report.outcome(), images(&home)), (JobOutcome::Error, 3));
+}
+
+/// What a live operation holds is spared, and the next image in line goes instead, until the goal is met; the caps count for
+/// all of it.
+#[test]
+fn a_held_image_is_passed_over() {
+    let home = home(6);
+    let dry = ran(&home, &pressure(SIZE, KEEP_ONE), Pass::DryRun);
+    let order: Vec<&str> = dry.steps[1].rounds[0].plan.removals().map(|entry| &*entry.reference).collect();
+    let oldest_first: Vec<&str> = order.into_iter().rev().collect();
+    let _held = home.lease("fsmeta", &format!("{}.erofs", manifest_digest(0).replace(':', "_")));
+    let goal = beside(&home.cache(), 0).available_bytes + 1;
+    let report = ran(&home, &pressure(goal, KEEP_ONE), Pass::Real);
+    let rounds: Vec<Vec<&str>> = reports(&report.steps[1])
+        .map(|done| done.removed.iter().map(|image| &*image.reference).collect())
+        .collect();
+    assert_eq!(rounds, [vec![], vec![oldest_first[1]]], "the oldest is held");
+    assert_eq!((report.unmet_bytes, report.outcome(), images(&home)), (0, JobOutcome::Success, 5));
+    // With a cap of one image there is no second: the held one counts.
+    let capped = KEEP_ONE.replace("max-share = \"100%\"", "max-removals = 1");
+    let goal = beside(&home.cache(), 0).available_bytes + 1;
+    let report = ran(&home, &pressure(goal, &capped), Pass::Real);
+    assert!(matches!(report.steps[1].error, Some(MicrosandboxError::Policy(PolicyError::OverBudget(_)))));
+    assert_eq!((report.outcome(), images(&home)), (JobOutcome::Refused, 5));
+    let held: Vec<HeldBy> = report.held.iter().map(|held| held.by).collect();
+    assert!(held.contains(&HeldBy::Leased) && held.contains(&HeldBy::NotProposed), "{held:?}");
+}
+
+/// Where something else frees space, a removal ends after the batch that it is at: what is left of its plan stays.
+#[test]
+fn enough_ends_a_removal() {
+    // A process that may open few files removes in small batches.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let few = rustix::process::Rlimit { current: Some(200), ..limit };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, few).expect("a limit");
+    let home = home(100);
+    let looks = Arc::new(AtomicUsize::new(0));
+    let (policies, cache) = (policies(), home.cache());
+    let report = run(async {
+        let (asked, before) = (Arc::clone(&looks), beside(&cache, 0));
+        // The first looks are those before the plan of the policy is applied.
+        let status = move || {
+            let is_free = asked.fetch_add(1, Ordering::Relaxed) >= 3;
+            let available_bytes = if is_free { SIZE } else { before.available_bytes };
+            Ok(FileSystemStatus { available_bytes, ..before })
+        };
+        let runner = Runner::new(home.open().await).with_file_system(status).with_patience(Duration::ZERO);
+        runner.run(&pressure(SIZE, KEEP_ONE), &policies, Pass::Real).await.expect("a report")
+    });
+    let done: Vec<&PlanReport> = report.steps.iter().flat_map(reports).collect();
+    let removed: usize = done.iter().map(|done| done.removed.len()).sum();
+    assert!((1..99).contains(&removed), "{removed} of 99 in a batch");
+    assert_eq!(done.iter().map(|done| done.left.len()).sum::<usize>(), 99 - removed);
+    assert_eq!(
+        (report.unmet_bytes, report.outcome(), images(&home)),
+        (0, JobOutcome::Success, 100 - removed as i64)
+    );
+}
+
+/// Where files go and no space becomes free, the job ends, says so and takes nothing more.
+#[test]
+fn space_that_does_not_become_free() {
+    let home = home(4);
+    // More than what is too little to look at.
+    let orphan = home.cache().join("layers").join(format!("sha256_{}.erofs", "e".repeat(64)));
+    std::fs::write(&orphan, vec![7; 3 << 20]).expect("a file that nothing owns");
+    let file = std::fs::File::options().read(true).write(true).open(&orphan).expect("a file");
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("its time");
+    let (policies, before) = (policies(), beside(&home.cache(), 0));
+    let stuck = |patience: Duration| {
+        run(async {
+            let runner =
+                Runner::new(home.open().await).with_file_system(move || Ok(before)).with_patience(patience);
+            runner.run(&pressure(SIZE, KEEP_ONE), &policies, Pass::Real).await.expect("a report")
+        })
+    };
+    let report = stuck(Duration::ZERO);
+    assert!(!orphan.exists());
+    assert_eq!((report.steps.len(), images(&home)), (1, 4), "no policy ran");
+    let [note] = report.notes.as_slice() else { panic!("{:?}", report.notes) };
+    let process = std::process::id().to_string();
+    assert!(
+        note.starts_with("files of 3MiB went, and 0B more are free: process ") && note.contains(&process),
+        "{note}"
+    );
+    assert!(note.ends_with("still have 3MiB of deleted files open"), "{note}");
+    drop(file);
+}
+
+/// An unmet goal says what holds the used bytes, each byte once, and they add up to the used bytes.
+#[test]
+fn what_holds_the_rest() {
+    let home = Home::made();
+    let spec = |name: &str, number: u32, layers: Vec<u32>| ImageSpec {
+        reference: format!("docker.io/acme/{name}:v{number}"),
+        manifest: number,
+        layers,
+        age_days: 100,
+        unused_days: 100,
+        ..ImageSpec::default()
+    };
+    let specs = [
+        ImageSpec { users: Users::Sandbox, ..spec("app", 1, vec![1, 100]) },
+        spec("app", 2, vec![2, 100]),
+        spec("app", 3, vec![3, 100]),
+        spec("base", 4, vec![4, 100]),
+        ImageSpec { age_days: 0, unused_days: 0, ..spec("app", 5, vec![5, 100]) },
+        spec("other", 6, vec![6, 100]),
+        spec("tool", 7, vec![7, 100]),
+    ];
+    populate(&home.path(), FIXTURE_NOW.parse().expect("a time"), &specs);
+    run(async { home.open().await.pin("docker.io/acme/app:v2").await.map(drop) }).expect("a pin");
+    std::fs::write(home.path().join("larder.toml"), "[guard]\nprotect = [\"docker.io/acme/base\"]\n")
+        .expect("a guard");
+    std::fs::write(home.cache().join("layers/sha256_young"), vec![1; 8192]).expect("a file");
+    // One image of `app` is left over by the policy, and `other` is outside of its grant.
+    let step = KEEP_ONE
+        .replace("\"**\"", "\"docker.io/acme/app\", \"docker.io/acme/base\", \"docker.io/acme/tool\"");
+    let policies = policies();
+    let report = run(async {
+        let cache = home.cache();
+        let runner = Runner::new(home.open().await).with_file_system(move || Ok(beside(&cache, 5000)));
+        runner.run(&pressure(SIZE, &step), &policies, Pass::Real).await.expect("a report")
+    });
+    assert!(report.unmet_bytes > 0);
+    let used = report.after.used_bytes();
+    assert_eq!(report.held.iter().map(|held| held.bytes).sum::<u64>(), used, "{:?}", report.held);
+    let of = |by: HeldBy| report.held.iter().find(|held| held.by == by).copied();
+    let images = |by| of(by).map_or(0, |held| held.images);
+    let causes =
+        [HeldBy::InUse, HeldBy::Pinned, HeldBy::Guarded, HeldBy::Young, HeldBy::Denied, HeldBy::NotProposed];
+    assert_eq!(causes.map(images), [1, 1, 1, 1, 1, 1], "{:?}", report.held);
+    assert_eq!(of(HeldBy::Elsewhere).map(|held| held.bytes), Some(5000));
+    assert!(of(HeldBy::Unowned).is_some_and(|held| held.bytes >= 8192), "{:?}", report.held);
+    // The layer that all share counts for what is in use.
+    let (in_use, pinned) = (of(HeldBy::InUse).expect("held").bytes, of(HeldBy::Pinned).expect("held").bytes);
+    assert!(in_use > pinned, "{in_use} and {pinned}");
 }

@@ -85,6 +85,9 @@ pub struct ClockChange {
     pub due: Vec<String>,
 }
 
+/// The number of clock changes behind which a search begins anew.
+const CHANGES: usize = 3;
+
 /// The number of times around a clock change that are listed at most.
 const LISTED: usize = 4;
 
@@ -113,8 +116,24 @@ impl Schedule {
     /// calendars know, and never an instant that is not later.
     pub fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let start = self.zoned(after)?;
-        let next = self.cron.find_next_occurrence(&start, false).ok()?;
-        instant(&next).filter(|next| *next > after)
+        let found = self.cron.find_next_occurrence(&start, false).ok();
+        let later = found.and_then(|next| instant(&next)).filter(|next| *next > after);
+        later.or_else(|| self.next_beyond_a_gap(start.timestamp()).filter(|next| *next > after))
+    }
+
+    /// Searches anew from the next clock changes on: where a clock leaves out a whole day, the usual search finds nothing.
+    fn next_beyond_a_gap(&self, after: Timestamp) -> Option<DateTime<Utc>> {
+        self.zone.following(after).take(CHANGES).find_map(|change| {
+            let end = change.timestamp().to_zoned(self.zone.clone());
+            // What the clock would have shown is left out, up to what it shows.
+            let before = Timestamp::from_second(change.timestamp().as_second().checked_sub(1)?).ok()?;
+            let would = self.zone.to_offset(before).to_datetime(change.timestamp());
+            let left_out = self.cron.find_next_occurrence(&would, true).ok();
+            if left_out.is_some_and(|time| time < end.datetime()) {
+                return instant(&end);
+            }
+            instant(&self.cron.find_next_occurrence(&end, true).ok()?)
+        })
     }
 
     /// Returns the pattern as it was written.
