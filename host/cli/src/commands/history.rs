@@ -45,6 +45,7 @@ fn table(runs: &[RunRecord], context: &Context) -> String {
     let columns = [
         ("RUN", Align::Right),
         ("BEGAN", Align::Left),
+        ("JOB", Align::Left),
         ("POLICY", Align::Left),
         ("REMOVED", Align::Right),
         ("SPARED", Align::Right),
@@ -58,6 +59,7 @@ fn table(runs: &[RunRecord], context: &Context) -> String {
         table.row([
             run.id.to_string(),
             age::age(run.started_at, context.now()),
+            run.job.clone().unwrap_or(NOTHING.to_owned()),
             policy.unwrap_or(NOTHING.to_owned()),
             run.removed.to_string(),
             run.spared.to_string(),

@@ -121,7 +121,7 @@ fn ran() {
     assert_output!("job_run_real", larder(&test, "job run nightly"), larder(&test, "job run nightly"));
     assert!(images() < before);
     let again = larder(&test, "job run nightly --format json").json();
-    assert_eq!(again[0]["steps"][0]["report"]["removed"].as_array().map(Vec::len), Some(0));
+    assert_eq!(again[0]["steps"][0]["reports"][0]["removed"].as_array().map(Vec::len), Some(0));
 }
 
 /// The schema that is printed is JSON.

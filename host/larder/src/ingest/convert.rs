@@ -88,7 +88,7 @@ impl Work<'_> {
         Ok(images.iter().map(|named| new_image(named, &done)).collect())
     }
 
-    /// Returns the bytes that these images need for layers that the cache does not have; none if it has all. Those that it
+    /// Returns the bytes that these images need for layers that the cache does not have; none if there is room for any. Those that it
     /// has are held from now on, so that making room takes none of them.
     pub(crate) fn needed(
         &self,
@@ -105,7 +105,7 @@ impl Work<'_> {
                 missing.push(layer);
             }
         }
-        Ok((!missing.is_empty()).then(|| room::needed(&missing, blobs)))
+        room::needed(&missing, blobs, self.publication.cache().root())
     }
 
     /// Returns the layers of images, each once.

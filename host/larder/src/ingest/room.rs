@@ -2,8 +2,9 @@
 //!
 //! What an image needs is known before it is taken in: the content of the layers that the cache does not have, since an
 //! EROFS image is about as long as the archive that it is made of. How long the content of a compressed layer is, its last
-//! or first bytes say; where they do not, it is at least as long as the blob.
+//! or first bytes say; where they do not, it is at least as long as the blob. They are asked for only where room is scarce.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -44,10 +45,22 @@ const GZIP_LENGTH: u64 = 4;
 /// The longest header of a zstd frame (RFC 8878, section 3.1.1.1).
 const ZSTD_HEADER: u64 = 18;
 
-/// Returns the bytes that a load or pull needs for layers that the cache does not have.
-pub(super) fn needed(layers: &[&SourceLayer], blobs: &impl Blobs) -> u64 {
+/// Content is hardly ever more than so many times as long as its blob.
+const EXPANSION: u64 = 10;
+
+/// Returns the bytes that a load or pull needs for layers that the cache does not have; none if so many more are available
+/// that nobody has to know.
+pub(super) fn needed(
+    layers: &[&SourceLayer],
+    blobs: &impl Blobs,
+    cache: &Path,
+) -> MicrosandboxResult<Option<u64>> {
+    let stored = layers.iter().map(|layer| layer.size).fold(BESIDES, u64::saturating_add);
+    if layers.is_empty() || measure(cache)? >= stored.saturating_mul(EXPANSION) {
+        return Ok(None);
+    }
     let content: u64 = layers.iter().map(|layer| content_bytes(layer, blobs)).fold(0, u64::saturating_add);
-    content.saturating_add(content / METADATA).saturating_add(BESIDES)
+    Ok(Some(content.saturating_add(content / METADATA).saturating_add(BESIDES)))
 }
 
 /// Returns how long the content of a layer is, as far as that is known; otherwise the length of its blob.
@@ -108,11 +121,13 @@ pub(super) async fn make_little(room: &Arc<dyn MakeRoom>, local: &LocalBackend) 
 
 async fn available(local: &LocalBackend) -> MicrosandboxResult<u64> {
     let cache = local.cache_dir().to_owned();
-    blocking("measure the file system", move || {
-        let fs = artifacts::file_system(&cache).map_err(MicrosandboxError::io("measure", &cache))?;
-        Ok(fs.f_frsize.saturating_mul(fs.f_bavail))
-    })
-    .await
+    blocking("measure the file system", move || measure(&cache)).await
+}
+
+/// Returns the bytes that are available on the file system of a cache.
+fn measure(cache: &Path) -> MicrosandboxResult<u64> {
+    let fs = artifacts::file_system(cache).map_err(MicrosandboxError::io("measure", cache))?;
+    Ok(fs.f_frsize.saturating_mul(fs.f_bavail))
 }
 
 #[cfg(test)]
