@@ -5,6 +5,35 @@
 //! free space at which the job begins, and the free space at which it ends. A step is a policy with its config and its
 //! grant.
 //!
+//! [`Jobs`] puts a file to work on a home. A service looks again and again, and what is due runs:
+//!
+//! ```no_run
+//! use std::collections::HashMap;
+//! use std::sync::Arc;
+//!
+//! use larder::LocalBackend;
+//! use larder::job::{JobFile, Jobs, PolicyName};
+//! use larder::policy::{Policy, PolicyEngine};
+//!
+//! # async fn example(local: LocalBackend) -> Result<(), Box<dyn std::error::Error>> {
+//! let file = JobFile::parse(&std::fs::read_to_string("larder.toml")?)?;
+//! let engine = PolicyEngine::builder().build()?;
+//! let policy = Policy::load(&engine, std::fs::read("keep-recent.wasm")?).await?;
+//! let policies = HashMap::from([(PolicyName::Bundled("keep-recent".to_owned()), policy)]);
+//! let jobs = Jobs::new(local, file, Arc::new(policies));
+//! loop {
+//!     // Completes when the service is to end: what runs then ends after the images that it is removing.
+//!     let stop = std::future::pending();
+//!     let tick = jobs.tick(stop).await?;
+//!     for ran in &tick.ran {
+//!         println!("{}: {:?}", ran.record.job, ran.record.outcome);
+//!     }
+//!     let pause = tick.next_at - chrono::Utc::now();
+//!     tokio::time::sleep(pause.to_std().unwrap_or_default()).await;
+//! }
+//! # }
+//! ```
+//!
 //! - `file.rs`: the file; `parse.rs`: how it is read; `keys.rs`: its keys as they are written
 //! - `reading.rs`: reads a table key by key, so that everything that is wrong is found at once, each [`Finding`] with
 //!   line, column and suggestion
