@@ -187,7 +187,10 @@ fn journal(images: u32, hours: i64) {
             booting
                 .execute(
                     "INSERT INTO run (sandbox_id, status, started_at) VALUES (?1, 'Stopped', ?2)",
-                    (1 + random % among.max(1), at.format("%F %T").to_string()),
+                    (
+                        i64::try_from(1 + random % among.max(1)).expect("a row"),
+                        at.format("%F %T").to_string(),
+                    ),
                 )
                 .expect("a boot");
         }
