@@ -194,7 +194,7 @@ impl Runner {
         let mut leftovers = goal_bytes.is_some();
         while (goal_bytes.is_none() || report.unmet_bytes > 0) && !stop.is_asked {
             let missing = goal_bytes.map(|_| report.unmet_bytes);
-            let run = StepRun { runner: self, job, aim: &aim, applies, missing };
+            let run = StepRun { runner: self, job, aim: &aim, applies, missing, before: report.after };
             let step = if std::mem::take(&mut leftovers) {
                 run.leftovers(stop).await
             } else {
@@ -236,8 +236,11 @@ impl Runner {
             report.unmet_bytes = report.unmet_bytes.saturating_sub(freed);
             return Ok(false);
         }
-        let (now, stuck) =
-            self.wait_for_space(&report.before, report.freed_bytes, report.unmet_bytes).await?;
+        if report.goal_bytes.is_none() {
+            return Ok(false);
+        }
+        let (now, stuck) = self.wait_for_space(&report.before, report.freed_bytes).await?;
+        report.after = now;
         if let Some(missing) = aim.missing(&now) {
             report.unmet_bytes = missing;
             if missing > 0

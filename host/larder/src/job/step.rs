@@ -12,6 +12,7 @@ use super::runner::{Aim, Policies, Runner, Stop};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::plan::{Application, Plan, RunCost};
 use crate::policy::{ByteSize, Evaluation, Policy, PolicyRun, Proposals};
+use crate::records::FileSystemStatus;
 use crate::store::removal::Enough;
 
 /// What a step is run with.
@@ -23,6 +24,8 @@ pub(super) struct StepRun<'a> {
     pub(super) applies: bool,
     /// The bytes that are missing; absent without a goal.
     pub(super) missing: Option<u64>,
+    /// The file system when the step begins.
+    pub(super) before: FileSystemStatus,
 }
 
 impl StepRun<'_> {
@@ -100,8 +103,10 @@ impl StepRun<'_> {
             let (true, Some(_), Some(identity)) = (self.applies, self.missing, identity) else {
                 return Ok(());
             };
-            let missing = self.aim.missing(&self.runner.status().await?).unwrap_or_default();
-            if missing == 0 || removals == 0 || self.is_stuck(rounds, missing) {
+            let freed = rounds.iter().map(Round::freed_bytes).sum();
+            let (now, stuck) = self.runner.wait_for_space(&self.before, freed).await?;
+            let missing = self.aim.missing(&now).unwrap_or_default();
+            if missing == 0 || removals == 0 || stuck.is_some() {
                 return Ok(());
             }
             plan = proposals.plan(identity, ByteSize::bytes(bytes.saturating_add(missing)))?;
@@ -109,14 +114,6 @@ impl StepRun<'_> {
                 return Ok(());
             }
         }
-    }
-
-    /// Returns whether what went would have been enough, if its space had become free: then nothing more is taken before
-    /// that was looked at.
-    fn is_stuck(&self, rounds: &[Round], missing: u64) -> bool {
-        let freed: u64 = rounds.iter().map(Round::freed_bytes).sum();
-        let became_free = self.missing.unwrap_or_default().saturating_sub(missing);
-        freed > 0 && became_free < freed / 2
     }
 
     /// Applies a plan, if plans are applied, and adds it to the rounds, whatever becomes of it.

@@ -23,16 +23,15 @@ const SHARING: [(u64, &str); 4] =
 
 impl Runner {
     /// Asks the file system, and waits a little for files that went to become free space. Returns its state, and if the
-    /// space of most of them did not become free, a sentence that says why. `unmet` bytes were missing before.
+    /// space of most of them did not become free since `before`, a sentence that says why.
     pub(super) async fn wait_for_space(
         &self,
         before: &FileSystemStatus,
         freed: u64,
-        unmet: u64,
     ) -> MicrosandboxResult<(FileSystemStatus, Option<String>)> {
         let mut now = self.status().await?;
         let moved = |now: &FileSystemStatus| now.available_bytes.saturating_sub(before.available_bytes);
-        if unmet == 0 || freed < LEAST {
+        if freed < LEAST {
             return Ok((now, None));
         }
         let deadline = Instant::now() + self.patience;
