@@ -4,6 +4,7 @@
 #[macro_use]
 mod harness;
 mod authoring;
+mod browser;
 mod builtins;
 mod changing;
 mod full_disk;
@@ -12,6 +13,8 @@ mod guarding;
 mod interrupting;
 mod jobs;
 mod loading;
+mod page;
+mod picture;
 mod policies;
 mod pulling;
 mod reading;
