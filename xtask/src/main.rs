@@ -9,6 +9,7 @@ mod demo;
 mod faults;
 mod fuzz;
 mod guests;
+mod page;
 mod peer;
 mod shell;
 mod steps;
@@ -60,6 +61,8 @@ enum Task {
         /// Their names; all of them where none is given.
         names: Vec<String>,
     },
+    /// Looks at pages of `larder report` in Chromium, and makes the picture of the README, docs/page.png.
+    Page,
     /// Builds the program that asks microsandbox's own SDK, and runs the tests of both on the same homes.
     Peer,
     /// Checks format and lints, and runs all tests of the workspace.
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
             fuzz::run_fuzz(&targets, Duration::from_secs(seconds), fuzz::Start::Random)
         }
         Task::Guests { names } => guests::run_guests(&names),
+        Task::Page => page::run_page(),
         Task::Peer => peer::run_peer(),
         Task::Test => test::run_test(),
     };

@@ -67,8 +67,9 @@ fn test(steps: &mut Steps, languages: Languages) -> Result<PathBuf> {
     })?;
     let announcement = Announcement {
         name: "judges",
-        does: "installs the programs that judge what is written: skopeo, umoci, erofs-utils, docker-registry, strace",
-        usually: "30 s",
+        does: "installs the programs that judge what is written: skopeo, umoci, erofs-utils, docker-registry, strace, \
+               prometheus, chromium",
+        usually: "1 min",
     };
     steps.run(announcement, install_judges)?;
     let announcement =
@@ -199,12 +200,14 @@ fn install_toolchain(step: &mut Step<'_>) -> Result<()> {
 /// Installs the programs that check inputs and outputs, from their Debian packages. Without them, the tests
 /// that need them print `skipped: ` and pass.
 fn install_judges(step: &mut Step<'_>) -> Result<()> {
-    const JUDGES: [(&str, &str); 5] = [
+    const JUDGES: [(&str, &str); 7] = [
         ("skopeo", "skopeo"),
         ("umoci", "umoci"),
         ("fsck.erofs", "erofs-utils"),
         ("docker-registry", "docker-registry"),
         ("strace", "strace"),
+        ("promtool", "prometheus"),
+        ("chromium", "chromium"),
     ];
     // Not by its version: `fsck.erofs` tells that with a status of 1.
     let is_there = |program: &str| succeeds(command("sh").args(["-c", "command -v \"$0\"", program]));

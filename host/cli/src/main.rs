@@ -14,6 +14,7 @@
 //! - `registry`: credentials for registries, and proxies
 //! - `scenario`: files that describe caches and the expected decisions of a policy
 //! - `source`: the source of a policy: a file or the program
+//! - `web`: metrics and a page, as files and over HTTP
 
 mod builtin;
 mod cli;
@@ -32,6 +33,7 @@ mod registry;
 mod render;
 mod scenario;
 mod source;
+mod web;
 
 use std::process::ExitCode;
 

@@ -17,6 +17,7 @@ mod policy;
 mod prune;
 #[cfg(feature = "registry")]
 mod pull;
+mod report;
 mod rm;
 mod room;
 mod save;
@@ -44,6 +45,7 @@ pub(crate) enum Command {
     History(history::History),
     Explain(explain::Explain),
     Job(job::Job),
+    Report(report::Report),
     Policy(policy::Policy),
     Completions(generate::Completions),
     Man(generate::Man),
@@ -68,6 +70,7 @@ impl Command {
             Self::History(command) => command.run(context).await,
             Self::Explain(command) => command.run(context).await,
             Self::Job(command) => command.run(context).await,
+            Self::Report(command) => command.run(context).await,
             Self::Policy(command) => command.run(context).await,
             Self::Completions(command) => command.run(context),
             Self::Man(command) => command.run(context),

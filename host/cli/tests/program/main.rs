@@ -4,6 +4,7 @@
 #[macro_use]
 mod harness;
 mod authoring;
+mod browser;
 mod builtins;
 mod changing;
 mod disk;
@@ -13,6 +14,8 @@ mod guarding;
 mod interrupting;
 mod jobs;
 mod loading;
+mod page;
+mod picture;
 mod policies;
 mod pulling;
 mod reading;

@@ -357,16 +357,20 @@ pub(crate) fn decisions(connection: &Connection, reference: &str) -> Microsandbo
 }
 
 fn decision_record(row: &Row<'_>) -> rusqlite::Result<DecisionRecord> {
-    let verdict = Verdict::from_str(row.get_ref(6)?.as_str()?);
     Ok(DecisionRecord {
         started_at: started_at(row)?,
         policy: policy(row)?,
         run: row.get(4)?,
         manifest_digest: row.get(5)?,
-        verdict: verdict.ok_or(rusqlite::Error::InvalidColumnName("decision".to_owned()))?,
+        verdict: verdict(row, 6)?,
         reason: row.get(7)?,
         bytes: unsigned(row, 8)?,
     })
+}
+
+pub(super) fn verdict(row: &Row<'_>, column: usize) -> rusqlite::Result<Verdict> {
+    let verdict = Verdict::from_str(row.get_ref(column)?.as_str()?);
+    verdict.ok_or(rusqlite::Error::InvalidColumnName("decision".to_owned()))
 }
 
 fn started_at(row: &Row<'_>) -> rusqlite::Result<DateTime<Utc>> {
@@ -380,6 +384,6 @@ fn policy(row: &Row<'_>) -> rusqlite::Result<Option<PlanPolicy>> {
     Ok(Some(PlanPolicy { name, version: also(2)?, hash: also(3)? }))
 }
 
-fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(super) fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
 }

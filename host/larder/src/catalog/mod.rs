@@ -23,6 +23,7 @@
 //! ([`deletions`]). The store deletes them.
 
 mod create;
+pub(crate) mod decisions;
 pub(crate) mod deletions;
 pub(crate) mod graph;
 pub(crate) mod history;

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::guard::Candidate;
 use crate::backend::LocalBackend;
+use crate::catalog::decisions::{self, RunDecisions};
 use crate::catalog::history::{self, DecisionRecord, RunRecord, RunState};
 use crate::catalog::journal::{self, UseRecord};
 use crate::catalog::{pins, read, remove, roots};
@@ -56,6 +57,17 @@ impl LocalBackend {
             Ok(runs.collect())
         };
         self.store().read("list past runs", list).await
+    }
+
+    /// Returns what runs decided, by their [numbers](RunRecord::id): what they removed, then what they left alone, then
+    /// what they kept, the largest first, at most `limit` in all.
+    ///
+    /// # Errors
+    /// Fails if the home cannot be read.
+    pub async fn decisions(&self, runs: &[i64], limit: u32) -> MicrosandboxResult<RunDecisions> {
+        let runs = runs.to_vec();
+        let list = move |connection: &rusqlite::Connection| decisions::of_runs(connection, &runs, limit);
+        self.store().read("list what runs decided", list).await
     }
 
     /// What is known about an image, in the cache or gone, and what runs decided about it and why.

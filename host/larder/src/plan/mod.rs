@@ -11,6 +11,7 @@
 //! - [`LocalBackend::apply`](crate::LocalBackend::apply): doing what a plan says, as far as it still holds
 //! - [`Guard`], [`LocalBackend::guard`](crate::LocalBackend::guard): what stays, whoever decides
 //! - [`LocalBackend::history`](crate::LocalBackend::history), [`explain`](crate::LocalBackend::explain): what runs did
+//! - [`LocalBackend::overview`](crate::LocalBackend::overview): the cache by repository
 //! - [`LocalBackend::usage`](crate::LocalBackend::usage): what a prune would free, in numbers
 //!
 //! # Locking
@@ -24,6 +25,7 @@ mod apply;
 mod document;
 pub(crate) mod guard;
 mod history;
+mod overview;
 mod prune;
 mod recheck;
 mod record;
@@ -40,12 +42,14 @@ pub use document::{
     VERSION as PLAN_VERSION,
 };
 pub use history::Explanation;
+pub use overview::{Overview, RepositoryUsage};
 pub use record::FailedRun;
 pub use remove::PlannedRemoval;
 pub use report::{ImageVerdict, PlanReport};
 pub use unmatched::{PatternList, UnmatchedPattern};
 pub use usage::Usage;
 
+pub use crate::catalog::decisions::{RunDecision, RunDecisions};
 pub use crate::catalog::history::{DecisionRecord, RunRecord, RunState, Verdict};
 pub use crate::catalog::journal::UseRecord;
 pub use crate::records::{Guard, Maker, PlanPolicy, RecoveredFiles, RunCost, SpareCause, UnreachedKind};

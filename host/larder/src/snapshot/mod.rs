@@ -13,7 +13,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 pub use costs::{
-    CostGraph, CostGraphBuilder, FileCost, Freed, HardLinks, LayerId, ManifestId, Removal, Sharing,
+    CostGraph, CostGraphBuilder, FileCost, Freed, GroupBytes, Grouped, HardLinks, LayerId, ManifestId,
+    Removal, Sharing,
 };
 pub use memory::{MemoryCache, MemoryImage};
 

@@ -53,19 +53,28 @@ impl Job {
 
 /// The place of the job file.
 #[derive(Debug, clap::Args)]
-struct FileArgument {
+pub(super) struct FileArgument {
     /// The job file [default: `larder.toml` in the home]
     #[arg(long, value_name = "FILE", env = "LARDER_FILE", hide_env_values = true, value_hint = clap::ValueHint::FilePath)]
     file: Option<PathBuf>,
 }
 
 /// A job file that was read.
-struct Read {
+pub(super) struct Read {
     path: PathBuf,
-    file: JobFile,
+    pub(super) file: JobFile,
 }
 
 impl FileArgument {
+    /// Reads the file. Returns `None` if no other one is named and the home has none.
+    pub(super) fn read_if_there(&self, local: &LocalBackend) -> Result<Option<Read>, Failure> {
+        let is_named = self.file.as_ref().is_some_and(|path| !path.as_os_str().is_empty());
+        if !is_named && !local.home().join("larder.toml").exists() {
+            return Ok(None);
+        }
+        self.read(local).map(Some)
+    }
+
     /// Reads the file.
     fn read(&self, local: &LocalBackend) -> Result<Read, Failure> {
         let path = places::job_file(self.file.as_deref(), local);

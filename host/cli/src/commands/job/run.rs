@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use larder::MicrosandboxError;
@@ -13,8 +14,10 @@ use crate::commands::Failures;
 use crate::engine::CodeCache;
 use crate::exit::{Failure, Status};
 use crate::interrupt::ENDING;
+use crate::output;
 use crate::render;
 use crate::render::size::size;
+use crate::web::metrics::Textfile;
 
 /// The pause between two looks whether another job has ended.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -31,7 +34,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 Examples:
   larder job run pressure --dry-run
   larder job run nightly pressure
-  larder job run --due")]
+  larder job run --due
+  larder job run --due --textfile /var/lib/prometheus/node-exporter/larder.prom")]
 pub(crate) struct Run {
     /// The jobs, which run in this order
     #[arg(required_unless_present = "due", value_name = "NAME")]
@@ -42,6 +46,9 @@ pub(crate) struct Run {
     /// Show what would be removed, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Then write the metrics of the home and its jobs, for the textfile collector of Prometheus's node exporter
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run", value_hint = clap::ValueHint::FilePath)]
+    textfile: Option<PathBuf>,
     #[command(flatten)]
     file: FileArgument,
     #[command(flatten)]
@@ -71,6 +78,10 @@ struct RanStep<'a> {
 impl Run {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
         let local = context.open().await?;
+        if let Some(textfile) = &self.textfile {
+            output::refuse_in_home(textfile, &local)?;
+        }
+        let textfile = self.textfile.clone().map(|path| Textfile::new(path, local.clone()));
         let read = self.file.read(&local)?;
         let names = self.names.iter().map(|name| find(&read, name)).collect::<Result<Vec<_>, _>>()?;
         let policies = NamedPolicies::new(self.code_cache.engine()?, read.path);
@@ -84,7 +95,11 @@ impl Run {
         if context.console.is_json() {
             context.console.json(&ran.iter().map(as_data).collect::<Vec<_>>())?;
         }
-        Ok(judge(ran, self.dry_run, context))
+        let status = judge(ran, self.dry_run, context);
+        if let Some(textfile) = textfile {
+            textfile.write(&jobs, None).await?;
+        }
+        Ok(status)
     }
 }
 

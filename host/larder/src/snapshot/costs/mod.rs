@@ -11,6 +11,7 @@
 //! Nothing here panics on what it is given: an image that the graph does not have frees nothing, an identifier of another
 //! builder names nothing, and sums that are too large for their type are the largest number of it.
 
+mod groups;
 mod removal;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::{AddAssign, SubAssign};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use groups::{GroupBytes, Grouped};
 pub use removal::{Removal, Sharing};
 
 /// What one file takes on disk.

@@ -158,3 +158,56 @@ fn hard_links_count_once() {
         assert_eq!(removal.remove(1).bytes, freed, "{links} links");
     }
 }
+
+/// What a group has of its own is what would go with all of it, and that of all groups and what they share is all there is.
+/// Files with two names count once.
+#[test]
+fn groups_add_up() {
+    let mut seed = 7_u64;
+    let mut random = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    for _ in 0..50 {
+        let mut graph = CostGraphBuilder::new();
+        let layers: Vec<_> = (0..8)
+            .map(|number| {
+                // Layers 0 and 1 are one file.
+                let links = HardLinks { device: 1, inode: 1, links: 2 };
+                let file = FileCost { bytes: 100 + number / 2, hard_links: (number < 2).then_some(links) };
+                graph.layer(Some(file))
+            })
+            .collect();
+        let manifests: Vec<_> = (0..6)
+            .map(|number| {
+                let of: Vec<_> = if number == 0 {
+                    layers.clone()
+                } else {
+                    (0..3).map(|_| layers[random(8) as usize]).collect()
+                };
+                graph.manifest(Some(FileCost::of(10)), None, &of)
+            })
+            .collect();
+        let mut group_of = Vec::new();
+        for number in 0..9_usize {
+            let metadata = format!("{}", number % 8);
+            let manifest = manifests[if number < 6 { number } else { random(6) as usize }];
+            graph.image(Some((&metadata, FileCost::of(5))), Some(manifest));
+            group_of.push(random(4) as usize);
+        }
+        let graph = Arc::new(graph.build());
+        let grouped = graph.grouped(&group_of);
+        let mut removal = Removal::new(Arc::clone(&graph));
+        for (number, group) in grouped.groups.iter().enumerate() {
+            let members =
+                group_of.iter().enumerate().filter(|(_, of)| **of == number).map(|(image, _)| image);
+            assert_eq!(group.own, removal.would_free(members).bytes, "{group_of:?}");
+        }
+        let all = removal.would_free(0..graph.images()).bytes;
+        assert_eq!(grouped.groups.iter().map(|group| group.own).sum::<u64>() + grouped.shared, all);
+    }
+    assert_eq!(
+        CostGraphBuilder::new().build().grouped(&[3]),
+        Grouped { groups: vec![GroupBytes::default(); 4], shared: 0 }
+    );
+}
