@@ -67,7 +67,7 @@ fn test(steps: &mut Steps, languages: Languages) -> Result<PathBuf> {
     })?;
     let announcement = Announcement {
         name: "judges",
-        does: "installs the programs that judge what is written: skopeo, umoci, erofs-utils, docker-registry, strace",
+        does: "installs the programs that judge what is written: skopeo, umoci, erofs-utils, docker-registry, strace, systemd",
         usually: "30 s",
     };
     steps.run(announcement, install_judges)?;
@@ -199,12 +199,13 @@ fn install_toolchain(step: &mut Step<'_>) -> Result<()> {
 /// Installs the programs that check inputs and outputs, from their Debian packages. Without them, the tests
 /// that need them print `skipped: ` and pass.
 fn install_judges(step: &mut Step<'_>) -> Result<()> {
-    const JUDGES: [(&str, &str); 5] = [
+    const JUDGES: [(&str, &str); 6] = [
         ("skopeo", "skopeo"),
         ("umoci", "umoci"),
         ("fsck.erofs", "erofs-utils"),
         ("docker-registry", "docker-registry"),
         ("strace", "strace"),
+        ("systemd-analyze", "systemd"),
     ];
     // Not by its version: `fsck.erofs` tells that with a status of 1.
     let is_there = |program: &str| succeeds(command("sh").args(["-c", "command -v \"$0\"", program]));

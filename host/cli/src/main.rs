@@ -13,6 +13,7 @@
 //! - `render`: tables, sizes and ages for people
 //! - `registry`: credentials for registries, and proxies
 //! - `scenario`: files that describe caches and the expected decisions of a policy
+//! - `service`: jobs that run by themselves
 //! - `source`: the source of a policy: a file or the program
 
 mod builtin;
@@ -31,6 +32,7 @@ mod progress;
 mod registry;
 mod render;
 mod scenario;
+mod service;
 mod source;
 
 use std::process::ExitCode;
