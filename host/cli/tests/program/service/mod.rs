@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use larder_tests::Running;
 use rustix::process::Signal;
@@ -62,9 +62,10 @@ impl Service {
     /// Waits until the manager hears this, and returns the messages up to there, without signs of life.
     #[track_caller]
     fn hear(&self, wanted: &str) -> Vec<String> {
-        let mut heard = Vec::new();
+        let (mut heard, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(60));
         loop {
-            let message = self.heard.recv_timeout(Duration::from_secs(60));
+            // Signs of life come all the time.
+            let message = self.heard.recv_timeout(deadline.saturating_duration_since(Instant::now()));
             let message = message.unwrap_or_else(|error| panic!("{error}: {heard:?}"));
             let is_last = message.contains(wanted);
             if is_last || !is_sign_of_life(&message) {
