@@ -68,7 +68,7 @@ fn test(steps: &mut Steps, languages: Languages) -> Result<PathBuf> {
     let announcement = Announcement {
         name: "judges",
         does: "installs the programs that judge what is written: skopeo, umoci, erofs-utils, docker-registry, strace, \
-               prometheus, chromium",
+               systemd, prometheus, chromium",
         usually: "1 min",
     };
     steps.run(announcement, install_judges)?;
@@ -200,12 +200,13 @@ fn install_toolchain(step: &mut Step<'_>) -> Result<()> {
 /// Installs the programs that check inputs and outputs, from their Debian packages. Without them, the tests
 /// that need them print `skipped: ` and pass.
 fn install_judges(step: &mut Step<'_>) -> Result<()> {
-    const JUDGES: [(&str, &str); 7] = [
+    const JUDGES: [(&str, &str); 8] = [
         ("skopeo", "skopeo"),
         ("umoci", "umoci"),
         ("fsck.erofs", "erofs-utils"),
         ("docker-registry", "docker-registry"),
         ("strace", "strace"),
+        ("systemd-analyze", "systemd"),
         ("promtool", "prometheus"),
         ("chromium", "chromium"),
     ];

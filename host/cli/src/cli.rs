@@ -37,6 +37,7 @@ Exit status:
   5  the policy failed or broke a limit
   6  denied by the grant: a removal was refused, and nothing went
   7  applied, but some entries were spared
+`larder job status --check` has others, which its help names.
 
 Examples:
   larder ls --unused --sort size
@@ -141,13 +142,16 @@ pub(crate) fn main() -> ExitCode {
     let Global { home, format, quiet, verbose, now } = cli.global;
     let verbosity = if quiet { Verbosity::Quiet } else { Verbosity::from_count(verbose) };
     let console = Console::new(format, verbosity);
-    logging::install(&console);
+    match cli.command.log_format() {
+        Some(format) => logging::install_service(format, verbosity),
+        None => logging::install(&console),
+    }
     let context = Context { console, home, now, interrupts: OnceCell::new() };
     let fail = |failure: Failure| {
         context.console.failure(&failure);
         failure.status()
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             let message = "could not start the asynchronous runtime";

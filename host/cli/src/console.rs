@@ -208,7 +208,7 @@ impl Console {
 
 /// Returns a JSON document with escapes for the characters that a terminal could obey. JSON has them in its texts only, and
 /// its own rules leave out those above U+001F.
-fn escaped(json: String) -> String {
+pub(crate) fn escaped(json: String) -> String {
     use std::fmt::Write as _;
     let is_plain = |character| matches!(character, '\n') || crate::render::is_harmless(character);
     if json.chars().all(is_plain) {

@@ -37,6 +37,31 @@ pub(crate) enum Status {
     Spared = 7,
 }
 
+/// The answer to a probe, with the statuses that monitoring plugins have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Probe {
+    /// All is well.
+    Ok = 0,
+    /// Somebody should look.
+    Warning = 1,
+    /// Somebody has to look.
+    Critical = 2,
+    /// It could not be found out.
+    Unknown = 3,
+}
+
+impl From<Probe> for Status {
+    /// Returns the status of the same number.
+    fn from(probe: Probe) -> Self {
+        match probe {
+            Probe::Ok => Self::Done,
+            Probe::Warning => Self::Failed,
+            Probe::Critical => Self::Usage,
+            Probe::Unknown => Self::NotFound,
+        }
+    }
+}
+
 /// The kind of what was not done since the program was asked to end.
 const INTERRUPTED: &str = "interrupted";
 

@@ -13,6 +13,7 @@
 //! - `render`: tables, sizes and ages for people
 //! - `registry`: credentials for registries, and proxies
 //! - `scenario`: files that describe caches and the expected decisions of a policy
+//! - `service`: jobs that run by themselves
 //! - `source`: the source of a policy: a file or the program
 //! - `web`: metrics and a page, as files and over HTTP
 
@@ -32,6 +33,7 @@ mod progress;
 mod registry;
 mod render;
 mod scenario;
+mod service;
 mod source;
 mod web;
 

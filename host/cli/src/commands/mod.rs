@@ -25,6 +25,7 @@ mod verify;
 
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
+use crate::logging::LogFormat;
 
 /// What can be done.
 #[derive(Debug, clap::Subcommand)]
@@ -74,6 +75,14 @@ impl Command {
             Self::Policy(command) => command.run(context).await,
             Self::Completions(command) => command.run(context),
             Self::Man(command) => command.run(context),
+        }
+    }
+
+    /// Returns the form of the log, of a command that keeps one.
+    pub(crate) fn log_format(&self) -> Option<LogFormat> {
+        match self {
+            Self::Job(command) => command.log_format(),
+            _ => None,
         }
     }
 }

@@ -58,6 +58,13 @@ impl TestEnvironment {
         text(fs::read(self.directory().join(name)).expect("the file"), &self.directory())
     }
 
+    /// Puts a policy beside the home, and returns what a job file names it by.
+    pub(crate) fn job_policy(&self, name: &str) -> String {
+        let file = self.policy(name);
+        let bytes = fs::read(self.directory().join(&file)).expect("the policy");
+        format!("./{file}@{}", larder::reference::Digest::of(&bytes))
+    }
+
     /// Puts a policy beside the home.
     pub(crate) fn policy(&self, name: &str) -> String {
         let file = format!("{name}.wasm");
@@ -67,11 +74,16 @@ impl TestEnvironment {
 
     /// The program with these arguments, in an environment that has nothing of this process's.
     pub(crate) fn command(&self, arguments: &str) -> Command {
+        self.command_at(FIXTURE_NOW, arguments)
+    }
+
+    /// The same at another time.
+    pub(crate) fn command_at(&self, now: &str, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
         command
             .env_clear()
             .env("MSB_HOME", self.home.path())
-            .args(["--now", FIXTURE_NOW])
+            .args(["--now", now])
             .args(arguments.split_whitespace())
             .current_dir(self.directory())
             .stdin(Stdio::null())
@@ -82,7 +94,12 @@ impl TestEnvironment {
 
     /// Runs the program.
     pub(crate) fn larder(&self, arguments: &str) -> Output {
-        let output = self.command(arguments).output().expect("the program started");
+        self.larder_at(FIXTURE_NOW, arguments)
+    }
+
+    /// Runs the program at another time.
+    pub(crate) fn larder_at(&self, now: &str, arguments: &str) -> Output {
+        let output = self.command_at(now, arguments).output().expect("the program started");
         let directory = self.directory();
         Output {
             arguments: arguments.to_owned(),

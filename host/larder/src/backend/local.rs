@@ -70,6 +70,15 @@ impl LocalBackend {
         self.store.read("read which home it is", move |index| store.identity(index)).await
     }
 
+    /// Gives back the memory in which connections to the index keep parts of it, up to some 40 MiB, for a process that does
+    /// nothing for a while. The next use reads them again.
+    ///
+    /// # Errors
+    /// Fails if SQLite does.
+    pub async fn release_memory(&self) -> MicrosandboxResult<()> {
+        self.store.catalog().release_memory().await
+    }
+
     /// Returns the owner that the marker of the cache names. Writes nothing.
     ///
     /// # Errors

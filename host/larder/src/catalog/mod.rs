@@ -217,6 +217,22 @@ impl Catalog {
     }
 }
 
+impl Catalog {
+    /// Gives back the memory that idle connections keep for pages of the index. The next use reads pages again.
+    pub(crate) async fn release_memory(self: &Arc<Self>) -> MicrosandboxResult<()> {
+        let action = "release memory";
+        let writer = Arc::clone(&self.writer).lock_owned().await;
+        let catalog = Arc::clone(self);
+        blocking(action, move || {
+            drop(std::mem::take(&mut *catalog.readers.lock().unwrap_or_else(PoisonError::into_inner)));
+            let released =
+                writer.as_ref().map(|writer| writer.connection().execute_batch("PRAGMA shrink_memory"));
+            released.transpose().map(drop).map_err(catalog.paths.db(action))
+        })
+        .await
+    }
+}
+
 /// Makes a connection keep its prepared statements unchanged. Otherwise SQLite would compile a statement again for each
 /// new value that an index is searched for, which takes longer than the search.
 fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {

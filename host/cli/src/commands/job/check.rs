@@ -1,7 +1,9 @@
-use larder::job::{FileSystemStatus, Finding, Findings, Job, JobFile, Trigger};
+use chrono::{DateTime, Utc};
+use larder::job::{FileSystemStatus, Finding, Findings, Job, Trigger};
+use larder::policy::PolicyEngine;
 use serde::Serialize;
 
-use super::{FileArgument, line, policies, refused};
+use super::{FileArgument, Read, line, policies, refused};
 use crate::cli::Context;
 use crate::engine::CodeCache;
 use crate::exit::{Failure, Status};
@@ -36,7 +38,10 @@ impl Check {
         let local = context.open().await?;
         let read = self.file.read(&local)?;
         let fs = FileSystemStatus::of(local.cache_dir())?;
-        let findings = self.findings(&read.path, &read.file, &fs, context).await?;
+        let engine = self.code_cache.engine()?;
+        let step = context.console.step("asking the policies");
+        let findings = findings(&engine, &read, &fs, context.now()).await;
+        drop(step);
         if !findings.is_empty() {
             let all: Findings = findings.into_iter().chain(read.file.warnings).collect();
             return Err(refused(&read.path, &all));
@@ -55,32 +60,26 @@ impl Check {
         console.note(&format!("`{}` can be used", read.path.display()));
         Ok(Status::Done)
     }
+}
 
-    /// Finds what only policies and the file system can tell.
-    async fn findings(
-        &self,
-        path: &std::path::Path,
-        file: &JobFile,
-        fs: &FileSystemStatus,
-        context: &Context,
-    ) -> Result<Vec<Finding>, Failure> {
-        let engine = self.code_cache.engine()?;
-        let step = context.console.step("asking the policies");
-        let mut findings = Vec::new();
-        for job in &file.jobs {
-            findings.extend(bounds(job, fs));
-            for step in &job.steps {
-                match policies::load(&engine, path, step).await {
-                    Ok(policy) => {
-                        findings.extend(policies::try_config(&policy, job, step, context).await.err())
-                    }
-                    Err(finding) => findings.push(finding),
-                }
+/// Finds what only policies and the file system can tell.
+pub(super) async fn findings(
+    engine: &PolicyEngine,
+    read: &Read,
+    fs: &FileSystemStatus,
+    now: DateTime<Utc>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for job in &read.file.jobs {
+        findings.extend(bounds(job, fs));
+        for step in &job.steps {
+            match policies::load(engine, &read.path, step).await {
+                Ok(policy) => findings.extend(policies::try_config(&policy, job, step, now).await.err()),
+                Err(finding) => findings.push(finding),
             }
         }
-        drop(step);
-        Ok(findings)
     }
+    findings
 }
 
 /// Finds bounds that make no sense on this file system.

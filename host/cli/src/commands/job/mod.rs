@@ -1,10 +1,13 @@
 //! What operators do with jobs: one file a command.
 
 mod check;
+mod install;
 mod list;
 pub(super) mod policies;
 mod run;
 mod schema;
+mod start;
+mod status;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +17,7 @@ use larder::job::{Finding, Findings, JobFile, Severity};
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
 use crate::input;
+use crate::logging::LogFormat;
 use crate::places;
 use crate::render::plain;
 
@@ -26,7 +30,8 @@ use crate::render::plain;
 Examples:
   larder job check
   larder job run pressure --dry-run
-  larder job run nightly")]
+  larder job run nightly
+  larder job start")]
 pub(crate) struct Job {
     #[command(subcommand)]
     command: Command,
@@ -35,24 +40,38 @@ pub(crate) struct Job {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Check(check::Check),
+    Install(install::Install),
     List(list::List),
     Run(run::Run),
     Schema(schema::Schema),
+    Start(start::Start),
+    Status(status::Status),
 }
 
 impl Job {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
         match self.command {
             Command::Check(command) => command.run(context).await,
+            Command::Install(command) => command.run(context).await,
             Command::List(command) => command.run(context).await,
             Command::Run(command) => command.run(context).await,
             Command::Schema(command) => command.run(context),
+            Command::Start(command) => Ok(command.run(context).await),
+            Command::Status(command) => command.run(context).await,
+        }
+    }
+
+    /// Returns the form of the log, of a command that keeps one.
+    pub(crate) fn log_format(&self) -> Option<LogFormat> {
+        match &self.command {
+            Command::Start(command) => Some(command.log_format()),
+            _ => None,
         }
     }
 }
 
 /// The place of the job file.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct FileArgument {
     /// The job file [default: `larder.toml` in the home]
     #[arg(long, value_name = "FILE", env = "LARDER_FILE", hide_env_values = true, value_hint = clap::ValueHint::FilePath)]
@@ -75,9 +94,14 @@ impl FileArgument {
         self.read(local).map(Some)
     }
 
+    /// Returns the path of the file.
+    fn path(&self, local: &LocalBackend) -> PathBuf {
+        places::job_file(self.file.as_deref(), local)
+    }
+
     /// Reads the file.
     fn read(&self, local: &LocalBackend) -> Result<Read, Failure> {
-        let path = places::job_file(self.file.as_deref(), local);
+        let path = self.path(local);
         let text = input::read(&path).map_err(|failure| {
             failure
                 .with_hint("a job file is `larder.toml` in the home, or what `--file` or `LARDER_FILE` names")

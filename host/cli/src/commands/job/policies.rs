@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use larder::job::{Finding, Job, Policies, PolicyName, Step, Trigger};
 use larder::policy::{ByteSize, Policy, PolicyEngine, PolicyRun};
 use larder::reference::Digest;
@@ -11,7 +12,6 @@ use larder::snapshot::MemoryCache;
 use larder::{MicrosandboxError, MicrosandboxResult};
 
 use crate::builtin::{self, BUILTINS};
-use crate::cli::Context;
 use crate::exit::Failure;
 use crate::input;
 
@@ -77,10 +77,9 @@ pub(super) async fn try_config(
     policy: &Policy,
     job: &Job,
     step: &Step,
-    context: &Context,
+    now: DateTime<Utc>,
 ) -> Result<(), Finding> {
-    let mut run =
-        PolicyRun::new(context.now()).with_config(step.config.clone()).with_grant(step.grant.clone());
+    let mut run = PolicyRun::new(now).with_config(step.config.clone()).with_grant(step.grant.clone());
     if matches!(job.trigger, Trigger::Pressure(_)) {
         run = run.with_goal(ByteSize::bytes(1));
     }

@@ -94,7 +94,8 @@ impl Jobs {
         let file_system = self.runner.status().await?;
         let (remembered, home) = (self.remembered().await?, self.home_id().await?);
         let samples = self.local().file_system_samples(now - TimeDelta::days(30)).await?;
-        let looked_at = samples.last().map(|sample| sample.at).filter(|at| *at <= now);
+        // A clock that was ahead has left states of times to come.
+        let looked_at = samples.iter().rev().map(|sample| sample.at).find(|at| *at <= now);
         // A lock that cannot be looked at is nobody's.
         let is_running = JobLock::is_held(self.local().store().catalog().paths()).unwrap_or(false);
         let mut jobs = Vec::new();
@@ -184,6 +185,9 @@ impl Look<'_> {
         }
         if failures > 0 {
             return Health::Warning(format!("its last run failed: {problem}"));
+        }
+        if remembered.state.is_none() {
+            return Health::Warning("nobody has looked yet whether it is due".to_owned());
         }
         match last {
             Some(last)
