@@ -36,12 +36,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
-pub(crate) use source::{Fingerprint, Loaded, Reload, Source};
+pub(crate) use source::{Fingerprint, LastRead, Loaded, Source};
 
 use self::manager::Manager;
 use crate::exit::Failure;
 use crate::interrupt::Interrupts;
 use crate::render::count;
+use crate::web::Reload;
+use crate::web::metrics::Textfile;
 
 /// The longest sleep. It bounds how late is noticed that the clock or the job file was changed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -58,8 +60,10 @@ pub(crate) struct Service<'a, S> {
     local: LocalBackend,
     /// The jobs, which others may look at as well.
     jobs: watch::Sender<Arc<Jobs>>,
-    /// What came of the last time that the job file was read.
+    /// What came of the last time that the job file was read, for others.
     reload: watch::Sender<Reload>,
+    last_read: LastRead,
+    textfile: Option<Textfile>,
     clock: &'a dyn Fn() -> DateTime<Utc>,
     interrupts: &'a Interrupts,
     hangups: Signal,
@@ -69,6 +73,22 @@ pub(crate) struct Service<'a, S> {
     /// The number of looks in a row that failed.
     failed: u32,
     is_stopping: bool,
+}
+
+/// What a service is made of.
+pub(crate) struct Parts<'a, S> {
+    pub(crate) source: S,
+    pub(crate) local: LocalBackend,
+    /// The jobs of the file that was read.
+    pub(crate) jobs: watch::Sender<Arc<Jobs>>,
+    pub(crate) reload: watch::Sender<Reload>,
+    pub(crate) last_read: LastRead,
+    /// The file with metrics that is written after each look.
+    pub(crate) textfile: Option<Textfile>,
+    pub(crate) clock: &'a dyn Fn() -> DateTime<Utc>,
+    pub(crate) interrupts: &'a Interrupts,
+    /// The signals to read the file again.
+    pub(crate) hangups: Signal,
 }
 
 /// What the loop waits for.
@@ -89,21 +109,16 @@ enum Woken {
 }
 
 impl<'a, S: Source> Service<'a, S> {
-    /// Makes a service of jobs whose file was read. `hangups` are the signals to read it again.
-    pub(crate) fn new(
-        source: S,
-        local: LocalBackend,
-        jobs: watch::Sender<Arc<Jobs>>,
-        reload: watch::Sender<Reload>,
-        clock: &'a dyn Fn() -> DateTime<Utc>,
-        interrupts: &'a Interrupts,
-        hangups: Signal,
-    ) -> Self {
+    /// Makes a service of these parts.
+    pub(crate) fn new(parts: Parts<'a, S>) -> Self {
+        let Parts { source, local, jobs, reload, last_read, textfile, clock, interrupts, hangups } = parts;
         Self {
             source,
             local,
             jobs,
             reload,
+            last_read,
+            textfile,
             clock,
             interrupts,
             hangups,
@@ -151,6 +166,7 @@ impl<'a, S: Source> Service<'a, S> {
         match ticked {
             Ok(tick) => {
                 let wait = self.looked(from, &tick);
+                self.write_metrics(&jobs).await;
                 if !tick.ran.is_empty() {
                     // A report has the plans of its run.
                     drop(tick);
@@ -164,6 +180,15 @@ impl<'a, S: Source> Service<'a, S> {
                 let pause = SHORTEST_SLEEP * (1 << self.failed.min(6));
                 Wait::Pause(Instant::now() + pause.min(LONGEST_PAUSE))
             }
+        }
+    }
+
+    /// Writes the file with metrics, if there is to be one.
+    async fn write_metrics(&mut self, jobs: &Jobs) {
+        let Some(textfile) = &self.textfile else { return };
+        let reload = *self.reload.borrow();
+        if let Err(failure) = textfile.write(jobs, Some(reload)).await {
+            self.say(&failure.messages().collect::<Vec<_>>().join(": "));
         }
     }
 
@@ -201,7 +226,7 @@ impl<'a, S: Source> Service<'a, S> {
                 () = sleep_until(self.manager.next_beat()) => self.manager.beat(),
                 () = sleep_until(end) => {}
             }
-            if Fingerprint::of(self.source.path()) != self.reload.borrow().fingerprint {
+            if Fingerprint::of(self.source.path()) != self.last_read.fingerprint {
                 return Woken::Reload;
             }
             let now = (self.clock)();
@@ -220,30 +245,29 @@ impl<'a, S: Source> Service<'a, S> {
         self.manager.reloading();
         // Looked at before it is read: a change in between is a later change.
         let fingerprint = Fingerprint::of(self.source.path());
-        let is_other = fingerprint != self.reload.borrow().fingerprint;
+        let is_other = fingerprint != self.last_read.fingerprint;
         let read = self.source.read().await;
         let at = (self.clock)();
-        match read {
+        let problem = match read {
             Ok(Loaded { file, policies }) => {
                 let jobs = self.jobs.borrow().with_file(file, policies);
                 self.jobs.send_replace(Arc::new(jobs));
-                self.reload.send_replace(Reload { fingerprint, at, used_since: at, problem: None });
+                self.reload.send_replace(Reload::succeeded(at));
                 info!("the job file was read again: {}", self.jobs_in_words());
+                None
             }
             Err(failure) => {
                 let problem = failure.messages().collect::<Vec<_>>().join(": ");
                 // Once for a file, although a signal has it read again.
-                if is_other || self.reload.borrow().problem.as_ref() != Some(&problem) {
+                if is_other || self.last_read.problem.as_ref() != Some(&problem) {
                     problem.lines().for_each(|line| error!("{line}"));
                     warn!("the jobs of before stay, until the job file can be used");
                 }
-                self.reload.send_modify(|reload| {
-                    reload.fingerprint = fingerprint;
-                    reload.at = at;
-                    reload.problem = Some(problem);
-                });
+                self.reload.send_modify(|reload| *reload = reload.failed());
+                Some(problem)
             }
-        }
+        };
+        self.last_read = LastRead { fingerprint, at, problem };
         memory::release(&self.local).await;
         self.manager.reloaded();
     }
@@ -278,13 +302,14 @@ impl<'a, S: Source> Service<'a, S> {
     /// Returns the number of jobs and whether they are those of the file, in a few words.
     fn in_words(&self) -> String {
         let jobs = count(self.jobs.borrow().file().jobs.len(), "job");
-        match &*self.reload.borrow() {
-            Reload { problem: None, .. } => jobs,
-            Reload { at, used_since, .. } => format!(
-                "{jobs} of the file of {}, since that of {} cannot be used",
-                used_since.format("%F %T UTC"),
-                at.format("%F %T UTC")
-            ),
+        if self.last_read.problem.is_none() {
+            return jobs;
         }
+        let (used, at) = (self.reload.borrow().succeeded_at, self.last_read.at);
+        format!(
+            "{jobs} of the file of {}, since that of {} cannot be used",
+            used.format("%F %T UTC"),
+            at.format("%F %T UTC")
+        )
     }
 }

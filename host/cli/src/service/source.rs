@@ -28,15 +28,13 @@ pub(crate) struct Loaded {
     pub(crate) policies: Arc<dyn Policies>,
 }
 
-/// The result of the last time that the job file was read.
+/// The last time that the job file was read.
 #[derive(Debug, Clone)]
-pub(crate) struct Reload {
+pub(crate) struct LastRead {
     /// The file, as it was when it was about to be read.
     pub(crate) fingerprint: Option<Fingerprint>,
     /// When it was read.
     pub(crate) at: DateTime<Utc>,
-    /// When the file was read whose jobs are used: `at`, unless there is a problem.
-    pub(crate) used_since: DateTime<Utc>,
     /// Why the file cannot be used, one finding a line.
     pub(crate) problem: Option<String>,
 }

@@ -3,6 +3,7 @@
 //! It runs on a thread of its own, so that nothing that is asked of it delays a job. A connection answers one request, and
 //! ends after ten seconds whatever it does; as many as 16 are open at a time, and others wait until one ends.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::pin::Pin;
@@ -43,7 +44,18 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ListenAddress(SocketAddr);
 
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl ListenAddress {
+    /// Returns the address and the port.
+    pub(crate) fn address(self) -> SocketAddr {
+        self.0
+    }
+
     /// Listens on it.
     pub(crate) fn bind(self) -> io::Result<TcpListener> {
         TcpListener::bind(self.0)

@@ -13,11 +13,6 @@
 //! address is a loopback one unless another is named. The page is sent with a policy that lets a browser load and run
 //! nothing, and texts of the cache are escaped wherever they are.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "the service that serves it is not there yet")
-)]
-
 pub(crate) mod http;
 pub(crate) mod metrics;
 pub(crate) mod page;
@@ -25,4 +20,4 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use source::Measured;
+pub(crate) use source::{Measured, Reload, Source};

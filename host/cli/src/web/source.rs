@@ -10,7 +10,7 @@ use larder::{LocalBackend, MicrosandboxError, MicrosandboxResult};
 use tokio::sync::watch;
 
 /// For so long a measurement of the cache is not repeated.
-const KEPT: Duration = Duration::from_secs(5 * 60);
+const KEPT: Duration = Duration::from_secs(15 * 60);
 /// For so long the first measurement is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 

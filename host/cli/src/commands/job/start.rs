@@ -1,3 +1,4 @@
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +15,11 @@ use crate::cli::Context;
 use crate::engine::CodeCache;
 use crate::exit::{Failure, Status};
 use crate::logging::LogFormat;
-use crate::service::{Fingerprint, Loaded, Reload, Service, Source};
+use crate::output;
+use crate::service::{Fingerprint, LastRead, Loaded, Parts, Service, Source};
+use crate::web::http::{ListenAddress, Server};
+use crate::web::metrics::Textfile;
+use crate::web::{self, Reload};
 
 /// Run jobs by themselves, until the program is asked to end
 ///
@@ -29,7 +34,8 @@ use crate::service::{Fingerprint, Loaded, Reload, Service, Source};
 #[command(after_help = "\
 Examples:
   larder job start
-  larder job start --file /etc/larder/larder.toml --log-format json")]
+  larder job start --file /etc/larder/larder.toml --log-format json
+  larder job start --listen 9464")]
 pub(crate) struct Start {
     #[command(flatten)]
     file: FileArgument,
@@ -38,6 +44,16 @@ pub(crate) struct Start {
     /// The form of the log, which goes to standard error
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     log_format: LogFormat,
+    /// Serve a page, metrics and probes on this address: a port of this machine, or an IP address with a port
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<ListenAddress>,
+    /// Write the metrics after each look, for the textfile collector of Prometheus's node exporter
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    textfile: Option<PathBuf>,
+}
+
+fn cannot_listen(address: ListenAddress, error: std::io::Error) -> Failure {
+    Failure::failed("listen", format!("could not listen on `{address}`"), error)
 }
 
 impl Start {
@@ -60,6 +76,15 @@ impl Start {
         }
     }
 
+    /// Serves what others look at, until the result is dropped.
+    fn serve_web(&self, listener: TcpListener, shown: web::Source) -> Result<Server, Failure> {
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!("serves a page and metrics on http://{address}/");
+        }
+        web::http::serve(listener, shown)
+            .map_err(|error| Failure::failed("listen", "could not serve the page and the metrics", error))
+    }
+
     async fn serve(self, context: &Context) -> Result<(), Failure> {
         // From here on, a signal ends nothing half done.
         let interrupts = context.interrupts()?;
@@ -69,14 +94,34 @@ impl Start {
         let path = self.file.path(&local);
         let engine = self.code_cache.engine()?;
         let clock = || context.now();
-        let source = JobFileSource { file: self.file, path, engine, local: local.clone(), context };
-        let (watched, now) = (local.clone(), clock());
+        if let Some(textfile) = &self.textfile {
+            output::refuse_in_home(textfile, &local)?;
+        }
+        // An address that is taken is known before anything runs.
+        let listener =
+            self.listen.map(|address| address.bind().map_err(|error| cannot_listen(address, error)));
+        let listener = listener.transpose()?;
+        let source = JobFileSource { file: self.file.clone(), path, engine, local: local.clone(), context };
+        let now = clock();
         // Before it is read: a change in between is a later change.
         let fingerprint = Fingerprint::of(source.path());
         let Loaded { file, policies } = source.read().await?;
-        let (jobs, _) = watch::channel(Arc::new(Jobs::new(local, file, policies)));
-        let (reload, _) = watch::channel(Reload { fingerprint, at: now, used_since: now, problem: None });
-        Service::new(source, watched, jobs, reload, &clock, interrupts, hangups).run().await;
+        let (jobs, shown_jobs) = watch::channel(Arc::new(Jobs::new(local.clone(), file, policies)));
+        let (reload, shown_reload) = watch::channel(Reload::succeeded(now));
+        let shown = web::Source { local: local.clone(), jobs: shown_jobs, reload: shown_reload };
+        let _server = listener.map(|listener| self.serve_web(listener, shown)).transpose()?;
+        let service = Parts {
+            source,
+            textfile: self.textfile.map(|path| Textfile::new(path, local.clone())),
+            local,
+            jobs,
+            reload,
+            last_read: LastRead { fingerprint, at: now, problem: None },
+            clock: &clock,
+            interrupts,
+            hangups,
+        };
+        Service::new(service).run().await;
         Ok(())
     }
 }

@@ -11,7 +11,6 @@ mod unit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +22,7 @@ use self::unit::{Facts, Unit};
 use super::{FileArgument, Read};
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
+use crate::web::http::ListenAddress;
 
 /// Write a unit of systemd that runs the jobs by themselves
 ///
@@ -52,9 +52,9 @@ pub(crate) struct Install {
     /// Run as root
     #[arg(long)]
     root: bool,
-    /// Answer requests for metrics at this address
+    /// Serve a page, metrics and probes on this address: a port of this machine, or an IP address with a port
     #[arg(long, value_name = "ADDR")]
-    listen: Option<SocketAddr>,
+    listen: Option<ListenAddress>,
     /// Replace units that somebody else wrote or changed
     #[arg(long)]
     force: bool,
@@ -125,7 +125,7 @@ impl Install {
             file: directory.join(file.file_name().unwrap_or_default()),
             directories: directories.into_iter().collect(),
             user,
-            listen: self.listen,
+            listen: self.listen.map(ListenAddress::address),
         })
     }
 }
