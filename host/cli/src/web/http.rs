@@ -29,7 +29,7 @@ use tokio::time::{Sleep, sleep};
 use super::metrics::{Figures, Format};
 use super::page::{self, Content};
 use super::source::Measurements;
-pub(crate) use super::source::{Reload, Source};
+use super::source::Source;
 use crate::render::plain;
 
 /// The number of connections that are open at a time.

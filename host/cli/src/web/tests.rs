@@ -15,9 +15,10 @@ use larder_tests::judge::has_tools;
 use larder_tests::{ENGINE, FIXTURE_NOW, Home, component, images_on_one_base, populate, run};
 use tokio::sync::watch;
 
-use super::http::{ListenAddress, Reload, Server, Source, serve};
+use super::http::{ListenAddress, Server, serve};
 use super::metrics::Format;
 use super::page;
+use super::{Reload, Source};
 
 const FILE: &str = r#"
 [jobs.nightly]

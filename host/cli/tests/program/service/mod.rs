@@ -2,10 +2,12 @@
 //!
 //! - `reloading`: what the manager is told, and another job file
 //! - `ending`: a service that is asked to end, or killed
+//! - `listening`: what a service shows to others
 //! - `beside`: services and jobs beside each other
 
 mod beside;
 mod ending;
+mod listening;
 mod reloading;
 
 use std::os::unix::net::UnixDatagram;
@@ -35,6 +37,11 @@ struct Service {
 impl Service {
     /// Starts a service on `jobs.toml`. It has a number, if there are several.
     fn start(test: &TestEnvironment, now: &str, number: u32) -> Self {
+        Self::start_with(test, now, number, "")
+    }
+
+    /// Starts one with more arguments.
+    fn start_with(test: &TestEnvironment, now: &str, number: u32, arguments: &str) -> Self {
         let socket = test.directory().join(format!("manager{number}"));
         let manager = UnixDatagram::bind(&socket).expect("a socket");
         let (hear, heard) = channel();
@@ -47,7 +54,8 @@ impl Service {
                 }
             }
         });
-        let mut command = test.command_at(now, "job start --file jobs.toml --code-cache code");
+        let mut command =
+            test.command_at(now, &format!("job start --file jobs.toml --code-cache code {arguments}"));
         command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "200000");
         Self { running: Running::start(command), heard, socket }
     }
