@@ -147,7 +147,7 @@ pub(crate) fn main() -> ExitCode {
         context.console.failure(&failure);
         failure.status()
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             let message = "could not start the asynchronous runtime";
