@@ -244,7 +244,11 @@ fn answers_are_protected() {
         }
     }
     assert_eq!(served.get("/nothing").status(), "404");
-    assert_eq!(served.ask("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").status(), "405");
+    let refused = served.ask("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(refused.status(), "405");
+    assert!(refused.head.contains("allow: get, head"), "{refused:?}");
+    let healthy = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    assert_eq!(served.ask(&healthy.repeat(2)).body, "ok\n");
     let head = served.ask("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!((head.status(), &*head.body), ("200", ""));
     let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));

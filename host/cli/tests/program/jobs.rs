@@ -1,6 +1,10 @@
 //! Jobs at the command line: what is wrong with a file, what its jobs will do, and what they did.
 
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+
 use larder::reference::Digest;
+use rustix::fs::{FlockOperation, flock};
 
 use crate::harness::{Output, TestEnvironment};
 
@@ -122,6 +126,25 @@ fn ran() {
     assert!(images() < before);
     let again = larder(&test, "job run nightly --format json").json();
     assert_eq!(again[0]["steps"][0]["reports"][0]["removed"].as_array().map(Vec::len), Some(0));
+}
+
+/// A job that is named while another one runs says once that it waits, and runs when that one has ended.
+#[test]
+fn waited() {
+    let test = environment();
+    let running = File::open(test.home.path()).expect("the home");
+    flock(&running, FlockOperation::LockExclusive).expect("the lock of a run");
+    let mut larder = test.command("job run watching --file jobs.toml").spawn().expect("the program");
+    let said = BufReader::new(larder.stderr.take().expect("its errors"));
+    let mut said = said.lines().map(|line| line.expect("what it says"));
+    let waits = |line: &String| line.contains("`watching` waits: another job is running in this home");
+    assert!(said.any(|line| waits(&line)), "it ended");
+    drop(running);
+    assert_eq!(said.filter(waits).count(), 0);
+    let output = larder.wait_with_output().expect("its end");
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "nothing to remove; 41 images stay\n");
+    assert_eq!(test.home.count("SELECT count(*) FROM larder_job WHERE name = 'watching'"), 1);
 }
 
 /// The schema that is printed is JSON.
