@@ -51,7 +51,7 @@ fn run(command: &str, test: &TestEnvironment, registry: &TestRegistry) {
         assert!(is_run_elsewhere(command), "no test runs `{command}`");
         return;
     };
-    if arguments == "job start" {
+    if arguments.starts_with("job start") {
         // It runs until it is asked to end: the tests of the service ask it to.
         return;
     }
