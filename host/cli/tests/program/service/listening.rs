@@ -27,7 +27,7 @@ fn page_metrics_and_probes() {
     let line = service.running.wait_for("serves a page and metrics on http://");
     let address =
         line.rsplit("http://").next().and_then(|rest| rest.split('/').next()).expect("an address").to_owned();
-    service.hear("STATUS=");
+    service.look();
     assert!(get(&address, "/readyz").starts_with("HTTP/1.1 200"));
     assert!(get(&address, "/healthz").starts_with("HTTP/1.1 200"));
     let metrics = get(&address, "/metrics");
