@@ -259,6 +259,24 @@ fn settling() {
     assert_eq!(host.until(&jobs, "2027-06-01T14:00:00Z"), [], "above its begin");
 }
 
+/// A job that ran is looked at again when it says, and a cache that is not there is an error: the disk that would be
+/// measured is another one.
+#[test]
+fn the_next_look() {
+    let (host, policies) = (Host::new("2027-06-01T12:00:00Z"), policies());
+    let jobs =
+        host.start(&PRESSURE.replace("settle = \"10m\"", "settle = \"5s\"\ncheck-every = \"5s\""), &policies);
+    host.free.store(19 << 20, Ordering::Relaxed);
+    let tick = run(jobs.tick(pending())).expect("a look");
+    assert_eq!((tick.ran.len(), tick.next_at - host.clock.now()), (1, TimeDelta::seconds(5)));
+    host.home.execute(
+        "INSERT INTO layer (diff_id, blob_digest, created_at) VALUES ('sha256:' || hex(zeroblob(32)), 'sha256:' || hex(zeroblob(32)), '2027-06-01 12:00:00')",
+    );
+    let lost = run(jobs.tick(pending())).expect_err("no cache").to_string();
+    assert!(lost.contains("is not there"), "{lost}");
+    assert!(run(jobs.status()).is_err());
+}
+
 /// A policy that fails each time is tried again after one minute, two, four and so on, says why, and stops no other job.
 #[test]
 fn backing_off() {

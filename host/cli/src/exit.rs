@@ -359,7 +359,7 @@ fn classify_ingest(problem: &IngestProblem) -> Class {
             Status::Failed,
             "no-room",
             Some(
-                "make room with `larder prune`, or write a job with `make-room`; `--no-room` begins all the same",
+                "`larder df` says what takes the space, and a job with `make-room` makes room; `--no-room` begins all the same",
             ),
         ),
         P::Read(_) | P::Write(_) => (Status::Failed, "io", None),

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use larder::ingest::{AsItIs, MakeRoom};
-use larder::job::{JobFile, JobRun, Jobs, Trigger};
+use larder::job::{JobFile, JobReport, Jobs, Mode, RoomMade, Trigger};
 use larder::{LocalBackend, MicrosandboxResult};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -17,6 +17,7 @@ use crate::exit::Failure;
 use crate::input;
 use crate::interrupt::Interrupts;
 use crate::places;
+use crate::render::job::held as held_in_words;
 use crate::render::size::size;
 use crate::render::{count, plain};
 
@@ -60,10 +61,10 @@ impl RoomArguments {
                 return Ok(Room::AsItIs);
             }
         };
-        let makes_room = file
-            .jobs
-            .iter()
-            .any(|job| matches!(&job.trigger, Trigger::Pressure(pressure) if pressure.make_room));
+        // One that only observes makes none.
+        let mut applying = file.jobs.iter().filter(|job| job.mode == Mode::Apply);
+        let makes_room =
+            applying.any(|job| matches!(&job.trigger, Trigger::Pressure(pressure) if pressure.make_room));
         if !makes_room {
             return Ok(Room::AsItIs);
         }
@@ -104,7 +105,16 @@ pub(super) struct JobsRoom {
     console: Console,
     interrupts: Interrupts,
     /// The runs, which end by themselves if nobody waits for them any longer.
-    task: Mutex<Option<JoinHandle<MicrosandboxResult<Vec<JobRun>>>>>,
+    task: Mutex<Option<JoinHandle<MicrosandboxResult<RoomMade>>>>,
+}
+
+impl JobsRoom {
+    /// Says what holds the space that jobs cannot make.
+    fn say_held(&self, report: &JobReport) {
+        for held in &report.held {
+            self.console.note(&format!("  {:>10}  {}", size(held.bytes), held_in_words(held)));
+        }
+    }
 }
 
 impl MakeRoom for JobsRoom {
@@ -114,12 +124,19 @@ impl MakeRoom for JobsRoom {
             let (jobs, interrupts) = (Arc::clone(&self.jobs), self.interrupts.clone());
             let task = tokio::spawn(async move { jobs.make_room(bytes, interrupts.asked()).await });
             let mut running = self.task.lock().await;
-            let ran = match running.insert(task).await {
-                Ok(ran) => ran?,
+            let made = match running.insert(task).await {
+                Ok(made) => made?,
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             };
             running.take();
-            for run in &ran {
+            if let Some(report) = &made.cannot {
+                self.console.warn(&format!(
+                    "the jobs that make room cannot make so much: {} would be missing, so they removed nothing",
+                    size(report.unmet_bytes)
+                ));
+                self.say_held(report);
+            }
+            for run in &made.ran {
                 let report = &run.record.report;
                 let removed = count(usize::try_from(report.removed).unwrap_or(usize::MAX), "image");
                 self.console.note(&format!(

@@ -89,7 +89,7 @@ pub(crate) fn held(held: &Held) -> String {
         HeldBy::Guarded => "kept by the guard",
         HeldBy::Young => "younger than the guard's `min-age`",
         HeldBy::Denied => "outside of what the job may remove",
-        HeldBy::NotProposed => "not proposed by the job's policies",
+        HeldBy::NotProposed => "not proposed by the job's policies, or beyond the caps of their grants",
         HeldBy::Unowned => "files of the cache that no image has and that stay for now",
         HeldBy::Elsewhere => "not in the cache",
     };

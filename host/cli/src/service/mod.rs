@@ -261,7 +261,9 @@ impl<'a, S: Source> Service<'a, S> {
                 // Once for a file, although a signal has it read again.
                 if is_other || self.last_read.problem.as_ref() != Some(&problem) {
                     problem.lines().for_each(|line| error!("{line}"));
-                    warn!("the jobs of before stay, until the job file can be used");
+                    warn!(
+                        "the jobs of before stay until the job file can be used, and remove nothing while its guard cannot be read"
+                    );
                 }
                 self.reload.send_modify(|reload| *reload = reload.failed());
                 Some(problem)

@@ -1,7 +1,7 @@
 //! The server: pages that are read, and nothing else.
 //!
 //! It runs on a thread of its own, so that nothing that is asked of it delays a job. A connection answers one request, and
-//! ends after ten seconds whatever it does; as many as 16 are open at a time, and others wait until one ends.
+//! ends after ten seconds whatever it does; as many as 64 are open at a time, and others wait until one ends.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -18,7 +18,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use larder::job::Health;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
@@ -30,9 +30,11 @@ use super::source::Source;
 use crate::render::plain;
 
 /// The number of connections that are open at a time.
-const CONNECTIONS: usize = 16;
+const CONNECTIONS: usize = 64;
 /// The time that a connection has for a request and its answer.
 const TIME: Duration = Duration::from_secs(10);
+/// The time in which a connection has to ask for something, so that those that do not make place for others.
+const HEADER_TIME: Duration = Duration::from_secs(1);
 /// The time that a service may have looked at its jobs last, as far as it is recorded: every ten minutes.
 const PATIENCE: TimeDelta = TimeDelta::minutes(30);
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -142,8 +144,11 @@ async fn accept(listener: tokio::net::TcpListener, shown: Arc<Shown>) -> Infalli
             let shown = Arc::clone(&shown);
             async move { Ok::<_, Infallible>(protect(shown.answer(&request).await)) }
         });
-        let connection =
-            http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIME)
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(async move {
             // Whoever asked has gone, has asked for nothing that can be answered, or has been slow.
             let _ = timeout(TIME, connection).await;

@@ -22,6 +22,7 @@ use prometheus_client::registry::Registry;
 
 use super::source::{Measured, Measurements, Reload, ReloadOutcome};
 use crate::exit::Failure;
+use crate::input;
 
 /// A format of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,8 +98,29 @@ pub(crate) struct Textfile {
 
 impl Textfile {
     /// Makes one at a path. Nothing is written yet.
-    pub(crate) fn new(path: PathBuf, local: LocalBackend) -> Self {
-        Self { path, measurements: Measurements::new(local.clone()), local }
+    ///
+    /// # Errors
+    /// Fails if the collector would not read a file of this name, if something else than a file is there, or if the file
+    /// that is there has no metrics of this program.
+    pub(crate) fn new(path: PathBuf, local: LocalBackend) -> Result<Self, Failure> {
+        if path.extension().is_none_or(|extension| extension != "prom") {
+            let text =
+                format!("`{}` does not end in `.prom`: the collector reads no other files", path.display());
+            return Err(Failure::usage(text));
+        }
+        let is_other = match path.symlink_metadata() {
+            Ok(metadata) if !metadata.is_file() => true,
+            Ok(metadata) => {
+                metadata.len() > 0 && !input::read(&path).is_ok_and(|text| text.contains("larder_build_info"))
+            }
+            Err(_) => false,
+        };
+        if is_other {
+            let text =
+                format!("`{}` is there, and has no metrics of larder: it is not replaced", path.display());
+            return Err(Failure::usage(text));
+        }
+        Ok(Self { path, measurements: Measurements::new(local.clone()), local })
     }
 
     /// Writes the file completely, or not at all, and so that everybody can read it. A file that is there is replaced. The

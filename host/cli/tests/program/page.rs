@@ -218,6 +218,13 @@ fn textfile() {
     let test = TestEnvironment::fixture();
     write_jobs(&test, "0.0001%", "0.0002%");
     assert_eq!(test.larder("job run nightly --file jobs.toml --textfile home/larder.prom").status, 2);
+    // What is no file of metrics stays what it is.
+    test.write("notes.prom", "mine");
+    for other in ["notes.prom", "metrics.txt", "/dev/null"] {
+        let refused = test.larder(&format!("job run nightly --file jobs.toml --textfile {other}"));
+        assert_eq!(refused.status, 2, "{refused}");
+    }
+    assert_eq!(test.read("notes.prom"), "mine");
     assert_eq!(test.home.count("SELECT count(*) FROM image_ref"), 41);
     let larder = test.command("job run nightly --file jobs.toml --textfile metrics.prom");
     let mut sh = Command::new("sh");

@@ -99,21 +99,33 @@ fn a_pull_that_does_not_fit() {
     }
 }
 
-/// A load that does not fit, even if everything went that the job may remove, is refused and says so; the images that it
-/// would have pushed out for nothing are named by the record.
+/// A load that does not fit, even if everything went that the jobs may remove, is refused before anything goes, and says what
+/// holds the space. So it is where the only job observes.
 #[test]
 fn a_load_that_can_never_fit() {
     if !can_mount() {
         return;
     }
     let disk = disk(Disk::Tmpfs);
-    let protected = JOBS.replace("[guard]", "[guard]\nprotect = [\"docker.io/acme/old:*\"]");
-    fs::write(disk.home().join("larder.toml"), protected).expect("a job file");
     disk.test.write("image.tar", tar_of(&docker_files(&[image("docker.io/acme/new:1", 36)])));
-    let (status, _, said) = disk.larder(Owner::Root, "load image.tar");
-    assert_eq!(status, Some(1), "{said}");
-    assert!(said.contains("it needs about 37.") && said.contains("`pressure` removed 0 images"), "{said}");
-    assert_eq!(references(&disk), ["docker.io/acme/old:1", "docker.io/acme/old:2"]);
+    disk.test.write("huge.tar", tar_of(&docker_files(&[image("docker.io/acme/new:2", 80)])));
+    let refused = |jobs: &str, archive: &str| {
+        fs::write(disk.home().join("larder.toml"), jobs).expect("a job file");
+        let (status, _, said) = disk.larder(Owner::Root, &format!("load {archive}"));
+        assert_eq!(status, Some(1), "{said}");
+        assert!(said.contains("it needs about ") && !said.contains("` removed "), "{said}");
+        assert_eq!(references(&disk), ["docker.io/acme/old:1", "docker.io/acme/old:2"]);
+        said
+    };
+    let protected = JOBS.replace("[guard]", "[guard]\nprotect = [\"docker.io/acme/old:*\"]");
+    let said = refused(&protected, "image.tar");
+    assert!(
+        said.contains("so they removed nothing") && said.contains("kept by the guard (2 images)"),
+        "{said}"
+    );
+    let said = refused(JOBS, "huge.tar");
+    assert!(said.contains("so they removed nothing"), "{said}");
+    refused(&JOBS.replace("make-room = true", "make-room = true\nmode = \"observe\""), "image.tar");
 }
 
 /// Loads fill a disk until a bound is passed; what is due then removes until its end, and no more. On the full disk, too.

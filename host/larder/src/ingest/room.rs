@@ -38,6 +38,8 @@ impl MakeRoom for AsItIs {
 
 /// What every load or pull needs besides layers: rows, the log of the index, and the joined metadata of images.
 const BESIDES: u64 = 1 << 20;
+/// How often room is made for one load or pull.
+const ATTEMPTS: usize = 2;
 /// The joined metadata of an image is a small part of its layers: one in so many.
 const METADATA: u64 = 64;
 /// So many last bytes of a gzip member are the length of its content, modulo 2³² (RFC 1952, section 2.3.1).
@@ -101,12 +103,16 @@ pub(super) async fn make(
     origin: &str,
     needed: u64,
 ) -> MicrosandboxResult<()> {
-    if available(local).await? < needed {
-        room.make_room(needed).await?;
-        let available = available(local).await?;
-        if available < needed {
-            return Err(IngestProblem::NoRoom { needed, available }.of(origin).into());
+    // What others take in meanwhile may take the room that was made.
+    for _ in 0..ATTEMPTS {
+        if available(local).await? >= needed {
+            return Ok(());
         }
+        room.make_room(needed).await?;
+    }
+    let available = available(local).await?;
+    if available < needed {
+        return Err(IngestProblem::NoRoom { needed, available }.of(origin).into());
     }
     Ok(())
 }

@@ -63,7 +63,7 @@ mod watermark;
 
 pub use file::{Job, JobFile, JobName, Mode, PolicyName, Pressure, Step, Trigger};
 pub use finding::{Finding, Findings, Severity};
-pub use jobs::{Health, JobRun, JobState, JobStatus, Jobs, JobsStatus, Tick};
+pub use jobs::{Health, JobRun, JobState, JobStatus, Jobs, JobsStatus, RoomMade, Tick};
 pub use report::{JobReport, Round, StepReport};
 pub use runner::{Pass, Policies, Runner};
 pub use schedule::{ClockChange, ClockChangeKind, Schedule, ScheduleError};

@@ -35,6 +35,7 @@ mod report;
 pub(crate) mod unmatched;
 mod usage;
 
+#[cfg(feature = "policy")]
 pub(crate) use apply::Application;
 pub use apply::PlanProgress;
 pub use document::{

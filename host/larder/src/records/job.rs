@@ -120,7 +120,8 @@ pub enum HeldBy {
     Young,
     /// No step of the job may remove these images.
     Denied,
-    /// No step of the job proposed these images, or not within its caps.
+    /// No step of the job proposed these images: its policies do not want them to go, or have reached the caps of their
+    /// grants.
     NotProposed,
     /// Files of the cache that no image has, and that are not removed: they are young, or may be another home's.
     Unowned,

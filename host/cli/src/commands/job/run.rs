@@ -81,7 +81,7 @@ impl Run {
         if let Some(textfile) = &self.textfile {
             output::refuse_in_home(textfile, &local)?;
         }
-        let textfile = self.textfile.clone().map(|path| Textfile::new(path, local.clone()));
+        let textfile = self.textfile.clone().map(|path| Textfile::new(path, local.clone())).transpose()?;
         let read = self.file.read(&local)?;
         let names = self.names.iter().map(|name| find(&read, name)).collect::<Result<Vec<_>, _>>()?;
         let policies = NamedPolicies::new(self.code_cache.engine()?, read.path);

@@ -97,6 +97,7 @@ impl Start {
         if let Some(textfile) = &self.textfile {
             output::refuse_in_home(textfile, &local)?;
         }
+        let textfile = self.textfile.clone().map(|path| Textfile::new(path, local.clone())).transpose()?;
         // An address that is taken is known before anything runs.
         let listener =
             self.listen.map(|address| address.bind().map_err(|error| cannot_listen(address, error)));
@@ -112,7 +113,7 @@ impl Start {
         let _server = listener.map(|listener| self.serve_web(listener, shown)).transpose()?;
         let service = Parts {
             source,
-            textfile: self.textfile.map(|path| Textfile::new(path, local.clone())),
+            textfile,
             local,
             jobs,
             reload,

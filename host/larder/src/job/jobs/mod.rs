@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+pub use room::RoomMade;
 pub use status::{Health, JobState, JobStatus, JobsStatus};
 
 use self::due::{Due, due};
@@ -41,7 +42,7 @@ const LONGEST_WAIT: TimeDelta = TimeDelta::minutes(1);
 /// The time between two records of how images were used.
 const RECORD_EVERY: TimeDelta = TimeDelta::minutes(1);
 /// The time between two records of the file system.
-const SAMPLE_EVERY: TimeDelta = TimeDelta::minutes(10);
+const SAMPLE_EVERY: TimeDelta = TimeDelta::minutes(5);
 
 /// A job file at work on a home.
 pub struct Jobs {
@@ -134,11 +135,12 @@ impl Jobs {
     pub async fn tick(&self, stop: impl Future<Output = ()>) -> MicrosandboxResult<Tick> {
         let mut stop = Stop { asked: pin!(stop), is_asked: false };
         let now = self.local().now();
+        self.check_cache().await?;
         let file_system = self.runner.status().await?;
         let problems = self.record(now, &file_system).await;
         let mut tick =
             Tick { ran: Vec::new(), is_busy: false, next_at: now + LONGEST_WAIT, file_system, problems };
-        let mut lock = None;
+        let (mut lock, mut again) = (None, Vec::new());
         // Each job at most once: one that is due again at once is due with the next look.
         let mut left: Vec<&Job> = self.by_urgency();
         while !left.is_empty() && !stop.is_asked {
@@ -155,7 +157,12 @@ impl Jobs {
             let FoundDue { place, cause, settles } = found;
             let job = left.remove(place);
             tick.ran.push(self.run_now(job, Aim::of(job), cause, settles, &mut stop).await?);
+            if let Trigger::Pressure(pressure) = &job.trigger {
+                again.push(TimeDelta::from_std(pressure.check_every).unwrap_or(LONGEST_WAIT));
+            }
         }
+        let now = self.local().now();
+        tick.next_at = again.into_iter().map(|wait| now + wait).fold(tick.next_at, DateTime::min);
         Ok(tick)
     }
 
@@ -204,6 +211,12 @@ impl Jobs {
         let begun = self.memory.begin(job, cause).await?;
         let report = self.runner.run_for(job, aim, &*self.policies, Pass::Real, stop).await;
         let record = self.memory.end(job, begun, &report, settles).await?;
+        if let Ok(report) = &report {
+            let sample = FileSystemSample { at: self.local().now(), status: report.after };
+            if let Err(error) = self.memory.sample(sample).await {
+                tracing::warn!("the state of the file system could not be recorded: {error}");
+            }
+        }
         Ok(JobRun { record, report })
     }
 
@@ -270,6 +283,12 @@ impl Jobs {
     fn lock(&self) -> MicrosandboxResult<Option<JobLock>> {
         let paths = self.local().store().catalog().paths();
         JobLock::try_take(paths).map_err(MicrosandboxError::io("lock", &paths.home))
+    }
+
+    /// Checks that the cache is there: without it, the file system that would be measured is another one.
+    async fn check_cache(&self) -> MicrosandboxResult<()> {
+        let store = Arc::clone(self.local().store());
+        self.local().store().read("look for the cache", move |index| store.check_cache(index)).await
     }
 
     async fn home_id(&self) -> MicrosandboxResult<String> {

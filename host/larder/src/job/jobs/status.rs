@@ -91,6 +91,7 @@ impl Jobs {
     /// Fails if the home cannot be read, or if the file system does not answer.
     pub async fn status(&self) -> MicrosandboxResult<JobsStatus> {
         let now = self.local().now();
+        self.check_cache().await?;
         let file_system = self.runner.status().await?;
         let (remembered, home) = (self.remembered().await?, self.home_id().await?);
         let samples = self.local().file_system_samples(now - TimeDelta::days(30)).await?;
