@@ -72,6 +72,7 @@ pub(crate) struct Service<'a, S> {
     said: HashSet<String>,
     /// The number of looks in a row that failed.
     failed: u32,
+    has_looked: bool,
     is_stopping: bool,
 }
 
@@ -125,6 +126,7 @@ impl<'a, S: Source> Service<'a, S> {
             manager: Manager::from_environment(),
             said: HashSet::new(),
             failed: 0,
+            has_looked: false,
             is_stopping: false,
         }
     }
@@ -167,7 +169,8 @@ impl<'a, S: Source> Service<'a, S> {
             Ok(tick) => {
                 let wait = self.looked(from, &tick);
                 self.write_metrics(&jobs).await;
-                if !tick.ran.is_empty() {
+                // The first look reads all that microsandbox did meanwhile.
+                if !tick.ran.is_empty() || !std::mem::replace(&mut self.has_looked, true) {
                     // A report has the plans of its run.
                     drop(tick);
                     memory::release(&self.local).await;
