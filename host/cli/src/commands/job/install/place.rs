@@ -33,15 +33,28 @@ fn is_ours(text: &str) -> bool {
     parts.is_some_and(|(digest, rest)| Digest::of(rest.as_bytes()).to_string() == digest)
 }
 
-/// Refuses to write units, all of them, if one would replace what is not ours.
+/// Returns the paths that a unit needs: those of its home.
+fn places_of(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix("RequiresMountsFor="))
+}
+
+/// Refuses to write units, all of them, if one would replace what is not ours, or is for another home.
 pub(super) fn check(directory: &Path, units: &[Unit], force: bool) -> Result<(), Failure> {
-    for path in units.iter().map(|unit| directory.join(unit.name)).filter(|_| !force) {
+    for unit in units.iter().filter(|_| !force) {
+        let path = directory.join(unit.name);
         // A link, to `/dev/null` for example, is somebody's decision as well.
-        let is_other = match fs::symlink_metadata(&path) {
-            Ok(metadata) => !metadata.is_file() || !input::read(&path).is_ok_and(|text| is_ours(&text)),
-            Err(_) => false,
+        let there = match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_file() => input::read(&path).unwrap_or_default(),
+            Ok(_) => String::new(),
+            Err(_) => continue,
         };
-        if is_other {
+        if is_ours(&there) && places_of(&there) != places_of(&unit.text) {
+            let text = format!("`{}` is there, and is for another home", path.display());
+            return Err(Failure::usage(text).with_hint(
+                "`--print` prints the units, to be written under a name of their own; `--force` replaces it",
+            ));
+        }
+        if !is_ours(&there) {
             let text = format!("`{}` is there, and somebody else wrote or changed it", path.display());
             return Err(Failure::usage(text).with_hint(
                 "put changes into a drop-in (`systemctl edit`), which stays; `--force` replaces the unit",
@@ -107,6 +120,11 @@ mod tests {
             install("b\n", false).expect_err("another's");
             assert_eq!(fs::read_to_string(&path).expect("the file"), other);
         }
+        install("RequiresMountsFor=/a\n", true).expect("forced");
+        install("RequiresMountsFor=/a\nb\n", false).expect("replaced");
+        let other = install("RequiresMountsFor=/b\n", false).expect_err("another home's");
+        assert!(other.messages().any(|message| message.ends_with("is for another home")));
+        install("b\n", true).expect("forced");
         fs::remove_file(&path).and_then(|()| symlink("/dev/null", &path)).expect("a link");
         install("b\n", false).expect_err("it is masked");
         assert_eq!(install("b\n", true).expect("forced"), Written::New);
