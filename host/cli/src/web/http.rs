@@ -98,7 +98,8 @@ pub(crate) fn serve(listener: TcpListener, source: Source) -> io::Result<Server>
         tokio::net::TcpListener::from_std(listener)?
     };
     let measurements = Measurements::new(source.local.clone());
-    let shown = Arc::new(Shown { source, measurements });
+    let is_local = listener.local_addr()?.ip().is_loopback();
+    let shown = Arc::new(Shown { source, measurements, is_local });
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::Builder::new().name("web".to_owned()).spawn(move || {
         runtime.block_on(async {
@@ -157,6 +158,17 @@ async fn accept(listener: tokio::net::TcpListener, shown: Arc<Shown>) -> Infalli
     }
 }
 
+/// Returns whether a request was made to an address or to `localhost`. A page of the web whose name was made to lead to this
+/// machine has another name, and would read what is served here.
+fn is_this_machine(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+}
+
 /// Sets the headers that every answer has, beside `Connection: close`.
 fn protect(mut response: Response) -> Response {
     let headers = [
@@ -176,11 +188,18 @@ fn protect(mut response: Response) -> Response {
 struct Shown {
     source: Source,
     measurements: Arc<Measurements>,
+    /// Set if it listens for this machine alone.
+    is_local: bool,
 }
 
 impl Shown {
     async fn answer(&self, request: &Request<Incoming>) -> Response {
         let path = request.uri().path();
+        let host = request.headers().get(header::HOST);
+        if self.is_local && host.is_some_and(|host| !is_this_machine(host.to_str().unwrap_or_default())) {
+            let text = "this is served to this machine alone, by its address or as `localhost`\n".to_owned();
+            return answer(StatusCode::MISDIRECTED_REQUEST, PLAIN, text);
+        }
         if !matches!(path, "/" | "/metrics" | "/healthz" | "/readyz") {
             return answer(StatusCode::NOT_FOUND, PLAIN, "there is no such page\n".to_owned());
         }
@@ -199,7 +218,7 @@ impl Shown {
     }
 
     async fn page(&self) -> Response {
-        let Self { source, measurements } = self;
+        let Self { source, measurements, .. } = self;
         let jobs = Arc::clone(&source.jobs.borrow());
         let measured = measurements.latest().await;
         match Content::read(&source.local, Some(&jobs), measured).await {
@@ -209,7 +228,7 @@ impl Shown {
     }
 
     async fn metrics(&self, request: &Request<Incoming>) -> Response {
-        let Self { source, measurements } = self;
+        let Self { source, measurements, .. } = self;
         let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
         let format = Format::accepted(accept.unwrap_or_default());
         let (jobs, reload) = (Arc::clone(&source.jobs.borrow()), *source.reload.borrow());

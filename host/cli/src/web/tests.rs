@@ -143,7 +143,7 @@ fn metrics_are_those_of_the_home() {
     assert!(!answer.body.contains("acme") && !answer.body.contains("sha256"), "{}", answer.body);
     served.reload.send_modify(|reload| *reload = reload.failed());
     let accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
-    let open = served.ask(&format!("GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n"));
+    let open = served.ask(&format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n"));
     assert!(open.head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{open:?}");
     assert!(
         open.body.ends_with("# EOF\n") && open.body.contains("larder_config_last_reload_successful 0.0\n")
@@ -183,7 +183,7 @@ fn prometheus_takes_metrics() {
     assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
     // Its reader of OpenMetrics wants a time of each sample.
     let accept = "Accept: application/openmetrics-text";
-    let open = served.ask(&format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{accept}\r\n\r\n")).body;
+    let open = served.ask(&format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\n{accept}\r\n\r\n")).body;
     let timed = open.lines().map(|line| match line.starts_with('#') {
         true => format!("{line}\n"),
         false => format!("{line} 1700000000\n"),
@@ -244,14 +244,21 @@ fn answers_are_protected() {
         }
     }
     assert_eq!(served.get("/nothing").status(), "404");
-    let refused = served.ask("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+    let refused = served.ask("POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(refused.status(), "405");
     assert!(refused.head.contains("allow: get, head"), "{refused:?}");
-    let healthy = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    // A name that somebody made lead here is none of this machine.
+    let hosts = ["127.0.0.1:9464", "[::1]", "LOCALHOST:1", "other.example", "localhost.example:80", ""];
+    let statuses = hosts.map(|host| {
+        let asked = served.ask(&format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        asked.status().to_owned()
+    });
+    assert_eq!(statuses, ["200", "200", "200", "421", "421", "421"]);
+    let healthy = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     assert_eq!(served.ask(&healthy.repeat(2)).body, "ok\n");
-    let head = served.ask("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n");
+    let head = served.ask("HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!((head.status(), &*head.body), ("200", ""));
-    let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
+    let long = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
     let mut stream = TcpStream::connect(served.address).expect("a connection");
     // The server may close it before all is written.
     let _ = stream.write_all(long.as_bytes());

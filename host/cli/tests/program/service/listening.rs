@@ -11,7 +11,8 @@ use crate::harness::TestEnvironment;
 /// Asks for a path, and returns the answer with its headers.
 fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("a connection");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: larder\r\nConnection: close\r\n\r\n").expect("a request");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:9464\r\nConnection: close\r\n\r\n")
+        .expect("a request");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("an answer");
     String::from_utf8(answer).expect("text")
