@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use super::application::Application;
 use super::document::Plan;
 use super::recheck::{Chosen, Recheck};
 use super::record::{self, Begun};
@@ -29,7 +30,7 @@ use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::records::{ImagePruneReport, Maker, RecoveredFiles, RunCost, UnreachedKind};
 use crate::reference::RowDigest;
 use crate::store::full_disk::FullDisk;
-use crate::store::removal::{Ends, Enough, RemoveMode, Remover, Target, UnreachedRows};
+use crate::store::removal::{Ends, RemoveMode, Remover, Target, UnreachedRows};
 
 /// What of a plan is left to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,17 +41,6 @@ pub struct PlanProgress {
     pub left: usize,
     /// How many files earlier removals have left that were not finished, or are in progress: any change deletes them.
     pub unfinished: u64,
-}
-
-/// What an application is a part of.
-#[derive(Clone, Default)]
-pub(crate) struct Application {
-    /// The cost of the run of the policy, where it has just run.
-    pub(crate) cost: Option<RunCost>,
-    /// The job of which it is a step.
-    pub(crate) job: Option<String>,
-    /// Says after each batch whether enough went, so that the rest of the plan is left.
-    pub(crate) enough: Option<Enough>,
 }
 
 impl LocalBackend {

@@ -21,6 +21,7 @@
 //! A plan is a value until it is written somewhere. What an interrupted application removed stays removed, and is on
 //! record; what it had not begun stays.
 
+mod application;
 mod apply;
 mod document;
 pub(crate) mod guard;
@@ -36,7 +37,7 @@ pub(crate) mod unmatched;
 mod usage;
 
 #[cfg(feature = "policy")]
-pub(crate) use apply::Application;
+pub(crate) use application::Application;
 pub use apply::PlanProgress;
 pub use document::{
     Decision, Denial, LogLevel, LogLine, Plan, PlanEntry, Right, Uncollected, UnreachedRow,

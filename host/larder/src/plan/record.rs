@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
-use super::apply::Application;
+use super::application::Application;
 use super::document::Plan;
 use super::report::{ImageVerdict, PlanReport};
 use crate::backend::LocalBackend;
