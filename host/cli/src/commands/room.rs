@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use larder::ingest::{AsItIs, MakeRoom};
-use larder::job::{JobFile, JobReport, Jobs, Mode, RoomMade, Trigger};
+use larder::job::{Job, JobFile, Jobs, RoomMade};
 use larder::{LocalBackend, MicrosandboxResult};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -17,7 +17,7 @@ use crate::exit::Failure;
 use crate::input;
 use crate::interrupt::Interrupts;
 use crate::places;
-use crate::render::job::held as held_in_words;
+use crate::render::job::held_lines;
 use crate::render::size::size;
 use crate::render::{count, plain};
 
@@ -61,11 +61,7 @@ impl RoomArguments {
                 return Ok(Room::AsItIs);
             }
         };
-        // One that only observes makes none.
-        let mut applying = file.jobs.iter().filter(|job| job.mode == Mode::Apply);
-        let makes_room =
-            applying.any(|job| matches!(&job.trigger, Trigger::Pressure(pressure) if pressure.make_room));
-        if !makes_room {
+        if !file.jobs.iter().any(Job::makes_room) {
             return Ok(Room::AsItIs);
         }
         let policies = NamedPolicies::new(CodeCache::default().engine()?, path);
@@ -108,15 +104,6 @@ pub(super) struct JobsRoom {
     task: Mutex<Option<JoinHandle<MicrosandboxResult<RoomMade>>>>,
 }
 
-impl JobsRoom {
-    /// Says what holds the space that jobs cannot make.
-    fn say_held(&self, report: &JobReport) {
-        for held in &report.held {
-            self.console.note(&format!("  {:>10}  {}", size(held.bytes), held_in_words(held)));
-        }
-    }
-}
-
 impl MakeRoom for JobsRoom {
     fn make_room(&self, bytes: u64) -> Pin<Box<dyn Future<Output = MicrosandboxResult<()>> + Send + '_>> {
         Box::pin(async move {
@@ -134,7 +121,7 @@ impl MakeRoom for JobsRoom {
                     "the jobs that make room cannot make so much: {} would be missing, so they removed nothing",
                     size(report.unmet_bytes)
                 ));
-                self.say_held(report);
+                self.console.note(&held_lines(&report.held));
             }
             for run in &made.ran {
                 let report = &run.record.report;

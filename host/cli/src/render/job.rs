@@ -99,6 +99,12 @@ pub(crate) fn held(held: &Held) -> String {
     }
 }
 
+/// Returns a line for each part of the used bytes, with its size.
+pub(crate) fn held_lines(all: &[Held]) -> String {
+    let lines = all.iter().map(|part| format!("  {:>10}  {}", size(part.bytes), held(part)));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// Returns when a job runs, in a few words.
 pub(crate) fn when(trigger: &Trigger) -> String {
     match trigger {

@@ -96,6 +96,11 @@ pub enum PolicyName {
 }
 
 impl Job {
+    /// Returns whether it makes room for pulls and loads: it is to, and does not only observe.
+    pub fn makes_room(&self) -> bool {
+        self.mode == Mode::Apply && matches!(&self.trigger, Trigger::Pressure(pressure) if pressure.make_room)
+    }
+
     /// Makes a finding about the job as a whole, such as that a bound makes no sense on this file system.
     pub fn finding(&self, problem: impl Into<String>, suggestion: Option<String>) -> Finding {
         self.mark.error(problem.into(), suggestion)

@@ -230,8 +230,8 @@ fn unmet(report: &JobReport, is_dry: bool, context: &Context, failures: &mut Fai
     } else {
         failures.add(&Failure::goal_unmet(format!("`{job}` did not reach its goal: {missing} are missing")));
     }
-    for held in &report.held {
-        context.console.note(&format!("  {:>10}  {}", size(held.bytes), render::job::held(held)));
+    if !report.held.is_empty() {
+        context.console.note(&render::job::held_lines(&report.held));
     }
 }
 

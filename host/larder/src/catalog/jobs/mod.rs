@@ -204,6 +204,17 @@ pub(crate) fn sample(connection: &Connection, sample: &FileSystemSample) -> rusq
         .map(drop)
 }
 
+/// Returns when the file system was last looked at, up to now: a clock that was ahead has left states of times to come.
+pub(crate) fn last_sample_at(
+    connection: &Connection,
+    now: DateTime<Utc>,
+) -> rusqlite::Result<Option<DateTime<Utc>>> {
+    let at: Option<i64> = connection
+        .prepare_cached("SELECT max(at) FROM larder_disk WHERE at <= ?1")?
+        .query_row([now.timestamp()], |row| integer(row, 0))?;
+    Ok(at.and_then(|at| DateTime::from_timestamp(at, 0)))
+}
+
 /// Returns the states of the file system since an instant, oldest first.
 pub(crate) fn samples(
     connection: &Connection,

@@ -162,6 +162,15 @@ impl Memory {
         Ok(record)
     }
 
+    /// Returns when the file system was last looked at.
+    pub(super) async fn looked_at(&self, now: DateTime<Utc>) -> MicrosandboxResult<Option<DateTime<Utc>>> {
+        let action = "look up when the file system was looked at";
+        let look = move |connection: &rusqlite::Connection| {
+            jobs::last_sample_at(connection, now).map_err(MicrosandboxError::db(action))
+        };
+        self.local.store().read(action, look).await
+    }
+
     /// Remembers the state of the file system.
     pub(super) async fn sample(&self, sample: FileSystemSample) -> MicrosandboxResult<()> {
         match self.change(move |connection| jobs::sample(connection, &sample)).await {

@@ -11,9 +11,8 @@ use super::Jobs;
 use crate::catalog::blocking;
 use crate::error::MicrosandboxResult;
 use crate::ingest::MakeRoom;
-use crate::job::file::Trigger;
 use crate::job::runner::{Aim, Pass, Stop};
-use crate::job::{Job, JobReport, JobRun, Mode};
+use crate::job::{Job, JobReport, JobRun};
 use crate::records::JobCause;
 
 /// The pause between two looks whether the job that runs has ended.
@@ -92,10 +91,7 @@ impl Jobs {
     }
 
     fn makers(&self) -> Vec<&Job> {
-        let makes_room =
-            |job: &&Job| matches!(&job.trigger, Trigger::Pressure(pressure) if pressure.make_room);
-        let applies = |job: &&Job| job.mode == Mode::Apply;
-        self.file.jobs.iter().filter(makes_room).filter(applies).collect()
+        self.file.jobs.iter().filter(|job| job.makes_room()).collect()
     }
 }
 

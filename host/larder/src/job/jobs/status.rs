@@ -94,9 +94,7 @@ impl Jobs {
         self.check_cache().await?;
         let file_system = self.runner.status().await?;
         let (remembered, home) = (self.remembered().await?, self.home_id().await?);
-        let samples = self.local().file_system_samples(now - TimeDelta::days(30)).await?;
-        // A clock that was ahead has left states of times to come.
-        let looked_at = samples.iter().rev().map(|sample| sample.at).find(|at| *at <= now);
+        let looked_at = self.memory.looked_at(now).await?;
         // A lock that cannot be looked at is nobody's.
         let is_running = JobLock::is_held(self.local().store().catalog().paths()).unwrap_or(false);
         let mut jobs = Vec::new();
