@@ -2,6 +2,7 @@
 
 mod build;
 mod component;
+pub mod docker_registry;
 mod guest;
 mod home;
 pub mod judge;
