@@ -32,6 +32,7 @@ pub fn seeds() -> BTreeMap<&'static str, Seeds> {
     let layers = layers();
     BTreeMap::from([
         ("archive", archives()),
+        ("choice", layouts()),
         ("erofs", images(&layers)),
         ("manifest", documents()),
         ("tar", blobs(&layers)),
@@ -301,6 +302,13 @@ fn documents() -> Seeds {
         ("docker".to_owned(), input(&["", docker, &config])),
         ("both".to_owned(), input(&[&plain, &same, &manifest(3, typed), &config])),
     ])
+}
+
+/// Returns the layouts among the [`documents`].
+fn layouts() -> Seeds {
+    let mut layouts = documents();
+    layouts.remove("docker");
+    layouts
 }
 
 /// Joins documents to an input. The document with the number 9 is a layer.

@@ -186,7 +186,11 @@ fn wrong_shapes() {
     let mut other = manifest.clone();
     other["mediaType"] = json!("application/vnd.docker.distribution.manifest.v1+json");
     files.insert("index.json".to_owned(), index(&other));
-    assert!(test.refused_archive(&files).contains("manifest.v1+json` is not one of an image"));
+    assert_eq!(
+        test.refused_archive(&files),
+        "`DIR/archive.tar`: there is no image in it that can run here, only \
+         `application/vnd.docker.distribution.manifest.v1+json`"
+    );
 }
 
 /// An archive or a directory leads to nothing outside of itself.

@@ -20,8 +20,13 @@ use crate::shell::{cargo, command, install_packages, root, succeeds, target, wor
 use crate::steps::{Announcement, Step, Steps};
 
 /// The targets, with the maximum length of an input in bytes.
-pub(crate) const TARGETS: [(&str, u32); 4] =
-    [("archive", 32 << 10), ("erofs", 48 << 10), ("manifest", 8 << 10), ("tar", 24 << 10)];
+pub(crate) const TARGETS: [(&str, u32); 5] = [
+    ("archive", 32 << 10),
+    ("choice", 8 << 10),
+    ("erofs", 48 << 10),
+    ("manifest", 8 << 10),
+    ("tar", 24 << 10),
+];
 
 /// The duration of each target in `cargo xtask ci`.
 pub(crate) const A_MINUTE: Duration = Duration::from_secs(60);

@@ -323,11 +323,22 @@ fn home_kind(problem: &HomeProblem) -> &'static str {
 fn classify_ingest(problem: &IngestProblem) -> Class {
     use IngestProblem as P;
     match problem {
-        P::Unnamed(_) => (Status::Usage, "image-unnamed", None),
-        P::Ambiguous(_) => {
-            (Status::Usage, "image-ambiguous", Some("load them with their own names, without `--tag`"))
-        }
-        P::Name(_) => (Status::Usage, "invalid-reference", None),
+        P::Unnamed(_) => (
+            Status::Usage,
+            "image-unnamed",
+            Some("`--tag NAME` names an image, `--tag REPOSITORY` keeps the tags that images have"),
+        ),
+        P::Ambiguous(_) => (
+            Status::Usage,
+            "image-ambiguous",
+            Some(
+                "`--select` chooses one, and `--tag REPOSITORY` without a tag keeps the tags that they have",
+            ),
+        ),
+        P::Name(_) => (Status::Usage, "invalid-reference", Some("`--tag` gives the image another name")),
+        P::NotInArchive { .. } => (Status::NotFound, "image-not-found", None),
+        P::NoImage(_) => (Status::Failed, "image-invalid", None),
+        P::Held { .. } => (Status::InUse, "image-in-use", None),
         P::NotInRegistry => (
             Status::NotFound,
             "image-not-found",
@@ -349,7 +360,9 @@ fn classify_ingest(problem: &IngestProblem) -> Class {
             "credentials",
             Some("`--anonymous` asks without, `--user` and `--password-stdin` with others"),
         ),
-        P::Platform { .. } => (Status::Failed, "wrong-platform", None),
+        P::Platform { .. } => {
+            (Status::Failed, "wrong-platform", Some("`--platform` takes an image for another machine"))
+        }
         P::Limit { .. } => (Status::Failed, "image-limit", None),
         P::WrongDigest { .. } | P::WrongSize { .. } => (Status::Failed, "image-digest", None),
         P::DiskFull => {

@@ -157,6 +157,14 @@ impl IngestProgress {
         self.note(&format!("`{}` is tried again in {wait:.1} s: {}", plain(what), plain(why)));
     }
 
+    /// Prints a warning above the bars.
+    fn warn(&self, text: &str) {
+        match &self.bars {
+            Some(bars) => bars.suspend(|| self.console.warn(text)),
+            None => self.console.warn(text),
+        }
+    }
+
     /// Prints a line above the bars.
     fn note(&self, text: &str) {
         match &self.bars {
@@ -182,6 +190,12 @@ impl Progress for IngestProgress {
                     "layer {}: waiting for another process that makes it",
                     short_digest(layer)
                 ));
+            }
+            ProgressEvent::WaitingForIndex => {
+                self.note("waiting for another program that changes the index");
+            }
+            ProgressEvent::ImageSkipped { image, why } => {
+                self.warn(&format!("`{}` is left out: {}", plain(image), plain(why)));
             }
             ProgressEvent::Retrying { what, wait_ms, why } => {
                 self.retrying(what, Duration::from_millis(wait_ms), why);

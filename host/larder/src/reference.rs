@@ -131,6 +131,11 @@ impl FromStr for Reference {
 }
 
 impl ReferenceError {
+    /// Returns the text that is not a reference, cut off if it is long.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// What is wrong, without the text that it is wrong with.
     pub fn problem(&self) -> String {
         format!("at character {}, {}", self.position, self.expected)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use larder::ImageHandle;
-use larder::ingest::Progress;
+use larder::ingest::{Platform, Progress};
 
 use super::Failures;
 use crate::cli::Context;
@@ -13,6 +13,20 @@ use crate::progress::IngestProgress;
 use crate::render::size::known;
 use crate::render::table::{Align, Table};
 use crate::render::{NOTHING, plain, short_digest};
+
+/// The platform of the images.
+#[derive(Debug, clap::Args)]
+pub(super) struct PlatformArgument {
+    /// Take the images for this platform, instead of those for this machine
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+}
+
+impl PlatformArgument {
+    pub(super) fn get(&self) -> Option<Platform> {
+        self.platform.clone()
+    }
+}
 
 /// Runs `work` for each of the sources. Continues after a failure, and stops at an interrupt.
 pub(super) async fn take_in<S>(

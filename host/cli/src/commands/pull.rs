@@ -2,7 +2,7 @@ use std::io::Read as _;
 
 use larder::ingest::{Credentials, ImagePull, Transport};
 
-use super::intake::take_in;
+use super::intake::{PlatformArgument, take_in};
 use super::room::RoomArguments;
 use crate::cli::Context;
 use crate::exit::{Failure, Status, UNREACHABLE};
@@ -12,7 +12,8 @@ use crate::registry::{docker_config, proxies};
 ///
 /// Of an image for several platforms, the one for this machine is pulled. Every digest is verified. Layers that are in the
 /// cache are not downloaded, and a download that breaks off continues where it ended. Credentials are those of
-/// `docker login`, unless others are given. If an image cannot be pulled, the cache is unchanged.
+/// `docker login`, unless others are given. Layers that are complete when a pull fails
+/// are kept for the next one, for a day.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -36,6 +37,8 @@ pub(crate) struct Pull {
     #[arg(long, conflicts_with = "user")]
     anonymous: bool,
     #[command(flatten)]
+    platform: PlatformArgument,
+    #[command(flatten)]
     room: RoomArguments,
 }
 
@@ -52,6 +55,7 @@ impl Pull {
                 .transport(transport)
                 .proxies(proxies.clone())
                 .progress(progress);
+            let pull = self.platform.get().into_iter().fold(pull, ImagePull::platform);
             let pull = room.maker().into_iter().fold(pull, ImagePull::make_room);
             let pulled = pull.run(&local).await.map(|image| vec![image]);
             // The hint is to do what was done.

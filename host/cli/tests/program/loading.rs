@@ -82,11 +82,13 @@ fn load_refused() {
     let error: serde_json::Value = serde_json::from_str(&json.stderr).expect("one object");
     assert_eq!((json.status, error["kind"].as_str()), (1, Some("image-invalid")), "{json}");
     for (arguments, said) in [
-        ("load unnamed.tar", "has no name in it: name it with `--tag`"),
-        ("load good.tar --tag a", "it holds 2 images, and the given names can be for one only"),
+        ("load unnamed.tar", "none of its images has a name with a repository: `sha256:"),
+        ("load unnamed.tar", "`--tag NAME` names an image"),
+        ("load good.tar --tag a:1", "it holds 2 images, and the given names can be for one only"),
+        ("load good.tar --platform linux", "`linux` is not a platform: expected `OS/ARCH`"),
         (
             "load good.tar unnamed.tar --tag a",
-            "`--tag` names the image of one archive, and several are given",
+            "`--tag` is for the images of one archive, and several are given",
         ),
         ("load good.tar --tag a//b", "`a//b` is not an image reference"),
     ] {
@@ -95,4 +97,29 @@ fn load_refused() {
         assert!(output.stderr.contains(said), "{output}");
     }
     assert_eq!(test.home.count("SELECT count(*) FROM image_ref"), 2);
+}
+
+/// Images are chosen by name, and what has no name is left out and said; the rest is loaded.
+#[test]
+fn load_chosen() {
+    let test = TestEnvironment::made();
+    let mut other = TestImage::small(&["acme/app:2"]);
+    other.layers.pop();
+    let unnamed = TestImage::new(&[], vec![layer(&[Item::File("x", b"x")])]);
+    archive(&test, "some.tar", &docker_files(&[TestImage::small(&["acme/app:1"]), other, unnamed]));
+    let chosen = test.larder("load some.tar --select acme/app:2");
+    assert_eq!((chosen.status, chosen.stdout.matches("acme/app").count()), (0, 1), "{chosen}");
+    assert!(!chosen.stderr.contains("left out"), "{chosen}");
+    let all = test.larder("load some.tar --tag localhost:5000/app");
+    assert!(
+        all.stdout.contains("localhost:5000/app:1") && all.stdout.contains("localhost:5000/app:2"),
+        "{all}"
+    );
+    assert!(all.stderr.contains("is left out: it has no name"), "{all}");
+    let none = test.larder("load some.tar --select 3");
+    assert_eq!(none.status, 3, "{none}");
+    assert!(none.stderr.contains("there is no image `3` in it, only `acme/app:1`, `acme/app:2`"), "{none}");
+    let foreign = test.larder("load some.tar --platform linux/s390x");
+    assert_eq!(foreign.status, 1, "{foreign}");
+    assert!(foreign.stderr.contains("there is no image for `linux/s390x` in it"), "{foreign}");
 }

@@ -169,18 +169,21 @@ impl Image {
     /// Loads the images of a `docker save` archive or an OCI image layout: a directory, or a tar archive, plain or
     /// compressed with gzip or zstd. Returns a record for each reference, in the order of the archive.
     ///
-    /// From an index, the image for this machine is loaded. The references are those of the archive, or `tags` instead,
-    /// which requires an archive with one image. References are stored in their normalized form. A reference that
-    /// already exists names the new image afterwards. An image of `docker save` has no manifest: Larder makes one from
+    /// From an index, the image for this machine is loaded, and members that are no images are passed over. The references are those
+    /// of the archive, or `tags` instead: a tag is for an archive with one image, and a repository without a tag keeps the tags that
+    /// images have. An image without a reference is left out, as long as another has one. References are stored in their normalized
+    /// form. A reference that already exists names the new image afterwards. An image of `docker save` has no manifest: Larder makes one from
     /// its config and layers, which is the same wherever the image is loaded. Layers that the cache has are not
     /// converted again.
     ///
     /// [`ImageLoad`] has settings, and reports progress.
     ///
+    /// Images are added one by one. After an error, those stay that were complete before it, and nothing of the others.
+    ///
     /// # Errors
     /// [`Ingest`](crate::MicrosandboxError::Ingest), which names archive, layer and entry, if the archive cannot be
     /// loaded; [`InvalidReference`](crate::MicrosandboxError::InvalidReference) for an invalid tag; or an error if the
-    /// home cannot be written. After an error the cache is unchanged.
+    /// home cannot be written.
     pub async fn load_local(
         local: &LocalBackend,
         input: &Path,

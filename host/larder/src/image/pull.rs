@@ -29,7 +29,8 @@ impl Image {
     /// [`InvalidReference`](crate::MicrosandboxError::InvalidReference) for an invalid reference.
     /// [`Ingest`](crate::MicrosandboxError::Ingest), which names the reference and the layer, if the registry does not
     /// have the image, refuses it, cannot be reached or fails, or if its response cannot be loaded. An error if the
-    /// home cannot be written. After an error the cache is unchanged.
+    /// home cannot be written. After an error the index is unchanged, and layers that are complete are kept for the next pull, for a
+    /// day.
     pub async fn pull_local(local: &LocalBackend, reference: &str) -> MicrosandboxResult<ImageHandle> {
         ImagePull::new(reference).run(local).await
     }

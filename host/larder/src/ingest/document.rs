@@ -18,6 +18,9 @@ pub(crate) const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manif
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
+/// The media types that old registries and builders gave to configs. Docker takes them for configs, too.
+const LEGACY_CONFIGS: [&str; 3] = ["application/octet-stream", "application/json", "text/html"];
+
 /// The media types of layers, without the suffix for the compression.
 const LAYERS: [&str; 4] = [
     OCI_LAYER,
@@ -34,17 +37,62 @@ fn nullable<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
+/// Deserializes a list of texts in which `null` means an empty text.
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let list = Option::<Vec<Option<String>>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(list.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+/// Deserializes a map of texts in which `null` means an empty text.
+fn map<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let map = Option::<BTreeMap<String, Option<String>>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(map.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect())
+}
+
+/// Deserializes the command of a config. Old versions of Docker wrote a single word as a text.
+fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Command {
+        Word(String),
+        Words(Vec<Option<String>>),
+    }
+    let command = Option::<Command>::deserialize(deserializer)?;
+    Ok(command.map(|command| match command {
+        Command::Word(word) => vec![word],
+        Command::Words(words) => words.into_iter().map(Option::unwrap_or_default).collect(),
+    }))
+}
+
+/// Deserializes the annotations of a descriptor. Those that are no texts are ignored.
+fn annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Value {
+        Text(String),
+        Other(serde::de::IgnoredAny),
+    }
+    let map = Option::<BTreeMap<String, Value>>::deserialize(deserializer)?.unwrap_or_default();
+    let text = |(key, value)| match value {
+        Value::Text(text) => Some((key, text)),
+        Value::Other(_) => None,
+    };
+    Ok(map.into_iter().filter_map(text).collect())
+}
+
 /// A reference in a document to another document or a blob.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Descriptor {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     pub(crate) media_type: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    artifact_type: Option<String>,
     pub(crate) digest: String,
     pub(crate) size: u64,
     #[serde(default)]
-    pub(crate) platform: Option<RawPlatform>,
-    #[serde(default, deserialize_with = "nullable")]
+    platform: Option<RawPlatform>,
+    #[serde(default, deserialize_with = "annotations")]
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
@@ -56,25 +104,45 @@ impl Descriptor {
         })
     }
 
-    /// Returns whether this belongs to another document, as an attestation does, and is not an image.
-    pub(crate) fn is_attached(&self) -> bool {
-        self.annotations.contains_key("vnd.docker.reference.type")
+    /// Returns the reason why this member of an index is no image that can run here, whatever its platform. An index may have
+    /// members of any kind (image index specification, `manifests`): attestations, signatures, images in other formats.
+    pub(crate) fn foreign_kind(&self) -> Option<String> {
+        if self.annotations.contains_key("vnd.docker.reference.type") {
+            return Some("an attestation".to_owned());
+        }
+        let image = [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST];
+        let media_type = self.media_type.as_deref().filter(|media_type| !image.contains(media_type));
+        let artifact =
+            self.artifact_type.as_deref().filter(|artifact| ![OCI_CONFIG, DOCKER_CONFIG].contains(artifact));
+        if let Some(media_type) = media_type.or(artifact) {
+            return Some(format!("`{media_type}`"));
+        }
+        // Each is a feature that the host must have (image index specification, `os.features`), and none is known here.
+        let feature = self.platform.as_ref().and_then(|platform| platform.os_features.first());
+        feature.map(|feature| format!("an image for hosts with `{feature}`"))
+    }
+
+    /// Returns the platform that it states. Its parts may be unknown.
+    pub(crate) fn platform(&self) -> Platform {
+        self.platform.as_ref().map_or_else(|| Platform::new("", "", None), RawPlatform::parse)
     }
 }
 
 /// A platform in a document.
 #[derive(Debug, Clone, Deserialize)]
-pub(crate) struct RawPlatform {
+struct RawPlatform {
     #[serde(default, deserialize_with = "nullable")]
     os: String,
     #[serde(default, deserialize_with = "nullable")]
     architecture: String,
     #[serde(default)]
     variant: Option<String>,
+    #[serde(default, rename = "os.features", deserialize_with = "texts")]
+    os_features: Vec<String>,
 }
 
 impl RawPlatform {
-    pub(crate) fn parse(&self) -> Platform {
+    fn parse(&self) -> Platform {
         Platform::new(&self.os, &self.architecture, self.variant.as_deref())
     }
 }
@@ -89,7 +157,7 @@ pub(crate) struct Index {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Manifest {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     pub(crate) media_type: Option<String>,
     pub(crate) config: Descriptor,
     #[serde(default, deserialize_with = "nullable")]
@@ -100,7 +168,7 @@ impl Manifest {
     /// Refuses a manifest that is not an image: its config and layers have other media types.
     pub(crate) fn check_media_types(&self) -> Result<(), IngestProblem> {
         let config = self.config.media_type.as_deref().unwrap_or(OCI_CONFIG);
-        if ![OCI_CONFIG, DOCKER_CONFIG].contains(&config) {
+        if ![OCI_CONFIG, DOCKER_CONFIG].contains(&config) && !LEGACY_CONFIGS.contains(&config) {
             return Err(IngestProblem::MediaType(config.to_owned()));
         }
         for layer in &self.layers {
@@ -130,21 +198,44 @@ pub(crate) enum DocumentKind {
 impl DocumentKind {
     /// Determines the kind by the media type in the descriptor and in the document itself. Old OCI documents state no
     /// media type: an index has `manifests`.
-    pub(crate) fn of(media_type: Option<&str>, text: &[u8]) -> Result<Self, IngestProblem> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
+    ///
+    /// A document that can be read as either kind is refused: different programs would run different images of it
+    /// (CVE-2021-41190).
+    pub(crate) fn of(name: &str, media_type: Option<&str>, text: &[u8]) -> Result<Self, IngestProblem> {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
         struct Probe {
+            #[serde(deserialize_with = "self::text")]
             media_type: Option<String>,
             manifests: Option<serde::de::IgnoredAny>,
+            layers: Option<serde::de::IgnoredAny>,
+            config: Option<serde::de::IgnoredAny>,
+            fs_layers: Option<serde::de::IgnoredAny>,
         }
-        let probe: Option<Probe> = serde_json::from_slice(text).ok();
-        let own = probe.as_ref().and_then(|probe| probe.media_type.as_deref());
-        match media_type.or(own) {
-            Some(OCI_INDEX | DOCKER_INDEX) => Ok(Self::Index),
-            Some(OCI_MANIFEST | DOCKER_MANIFEST) => Ok(Self::Manifest),
-            Some(other) => Err(IngestProblem::MediaType(other.to_owned())),
-            None if probe.as_ref().is_some_and(|probe| probe.manifests.is_some()) => Ok(Self::Index),
-            None => Ok(Self::Manifest),
+        let fail = |why: String| IngestProblem::Document { document: name.to_owned(), why };
+        let probe: Probe = serde_json::from_slice(text).unwrap_or_default();
+        let kind = |media_type: &str| match media_type {
+            OCI_INDEX | DOCKER_INDEX => Ok(Self::Index),
+            OCI_MANIFEST | DOCKER_MANIFEST => Ok(Self::Manifest),
+            other => Err(IngestProblem::MediaType(other.to_owned())),
+        };
+        if probe.fs_layers.is_some() {
+            return Err(fail(
+                "it is of schema version 1, which registries have given up: push the image again".to_owned(),
+            ));
+        }
+        let has_manifests = probe.manifests.is_some();
+        if has_manifests && (probe.layers.is_some() || probe.config.is_some()) {
+            return Err(fail("it is an index and a manifest at once".to_owned()));
+        }
+        let told = media_type.map(kind).transpose()?;
+        let own = probe.media_type.as_deref().map(kind).transpose()?;
+        let seen = if has_manifests { Self::Index } else { Self::Manifest };
+        match told.or(own) {
+            Some(_) if told.is_some() && own.is_some() && told != own => {
+                Err(fail("it states another media type than its descriptor".to_owned()))
+            }
+            kind => Ok(kind.unwrap_or(seen)),
         }
     }
 }
@@ -192,15 +283,17 @@ pub(crate) struct RootFs {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct RuntimeConfig {
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "texts")]
     pub(crate) env: Vec<String>,
+    #[serde(deserialize_with = "command")]
     pub(crate) cmd: Option<Vec<String>>,
+    #[serde(deserialize_with = "command")]
     pub(crate) entrypoint: Option<Vec<String>>,
     #[serde(deserialize_with = "text")]
     pub(crate) working_dir: Option<String>,
     #[serde(deserialize_with = "text")]
     pub(crate) user: Option<String>,
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "map")]
     pub(crate) labels: BTreeMap<String, String>,
     #[serde(deserialize_with = "text")]
     pub(crate) stop_signal: Option<String>,
@@ -270,6 +363,44 @@ mod tests {
         assert_eq!(config.config.exposed_ports.keys().collect::<Vec<_>>(), ["80/tcp"]);
         let config: Config = parse("config", br#"{"config":null}"#).expect("a config");
         assert!(config.config.env.is_empty() && config.rootfs.diff_ids.is_empty());
+    }
+
+    /// What Go's decoder takes is taken: a single word as a command, `null` in lists and maps, annotations of other types.
+    #[test]
+    fn loose_documents() {
+        let text = br#"{"config":{"Env":["A=1",null],"Cmd":"sh","Entrypoint":["a",null],"Labels":{"a":null,"b":"c"}}}"#;
+        let config: Config = parse("config", text).expect("a config");
+        let runtime = config.config;
+        assert_eq!(
+            (runtime.env, runtime.cmd),
+            (vec!["A=1".to_owned(), String::new()], Some(vec!["sh".to_owned()]))
+        );
+        assert_eq!(runtime.entrypoint, Some(vec!["a".to_owned(), String::new()]));
+        assert_eq!(runtime.labels["a"], "");
+        let text = br#"{"digest":"sha256:0","size":1,"mediaType":"","annotations":{"a":1,"b":"c","d":null}}"#;
+        let descriptor: Descriptor = parse("index", text).expect("a descriptor");
+        assert_eq!((descriptor.media_type, descriptor.annotations.len()), (None, 1));
+    }
+
+    /// A document is one thing: what is index and manifest at once is refused, and what its descriptor calls otherwise.
+    #[test]
+    fn one_kind() {
+        let kind = |media_type, text: &str| {
+            DocumentKind::of("a", media_type, text.as_bytes()).map_err(|error| error.to_string())
+        };
+        assert_eq!(kind(None, r#"{"manifests":[]}"#), Ok(DocumentKind::Index));
+        assert_eq!(kind(None, r#"{"layers":[],"config":{}}"#), Ok(DocumentKind::Manifest));
+        assert_eq!(kind(Some(OCI_INDEX), r#"{"manifests":[],"layers":null}"#), Ok(DocumentKind::Index));
+        for both in [r#"{"manifests":[],"layers":[]}"#, r#"{"manifests":[],"config":{}}"#] {
+            for told in [None, Some(OCI_INDEX), Some(OCI_MANIFEST)] {
+                assert!(kind(told, both).unwrap_err().ends_with("it is an index and a manifest at once"));
+            }
+        }
+        let other = format!(r#"{{"mediaType":"{OCI_INDEX}","manifests":[]}}"#);
+        assert!(
+            kind(Some(OCI_MANIFEST), &other).unwrap_err().ends_with("another media type than its descriptor")
+        );
+        assert!(kind(None, r#"{"schemaVersion":1,"fsLayers":[]}"#).unwrap_err().contains("schema version 1"));
     }
 
     /// Layers of Docker and OCI are recognized in each compression, and other media types are not.

@@ -9,7 +9,7 @@ use larder_erofs::EntryPath;
 use super::Platform;
 use crate::reference::Digest;
 
-/// The error for an image that cannot be loaded or pulled. The cache is unchanged.
+/// The error for an image that cannot be loaded or pulled. It is not in the cache.
 ///
 /// It displays as one sentence: the origin, the layer, the entry, and the problem.
 #[derive(Debug)]
@@ -115,16 +115,51 @@ pub enum IngestProblem {
         unit: &'static str,
     },
 
-    /// The image has no name, and the caller gave none.
-    #[error("the image `{0}` has no name in it: name it with `--tag`")]
-    Unnamed(Digest),
+    /// No image has a name with a repository, and the caller gave none.
+    #[error("none of its images has a name with a repository: {}", list(.0))]
+    Unnamed(Vec<String>),
+
+    /// There is no image of the name or digest that the caller chose.
+    #[error("there is no image `{wanted}` in it, only {}", list(.found))]
+    NotInArchive {
+        /// The name, tag or digest.
+        wanted: String,
+        /// The images that there are.
+        found: Vec<String>,
+    },
+
+    /// There are only members that are no images which can run here. Each is named by its kind.
+    #[error("there is no image in it that can run here, only {}", .0.join(", "))]
+    NoImage(Vec<String>),
+
+    /// An image has more layers than files that this process can hold at once.
+    #[error(
+        "it has {layers} layers, and this process can hold {limit} files at once: raise its limit of open files"
+    )]
+    Files {
+        /// The number of layers.
+        layers: usize,
+        /// The number of files.
+        limit: usize,
+    },
+
+    /// A damaged layer is not replaced, because an image in use would not fit the new file.
+    #[error(
+        "the layer `{layer}` is damaged, and `{image}`, which a program uses, would not fit a new one: end what uses it first"
+    )]
+    Held {
+        /// The digest of the image's manifest.
+        image: Digest,
+        /// The diff ID of the layer.
+        layer: Digest,
+    },
 
     /// The caller gave names for several images.
     #[error("it holds {} images, and the given names can be for one only: {}", .0.len(), list(.0))]
     Ambiguous(Vec<String>),
 
     /// A name in the archive is not a reference.
-    #[error("{0}: name the image with `--tag`")]
+    #[error("{0}")]
     Name(#[from] crate::reference::ReferenceError),
 
     /// The registry does not have the image or its repository.

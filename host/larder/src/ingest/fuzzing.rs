@@ -17,7 +17,7 @@ use super::error::{IngestError, IngestProblem};
 use super::layer::{LayerBlob, Watch, convert};
 use super::limits::IngestLimits;
 use super::progress::{LayerStep, Meter};
-use super::source::{NamedImage, find_images};
+use super::source::{NamedImage, Wanted, find_images};
 use super::{metadata, source};
 use crate::reference::Digest;
 
@@ -86,7 +86,7 @@ pub fn archive(
     let file = memory_file(bytes).map_err(|error| IngestProblem::reading(error).of(ORIGIN))?;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let bundle = Bundle::open(path.as_ref(), temporary, limits, Arc::default())?;
-    let images = find_images(&bundle, &[], limits)?;
+    let images = find_images(&bundle, &Wanted::all(), limits)?.images;
     Ok(images.iter().map(|named| found_image(&bundle, named)).collect())
 }
 

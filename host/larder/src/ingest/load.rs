@@ -10,15 +10,15 @@ use super::error::{IngestError, IngestProblem};
 use super::intake::Intake;
 use super::layer::BlobSource;
 use super::limits::IngestLimits;
-use super::progress::{LayerStep, Progress};
+use super::platform::Platform;
+use super::progress::{LayerStep, Progress, ProgressEvent};
 use super::publish::Publication;
 use super::room::MakeRoom;
-use super::source::{SourceLayer, find_images};
+use super::source::{NewName, Selection, Skipped, SourceLayer, Wanted, find_images};
 use crate::backend::LocalBackend;
 use crate::catalog::publish::NewOrigin;
 use crate::error::MicrosandboxResult;
 use crate::records::ImageHandle;
-use crate::reference::Reference;
 
 /// A load of a `docker save` archive or an OCI image layout: the work of [`Image::load`](crate::Image::load), with
 /// more settings.
@@ -32,6 +32,8 @@ use crate::reference::Reference;
 pub struct ImageLoad {
     input: PathBuf,
     tags: Vec<String>,
+    selections: Vec<String>,
+    platform: Platform,
     limits: IngestLimits,
     progress: Option<Arc<dyn Progress>>,
     room: Option<Arc<dyn MakeRoom>>,
@@ -43,6 +45,8 @@ impl ImageLoad {
         Self {
             input: input.into(),
             tags: Vec::new(),
+            selections: Vec::new(),
+            platform: Platform::of_this_machine(),
             limits: IngestLimits::default(),
             progress: None,
             room: None,
@@ -50,8 +54,24 @@ impl ImageLoad {
     }
 
     /// Sets this name for the image instead of those in the archive. It can be called several times.
+    ///
+    /// A name with a tag or a digest is for one image. A name without is a repository: each image keeps the tags that it has in the
+    /// archive, and an only image without a tag is `latest`.
     pub fn tag(mut self, reference: impl Into<String>) -> Self {
         self.tags.push(reference.into());
+        self
+    }
+
+    /// Loads only this image of the archive: a name in it, a tag, or the digest of a manifest or config, of which twelve hex
+    /// digits suffice. It can be called several times. An image that is chosen by a name gets no other name of the archive.
+    pub fn select(mut self, image: impl Into<String>) -> Self {
+        self.selections.push(image.into());
+        self
+    }
+
+    /// Sets the platform of the images, instead of that of this machine.
+    pub fn platform(mut self, platform: Platform) -> Self {
+        self.platform = platform;
         self
     }
 
@@ -77,19 +97,27 @@ impl ImageLoad {
     /// Loads the images, and returns each reference, in the order of the archive. See
     /// [`Image::load_local`](crate::Image::load_local).
     ///
-    /// Dropping the future before it is done leaves the cache unchanged.
+    /// Images are added in the order of the archive, each when it is complete. Dropping the future before it is done leaves the
+    /// images that were added, and nothing else. What is left out of the archive, because it has no name, is told to the receiver
+    /// of progress.
     ///
     /// # Errors
     /// The same as [`Image::load_local`](crate::Image::load_local).
     pub async fn run(self, local: &LocalBackend) -> MicrosandboxResult<Vec<ImageHandle>> {
-        let tags = self.tags.iter().map(|tag| tag.parse()).collect::<Result<Vec<Reference>, _>>()?;
+        let names = self.tags.iter().map(|tag| tag.parse()).collect::<Result<Vec<NewName>, _>>()?;
+        let selections = self.selections.into_iter().map(Selection::from).collect();
+        let wanted = Wanted { platform: self.platform, selections, names };
         let Self { input, limits, progress, room, .. } = self;
+        let told = progress.clone();
         let intake = Intake { origin: NewOrigin::Archive, limits, progress, room };
         let find = move |publication: &Publication, limits: &IngestLimits| {
             let cancelled = Arc::clone(publication.cancelled());
             let bundle = Bundle::open(&input, &publication.temporary(), limits, cancelled)?;
-            let images = find_images(&bundle, &tags, limits)?;
-            Ok((bundle, images))
+            let found = find_images(&bundle, &wanted, limits)?;
+            for Skipped { image, why } in &found.skipped {
+                told.iter().for_each(|told| told.event(ProgressEvent::ImageSkipped { image, why }));
+            }
+            Ok((bundle, found.images))
         };
         intake.run(local, find).await
     }
@@ -100,6 +128,8 @@ impl std::fmt::Debug for ImageLoad {
         f.debug_struct("ImageLoad")
             .field("input", &self.input)
             .field("tags", &self.tags)
+            .field("selections", &self.selections)
+            .field("platform", &self.platform)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! bundle     the container of images: directories and tar archives, files by name
-//! source     the images for this machine in a bundle or a registry, with their names
-//! convert    layers in parallel, each through `layer`; then fsmeta and VMDK of each image
+//! source     the images for a platform in a bundle or a registry, with their names
+//! convert    layers in parallel, each through `layer`, in batches
+//! join       fsmeta and VMDK of each image
 //! layer      one blob to one EROFS image, with checks of both digests
 //! tar        tar archives as streams
 //! publish    names for complete artifacts, leases until the rows are in, undone if that fails
+//! kept       complete layers of a pull that failed
 //! room       room for what is taken in, before its first byte
 //! intake     all of these in order
 //! load       archives to the cache
@@ -15,9 +17,9 @@
 //! ```
 //!
 //! # Order towards the disk
-//! Each artifact is synced, then renamed, then its directory is synced. When all artifacts are on disk, one transaction
-//! adds the rows of all images to the index. So no row ever names an incomplete artifact, and an artifact without a row
-//! is an orphan that a prune collects.
+//! Each artifact is synced, then renamed. When the layers and joined files of an image have their names, their directories are
+//! synced, its metadata is written and synced, and one transaction adds its rows to the index. So no row ever names an incomplete
+//! artifact, and an artifact without a row is an orphan that a prune collects.
 //!
 //! # Memory
 //! Data is streamed in pieces of a few hundred kilobytes per layer in progress. The memory that grows is the tree of
@@ -38,6 +40,8 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod intake;
+mod join;
+mod kept;
 mod layer;
 mod limits;
 mod load;
@@ -55,7 +59,7 @@ mod tar;
 pub use error::{IngestError, IngestProblem};
 pub use limits::IngestLimits;
 pub use load::ImageLoad;
-pub use platform::Platform;
+pub use platform::{Platform, PlatformError};
 pub use progress::{LayerOutcome, LayerStep, Progress, ProgressEvent};
 #[cfg(feature = "registry")]
 pub use pull::{Backoff, Credentials, ImagePull, Proxies, Transport};

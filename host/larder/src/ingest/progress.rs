@@ -65,6 +65,15 @@ pub enum ProgressEvent<'a> {
         /// The layer.
         layer: &'a str,
     },
+    /// Another program has changed the index for long, and the call waits for it. What was made is kept meanwhile.
+    WaitingForIndex,
+    /// An image of an archive, or a name of one, is left out.
+    ImageSkipped {
+        /// A name of the image, or its digest.
+        image: &'a str,
+        /// The reason.
+        why: &'a str,
+    },
     /// A download failed and is tried again.
     Retrying {
         /// The thing that is downloaded.

@@ -30,7 +30,7 @@ pub fn check(bytes: &[u8]) -> Verdict {
 }
 
 /// The archive with the documents of an input.
-fn archive(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn archive(bytes: &[u8]) -> Vec<u8> {
     let documents: Vec<&[u8]> = bytes.split(|&byte| byte == 0).take(DOCUMENTS).collect();
     let mut later: Vec<Option<(Vec<u8>, Digest)>> = vec![None; DOCUMENTS];
     for (index, document) in documents.iter().enumerate().rev() {

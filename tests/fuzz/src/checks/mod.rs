@@ -4,6 +4,7 @@
 //! with what was found.
 
 pub mod archive;
+pub mod choice;
 pub mod erofs;
 pub mod manifest;
 pub mod tar;
@@ -21,8 +22,9 @@ pub enum Verdict {
 pub type Check = fn(&[u8]) -> Verdict;
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Check); 4] = [
+pub const TARGETS: [(&str, Check); 5] = [
     ("archive", archive::check),
+    ("choice", choice::check),
     ("erofs", erofs::check),
     ("manifest", manifest::check),
     ("tar", tar::check),

@@ -33,7 +33,7 @@ use super::progress::Progress;
 use super::publish::Publication;
 use super::room::MakeRoom;
 use super::source::{NamedImage, Resolver};
-use super::{IngestError, IngestProblem};
+use super::{IngestError, Platform};
 use crate::artifacts::Entry;
 use crate::backend::LocalBackend;
 use crate::catalog::publish::NewOrigin;
@@ -59,6 +59,7 @@ use registry::{Access, Registry};
 #[derive(Clone)]
 pub struct ImagePull {
     reference: String,
+    platform: Platform,
     access: Access,
     limits: IngestLimits,
     progress: Option<Arc<dyn Progress>>,
@@ -70,11 +71,18 @@ impl ImagePull {
     pub fn new(reference: impl Into<String>) -> Self {
         Self {
             reference: reference.into(),
+            platform: Platform::of_this_machine(),
             access: Access::default(),
             limits: IngestLimits::default(),
             progress: None,
             room: None,
         }
+    }
+
+    /// Sets the platform of the image, instead of that of this machine.
+    pub fn platform(mut self, platform: Platform) -> Self {
+        self.platform = platform;
+        self
     }
 
     /// Sets the credentials.
@@ -122,13 +130,14 @@ impl ImagePull {
 
     /// Pulls the image. See [`Image::pull_local`](crate::Image::pull_local).
     ///
-    /// Dropping the future before it is done leaves the cache unchanged.
+    /// Dropping the future before it is done leaves the cache without the image. Layers that are complete are kept for a day, for
+    /// the next pull; so they are after an error.
     ///
     /// # Errors
     /// The same as [`Image::pull_local`](crate::Image::pull_local).
     pub async fn run(self, local: &LocalBackend) -> MicrosandboxResult<ImageHandle> {
         let reference: Reference = self.reference.parse()?;
-        let Self { access, limits, progress, room, .. } = self;
+        let Self { platform, access, limits, progress, room, .. } = self;
         // Requests end when this end of the channel is gone.
         let (alive, cancelled) = watch::channel(());
         let intake = Intake { origin: NewOrigin::Registry, limits, progress: progress.clone(), room };
@@ -136,7 +145,7 @@ impl ImagePull {
         let find = move |publication: &Publication, limits: &IngestLimits| {
             let metadata = publication.cache().path_of(&Entry::metadata(&reference));
             let registry = Registry::connect(&reference, access, progress, cancelled, limits, metadata)?;
-            let image = find_image(&registry, reference, limits)?;
+            let image = find_image(&registry, reference, &platform, limits)?;
             Ok((registry, vec![image]))
         };
         let handles = intake.run(local, find).await?;
@@ -149,24 +158,21 @@ impl std::fmt::Debug for ImagePull {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ImagePull")
             .field("reference", &self.reference)
+            .field("platform", &self.platform)
             .field("access", &self.access)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
 }
 
-/// Returns the registry's image for a reference and this machine.
+/// Returns the registry's image for a reference and a platform.
 fn find_image(
     registry: &Registry,
     reference: Reference,
+    platform: &Platform,
     limits: &IngestLimits,
 ) -> Result<NamedImage, IngestError> {
     let (digest, text) = registry.top_document()?;
-    let resolver = Resolver::new(registry, limits);
-    let found = resolver.document(digest.clone(), text, None, 0)?;
-    let image = resolver.suitable(found, IngestProblem::EmptyIndex(digest))?;
-    // One document leads to one image.
-    let image =
-        image.into_iter().next().ok_or_else(|| IngestProblem::NotInRegistry.of(reference.as_str()))?;
+    let image = Resolver::new(registry, platform, limits).top(digest, text)?;
     Ok(NamedImage { image, references: vec![reference] })
 }

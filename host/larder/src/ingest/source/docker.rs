@@ -5,8 +5,8 @@ use std::io::{self, Read as _};
 
 use serde::Deserialize;
 
-use super::resolve::{Candidate, Resolver};
-use super::{SourceImage, SourceLayer, check_count, checked_diff_ids};
+use super::resolve::{PassedOver, Resolver};
+use super::{SourceImage, SourceLayer, SourceName, check_count, checked_diff_ids};
 use crate::ingest::bundle::{Bundle, Section, SectionId};
 use crate::ingest::compression::Compression;
 use crate::ingest::document::{Config, OCI_LAYER, OCI_MANIFEST, parse, synthesise_manifest};
@@ -20,7 +20,7 @@ use crate::reference::Digest;
 pub(super) struct DockerEntry {
     config: String,
     #[serde(default)]
-    repo_tags: Option<Vec<String>>,
+    repo_tags: Option<Vec<Option<String>>>,
     #[serde(default)]
     layers: Option<Vec<String>>,
 }
@@ -40,8 +40,10 @@ impl DockerEntry {
     }
 
     /// Returns the names of the image.
-    pub(super) fn tags(&self) -> impl Iterator<Item = &String> {
-        self.repo_tags.iter().flatten()
+    pub(super) fn names(&self) -> impl Iterator<Item = SourceName> {
+        // Docker's name of an image that has lost its own.
+        let named = self.repo_tags.iter().flatten().flatten().filter(|name| !name.contains("<none>"));
+        named.cloned().map(SourceName::Whole)
     }
 }
 
@@ -61,15 +63,19 @@ pub(super) fn entries(
 /// The digests of blobs that were computed by reading them, by position: links can make many layers of one blob.
 type Digests = HashMap<SectionId, Digest>;
 
-/// Returns the images for this machine.
+/// Returns the images for the wanted platform.
 pub(super) fn images(
     bundle: &Bundle,
     resolver: &Resolver<'_>,
     entries: &[DockerEntry],
+    passed: &mut PassedOver,
 ) -> Result<Vec<SourceImage>, IngestError> {
     let mut digests = Digests::new();
-    let images = entries.iter().map(|entry| image(bundle, resolver, entry, &mut digests));
-    resolver.suitable(images.collect::<Result<Vec<_>, _>>()?, IngestProblem::NotAnArchive)
+    let mut images = Vec::new();
+    for entry in entries {
+        images.extend(image(bundle, resolver, entry, &mut digests, passed)?);
+    }
+    Ok(images)
 }
 
 fn image(
@@ -77,7 +83,8 @@ fn image(
     resolver: &Resolver<'_>,
     entry: &DockerEntry,
     digests: &mut Digests,
-) -> Result<Candidate, IngestError> {
+    passed: &mut PassedOver,
+) -> Result<Option<SourceImage>, IngestError> {
     let section = bundle.get(&entry.config)?;
     resolver.count(section.len())?;
     let text = bundle.document(&section, &entry.config)?;
@@ -87,9 +94,11 @@ fn image(
         check_digest("the config", &expected, config_digest.clone()).map_err(fail)?;
     }
     let config: Config = parse(&entry.config, &text).map_err(fail)?;
-    let Some(rank) = resolver.wanted.rank(&config.platform()) else {
-        return Ok(Candidate::foreign(config.platform()));
-    };
+    let platform = config.platform();
+    if resolver.wanted.rank(&platform).is_none() {
+        passed.foreign(platform);
+        return Ok(None);
+    }
     let files = entry.layers.as_deref().unwrap_or_default();
     let diff_ids = checked_diff_ids(&config, &config_digest, files.len(), resolver.limits).map_err(fail)?;
     let mut layers = Vec::new();
@@ -100,16 +109,17 @@ fn image(
         layers.iter().map(|layer| (layer.media_type.clone(), layer.digest.clone(), layer.size)).collect();
     let manifest_json = synthesise_manifest(&config_digest, text.len() as u64, &described);
     let image = SourceImage {
-        names: entry.tags().cloned().collect(),
+        names: entry.names().collect(),
         manifest: Digest::of(manifest_json.as_bytes()),
         manifest_media_type: OCI_MANIFEST.to_owned(),
         manifest_json,
         config_json: resolver.text(&entry.config, text)?,
         config_digest,
+        platform,
         config,
         layers,
     };
-    Ok(Candidate { rank, image: Ok(image) })
+    Ok(Some(image))
 }
 
 /// Returns a layer as it is stored. The digest of an uncompressed layer is its diff ID, and a compressed

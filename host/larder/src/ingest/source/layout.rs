@@ -1,7 +1,9 @@
 //! The images of an OCI image layout. Its `index.json` lists them.
 
-use super::resolve::Candidate;
-use super::{Documents, Resolver, SourceImage, check_count};
+use std::collections::HashMap;
+
+use super::resolve::{PassedOver, UNKNOWN};
+use super::{Documents, Resolver, SourceImage, SourceName, check_count};
 use crate::ingest::bundle::{Bundle, Section};
 use crate::ingest::document::{Descriptor, Index, parse};
 use crate::ingest::error::{IngestError, IngestProblem};
@@ -26,39 +28,63 @@ impl Documents for Bundle {
     }
 }
 
-/// Returns the images for this machine, with their names.
+/// Returns the images for the wanted platform, with their names.
 pub(super) fn images(
     bundle: &Bundle,
     resolver: &Resolver<'_>,
     index: &Section,
+    passed: &mut PassedOver,
 ) -> Result<Vec<SourceImage>, IngestError> {
     let text = bundle.document(index, "index.json")?;
     let index: Index = parse("index.json", &text).map_err(|problem| resolver.fail(problem))?;
-    let images = || index.manifests.iter().filter(|descriptor| !descriptor.is_attached());
-    check_count(resolver, images().count())?;
-    let mut found: Vec<Candidate> = Vec::new();
-    for descriptor in images() {
-        let Some(mut candidate) = resolver.described(descriptor, 0)? else { continue };
-        let names = names_of(descriptor);
-        if let Ok(image) = &mut candidate.image {
-            image.names.clone_from(&names);
-        }
-        // Of several images under one name, for several variants of this machine, the best counts.
-        let same = |other: &&mut Candidate| {
-            !names.is_empty() && other.image.as_ref().is_ok_and(|image| image.names == names)
-        };
-        match found.iter_mut().find(same) {
-            Some(other) if candidate.rank < other.rank => *other = candidate,
-            Some(_) if candidate.image.is_ok() => {}
-            _ => found.push(candidate),
+    check_count(resolver, index.manifests.len())?;
+    let mut images = Vec::new();
+    for group in groups(&index.manifests, resolver, passed) {
+        if let Some(mut image) = resolver.choose(group.members, 0, passed)? {
+            image.names = group.names;
+            images.push(image);
         }
     }
-    resolver.suitable(found, IngestProblem::NotAnArchive)
+    Ok(images)
+}
+
+/// Members of an index of which one is an image.
+struct Group<'d> {
+    names: Vec<SourceName>,
+    members: Vec<&'d Descriptor>,
+    /// The rank of the first member.
+    rank: u32,
+}
+
+/// Returns the members of an index in groups: those of one name are for several platforms. What has no name is an image of its
+/// own; of those whose platforms are known, only the ones that suit best.
+fn groups<'d>(members: &'d [Descriptor], resolver: &Resolver<'_>, passed: &mut PassedOver) -> Vec<Group<'d>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut places: HashMap<Vec<SourceName>, usize> = HashMap::new();
+    for member in members {
+        let Some(rank) = resolver.rank(member, passed) else { continue };
+        let names = names_of(member);
+        let place = places.get(&names).copied().filter(|_| !names.is_empty());
+        match place.and_then(|place| groups.get_mut(place)) {
+            Some(group) => group.members.push(member),
+            None => {
+                places.insert(names.clone(), groups.len());
+                groups.push(Group { names, members: vec![member], rank });
+            }
+        }
+    }
+    let unnamed = groups.iter().filter(|group| group.names.is_empty());
+    let best = unnamed.map(|group| group.rank).min().unwrap_or(UNKNOWN);
+    groups.retain(|group| !group.names.is_empty() || group.rank == best || group.rank == UNKNOWN);
+    groups
 }
 
 /// Returns the names of an image in its descriptor.
-fn names_of(descriptor: &Descriptor) -> Vec<String> {
-    let annotation = |key: &str| descriptor.annotations.get(key).filter(|name| !name.is_empty());
-    let whole = annotation("org.opencontainers.image.ref.name").filter(|name| name.contains(['/', ':']));
-    annotation("io.containerd.image.name").or(whole).cloned().into_iter().collect()
+fn names_of(descriptor: &Descriptor) -> Vec<SourceName> {
+    let annotation = |key: &str| descriptor.annotations.get(key).filter(|name| !name.is_empty()).cloned();
+    let own = annotation("org.opencontainers.image.ref.name").map(|name| match name.contains(['/', ':']) {
+        true => SourceName::Whole(name),
+        false => SourceName::Tag(name),
+    });
+    annotation("io.containerd.image.name").map(SourceName::Whole).or(own).into_iter().collect()
 }

@@ -1,5 +1,5 @@
-//! The images in a bundle: a `docker save` archive or an OCI image layout. Each image is the one for this machine's
-//! platform.
+//! The images in a bundle: a `docker save` archive or an OCI image layout. Each image is the one for the
+//! wanted platform.
 //!
 //! A `docker save` archive has a `manifest.json` with config, layers and tags, and no manifests. A manifest is made of
 //! config and layers ([`synthesise_manifest`]), each layer as it is stored. An OCI image layout has an `index.json`.
@@ -7,32 +7,41 @@
 //! both.
 //!
 //! The names of an image in a layout are its annotation `io.containerd.image.name`, and its annotation
-//! `org.opencontainers.image.ref.name` if that is a whole name: one with a `/` or a `:`. A tag alone, such as
-//! `latest`, is not a name.
+//! `org.opencontainers.image.ref.name`: a whole name if it has a `/` or a `:`, and otherwise a tag, such as `latest`, to which the
+//! caller gives the repository. See [`names`].
 
 mod docker;
 mod layout;
+mod names;
 mod resolve;
 
+pub(crate) use names::{NewName, Selection, Skipped, Wanted};
 pub(crate) use resolve::{Documents, Resolver};
+
+use std::collections::HashMap;
+
+use resolve::PassedOver;
 
 use super::bundle::Bundle;
 use super::document::Config;
 use super::error::{IngestError, IngestProblem};
 use super::layer::check_limit;
 use super::limits::IngestLimits;
+use super::platform::Platform;
 use crate::reference::{Digest, Reference};
 
 /// An image to be added to the cache: everything except the content of its layers.
 #[derive(Debug, Clone)]
 pub(crate) struct SourceImage {
-    pub(crate) names: Vec<String>,
+    pub(crate) names: Vec<SourceName>,
     pub(crate) manifest: Digest,
     pub(crate) manifest_media_type: String,
     pub(crate) manifest_json: String,
     pub(crate) config_digest: Digest,
     pub(crate) config_json: String,
     pub(crate) config: Config,
+    /// The platform: of the descriptor, as far as it states one, and otherwise of the config.
+    pub(crate) platform: Platform,
     /// The layers, from bottom to top.
     pub(crate) layers: Vec<SourceLayer>,
 }
@@ -48,6 +57,22 @@ pub(crate) struct SourceLayer {
     pub(crate) blob: String,
 }
 
+/// A name of an image in its source.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum SourceName {
+    /// A name with a repository, as it is written there.
+    Whole(String),
+    /// A tag without a repository.
+    Tag(String),
+}
+
+impl SourceName {
+    pub(crate) fn as_str(&self) -> &str {
+        let (Self::Whole(text) | Self::Tag(text)) = self;
+        text
+    }
+}
+
 /// An image and its names.
 #[derive(Debug)]
 pub(crate) struct NamedImage {
@@ -55,31 +80,42 @@ pub(crate) struct NamedImage {
     pub(crate) references: Vec<Reference>,
 }
 
-/// Returns the images of a bundle, with the names in it, or with `tags` instead.
+/// The images of a bundle that a load takes.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) images: Vec<NamedImage>,
+    /// The images that are left out.
+    pub(crate) skipped: Vec<Skipped>,
+}
+
+/// Returns the images of a bundle for a platform, as they are wanted.
 pub(crate) fn find_images(
     bundle: &Bundle,
-    tags: &[Reference],
+    wanted: &Wanted,
     limits: &IngestLimits,
-) -> Result<Vec<NamedImage>, IngestError> {
+) -> Result<Found, IngestError> {
     let layout = bundle.find("index.json")?;
     let docker = bundle.find("manifest.json")?;
-    let resolver = Resolver::new(bundle, limits);
+    let resolver = Resolver::new(bundle, &wanted.platform, limits);
     let docker = docker.map(|section| docker::entries(bundle, &resolver, &section)).transpose()?;
-    let mut images = match (layout, docker) {
+    let mut passed = PassedOver::default();
+    let images = match (layout, docker) {
         (Some(index), docker) => {
-            let mut images = layout::images(bundle, &resolver, &index)?;
+            let mut images = layout::images(bundle, &resolver, &index, &mut passed)?;
             for image in &mut images {
                 let same = docker.iter().flatten().filter(|entry| entry.is_of(image));
-                let tags: Vec<String> = same.flat_map(|entry| entry.tags().cloned()).collect();
-                image.names.extend(tags);
+                let names: Vec<SourceName> = same.flat_map(docker::DockerEntry::names).collect();
+                image.names.extend(names);
             }
             images
         }
-        (None, Some(entries)) => docker::images(bundle, &resolver, &entries)?,
+        (None, Some(entries)) => docker::images(bundle, &resolver, &entries, &mut passed)?,
         (None, None) => return Err(IngestProblem::NotAnArchive.of(bundle.name())),
     };
-    merge_same(&mut images);
-    name(images, tags).map_err(|problem| problem.of(bundle.name()))
+    if images.is_empty() {
+        return Err(resolver.nothing(passed, IngestProblem::NotAnArchive));
+    }
+    names::assign(merge_same(images), wanted).map_err(|problem| problem.of(bundle.name()))
 }
 
 /// Refuses archives with more images than the limits allow.
@@ -88,44 +124,20 @@ fn check_count(resolver: &Resolver<'_>, images: usize) -> Result<(), IngestError
     checked.map_err(|problem| resolver.fail(problem))
 }
 
-/// Assigns the names to images.
-fn name(images: Vec<SourceImage>, tags: &[Reference]) -> Result<Vec<NamedImage>, IngestProblem> {
-    if !tags.is_empty() {
-        return match <[SourceImage; 1]>::try_from(images) {
-            Ok([image]) => Ok(vec![NamedImage { image, references: tags.to_vec() }]),
-            Err(images) => Err(IngestProblem::Ambiguous(
-                images
-                    .iter()
-                    .map(|image| image.names.first().cloned().unwrap_or_else(|| image.manifest.to_string()))
-                    .collect(),
-            )),
-        };
-    }
-    let named = images.into_iter().map(|image| {
-        if image.names.is_empty() {
-            return Err(IngestProblem::Unnamed(image.manifest));
-        }
-        let references =
-            image.names.iter().map(|name| name.parse()).collect::<Result<Vec<Reference>, _>>()?;
-        Ok(NamedImage { image, references })
-    });
-    named.collect()
-}
-
 /// Merges images that are the same under several names.
-fn merge_same(images: &mut Vec<SourceImage>) {
+fn merge_same(images: Vec<SourceImage>) -> Vec<SourceImage> {
     let mut merged: Vec<SourceImage> = Vec::new();
-    for image in images.drain(..) {
-        match merged.iter_mut().find(|other| other.manifest == image.manifest) {
+    let mut places: HashMap<Digest, usize> = HashMap::new();
+    for image in images {
+        match places.get(&image.manifest).and_then(|&place| merged.get_mut(place)) {
             Some(other) => other.names.extend(image.names),
-            None => merged.push(image),
+            None => {
+                places.insert(image.manifest.clone(), merged.len());
+                merged.push(image);
+            }
         }
     }
-    for image in &mut merged {
-        let mut seen = std::collections::HashSet::new();
-        image.names.retain(|name| seen.insert(name.clone()));
-    }
-    *images = merged;
+    merged
 }
 
 fn checked_diff_ids(

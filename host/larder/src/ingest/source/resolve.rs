@@ -1,6 +1,11 @@
-//! Resolving a manifest or an index with a known digest to an image for this machine.
+//! Resolving a manifest or an index with a known digest to an image for one platform.
 //!
 //! The source of the documents does not matter: each document must have the expected size and digest.
+//!
+//! The choice is made among descriptors, by media type, `artifactType`, `os.features` and platform; then one is resolved. Members
+//! of an index that are no images are passed over, whatever they are. Of several that suit equally, the first is the image
+//! (image index specification, `manifests`). The platform in a descriptor stands above the one in the config; where both are
+//! unknown, the image suits every platform.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -18,6 +23,9 @@ use crate::reference::Digest;
 /// The maximum depth of indexes within indexes.
 const MAX_INDEX_DEPTH: usize = 3;
 
+/// The rank of an image whose platform is not known before its config is: the last one.
+pub(super) const UNKNOWN: u32 = u32::MAX;
+
 /// The minimum number of bytes that a document counts as, because each look-up has a cost.
 const SMALLEST_DOCUMENT: u64 = 1 << 10;
 
@@ -33,21 +41,32 @@ pub(crate) trait Documents {
     fn config(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, IngestError>;
 }
 
-/// The result of resolving a descriptor.
-pub(crate) struct Candidate {
-    /// The rank for this machine: a lower rank is better.
-    pub(super) rank: u32,
-    /// The image, or the platforms of the images if none is for this machine.
-    pub(super) image: Result<SourceImage, Vec<Platform>>,
+/// What was passed over on the way to an image: the reasons, if none is found.
+#[derive(Debug, Default)]
+pub(crate) struct PassedOver {
+    /// The platforms of images for other machines.
+    foreign: Vec<Platform>,
+    /// The kinds of what is no image that can run here.
+    kinds: Vec<String>,
+    /// The first problem of what turned out to be no image.
+    problem: Option<IngestError>,
 }
 
-impl Candidate {
-    pub(super) fn foreign(platform: Platform) -> Self {
-        Self { rank: u32::MAX, image: Err(vec![platform]) }
+impl PassedOver {
+    /// Adds an image for another platform.
+    pub(super) fn foreign(&mut self, platform: Platform) {
+        self.foreign.push(platform);
     }
 }
 
-/// A resolver that finds images for this machine.
+/// A member of an index that may be the image for the wanted platform.
+struct Candidate<'d> {
+    descriptor: &'d Descriptor,
+    platform: Platform,
+    rank: u32,
+}
+
+/// A resolver that finds images for one platform.
 pub(crate) struct Resolver<'a> {
     documents: &'a dyn Documents,
     pub(super) wanted: Platform,
@@ -58,9 +77,9 @@ pub(crate) struct Resolver<'a> {
 }
 
 impl<'a> Resolver<'a> {
-    pub(crate) fn new(documents: &'a dyn Documents, limits: &'a IngestLimits) -> Self {
+    pub(crate) fn new(documents: &'a dyn Documents, wanted: &Platform, limits: &'a IngestLimits) -> Self {
         let left = Cell::new(limits.all_documents_bytes);
-        Self { documents, wanted: Platform::of_this_machine(), limits, left }
+        Self { documents, wanted: wanted.clone(), limits, left }
     }
 
     /// Counts a document of this size that is about to be read, or refused for its size. Fails if the limit on all
@@ -79,51 +98,97 @@ impl<'a> Resolver<'a> {
         problem.of(self.documents.origin())
     }
 
-    /// Resolves a descriptor of an index. Returns `None` if it leads to no image.
-    pub(super) fn described(
+    /// Returns the best image among the members of an index, or `None` if there is none: `passed` has the reasons then.
+    pub(super) fn choose<'d>(
         &self,
-        descriptor: &Descriptor,
+        members: impl IntoIterator<Item = &'d Descriptor>,
         depth: usize,
-    ) -> Result<Option<Candidate>, IngestError> {
-        let told = descriptor.platform.as_ref().map(|platform| platform.parse());
-        let told = told.filter(|platform| !platform.os().is_empty());
-        if let Some(platform) = told.clone().filter(|platform| self.wanted.rank(platform).is_none()) {
-            return Ok(Some(Candidate::foreign(platform)));
+        passed: &mut PassedOver,
+    ) -> Result<Option<SourceImage>, IngestError> {
+        let mut candidates: Vec<_> =
+            members.into_iter().filter_map(|member| self.judge(member, passed)).collect();
+        // Stable: of several that suit equally, the first counts.
+        candidates.sort_by_key(|candidate| candidate.rank);
+        for candidate in candidates {
+            let is_known = candidate.platform.is_known();
+            match self.resolve(candidate, depth, passed) {
+                Ok(Some(image)) => return Ok(Some(image)),
+                Ok(None) => {}
+                // What turns out to be no image is passed over as well. What says of itself that it is the one must be there.
+                Err(error) if is_passed_over(&error, is_known) => drop(passed.problem.get_or_insert(error)),
+                Err(error) => return Err(error),
+            }
         }
+        Ok(None)
+    }
+
+    /// Returns the rank of a member of an index for the wanted platform, or `None` if it is passed over.
+    pub(super) fn rank(&self, member: &Descriptor, passed: &mut PassedOver) -> Option<u32> {
+        self.judge(member, passed).map(|candidate| candidate.rank)
+    }
+
+    fn judge<'d>(&self, descriptor: &'d Descriptor, passed: &mut PassedOver) -> Option<Candidate<'d>> {
+        if let Some(kind) = descriptor.foreign_kind() {
+            passed.kinds.push(kind);
+            return None;
+        }
+        let platform = descriptor.platform();
+        let Some(rank) = self.wanted.rank(&platform) else {
+            passed.foreign(platform);
+            return None;
+        };
+        let rank = if platform.is_known() { rank } else { UNKNOWN };
+        Some(Candidate { descriptor, platform, rank })
+    }
+
+    fn resolve(
+        &self,
+        candidate: Candidate<'_>,
+        depth: usize,
+        passed: &mut PassedOver,
+    ) -> Result<Option<SourceImage>, IngestError> {
+        let Candidate { descriptor, platform, .. } = candidate;
         let digest = descriptor.digest("index.json").map_err(|problem| self.fail(problem))?;
         self.count(descriptor.size)?;
         let text = self.documents.manifest(&digest, descriptor.size)?;
         self.verify(&digest, descriptor.size, &text)?;
-        let found = self.document(digest, text, descriptor.media_type.as_deref(), depth)?;
-        Ok(found.map(|mut candidate| {
-            // Whoever wrote the index knows the variant; whether it runs at all is what the config says.
-            if candidate.image.is_ok()
-                && let Some(rank) = told.and_then(|told| self.wanted.rank(&told))
-            {
-                candidate.rank = rank;
-            }
-            candidate
-        }))
+        let media_type = descriptor.media_type.as_deref();
+        self.document(Document { digest, text, media_type, platform, depth }, passed)
     }
 
-    /// Resolves a manifest or an index of this digest. Returns `None` if it leads to no image.
-    pub(crate) fn document(
+    /// Resolves the document that a reference names, a manifest or an index.
+    ///
+    /// # Errors
+    /// Fails if it leads to no image for the wanted platform.
+    #[cfg(feature = "registry")]
+    pub(crate) fn top(&self, digest: Digest, text: Vec<u8>) -> Result<SourceImage, IngestError> {
+        let mut passed = PassedOver::default();
+        let platform = Platform::new("", "", None);
+        let document = Document { digest: digest.clone(), text, media_type: None, platform, depth: 0 };
+        let image = self.document(document, &mut passed)?;
+        image.ok_or_else(|| self.nothing(passed, IngestProblem::EmptyIndex(digest)))
+    }
+
+    fn document(
         &self,
-        digest: Digest,
-        text: Vec<u8>,
-        media_type: Option<&str>,
-        depth: usize,
-    ) -> Result<Option<Candidate>, IngestError> {
-        match DocumentKind::of(media_type, &text).map_err(|problem| self.fail(problem))? {
+        document: Document<'_>,
+        passed: &mut PassedOver,
+    ) -> Result<Option<SourceImage>, IngestError> {
+        let Document { digest, text, media_type, platform, depth } = document;
+        let name = digest.as_str();
+        match DocumentKind::of(name, media_type, &text).map_err(|problem| self.fail(problem))? {
             DocumentKind::Manifest => {
-                let image = self.manifest(digest, text, media_type)?;
-                let platform = image.config.platform();
-                Ok(Some(match self.wanted.rank(&platform) {
-                    Some(rank) => Candidate { rank, image: Ok(image) },
-                    None => Candidate::foreign(platform),
-                }))
+                let image = self.manifest(digest, text, media_type, &platform)?;
+                if platform.is_known() || self.wanted.rank(&image.platform).is_some() {
+                    return Ok(Some(image));
+                }
+                passed.foreign(image.platform);
+                Ok(None)
             }
-            DocumentKind::Index if depth < MAX_INDEX_DEPTH => self.index(&digest, &text, depth),
+            DocumentKind::Index if depth < MAX_INDEX_DEPTH => {
+                let index: Index = parse(name, &text).map_err(|problem| self.fail(problem))?;
+                self.choose(&index.manifests, depth + 1, passed)
+            }
             DocumentKind::Index => Err(self.fail(IngestProblem::Document {
                 document: digest.to_string(),
                 why: "it is an index within indexes without end".to_owned(),
@@ -131,28 +196,12 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Returns the best image of an index, or all of its platforms if none is for this machine.
-    fn index(&self, digest: &Digest, text: &[u8], depth: usize) -> Result<Option<Candidate>, IngestError> {
-        let index: Index = parse(digest.as_str(), text).map_err(|problem| self.fail(problem))?;
-        let mut best: Option<Candidate> = None;
-        let mut foreign: Vec<Platform> = Vec::new();
-        for inner in index.manifests.iter().filter(|inner| !inner.is_attached()) {
-            let Some(found) = self.described(inner, depth + 1)? else { continue };
-            match &found.image {
-                Err(platforms) => foreign.extend(platforms.iter().cloned()),
-                Ok(_) if best.as_ref().is_none_or(|best| found.rank < best.rank) => best = Some(found),
-                Ok(_) => {}
-            }
-        }
-        Ok(best
-            .or_else(|| (!foreign.is_empty()).then_some(Candidate { rank: u32::MAX, image: Err(foreign) })))
-    }
-
     fn manifest(
         &self,
         digest: Digest,
         text: Vec<u8>,
         media_type: Option<&str>,
+        platform: &Platform,
     ) -> Result<SourceImage, IngestError> {
         let name = digest.to_string();
         let manifest: Manifest = parse(&name, &text).map_err(|problem| self.fail(problem))?;
@@ -164,7 +213,7 @@ impl<'a> Resolver<'a> {
         let manifest_json = self.text(&name, text)?;
         let config_json = self.text(config_digest.as_str(), config_text)?;
         let parts = Parts { digest, media_type, manifest, manifest_json, config_digest, config_json };
-        parts.assemble(self.limits).map_err(|problem| self.fail(problem))
+        parts.assemble(platform, self.limits).map_err(|problem| self.fail(problem))
     }
 
     /// Refuses a document whose digest or size is not the expected one.
@@ -176,30 +225,23 @@ impl<'a> Resolver<'a> {
         check_digest("a document", digest, Digest::of(text)).map_err(|problem| self.fail(problem))
     }
 
-    /// Returns the images for this machine. If all images are for other platforms, fails with that problem. If there
-    /// are no images at all, fails with `nothing`.
-    pub(crate) fn suitable(
-        &self,
-        found: impl IntoIterator<Item = Candidate>,
-        nothing: IngestProblem,
-    ) -> Result<Vec<SourceImage>, IngestError> {
-        let mut images = Vec::new();
-        let mut foreign: Vec<String> = Vec::new();
-        for candidate in found {
-            match candidate.image {
-                Ok(image) => images.push(image),
-                Err(platforms) => foreign.extend(platforms.iter().map(Platform::to_string)),
-            }
+    /// Returns the error for a source without an image for the wanted platform: the reasons for which all of its images
+    /// were passed over, or `nothing` if there were none.
+    pub(super) fn nothing(&self, passed: PassedOver, nothing: IngestProblem) -> IngestError {
+        let PassedOver { foreign, mut kinds, problem } = passed;
+        let once = |names: &mut Vec<String>| {
+            let mut seen = HashSet::new();
+            names.retain(|name| seen.insert(name.clone()));
+        };
+        if !foreign.is_empty() {
+            let mut found: Vec<String> = foreign.iter().map(Platform::to_string).collect();
+            once(&mut found);
+            return self.fail(IngestProblem::Platform { wanted: self.wanted.clone(), found });
         }
-        if !images.is_empty() {
-            return Ok(images);
-        }
-        if foreign.is_empty() {
-            return Err(self.fail(nothing));
-        }
-        let mut seen = HashSet::new();
-        foreign.retain(|platform| seen.insert(platform.clone()));
-        Err(self.fail(IngestProblem::Platform { wanted: self.wanted.clone(), found: foreign }))
+        once(&mut kinds);
+        problem.unwrap_or_else(|| {
+            self.fail(if kinds.is_empty() { nothing } else { IngestProblem::NoImage(kinds) })
+        })
     }
 
     pub(super) fn text(&self, name: &str, bytes: Vec<u8>) -> Result<String, IngestError> {
@@ -208,6 +250,27 @@ impl<'a> Resolver<'a> {
             self.fail(IngestProblem::Document { document, why })
         })
     }
+}
+
+/// Returns whether an error of a member of an index means that the member is passed over. Blobs of members that are not images
+/// for the wanted platform may be missing (image layout specification, "Index").
+fn is_passed_over(error: &IngestError, is_known: bool) -> bool {
+    match error.problem() {
+        IngestProblem::MediaType(_) => true,
+        IngestProblem::Missing(_) | IngestProblem::NotInRegistry => !is_known,
+        _ => false,
+    }
+}
+
+/// A manifest or an index, with the digest that it was asked for by.
+struct Document<'a> {
+    digest: Digest,
+    text: Vec<u8>,
+    /// The media type in its descriptor.
+    media_type: Option<&'a str>,
+    /// The platform in its descriptor.
+    platform: Platform,
+    depth: usize,
 }
 
 /// A manifest and its config, both with the expected digests.
@@ -222,7 +285,7 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     /// Makes the image, without names.
-    fn assemble(self, limits: &IngestLimits) -> Result<SourceImage, IngestProblem> {
+    fn assemble(self, platform: &Platform, limits: &IngestLimits) -> Result<SourceImage, IngestProblem> {
         let Parts { digest, media_type, manifest, manifest_json, config_digest, config_json } = self;
         let config: Config = parse(config_digest.as_str(), config_json.as_bytes())?;
         let diff_ids = checked_diff_ids(&config, &config_digest, manifest.layers.len(), limits)?;
@@ -245,6 +308,7 @@ impl Parts<'_> {
             manifest_json,
             config_digest,
             config_json,
+            platform: platform.clone().or(&config.platform()),
             config,
             layers,
         })
