@@ -167,6 +167,28 @@ fn both_at_once() {
     }
 }
 
+/// Both load an image on the same base at the same time, again and again: each image reads right, whoever made the base.
+#[test]
+fn both_make_one_base() {
+    let Some(peer) = Peer::find() else { return };
+    let archives = Archives::new();
+    let alone = filled_by_larder(&archives.paths);
+    let expected = [0, 3].map(|place| Answers::of_larder(&alone).entries(&alone, REFERENCES[place]));
+    let (app, bare) = (&archives.paths[0], &archives.paths[2]);
+    for round in 0..8 {
+        let home = Home::made();
+        let (of_the_sdk, of_larder) = if round % 2 == 0 { (app, bare) } else { (bare, app) };
+        thread::scope(|scope| {
+            scope.spawn(|| load_with_the_sdk(&peer, &home, of_the_sdk));
+            load_with_larder(&home, of_larder, TimeDelta::zero());
+        });
+        let answers = Answers::of_larder(&home);
+        let seen = [0, 3].map(|place| answers.entries(&home, REFERENCES[place]));
+        assert_eq!(seen, expected, "round {round}");
+        assert_eq!(Answers::of_the_sdk(&peer, &home), answers);
+    }
+}
+
 /// Does one thing over and over while another is done.
 fn beside(over_and_over: impl Fn() + Sync, once: impl FnOnce()) {
     let done = AtomicBool::new(false);

@@ -153,6 +153,13 @@ pub(crate) fn batch_size() -> usize {
     usize::try_from(limit.unwrap_or(u64::MAX) / 2).unwrap_or(usize::MAX).clamp(16, 480)
 }
 
+/// Returns the number of leases that a call may hold at once which adds to the cache and holds nobody up: half of the descriptors
+/// that this process may open.
+pub(crate) fn most_held() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    usize::try_from(limit.unwrap_or(u64::MAX) / 2).unwrap_or(usize::MAX).clamp(16, 2048)
+}
+
 /// The interval between two attempts to take a lock, and between two checks for cancellation.
 const POLL: Duration = Duration::from_millis(20);
 

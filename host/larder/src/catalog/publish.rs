@@ -1,15 +1,16 @@
 //! Adding images to the index.
 //!
-//! One transaction adds everything of a call. Existing rows are updated and never duplicated: a manifest and a layer
+//! One transaction adds an image. Existing rows are updated and never duplicated: a manifest and a layer
 //! are identified by their digests, a reference by its normalized text. If the index has a reference in several
 //! spellings, all of them name the same image afterwards.
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 use serde_json::json;
 
 use super::journal::{self, NewUse, PullCost, UseKind};
 use super::{read, roots, time};
+use crate::artifacts::{Entry, Room};
 use crate::records::ImageHandle;
 use crate::reference::{Digest, Reference};
 
@@ -20,8 +21,9 @@ pub(crate) struct NewImage {
     pub(crate) manifest: Digest,
     pub(crate) media_type: String,
     pub(crate) config_digest: Digest,
-    pub(crate) os: String,
-    pub(crate) architecture: String,
+    /// `None` if neither the config nor an index states it.
+    pub(crate) os: Option<String>,
+    pub(crate) architecture: Option<String>,
     pub(crate) variant: Option<String>,
     pub(crate) env: Vec<String>,
     pub(crate) cmd: Option<Vec<String>>,
@@ -32,6 +34,15 @@ pub(crate) struct NewImage {
     pub(crate) stop_signal: Option<String>,
     /// The layers, from bottom to top.
     pub(crate) layers: Vec<NewLayer>,
+}
+
+impl NewImage {
+    /// Returns the files that its rows own, except the metadata of its references.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> {
+        let layers = self.layers.iter().map(|layer| Entry::named(Room::Layers, &layer.diff_id));
+        let joined = [Room::Fsmeta, Room::Vmdk].map(|room| Entry::named(room, &self.manifest));
+        layers.chain(joined)
+    }
 }
 
 /// A layer whose artifact is in place.
@@ -72,21 +83,18 @@ impl NewOrigin {
     }
 }
 
-/// Returns the layers that have a row, with the size of their artifact if it is known.
-pub(crate) fn layer_sizes<'a>(
-    connection: &Connection,
-    diff_ids: impl Iterator<Item = &'a Digest>,
-) -> rusqlite::Result<std::collections::HashMap<Digest, Option<u64>>> {
-    let mut statement =
-        connection.prepare_cached("SELECT erofs_size_bytes FROM main.layer WHERE diff_id = ?1")?;
-    let mut known = std::collections::HashMap::new();
-    for diff_id in diff_ids {
-        let size = statement.query_row([diff_id.as_str()], |row| row.get::<_, Option<i64>>(0)).optional()?;
-        if let Some(size) = size {
-            known.insert(diff_id.clone(), size.and_then(|size| u64::try_from(size).ok()));
-        }
-    }
-    Ok(known)
+/// Returns whether the index has a layer.
+pub(crate) fn has_layer(connection: &Connection, diff_id: &Digest) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM main.layer WHERE diff_id = ?1)")?
+        .query_row([diff_id.as_str()], |row| row.get(0))
+}
+
+/// Returns whether the index has a manifest.
+pub(crate) fn has_manifest(connection: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM main.manifest WHERE digest = ?1)")?
+        .query_row([digest.as_str()], |row| row.get(0))
 }
 
 /// Returns the manifests that have this layer, each with its layers from bottom to top.
@@ -119,11 +127,11 @@ pub(crate) fn manifests_with_layer(
     Ok(found)
 }
 
-/// Adds images to the index, and returns the records of their references, in their order. Records their arrival and its
-/// cost, if that was measured.
+/// Adds an image to the index, and returns the records of its references, in their order. Records its arrival and its cost, if
+/// that was measured.
 pub(crate) fn insert(
     connection: &Connection,
-    images: &[NewImage],
+    image: &NewImage,
     origin: NewOrigin,
     cost: Option<PullCost>,
     at: DateTime<Utc>,
@@ -133,26 +141,24 @@ pub(crate) fn insert(
     roots::refresh(connection)?;
     roots::forget(connection)?;
     let mut handles = Vec::new();
-    for image in images {
-        let manifest = upsert_manifest(connection, image, &now)?;
-        replace_config(connection, manifest, image, &now)?;
-        replace_layers(connection, manifest, image, &now)?;
-        for reference in &image.references {
-            upsert_reference(connection, manifest, reference, &now)?;
-            record_origin(connection, &image.manifest, reference, origin, &now)?;
-            let new = NewUse {
-                manifest: image.manifest.as_str(),
-                reference: Some(reference.as_str()),
-                sandbox: None,
-                kind: origin.use_kind(),
-                at,
-            };
-            journal::record(connection, &new)?;
-            handles.extend(read::handle_of(connection, reference.as_str())?);
-        }
-        if let Some(cost) = cost {
-            journal::record_cost(connection, image.manifest.as_str(), cost)?;
-        }
+    let manifest = upsert_manifest(connection, image, &now)?;
+    replace_config(connection, manifest, image, &now)?;
+    replace_layers(connection, manifest, image, &now)?;
+    for reference in &image.references {
+        upsert_reference(connection, manifest, reference, &now)?;
+        record_origin(connection, &image.manifest, reference, origin, &now)?;
+        let new = NewUse {
+            manifest: image.manifest.as_str(),
+            reference: Some(reference.as_str()),
+            sandbox: None,
+            kind: origin.use_kind(),
+            at,
+        };
+        journal::record(connection, &new)?;
+        handles.extend(read::handle_of(connection, reference.as_str())?);
+    }
+    if let Some(cost) = cost {
+        journal::record_cost(connection, image.manifest.as_str(), cost)?;
     }
     Ok(handles)
 }

@@ -1,27 +1,24 @@
-//! Converting the layers of images in parallel, then joining the layers of each image.
+//! Converting the layers of images in parallel.
+//!
+//! Images are worked on in batches, so that leases are held on a bounded number of layers at a time. When a layer fails, the others
+//! of its batch end at once, and the images whose layers are all there are added all the same.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use larder_erofs::format::{BLOCK_SIZE, DeviceTag};
-use larder_erofs::merge::{MergeError, Merger};
-use larder_erofs::reader::Image;
-use larder_erofs::vmdk::{Extent, descriptor};
-use larder_erofs::writer::{Encoding, Options};
-
 use super::error::{IngestError, IngestProblem};
-use super::layer::{BlobSource, LayerBlob, Watch, check_limit, convert, uuid_of};
+use super::join::Dependents;
+use super::layer::{BlobSource, LayerBlob, Watch, convert};
 use super::limits::IngestLimits;
 use super::progress::{LayerOutcome, LayerStep, Meter, Progress, ProgressEvent};
-use super::publish::{Publication, Sizes};
+use super::publish::Publication;
 use super::room;
-use super::source::{NamedImage, SourceImage, SourceLayer};
+use super::source::{NamedImage, SourceLayer};
 use crate::artifacts::{Entry, Room, lease};
 use crate::catalog::journal::PullCost;
-use crate::catalog::publish::{NewImage, NewLayer, layer_sizes, manifests_with_layer};
+use crate::catalog::publish::has_layer;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::reference::Digest;
 
@@ -59,106 +56,43 @@ pub(crate) struct Work<'a> {
     pub(crate) publication: &'a Publication,
 }
 
-/// The layers of a call, by diff ID: the length of each artifact, and whether this call made it.
-type Layers = HashMap<Digest, (u64, bool)>;
+/// A layer whose artifact is in place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DoneLayer {
+    /// The length of the artifact, in bytes.
+    pub(crate) length: u64,
+    /// Whether this call made it.
+    pub(crate) is_new: bool,
+}
+
+/// The layers of a batch.
+pub(crate) struct Layers {
+    /// Those that are in place, by diff ID.
+    pub(crate) done: HashMap<Digest, DoneLayer>,
+    /// The first failure. The layers that had not begun then are missing.
+    pub(crate) failure: Option<MicrosandboxError>,
+    /// The other images that have to be joined again.
+    pub(crate) dependents: Dependents,
+}
 
 impl Work<'_> {
-    /// Makes every file of these images that the index names, and holds its lease. Metadata and rows are then still
-    /// missing.
-    pub(crate) fn artifacts(
-        &self,
-        images: &[NamedImage],
-        blobs: &impl Blobs,
-    ) -> MicrosandboxResult<Vec<NewImage>> {
-        let layers = self.layers(images)?;
-        let known = self.known(&layers)?;
-        let done = self.convert_all(layers, blobs)?;
-        for named in images {
-            let fresh =
-                named.image.layers.iter().any(|layer| done.get(&layer.diff_id).is_some_and(|done| done.1));
-            let diff_ids: Vec<Digest> =
-                named.image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
-            self.join(&named.image.manifest, &diff_ids, fresh)?;
-            self.tell(ProgressEvent::ImageReady {
-                manifest_digest: named.image.manifest.as_str(),
-                layers: diff_ids.len(),
-            });
-        }
-        self.join_dependents(images, &done, &known)?;
-        Ok(images.iter().map(|named| new_image(named, &done)).collect())
-    }
-
-    /// Returns the bytes that these images need for layers that the cache does not have; none if there is room for any. Those that it
-    /// has are held from now on, so that making room takes none of them.
-    pub(crate) fn needed(
-        &self,
-        images: &[NamedImage],
-        blobs: &impl Blobs,
-    ) -> MicrosandboxResult<Option<u64>> {
-        let mut missing = Vec::new();
-        for layer in self.layers(images)? {
-            let entry = Entry::named(Room::Layers, &layer.diff_id);
-            if sound(self.publication, &entry)?.is_some() {
-                drop(self.publication.hold(&entry, || {})?);
-            }
-            if sound(self.publication, &entry)?.is_none() {
-                missing.push(layer);
-            }
-        }
-        room::needed(&missing, blobs, self.publication.cache().root())
-    }
-
-    /// Returns the layers of images, each once.
-    fn layers<'i>(&self, images: &'i [NamedImage]) -> MicrosandboxResult<Vec<&'i SourceLayer>> {
-        let mut layers: Vec<&SourceLayer> = Vec::new();
-        let mut seen = HashSet::new();
-        for layer in images.iter().flat_map(|named| &named.image.layers) {
-            if seen.insert(&layer.diff_id) {
-                layers.push(layer);
-            }
-        }
-        let references: usize = images.iter().map(|named| named.references.len()).sum();
-        let limit = lease::batch_size();
-        if layers.len() + 2 * images.len() + 2 * references > limit {
-            let limit = limit as u64;
-            return Err(self.fail(IngestProblem::Limit { limit, unit: "files held at once" }).into());
-        }
-        Ok(layers)
-    }
-
-    pub(crate) fn fail(&self, problem: IngestProblem) -> IngestError {
-        problem.of(self.origin)
-    }
-
-    fn tell(&self, event: ProgressEvent<'_>) {
-        if let Some(progress) = &self.progress {
-            progress.event(event);
-        }
-    }
-
-    /// Returns the layers that the index has.
-    fn known(&self, layers: &[&SourceLayer]) -> MicrosandboxResult<Sizes> {
-        let reader = self.publication.reader()?;
-        layer_sizes(&reader, layers.iter().map(|layer| &layer.diff_id))
-            .map_err(MicrosandboxError::db("look layers up"))
-    }
-
-    fn convert_all(&self, mut layers: Vec<&SourceLayer>, blobs: &impl Blobs) -> MicrosandboxResult<Layers> {
-        // The largest first, so that none of them begins when the others are done.
-        layers.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.diff_id.cmp(&b.diff_id)));
+    /// Makes the layers of these images that the cache does not have, and holds the leases of all.
+    pub(crate) fn layers(&self, images: &[NamedImage], blobs: &impl Blobs) -> Layers {
+        let layers = distinct(images);
         let threads = blobs.concurrency().min(layers.len());
         let next = AtomicUsize::new(0);
-        let done: Mutex<Layers> = Mutex::default();
-        let first_error: Mutex<Option<MicrosandboxError>> = Mutex::default();
+        let done: Mutex<HashMap<Digest, DoneLayer>> = Mutex::default();
+        let dependents: Mutex<Dependents> = Mutex::default();
+        let failure: Mutex<Option<MicrosandboxError>> = Mutex::default();
         let work = || {
             while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                match self.layer(layer, blobs) {
-                    Ok(made) => {
-                        let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-                        done.insert(layer.diff_id.clone(), made);
-                    }
+                if self.cancelled.load(Ordering::Relaxed) {
+                    return;
+                }
+                match self.layer(layer, blobs, &dependents) {
+                    Ok(made) => drop(locked(&done).insert(layer.diff_id.clone(), made)),
                     Err(error) => {
-                        first_error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                        locked(&failure).get_or_insert(error);
                         // Nobody wants the others any more: they end with an error of their own, which is not told.
                         self.cancelled.store(true, Ordering::Relaxed);
                         return;
@@ -170,34 +104,84 @@ impl Work<'_> {
             (1..threads).for_each(|_| drop(scope.spawn(work)));
             work();
         });
-        match first_error.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None => Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner)),
+        let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if failure.is_some() {
+            // What is complete goes on. Where the caller is gone as well, nobody commits it.
+            self.cancelled.store(false, Ordering::Relaxed);
+        }
+        let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let dependents = dependents.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Layers { done, failure, dependents }
+    }
+
+    /// Returns the bytes that these images need for layers that the cache does not have; none if there is room for any. Those that it
+    /// has are held from now on, as far as that many leases can be held, so that making room takes none of them.
+    pub(crate) fn needed(
+        &self,
+        images: &[NamedImage],
+        blobs: &impl Blobs,
+    ) -> MicrosandboxResult<Option<u64>> {
+        let mut missing = Vec::new();
+        let mut held = 0;
+        for layer in distinct(images) {
+            let entry = Entry::named(Room::Layers, &layer.diff_id);
+            if held < lease::most_held() && self.sound(&entry)?.is_some() {
+                drop(self.publication.hold(&entry, || {})?);
+                held += 1;
+            }
+            if self.sound(&entry)?.is_none() && !self.publication.is_kept(&entry) {
+                missing.push(layer);
+            }
+        }
+        room::needed(&missing, blobs, self.publication.cache().root())
+    }
+
+    pub(crate) fn fail(&self, problem: IngestProblem) -> IngestError {
+        problem.of(self.origin)
+    }
+
+    pub(crate) fn writing(&self, error: std::io::Error) -> MicrosandboxError {
+        self.fail(IngestProblem::writing(error)).into()
+    }
+
+    pub(crate) fn tell(&self, event: ProgressEvent<'_>) {
+        if let Some(progress) = &self.progress {
+            progress.event(event);
         }
     }
 
-    /// Makes the artifact of a layer, unless the cache has it. Returns its length, and whether it was made.
-    fn layer(&self, layer: &SourceLayer, blobs: &impl Blobs) -> MicrosandboxResult<(u64, bool)> {
+    /// Makes the artifact of a layer, unless the cache has it.
+    fn layer(
+        &self,
+        layer: &SourceLayer,
+        blobs: &impl Blobs,
+        dependents: &Mutex<Dependents>,
+    ) -> MicrosandboxResult<DoneLayer> {
         let entry = Entry::named(Room::Layers, &layer.diff_id);
         let name = layer.diff_id.as_str();
         let _turn = self.publication.hold(&entry, || self.tell(ProgressEvent::Waiting { layer: name }))?;
-        if let Some(length) = sound(self.publication, &entry)? {
-            self.reuse(&entry)?;
+        let mut sound = self.sound(&entry)?;
+        if sound.is_none() && self.publication.restore(&entry).map_err(|error| self.writing(error))? {
+            sound = self.sound(&entry)?;
+        }
+        if let Some(length) = sound {
+            self.publication.reuse(&entry).map_err(|error| self.writing(error))?;
             let outcome = LayerOutcome::Cached;
             self.tell(ProgressEvent::LayerDone { layer: name, outcome, bytes: layer.size });
-            return Ok((length, false));
+            return Ok(DoneLayer { length, is_new: false });
         }
-        self.make(layer, &entry, blobs).map(|length| (length, true))
-    }
-
-    /// Syncs an existing artifact to disk that is used unchanged.
-    fn reuse(&self, entry: &Entry) -> MicrosandboxResult<()> {
-        let reused = self.publication.reuse(entry);
-        reused.map_err(|error| self.fail(IngestProblem::writing(error)).into())
+        let length = self.make(layer, &entry, blobs, dependents)?;
+        Ok(DoneLayer { length, is_new: true })
     }
 
     /// Makes the artifact of a layer, whose lock is held. Returns its length.
-    fn make<B: Blobs>(&self, layer: &SourceLayer, entry: &Entry, blobs: &B) -> MicrosandboxResult<u64> {
+    fn make<B: Blobs>(
+        &self,
+        layer: &SourceLayer,
+        entry: &Entry,
+        blobs: &B,
+        dependents: &Mutex<Dependents>,
+    ) -> MicrosandboxResult<u64> {
         let (name, step) = (layer.diff_id.as_str(), B::STEP);
         self.tell(ProgressEvent::LayerStarted { layer: name, step, bytes: layer.size });
         let source = blobs.open(layer).map_err(|error| error.in_layer(&layer.diff_id))?;
@@ -208,169 +192,69 @@ impl Work<'_> {
         let blob = LayerBlob { origin: self.origin, source, digest: &layer.digest, diff_id: &layer.diff_id };
         let watch = Watch { limits: self.limits, cancelled: self.cancelled, meter: &meter };
         let summary = convert(blob, image, &watch)?;
+        if self.is_known(&layer.diff_id)? {
+            self.publication.exclude_others(entry).map_err(|error| fail(IngestProblem::writing(error)))?;
+            let mut found = self.part_dependents(&layer.diff_id, file.as_file())?;
+            locked(dependents).append(&mut found);
+        }
         self.publication.publish(entry, file).map_err(|error| fail(IngestProblem::writing(error)))?;
         let outcome = LayerOutcome::Converted;
         self.tell(ProgressEvent::LayerDone { layer: name, outcome, bytes: layer.size });
         Ok(summary.bytes())
     }
 
-    /// Makes the fsmeta image and the VMDK descriptor of a manifest. `anew` forces it, if a layer is not the one that
-    /// the existing files were made of: another writer may have put its data at other positions.
-    fn join(&self, manifest: &Digest, layers: &[Digest], anew: bool) -> MicrosandboxResult<()> {
-        let root = self.publication.cache().root();
-        // Descriptors hold absolute paths.
-        let root = root.canonicalize().map_err(MicrosandboxError::io("find", root))?;
-        let parts: Vec<Entry> = layers.iter().map(|layer| Entry::named(Room::Layers, layer)).collect();
-        let fsmeta = Entry::named(Room::Fsmeta, manifest);
-        let _turn = self.publication.hold(&fsmeta, || {})?;
-        if anew || !fits(self.publication, &fsmeta, &parts)? {
-            let file = self.publication.begin(&fsmeta)?;
-            let image =
-                file.as_file().try_clone().map_err(|error| self.fail(IngestProblem::writing(error)))?;
-            merge(image, manifest, layers, self.publication, self.limits)
-                .map_err(|problem| self.fail(problem))?;
-            self.publication
-                .publish(&fsmeta, file)
-                .map_err(|error| self.fail(IngestProblem::writing(error)))?;
-        } else {
-            self.reuse(&fsmeta)?;
-        }
-        let vmdk = Entry::named(Room::Vmdk, manifest);
-        let _turn = self.publication.hold(&vmdk, || {})?;
-        let mut lengths = Vec::new();
-        for entry in std::iter::once(&fsmeta).chain(&parts) {
-            let path = root.join(entry.path());
-            let length = self.publication.open(entry).and_then(|file| Ok(file.metadata()?.len()));
-            lengths.push((length.map_err(MicrosandboxError::io("read", &path))?, path));
-        }
-        let disk: Vec<Extent<'_>> =
-            lengths.iter().map(|(length, path)| Extent { path, length: *length }).collect();
-        let text = descriptor(&disk).map_err(|error| self.fail(IngestProblem::Join(error.to_string())))?;
-        if self.publication.read_small(&vmdk).is_ok_and(|before| before == text.as_bytes()) {
-            return self.reuse(&vmdk);
-        }
-        let written = self.publication.write_small(&vmdk, text.as_bytes());
-        written.map_err(|error| self.fail(IngestProblem::writing(error)).into())
+    fn is_known(&self, diff_id: &Digest) -> MicrosandboxResult<bool> {
+        let reader = self.publication.reader()?;
+        has_layer(&reader, diff_id).map_err(MicrosandboxError::db("look a layer up"))
     }
 
-    /// Joins the layers of other images again if they have a layer whose artifact was lost and is made again.
-    fn join_dependents(&self, images: &[NamedImage], done: &Layers, known: &Sizes) -> MicrosandboxResult<()> {
-        let remade = done.iter().filter(|(diff_id, (_, made))| *made && known.contains_key(*diff_id));
-        let mut joined: HashSet<Digest> = images.iter().map(|named| named.image.manifest.clone()).collect();
-        for (diff_id, _) in remade {
-            let dependents = {
-                let reader = self.publication.reader()?;
-                manifests_with_layer(&reader, diff_id)
-                    .map_err(MicrosandboxError::db("find the images of a layer"))?
-            };
-            for (manifest, layers) in dependents {
-                if !joined.insert(manifest.clone()) {
-                    continue;
-                }
-                let mut all_there = true;
-                for layer in &layers {
-                    all_there &= sound(self.publication, &Entry::named(Room::Layers, layer))?.is_some();
-                }
-                // Without all of its layers an image is damaged anyway: `verify` names what is missing.
-                if all_there {
-                    self.join(&manifest, &layers, true)?;
-                }
+    /// Returns the length of a valid image, as [`Publication::sound_image`] does.
+    pub(crate) fn sound(&self, entry: &Entry) -> MicrosandboxResult<Option<u64>> {
+        let path = self.publication.cache().path_of(entry);
+        self.publication.sound_image(entry).map_err(MicrosandboxError::io("open", &path))
+    }
+}
+
+/// Returns the layers of images, each once: those of an image before those of the next, and the largest first, so that none of
+/// them begins when the others are done.
+fn distinct(images: &[NamedImage]) -> Vec<&SourceLayer> {
+    let mut seen = HashSet::new();
+    let mut layers = Vec::new();
+    for named in images {
+        let begin = layers.len();
+        layers.extend(named.image.layers.iter().filter(|layer| seen.insert(&layer.diff_id)));
+        layers[begin..].sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.diff_id.cmp(&b.diff_id)));
+    }
+    layers
+}
+
+/// Splits images into batches of which each has as many layers as leases can be held at once.
+///
+/// # Errors
+/// The limit, if one image has more layers.
+pub(crate) fn batches(images: Vec<NamedImage>) -> Result<Vec<Vec<NamedImage>>, IngestProblem> {
+    // Beside the layers, an image in progress holds those of its own files and names.
+    let limit = lease::most_held();
+    let mut batches: Vec<Vec<NamedImage>> = Vec::new();
+    let mut layers: HashSet<Digest> = HashSet::new();
+    for named in images {
+        let own: HashSet<Digest> = named.image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        if own.len() > limit {
+            return Err(IngestProblem::Files { layers: own.len(), limit });
+        }
+        let fits = layers.union(&own).count() <= limit;
+        match batches.last_mut().filter(|_| fits) {
+            Some(batch) => batch.push(named),
+            None => {
+                layers.clear();
+                batches.push(vec![named]);
             }
         }
-        Ok(())
+        layers.extend(own);
     }
+    Ok(batches)
 }
 
-/// Returns the length of a valid image, as [`Publication::sound_image`] does.
-fn sound(publication: &Publication, entry: &Entry) -> MicrosandboxResult<Option<u64>> {
-    let path = publication.cache().path_of(entry);
-    publication.sound_image(entry).map_err(MicrosandboxError::io("open", &path))
-}
-
-/// Returns whether there is an fsmeta image that refers to layers of the same lengths as these.
-fn fits(publication: &Publication, fsmeta: &Entry, layers: &[Entry]) -> MicrosandboxResult<bool> {
-    if sound(publication, fsmeta)?.is_none() {
-        return Ok(false);
-    }
-    let path = publication.cache().path_of(fsmeta);
-    let file = publication.open(fsmeta).map_err(MicrosandboxError::io("open", &path))?;
-    let Ok(image) = Image::open(file) else { return Ok(false) };
-    let length = |layer: &Entry| publication.open(layer).and_then(|file| Ok(file.metadata()?.len())).ok();
-    Ok(image.devices().len() == layers.len()
-        && image
-            .devices()
-            .iter()
-            .zip(layers)
-            .all(|(device, layer)| length(layer) == Some(u64::from(device.blocks) * BLOCK_SIZE as u64)))
-}
-
-fn merge(
-    sink: File,
-    manifest: &Digest,
-    layers: &[Digest],
-    publication: &Publication,
-    limits: &IngestLimits,
-) -> Result<(), IngestProblem> {
-    let mut merger = Merger::new();
-    for layer in layers {
-        let join = |why: String| IngestProblem::Join(format!("layer `{layer}`: {why}"));
-        let file = publication.open(&Entry::named(Room::Layers, layer));
-        let file = file.map_err(|error| join(error.to_string()))?;
-        let image = Image::open(file).map_err(|error| join(error.to_string()))?;
-        let tag = DeviceTag::parse(layer.hex()).map_err(|error| join(error.to_string()))?;
-        merger.add(&image, tag).map_err(|error| join(chain(&error)))?;
-        check_limit(merger.inodes(), limits.image_entries, "entries in all layers")?;
-        let bytes = merger.metadata_bytes();
-        check_limit(bytes, limits.image_metadata_bytes, "bytes of names and attributes in all layers")?;
-    }
-    let options = Options { encoding: Encoding::Simple, uuid: uuid_of(manifest) };
-    match merger.finish(sink, options) {
-        Ok(_) => Ok(()),
-        Err(larder_erofs::writer::WriteError::Write(error)) => Err(IngestProblem::writing(error)),
-        Err(error) => Err(IngestProblem::Join(error.to_string())),
-    }
-}
-
-/// Returns an error and its sources in one text.
-fn chain(error: &MergeError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
-fn new_image(named: &NamedImage, done: &Layers) -> NewImage {
-    let SourceImage { manifest, manifest_media_type, config_digest, config, layers, .. } = &named.image;
-    let platform = config.platform();
-    let runtime = &config.config;
-    NewImage {
-        references: named.references.clone(),
-        manifest: manifest.clone(),
-        media_type: manifest_media_type.clone(),
-        config_digest: config_digest.clone(),
-        os: platform.os().to_owned(),
-        architecture: platform.architecture().to_owned(),
-        variant: platform.variant().map(str::to_owned),
-        env: runtime.env.clone(),
-        cmd: runtime.cmd.clone(),
-        entrypoint: runtime.entrypoint.clone(),
-        working_dir: runtime.working_dir.clone(),
-        user: runtime.user.clone(),
-        labels: runtime.labels.clone(),
-        stop_signal: runtime.stop_signal.clone(),
-        layers: layers
-            .iter()
-            .map(|layer| NewLayer {
-                diff_id: layer.diff_id.clone(),
-                blob_digest: layer.digest.clone(),
-                media_type: layer.media_type.clone(),
-                compressed_bytes: layer.size,
-                erofs_bytes: done.get(&layer.diff_id).map_or(0, |(length, _)| *length),
-            })
-            .collect(),
-    }
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,19 +1,24 @@
 //! The common part of load and pull: find the images, make their artifacts, add them to the index.
+//!
+//! Images are added one by one, each in a transaction of its own. The caller holds nobody up while it waits for the index at that
+//! point, so it waits for as long as another program changes the index.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::convert::{Blobs, Work};
+use super::convert::{Blobs, Layers, Work, batches};
+use super::join::joined;
 use super::limits::IngestLimits;
-use super::progress::Progress;
-use super::publish::Publication;
+use super::progress::{Progress, ProgressEvent};
+use super::publish::{OnFailure, Publication};
 use super::room::{self, MakeRoom};
 use super::source::NamedImage;
-use crate::artifacts::CacheDir;
+use crate::artifacts::{CacheDir, Entry};
 use crate::backend::LocalBackend;
-use crate::catalog::publish::NewOrigin;
+use crate::catalog::publish::{NewImage, NewOrigin};
 use crate::catalog::{CancelOnDrop, Writer, blocking};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::home::HomeProblem;
 use crate::records::ImageHandle;
 use crate::store::keeper;
 
@@ -26,17 +31,16 @@ pub(super) struct Intake {
     pub(super) room: Option<Arc<dyn MakeRoom>>,
 }
 
-/// Images that were found, and what they are taken in with.
-struct Taken<B> {
+/// A load or pull that has found its images.
+struct Call<B> {
     publication: Publication,
     blobs: B,
-    images: Vec<NamedImage>,
     limits: IngestLimits,
     progress: Option<Arc<dyn Progress>>,
     cancelled: Arc<AtomicBool>,
 }
 
-impl<B: Blobs> Taken<B> {
+impl<B: Blobs> Call<B> {
     fn work(&self) -> Work<'_> {
         Work {
             origin: self.blobs.origin(),
@@ -46,11 +50,28 @@ impl<B: Blobs> Taken<B> {
             publication: &self.publication,
         }
     }
+
+    /// Makes the layers of a batch, and joins the other images whose layers were made again.
+    fn layers(&self, images: &[NamedImage]) -> Layers {
+        let work = self.work();
+        let mut layers = work.layers(images, &self.blobs);
+        if let Err(error) = work.rejoin(std::mem::take(&mut layers.dependents), images) {
+            layers.failure.get_or_insert(error);
+        }
+        layers
+    }
+
+    /// Makes the files of an image beside its layers.
+    fn image(&self, named: &NamedImage, layers: &Layers) -> MicrosandboxResult<NewImage> {
+        let image = self.work().image(named, layers)?;
+        self.publication.describe(named)?;
+        Ok(image)
+    }
 }
 
 impl Intake {
     /// Adds the images that `find` returns to the cache, and returns each reference in their order. Blocking work
-    /// runs on a thread that may block. Dropping the future before it is done leaves the cache unchanged.
+    /// runs on a thread that may block. Dropping the future before it is done leaves the images that were added.
     pub(super) async fn run<B: Blobs + Send + 'static>(
         self,
         local: &LocalBackend,
@@ -76,30 +97,114 @@ impl Intake {
         let cancelled = Arc::clone(&cancel.0);
         let Self { origin, limits, progress, room } = self;
         let wants_room = room.is_some();
+        let on_failure = match origin {
+            NewOrigin::Archive => OnFailure::TakeBack,
+            #[cfg(feature = "registry")]
+            NewOrigin::Registry => OnFailure::Keep,
+        };
         let found = blocking("find images", move || {
-            let publication = Publication::new(store, Arc::clone(&cancelled))?;
+            let publication = Publication::new(store, on_failure, Arc::clone(&cancelled))?;
             let (blobs, images) = find(&publication, &limits)?;
-            let taken = Taken { publication, blobs, images, limits, progress, cancelled };
-            let needed = if wants_room { taken.work().needed(&taken.images, &taken.blobs)? } else { None };
-            Ok((taken, needed))
+            let call = Call { publication, blobs, limits, progress, cancelled };
+            let needed = if wants_room { call.work().needed(&images, &call.blobs)? } else { None };
+            let batches = batches(images).map_err(|problem| call.work().fail(problem))?;
+            Ok((Arc::new(call), batches, needed))
         });
-        let (taken, needed) = found.await?;
-        if let (Some(room), Some(needed)) = (room, needed) {
-            room::make(&room, local, taken.blobs.origin(), needed).await?;
-        }
-        let (publication, locks, images, cost) = blocking("take images in", move || {
-            let images = taken.work().artifacts(&taken.images, &taken.blobs)?;
-            let locks = taken.publication.describe(&taken.images)?;
-            let cost = taken.blobs.cost();
-            Ok((taken.publication, locks, images, cost))
-        })
-        .await?;
-        let now = local.now();
-        let handles = local.store().write("add images", move |writer, _| {
-            let handles = publication.commit(writer, &images, origin, cost, now);
-            drop(locks);
-            handles
-        });
-        handles.await
+        let (call, batches, needed) = found.await?;
+        let guard = Undoing(Some(Arc::clone(&call)));
+        let added = async move {
+            if let (Some(room), Some(needed)) = (room, needed) {
+                room::make(&room, local, call.blobs.origin(), needed).await?;
+            }
+            add_all(&call, local, batches, origin).await
+        };
+        let added = added.await;
+        guard.finish().await?;
+        drop(cancel);
+        added
     }
+}
+
+/// The end of a call, which undoes what was not added: off the async runtime, since that deletes files. Dropped last.
+struct Undoing<B: Blobs + Send + 'static>(Option<Arc<Call<B>>>);
+
+impl<B: Blobs + Send + 'static> Undoing<B> {
+    async fn finish(mut self) -> MicrosandboxResult<()> {
+        let call = self.0.take();
+        blocking("undo what was not added", move || {
+            drop(call);
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl<B: Blobs + Send + 'static> Drop for Undoing<B> {
+    fn drop(&mut self) {
+        let Some(call) = self.0.take() else { return };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(call))),
+            // Nobody runs tasks here that it could hold up.
+            Err(_) => drop(call),
+        }
+    }
+}
+
+/// Makes and adds images, batch by batch.
+async fn add_all<B: Blobs + Send + 'static>(
+    call: &Arc<Call<B>>,
+    local: &LocalBackend,
+    batches: Vec<Vec<NamedImage>>,
+    origin: NewOrigin,
+) -> MicrosandboxResult<Vec<ImageHandle>> {
+    let mut handles = Vec::new();
+    for batch in batches {
+        let (making, batch) = (Arc::clone(call), Arc::new(batch));
+        let images = Arc::clone(&batch);
+        let layers = Arc::new(blocking("make layers", move || Ok(making.layers(&images))).await?);
+        for (place, named) in batch.iter().enumerate() {
+            if !named.image.layers.iter().all(|layer| layers.done.contains_key(&layer.diff_id)) {
+                break;
+            }
+            let (making, images, done) = (Arc::clone(call), Arc::clone(&batch), Arc::clone(&layers));
+            let image = blocking("join layers", move || making.image(&images[place], &done)).await?;
+            handles.extend(add(call, local, image, origin).await?);
+        }
+        call.publication.release_all();
+        if let Some(failure) = Arc::into_inner(layers).and_then(|layers| layers.failure) {
+            return Err(failure);
+        }
+    }
+    Ok(handles)
+}
+
+/// Adds the rows of an image to the index, and waits for it as long as another program changes it.
+async fn add<B: Blobs + Send + 'static>(
+    call: &Arc<Call<B>>,
+    local: &LocalBackend,
+    image: NewImage,
+    origin: NewOrigin,
+) -> MicrosandboxResult<Vec<ImageHandle>> {
+    let image = Arc::new(image);
+    loop {
+        let (call, image, now) = (Arc::clone(call), Arc::clone(&image), local.now());
+        let adding = Arc::clone(&call);
+        let added = local.store().write("add images", move |writer, _| {
+            let handles = adding.publication.commit(writer, &image, origin, adding.blobs.cost(), now)?;
+            let own = joined(&image.manifest).into_iter();
+            let names = image.references.iter().map(Entry::metadata);
+            adding.publication.release(&own.chain(names).collect::<Vec<_>>());
+            Ok(handles)
+        });
+        match added.await {
+            Err(error) if is_busy(&error) => call.work().tell(ProgressEvent::WaitingForIndex),
+            added => return added,
+        }
+    }
+}
+
+/// Returns whether another program was changing the index, and will have done so.
+fn is_busy(error: &MicrosandboxError) -> bool {
+    let MicrosandboxError::Home(error) = error else { return false };
+    matches!(error.problem, HomeProblem::Locked | HomeProblem::Installing(_))
 }

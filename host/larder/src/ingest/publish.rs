@@ -1,17 +1,18 @@
 //! Publishing artifacts of images. Each gets its name only when it is complete and on disk.
 //!
 //! An entry is made in these steps. Its lease is taken shared, so that no process deletes it, and the lock beside it,
-//! so that no other process makes it. It is written to `tmp/`, synced, renamed, and its directory is synced. Leases are
-//! held until the rows are in the index. One transaction adds them when all entries of a call are published.
+//! so that no other process makes it. It is written to `tmp/`, synced, and renamed. Directories are synced once, before what
+//! depends on them: those of artifacts before metadata names them, and that of metadata before the rows. Leases are held until the
+//! rows are in the index.
 //!
 //! An existing and valid artifact is used, whichever program made it, and synced before rows depend on it. A damaged
 //! artifact is replaced under its exclusive lease, but not while another program holds the lease. The metadata of a
 //! reference is replaced under its publication lease, so that a reader of the metadata can take the leases on what it
 //! names.
 //!
-//! A call that fails or is dropped before the rows are in the index takes back what it published: each entry under its
-//! exclusive lease, and only if no row owns it. **After a crash** there are no rows. Complete entries are orphans,
-//! which the next prune collects, and incomplete ones are in `tmp/` under names of their own.
+//! A call that fails or is dropped before the rows are in the index takes back what it published ([`Undo`]). **After a crash**
+//! there are no rows. Complete entries are orphans, which the next call uses and a prune collects, and incomplete ones are in
+//! `tmp/` under names of their own.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, Permissions};
@@ -26,6 +27,7 @@ use rustix::fs::{FlockOperation, flock};
 use tempfile::NamedTempFile;
 
 use super::error::IngestProblem;
+use super::kept::{self, TEMPORARY};
 use super::metadata;
 use super::source::NamedImage;
 use crate::artifacts::lease::{self, Claim, Claims, Held};
@@ -48,7 +50,44 @@ pub(crate) struct Publication {
     store: Arc<Store>,
     rooms: Rooms,
     cancelled: Arc<AtomicBool>,
+    on_failure: OnFailure,
     state: Mutex<State>,
+}
+
+/// The fate of complete layers of a call that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnFailure {
+    /// They are deleted.
+    TakeBack,
+    /// They are kept in `tmp/` for the next call, and collected after a day as other work.
+    #[cfg(feature = "registry")]
+    Keep,
+}
+
+/// What is undone if a call fails before the rows are in the index: each published entry is deleted under its exclusive lease if no
+/// row owns it, and metadata is as it was, under the lock that it was replaced under.
+#[derive(Default)]
+struct Undo {
+    /// The entries that did not exist before.
+    fresh: Vec<Entry>,
+    /// The metadata as it was before.
+    replaced: Vec<(Entry, Vec<u8>)>,
+    /// The locks of the metadata.
+    turns: Vec<Turn>,
+}
+
+impl Undo {
+    fn is_empty(&self) -> bool {
+        self.fresh.is_empty() && self.replaced.is_empty() && self.turns.is_empty()
+    }
+
+    /// Leaves what the rows of an image own now. Metadata is written for one image at a time.
+    fn settle(&mut self, image: &NewImage) {
+        let own: HashSet<Entry> = image.entries().collect();
+        self.fresh.retain(|entry| entry.room != Room::Manifests && !own.contains(entry));
+        self.replaced.clear();
+        self.turns.clear();
+    }
 }
 
 /// The exclusive right to make an entry. Dropping it lets the next call make the entry.
@@ -60,25 +99,34 @@ pub(crate) struct Turn {
 #[derive(Default)]
 struct State {
     held: HashMap<Entry, Arc<Held>>,
-    /// The entries that did not exist before.
-    fresh: Vec<Entry>,
-    /// The metadata as it was before.
-    replaced: Vec<(Entry, Vec<u8>)>,
-    committed: bool,
+    /// The rooms with names that are not on disk yet.
+    unsynced: HashSet<Room>,
+    undo: Undo,
 }
 
 impl Publication {
     /// Makes a publication without entries. Creates the directories of the cache.
     ///
     /// Setting `cancelled` ends waits for other processes.
-    pub(crate) fn new(store: Arc<Store>, cancelled: Arc<AtomicBool>) -> MicrosandboxResult<Self> {
+    pub(crate) fn new(
+        store: Arc<Store>,
+        on_failure: OnFailure,
+        cancelled: Arc<AtomicBool>,
+    ) -> MicrosandboxResult<Self> {
         let cache = store.cache();
+        let mut is_new = false;
         for directory in Room::ALL.map(Room::name).into_iter().chain([TEMPORARY]) {
             let path = cache.root().join(directory);
+            is_new |= !path.is_dir();
             fs::create_dir_all(&path).map_err(MicrosandboxError::io("make", &path))?;
         }
+        if is_new {
+            // Otherwise rows could name files in directories that a crash has undone.
+            let synced = File::open(cache.root()).and_then(|directory| directory.sync_all());
+            synced.map_err(MicrosandboxError::io("sync", cache.root()))?;
+        }
         let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
-        Ok(Self { store, rooms, cancelled, state: Mutex::default() })
+        Ok(Self { store, rooms, cancelled, on_failure, state: Mutex::default() })
     }
 
     pub(crate) fn cache(&self) -> &CacheDir {
@@ -93,6 +141,11 @@ impl Publication {
     /// Returns the flag that is set when the call is cancelled.
     pub(crate) fn cancelled(&self) -> &Arc<AtomicBool> {
         &self.cancelled
+    }
+
+    /// Returns the open rooms of the cache.
+    pub(crate) fn rooms(&self) -> &Rooms {
+        &self.rooms
     }
 
     /// Returns the directory of work in progress.
@@ -174,28 +227,96 @@ impl Publication {
         match held.filter(|_| !is_new && entry.room != Room::Manifests) {
             None => drop(file.persist(&path).map_err(|error| error.error)?),
             // Another program has made it meanwhile, of the same.
-            Some(_) if has_same_content(file.as_file(), &path)? => return self.reuse(entry),
+            Some(_) if self.has_content(entry, file.as_file())? => return self.reuse(entry),
             Some(held) => {
-                if !held.try_exclusive(&self.cancelled)? {
-                    let message = format!("`{}` is damaged, and another program holds it", path.display());
-                    return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
-                }
+                self.exclude_others(entry)?;
                 let persisted = file.persist(&path);
                 held.share(&self.cancelled)?;
                 persisted.map_err(|error| error.error)?;
             }
         }
+        let mut state = self.state();
         if is_new {
-            self.state().fresh.push(entry.clone());
+            state.undo.fresh.push(entry.clone());
         }
+        state.unsynced.insert(entry.room);
         failpoint!("ingest.renamed");
-        self.rooms.get(entry.room).map_or(Ok(()), RoomDir::sync)
+        Ok(())
     }
 
-    /// Syncs an artifact to disk that is used unchanged, because its maker may not have synced it.
+    /// Takes the lease of a damaged entry, which is held, exclusively, until the entry is published.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::ResourceBusy`] if another program holds the entry.
+    pub(crate) fn exclude_others(&self, entry: &Entry) -> io::Result<()> {
+        let path = self.cache().path_of(entry);
+        let held = self.state().held.get(entry).cloned();
+        match held {
+            Some(held) if path.try_exists()? && !held.try_exclusive(&self.cancelled)? => {
+                let message = format!("`{}` is damaged, and another program holds it", path.display());
+                Err(io::Error::new(io::ErrorKind::ResourceBusy, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns whether an entry has the content of a file.
+    pub(crate) fn has_content(&self, entry: &Entry, written: &File) -> io::Result<bool> {
+        match self.open(entry) {
+            Ok(there) => has_same_content(written, &there),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns whether a call that failed has kept an entry. What cannot be looked up counts as not kept.
+    pub(crate) fn is_kept(&self, entry: &Entry) -> bool {
+        kept::is_kept(self.cache(), entry).unwrap_or(false)
+    }
+
+    /// Syncs an artifact to disk that is used unchanged, because its maker may not have synced it. Its directory is synced with
+    /// those of the others.
     pub(crate) fn reuse(&self, entry: &Entry) -> io::Result<()> {
         self.open(entry)?.sync_all()?;
-        self.rooms.get(entry.room).map_or(Ok(()), RoomDir::sync)
+        self.state().unsynced.insert(entry.room);
+        Ok(())
+    }
+
+    /// Syncs the directories with names that are not on disk yet.
+    pub(crate) fn sync(&self) -> MicrosandboxResult<()> {
+        let unsynced = std::mem::take(&mut self.state().unsynced);
+        for room in unsynced.into_iter().filter_map(|room| self.rooms.get(room)) {
+            room.sync().map_err(MicrosandboxError::io("sync", &room.path))?;
+        }
+        Ok(())
+    }
+
+    /// Releases the leases of these entries. Rows own them now, or they are not needed any longer.
+    pub(crate) fn release<'e>(&self, entries: impl IntoIterator<Item = &'e Entry>) {
+        let mut state = self.state();
+        for entry in entries {
+            state.held.remove(entry);
+        }
+    }
+
+    /// Releases all leases.
+    pub(crate) fn release_all(&self) {
+        self.state().held.clear();
+    }
+
+    /// Gives an entry the file that a call which failed has kept of it, if there is one. The entry is held, and nothing has its
+    /// name.
+    pub(crate) fn restore(&self, entry: &Entry) -> io::Result<bool> {
+        let Some(room) = self.rooms.get(entry.room) else { return Ok(false) };
+        let is_restored = kept::restore(self.cache(), room, entry)?;
+        if is_restored {
+            let mut state = self.state();
+            state.undo.fresh.push(entry.clone());
+            state.unsynced.insert(entry.room);
+        }
+        Ok(is_restored)
     }
 
     /// Reads a small entry.
@@ -228,35 +349,28 @@ impl Publication {
         Ok(whole.then_some(length))
     }
 
-    /// Writes the metadata of every reference of these images, each under its lock. Returns the locks.
-    pub(crate) fn describe(&self, images: &[NamedImage]) -> MicrosandboxResult<Vec<Turn>> {
-        let texts: Vec<String> = images.iter().map(|named| metadata::encode(&named.image)).collect();
-        let mut wanted: Vec<(Entry, &Reference, &str)> = images
-            .iter()
-            .zip(&texts)
-            .flat_map(|(named, text)| named.references.iter().map(move |reference| (reference, text)))
-            .map(|(reference, text)| (Entry::metadata(reference), reference, text.as_str()))
-            .collect();
-        // Whoever takes several locks takes them in one order, and of two images under one name the last counts.
-        wanted.reverse();
-        let mut seen = HashSet::new();
-        wanted.retain(|(entry, _, _)| seen.insert(entry.clone()));
+    /// Writes the metadata of every reference of an image, each under its lock, which is held until the rows are in the index.
+    pub(crate) fn describe(&self, image: &NamedImage) -> MicrosandboxResult<()> {
+        let text = metadata::encode(&image.image);
+        let mut wanted: Vec<(Entry, &Reference)> =
+            image.references.iter().map(|reference| (Entry::metadata(reference), reference)).collect();
+        // Whoever takes several locks takes them in one order.
         wanted.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut locks = Vec::new();
-        for (entry, reference, text) in wanted {
-            locks.push(self.hold(&entry, || {})?);
-            self.write_metadata(&entry, text).map_err(|error| {
+        for (entry, reference) in wanted {
+            let turn = self.hold(&entry, || {})?;
+            self.state().undo.turns.push(turn);
+            self.write_metadata(&entry, &text).map_err(|error| {
                 MicrosandboxError::from(IngestProblem::writing(error).of(reference.as_str()))
             })?;
             failpoint!("ingest.described");
         }
-        Ok(locks)
+        self.sync()
     }
 
     fn write_metadata(&self, entry: &Entry, text: &str) -> io::Result<()> {
         match self.read_small(entry) {
             Ok(before) if before == text.as_bytes() => return self.reuse(entry),
-            Ok(before) => self.state().replaced.push((entry.clone(), before)),
+            Ok(before) => self.state().undo.replaced.push((entry.clone(), before)),
             // Nothing of that length is metadata.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::FileTooLarge) => {}
             Err(error) => return Err(error),
@@ -271,31 +385,29 @@ impl Publication {
         self.publish(entry, file)
     }
 
-    /// Adds the images to the index in one transaction, with the cost of a pull, and releases everything.
+    /// Adds an image to the index in one transaction, with the cost of a pull. It cannot be taken back any longer.
     pub(crate) fn commit(
-        self,
+        &self,
         writer: &mut Writer,
-        images: &[NewImage],
+        image: &NewImage,
         origin: NewOrigin,
         cost: Option<PullCost>,
         now: chrono::DateTime<chrono::Utc>,
     ) -> MicrosandboxResult<Vec<ImageHandle>> {
         let action = "add images";
         let handles = writer.change(action, |connection| {
-            let handles = insert(connection, images, origin, cost, now);
+            let handles = insert(connection, image, origin, cost, now);
             let handles = handles.map_err(MicrosandboxError::db(action))?;
             failpoint!("ingest.inserted");
             Ok(handles)
         })?;
         failpoint!("ingest.committed");
-        self.state().committed = true;
+        self.state().undo.settle(image);
         Ok(handles)
     }
 }
 
-/// Returns whether a written file has the same content as the file at a path.
-fn has_same_content(written: &File, path: &Path) -> io::Result<bool> {
-    let there = File::open(path)?;
+fn has_same_content(written: &File, there: &File) -> io::Result<bool> {
     if there.metadata()?.len() != written.metadata()?.len() {
         return Ok(false);
     }
@@ -322,22 +434,25 @@ fn not_locked(error: io::Error, action: &'static str, entry: &Entry, path: &Path
     }
 }
 
-/// The directory of work in progress.
-const TEMPORARY: &str = "tmp";
-
 impl Drop for Publication {
     fn drop(&mut self) {
-        let state = std::mem::take(&mut *self.state());
-        if state.committed || (state.fresh.is_empty() && state.replaced.is_empty()) {
+        let State { held, undo, .. } = std::mem::take(&mut *self.state());
+        if undo.is_empty() {
             return;
         }
-        let State { held, fresh, replaced, .. } = state;
+        let Undo { fresh, replaced, turns } = undo;
         for (entry, before) in replaced {
             if let Err(error) = self.write_small(&entry, &before) {
                 let path = self.cache().path_of(&entry);
                 tracing::warn!("could not restore `{}`: {error}", path.display());
             }
         }
+        if let Err(error) = self.sync() {
+            tracing::warn!("{error}");
+        }
+        // Who waits for the lock of a reference finds its metadata as it was before.
+        drop(turns);
+        self.state().held.clear();
         // An exclusive lease is not to be had while we hold a shared one.
         drop(held);
         if let Err(error) = self.take_back(&fresh) {
@@ -347,8 +462,8 @@ impl Drop for Publication {
 }
 
 impl Publication {
-    /// Deletes what this call published, unless another process uses it or a row owns it now. A failed deletion does
-    /// not stop the others.
+    /// Takes back what this call published, unless another process uses it or a row owns it now. A failure does not stop the
+    /// others.
     fn take_back(&self, fresh: &[Entry]) -> MicrosandboxResult<()> {
         let reader = self.reader()?;
         let mut owners = LiveOwners::new(&reader);
@@ -369,12 +484,17 @@ impl Publication {
             return Ok(());
         }
         let owned = owners.own(entry);
-        if !owned.map_err(MicrosandboxError::db("find out what owns a file"))? {
-            unlink_now(&self.rooms, entry).map_err(failed())?;
+        if owned.map_err(MicrosandboxError::db("find out what owns a file"))? {
+            return Ok(());
         }
+        if self.on_failure != OnFailure::TakeBack
+            && entry.room == Room::Layers
+            && let Some(room) = self.rooms.get(entry.room)
+            && kept::keep(self.cache(), room, entry).is_ok()
+        {
+            return Ok(());
+        }
+        unlink_now(&self.rooms, entry).map_err(failed())?;
         Ok(())
     }
 }
-
-/// The known lengths of layers, by diff ID.
-pub(crate) type Sizes = HashMap<crate::reference::Digest, Option<u64>>;
