@@ -1,4 +1,7 @@
-use std::path::PathBuf;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 
 use larder::ingest::ImageLoad;
 
@@ -16,10 +19,11 @@ use crate::exit::{Failure, Status};
 #[command(after_help = "\
 Examples:
   docker save acme/app:1 -o app.tar && larder load app.tar
+  docker save acme/app:1 | larder load
   larder load layout/ --tag acme/app:1")]
 pub(crate) struct Load {
-    /// Archives or directories
-    #[arg(required = true, value_name = "FILE", value_hint = clap::ValueHint::AnyPath)]
+    /// Archives or directories; `-`, or none, is an archive from standard input
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::AnyPath)]
     files: Vec<PathBuf>,
     /// The name of the image, instead of those in the archive; can be given several times
     #[arg(long = "tag", short, value_name = "REF")]
@@ -30,20 +34,49 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
-        if self.files.len() > 1 && !self.tags.is_empty() {
+        let files = self.files(context)?;
+        if files.len() > 1 && !self.tags.is_empty() {
             return Err(Failure::usage(
                 "`--tag` names the image of one archive, and several are given".to_owned(),
             ));
         }
         let local = context.open_or_make().await?;
         let (tags, room) = (self.tags, self.room.find(&local, context)?);
-        let load = async |file, progress| {
-            let load = tags.iter().fold(ImageLoad::new(file), ImageLoad::tag).progress(progress);
+        let load = async |file: PathBuf, progress| {
+            let load = if is_stdin(&file) { from_stdin()? } else { ImageLoad::new(file) };
+            let load = tags.iter().fold(load, ImageLoad::tag).progress(progress);
             let load = room.maker().into_iter().fold(load, ImageLoad::make_room);
             Ok(load.run(&local).await?)
         };
-        let status = take_in(context, self.files, load).await;
+        let status = take_in(context, files, load).await;
         room.settle().await;
         status
     }
+    /// Returns the inputs: standard input if none is given.
+    fn files(&self, context: &Context) -> Result<Vec<PathBuf>, Failure> {
+        let mut files = self.files.clone();
+        if files.is_empty() {
+            files.push(STDIN.into());
+        }
+        match files.iter().filter(|file| is_stdin(file)).count() {
+            0 => Ok(files),
+            1 if context.console.reads_terminal() => Err(Failure::usage(
+                "standard input is a terminal: name an archive, or pipe one into this".to_owned(),
+            )),
+            1 => Ok(files),
+            _ => Err(Failure::usage("standard input has one archive, and `-` is given twice".to_owned())),
+        }
+    }
+}
+
+const STDIN: &str = "-";
+
+fn is_stdin(file: &Path) -> bool {
+    file == Path::new(STDIN)
+}
+
+fn from_stdin() -> Result<ImageLoad, Failure> {
+    let stdin = io::stdin().as_fd().try_clone_to_owned();
+    let stdin = stdin.map_err(|error| Failure::failed("input", "could not read standard input", error))?;
+    Ok(ImageLoad::from_file("standard input", File::from(stdin)))
 }

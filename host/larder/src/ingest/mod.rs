@@ -1,6 +1,7 @@
 //! Loading and pulling images into a cache, and saving images from it.
 //!
 //! ```text
+//! input      what is loaded: a path, or something that is open already
 //! bundle     the container of images: directories and tar archives, files by name
 //! source     the images for this machine in a bundle or a registry, with their names
 //! convert    layers in parallel, each through `layer`; then fsmeta and VMDK of each image
@@ -37,6 +38,7 @@ mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod input;
 mod intake;
 mod layer;
 mod limits;
