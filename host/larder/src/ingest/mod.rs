@@ -62,4 +62,7 @@ pub use progress::{LayerOutcome, LayerStep, Progress, ProgressEvent};
 #[cfg(feature = "registry")]
 pub use pull::{Backoff, Credentials, ImagePull, Proxies, Transport};
 pub use room::{AsItIs, MakeRoom};
-pub use save::{ConfigOrigin, ImageSave, SaveError, SaveReport, SavedImage, SavedLayer, SavedManifest};
+pub use save::{
+    ConfigOrigin, GzipLevel, ImageSave, LayerCompression, SaveError, SaveReport, SavedImage, SavedLayer,
+    SavedManifest,
+};
