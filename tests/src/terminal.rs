@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Terminal {
     output: Receiver<Vec<u8>>,
     screen: vt100::Parser,
+    /// Everything that the program has written.
+    written: Vec<u8>,
     child: Child,
 }
 
@@ -52,7 +54,7 @@ impl Terminal {
                 }
             }
         });
-        Self { output, screen: vt100::Parser::new(ROWS, COLUMNS, 0), child }
+        Self { output, screen: vt100::Parser::new(ROWS, COLUMNS, 0), written: Vec::new(), child }
     }
 
     /// Waits until the screen looks as expected, and returns the screen.
@@ -77,11 +79,24 @@ impl Terminal {
         (self.child.wait().expect("its end"), self.contents())
     }
 
+    /// Waits for the end of the program, and returns everything that it has written.
+    ///
+    /// # Panics
+    /// Panics if it hangs.
+    #[track_caller]
+    pub fn written(mut self) -> Vec<u8> {
+        while self.read() {}
+        std::mem::take(&mut self.written)
+    }
+
     /// Reads more of the program's output. Returns whether there was more.
     #[track_caller]
     fn read(&mut self) -> bool {
         match self.output.recv_timeout(PATIENCE) {
-            Ok(bytes) => self.screen.process(&bytes),
+            Ok(bytes) => {
+                self.screen.process(&bytes);
+                self.written.extend(bytes);
+            }
             Err(RecvTimeoutError::Disconnected) => return false,
             Err(RecvTimeoutError::Timeout) => panic!("it hangs so:\n{}", self.contents()),
         }

@@ -67,8 +67,8 @@ fn test(steps: &mut Steps, languages: Languages) -> Result<PathBuf> {
     })?;
     let announcement = Announcement {
         name: "judges",
-        does: "installs the programs that judge what is written: skopeo, umoci, erofs-utils, docker-registry, strace, \
-               systemd, prometheus, chromium",
+        does: "installs the programs that judge what is written: skopeo, umoci, podman, buildah, erofs-utils, \
+               docker-registry, strace, systemd, prometheus, chromium",
         usually: "1 min",
     };
     steps.run(announcement, install_judges)?;
@@ -200,9 +200,11 @@ fn install_toolchain(step: &mut Step<'_>) -> Result<()> {
 /// Installs the programs that check inputs and outputs, from their Debian packages. Without them, the tests
 /// that need them print `skipped: ` and pass.
 fn install_judges(step: &mut Step<'_>) -> Result<()> {
-    const JUDGES: [(&str, &str); 8] = [
+    const JUDGES: [(&str, &str); 10] = [
         ("skopeo", "skopeo"),
         ("umoci", "umoci"),
+        ("podman", "podman"),
+        ("buildah", "buildah"),
         ("fsck.erofs", "erofs-utils"),
         ("docker-registry", "docker-registry"),
         ("strace", "strace"),

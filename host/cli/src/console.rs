@@ -2,6 +2,9 @@
 //!
 //! Data goes to standard output, everything else to standard error. With `--format json`, standard error is for
 //! programs, too: one JSON object a line, `{"error": …}` or `{"warning": …}`, without texts that are only for people.
+//!
+//! No message reaches a terminal as anything but text, whatever archive, registry, policy or file its parts are of: what
+//! moves the cursor or reorders text is replaced here, and line feeds where the message is not the program's own lines.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -12,6 +15,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::exit::Failure;
+use crate::render::{plain, plain_lines};
 
 /// The format of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -90,21 +94,28 @@ impl Console {
     /// Prints a message that a person needs, and no program.
     pub(crate) fn note(&self, text: &str) {
         if self.verbosity >= Verbosity::Normal && !self.is_json() {
-            self.say(text);
+            self.say(&plain_lines(text));
+        }
+    }
+
+    /// Prints a table that a person needs, and no program, with its colours.
+    pub(crate) fn note_table(&self, table: &str) {
+        if self.verbosity >= Verbosity::Normal && !self.is_json() {
+            self.say(table);
         }
     }
 
     /// Prints a message about a step.
     pub(crate) fn detail(&self, text: &str) {
         if self.verbosity >= Verbosity::Verbose && !self.is_json() {
-            self.say(text);
+            self.say(&plain_lines(text));
         }
     }
 
     /// Prints a message that helps to find a fault.
     pub(crate) fn debug(&self, text: &str) {
         if self.verbosity >= Verbosity::Debug && !self.is_json() {
-            self.say(text);
+            self.say(&plain_lines(text));
         }
     }
 
@@ -114,16 +125,21 @@ impl Console {
             return;
         }
         if self.is_json() {
-            self.say(&json!({ "warning": text }).to_string());
+            self.say(&escaped(json!({ "warning": text }).to_string()));
         } else {
-            self.say(&format!("{WARNING}warning:{WARNING:#} {text}"));
+            self.say(&format!("{WARNING}warning:{WARNING:#} {}", plain(text)));
         }
     }
 
     /// Prints an event, for programs.
     pub(crate) fn event(&self, event: &impl Serialize) {
+        self.record("progress", event);
+    }
+
+    /// Prints a record on standard error, for programs, as an object with this key.
+    pub(crate) fn record(&self, key: &str, record: &impl Serialize) {
         if self.is_json() && self.verbosity >= Verbosity::Normal {
-            self.say(&json!({ "progress": event }).to_string());
+            self.say(&escaped(json!({ key: record }).to_string()));
         }
     }
 
@@ -145,14 +161,15 @@ impl Console {
             if let Some(hint) = failure.hint() {
                 object["hint"] = json!(hint);
             }
-            return self.say(&object.to_string());
+            return self.say(&escaped(object.to_string()));
         }
-        self.say(&format!("{ERROR}error:{ERROR:#} {error}"));
+        let text = if failure.has_lines() { plain_lines } else { plain };
+        self.say(&format!("{ERROR}error:{ERROR:#} {}", text(&error)));
         for cause in messages {
-            self.say(&format!("  caused by: {cause}"));
+            self.say(&format!("  caused by: {}", text(&cause)));
         }
         if let Some(hint) = failure.hint() {
-            self.say(&format!("{HINT}hint:{HINT:#} {hint}"));
+            self.say(&format!("{HINT}hint:{HINT:#} {}", plain(hint)));
         }
     }
 
@@ -173,6 +190,16 @@ impl Console {
         out.is_terminal().then(|| terminal_size::terminal_size_of(out)).flatten().map(|(width, _)| width.0)
     }
 
+    /// Returns whether standard input is a terminal.
+    pub(crate) fn reads_terminal(&self) -> bool {
+        io::stdin().is_terminal()
+    }
+
+    /// Returns whether standard output is a terminal.
+    pub(crate) fn writes_terminal(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
     /// Returns whether the program can ask a question.
     pub(crate) fn can_ask(&self) -> bool {
         io::stdin().is_terminal() && io::stderr().is_terminal()
@@ -180,7 +207,7 @@ impl Console {
 
     /// Asks a question. Returns whether the answer was yes.
     pub(crate) fn ask(&self, question: &str) -> Result<bool, Failure> {
-        self.show(&format!("{question} [y/N] "));
+        self.show(&format!("{} [y/N] ", plain(question)));
         let mut answer = String::new();
         io::stdin()
             .lock()

@@ -65,6 +65,9 @@ impl From<Probe> for Status {
 /// The kind of what was not done since the program was asked to end.
 const INTERRUPTED: &str = "interrupted";
 
+/// The kind of a policy that broke off.
+const TRAPPED: &str = "policy-trapped";
+
 /// The kind of the failure to reach a registry.
 pub(crate) const UNREACHABLE: &str = "registry-unreachable";
 
@@ -80,13 +83,21 @@ pub(crate) struct Failure {
     status: Status,
     kind: &'static str,
     hint: Option<Cow<'static, str>>,
+    /// Whether line feeds in the messages are the program's own.
+    has_lines: bool,
     error: anyhow::Error,
 }
 
 impl Failure {
     /// The arguments, or a file that they name, cannot be used.
     pub(crate) fn usage(message: String) -> Self {
-        Self { status: Status::Usage, kind: "usage", hint: None, error: anyhow::Error::msg(message) }
+        Self {
+            status: Status::Usage,
+            kind: "usage",
+            hint: None,
+            has_lines: false,
+            error: anyhow::Error::msg(message),
+        }
     }
 
     /// Something failed that is no error of the library.
@@ -96,7 +107,7 @@ impl Failure {
         source: impl std::error::Error + Send + Sync + 'static,
     ) -> Self {
         let error = anyhow::Error::new(source).context(message.into());
-        Self { status: Status::Failed, kind, hint: None, error }
+        Self { status: Status::Failed, kind, hint: None, has_lines: false, error }
     }
 
     /// A file that the arguments name could not be read.
@@ -113,21 +124,21 @@ impl Failure {
     /// Nobody agreed to what was shown.
     pub(crate) fn declined() -> Self {
         let error = anyhow::Error::msg("nothing was changed");
-        Self { status: Status::Failed, kind: "declined", hint: None, error }
+        Self { status: Status::Failed, kind: "declined", hint: None, has_lines: false, error }
     }
 
     /// A job did not reach its goal.
     pub(crate) fn goal_unmet(message: String) -> Self {
         let hint = "what holds the rest is in use, pinned, kept by a guard or beyond the grants, or is not Larder's: `larder df`";
         let error = anyhow::Error::msg(message);
-        Self { status: Status::Failed, kind: "goal-unmet", hint: Some(hint.into()), error }
+        Self { status: Status::Failed, kind: "goal-unmet", hint: Some(hint.into()), has_lines: false, error }
     }
 
     /// The program was asked to end in the middle of something.
     pub(crate) fn interrupted() -> Self {
         let error = anyhow::Error::msg("interrupted");
         let hint = Some("what was begun is being taken back; Ctrl-C once more ends at once");
-        Self { status: Status::Failed, kind: INTERRUPTED, hint: hint.map(Cow::from), error }
+        Self { status: Status::Failed, kind: INTERRUPTED, hint: hint.map(Cow::from), has_lines: false, error }
     }
 
     /// Whether it is that.
@@ -138,7 +149,7 @@ impl Failure {
     /// The policy was allowed nothing of what it wanted.
     pub(crate) fn denied() -> Self {
         let error = anyhow::Error::msg("the grant allows none of what the policy wants to remove");
-        Self { status: Status::Denied, kind: "denied", hint: None, error }
+        Self { status: Status::Denied, kind: "denied", hint: None, has_lines: false, error }
     }
 
     /// Returns the error of a policy that was to change something without a grant; `suggest` is the command that writes
@@ -146,7 +157,7 @@ impl Failure {
     pub(crate) fn no_grant(suggest: &str) -> Self {
         let error = anyhow::Error::msg("a policy removes nothing without a grant");
         let hint = Some(hint_at_grant(suggest).into());
-        Self { status: Status::Denied, kind: "no-grant", hint, error }
+        Self { status: Status::Denied, kind: "no-grant", hint, has_lines: false, error }
     }
 
     /// The same, as the failure to load, compile or otherwise use a policy.
@@ -164,6 +175,16 @@ impl Failure {
     /// The same with a hint.
     pub(crate) fn with_hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
         Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// The same with a message of several lines.
+    pub(crate) fn with_lines(self) -> Self {
+        Self { has_lines: true, ..self }
+    }
+
+    /// Returns whether line feeds in the messages are the program's own, and not of a text in them.
+    pub(crate) fn has_lines(&self) -> bool {
+        self.has_lines
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -190,7 +211,8 @@ impl From<MicrosandboxError> for Failure {
     fn from(error: MicrosandboxError) -> Self {
         let (status, kind, hint) = classify(&error);
         let error = invalid_config(&error).map_or_else(|| error.into(), anyhow::Error::msg);
-        Self { status, kind, hint: hint.map(Cow::from), error }
+        // A backtrace has a line for each function.
+        Self { status, kind, hint: hint.map(Cow::from), has_lines: kind == TRAPPED, error }
     }
 }
 
@@ -240,7 +262,8 @@ impl From<larder_kit::KitError> for Failure {
             // The kit may learn to fail in ways that this program does not know yet.
             _ => (Status::Failed, "failed"),
         };
-        Self { status, kind, hint: None, error: error.into() }
+        // What a compiler says has lines.
+        Self { status, kind, hint: None, has_lines: true, error: error.into() }
     }
 }
 
@@ -412,7 +435,7 @@ fn classify_policy(error: &PolicyError) -> Class {
         P::InvalidDescription { .. } => (Status::Policy, "invalid-description", None),
         P::InvalidConfig(_) => (Status::Usage, "invalid-config", None),
         P::InvalidGrant { .. } => (Status::Usage, "invalid-grant", None),
-        P::Trapped { .. } => (Status::Policy, "policy-trapped", None),
+        P::Trapped { .. } => (Status::Policy, TRAPPED, None),
         P::Limit { .. } => (Status::Policy, "policy-limit", None),
         P::Failed(message) if refused_config(message).is_some() => (Status::Usage, "invalid-config", None),
         P::Failed(_) => (Status::Policy, "policy-failed", None),

@@ -126,6 +126,28 @@ fn layers_hold_what_they_held() {
     }
 }
 
+/// An extended attribute whose name tar has no form for is left out and counted, once for each file whatever its names;
+/// the rest of the file is there.
+#[test]
+fn attributes_without_a_form_are_counted() {
+    let home = Home::made();
+    let odd: [(&[u8], &[u8]); 3] = [(b"user.a=b", b"c"), (b"user.\xff", b"d"), (b"user.kept", b"e")];
+    let layer = |xattrs| {
+        LayerOf::new()
+            .xattrs(xattrs)
+            .directory("directory")
+            .file("file", "content")
+            .link("again", "file")
+            .add("fifo", Entry::Fifo)
+            .done()
+    };
+    fill(&home.path(), &[image("acme/app:1", &[&layer(&odd)])]);
+    let report = save(&home, &["acme/app:1"], ImageArchiveFormat::Docker, "a.tar");
+    assert_eq!(report.images[0].layers[0].xattrs_left_out, 6);
+    let saved = docker(&home.path().with_file_name("a.tar")).remove(0).layers.remove(0);
+    assert_eq!(holds(&layer_of(&saved)), holds(&layer(&odd[2..])));
+}
+
 /// The same images give the same bytes.
 #[test]
 fn saving_twice_gives_the_same() {
@@ -180,8 +202,13 @@ fn images_share_an_archive() {
         saved[0].1["annotations"],
         json!({ "org.opencontainers.image.source": "https://example.com/app" })
     );
-    // Two layers, three configs, three manifests, and the layout's two documents and two directories.
-    assert_eq!(members(&output).len(), 12);
+    // Two layers, three configs, three manifests, and the layout's two documents and two directories; and the list.
+    assert_eq!(members(&output).len(), 13);
+    // What reads `manifest.json` finds the same images in it, each once.
+    let listed = docker(&output);
+    let tags: Vec<_> = listed.iter().map(|image| image.tags.clone()).collect();
+    assert_eq!(tags, [app.to_vec(), vec![], vec!["docker.io/acme/base:latest"]]);
+    assert_eq!(listed[0].layers, saved[0].0.layers);
 }
 
 /// Layers whose archives come out alike are in an archive once, although the cache has them twice.
@@ -192,7 +219,7 @@ fn layers_that_come_out_alike_are_one() {
     // Blocks behind the last that belongs to the image are nothing of it.
     let padded = [layer.as_slice(), &[0; 4096]].concat();
     fill(&home.path(), &[image("acme/app:1", &[&layer, &padded])]);
-    for (format, count) in [(ImageArchiveFormat::Docker, 3), (ImageArchiveFormat::Oci, 7)] {
+    for (format, count) in [(ImageArchiveFormat::Docker, 3), (ImageArchiveFormat::Oci, 8)] {
         let report = save(&home, &["acme/app:1"], format, "a.tar");
         let [one, two] = &report.images[0].layers[..] else { panic!("{report:?}") };
         assert_eq!((&one.blob_digest, &one.diff_id), (&two.blob_digest, &two.diff_id));
@@ -243,6 +270,41 @@ fn configs_are_kept() {
             "rootfs": { "type": "layers", "diff_ids": [new] },
         });
         assert_eq!(serde_json::from_str::<Value>(&rebuilt.config).expect("a config"), expected);
+    }
+}
+
+/// The descriptors of an index have the platform that the config states, with its variant, and none where it states none;
+/// a config that is made anew is for this machine.
+#[test]
+fn descriptors_have_platforms() {
+    let home = Home::made();
+    let layer = LayerOf::new().file("a", "b").done();
+    let image_for = |reference, platform: Value| {
+        let mut image = image(reference, &[&layer]);
+        let fields = image.config.as_object_mut().expect("fields");
+        fields.remove("architecture");
+        fields.remove("os");
+        fields.extend(platform.as_object().expect("fields").clone());
+        image
+    };
+    let arm = json!({ "architecture": "arm64", "os": "linux", "variant": "v8" });
+    let images = [
+        image_for("acme/arm:1", arm.clone()),
+        image_for("acme/empty:1", json!({ "architecture": "", "os": "" })),
+        image_for("acme/lost:1", json!({ "x-lost": 1 })),
+    ];
+    fill(&home.path(), &images);
+    fs::remove_file(home.cache().join(metadata_path("acme/lost:1"))).expect("gone");
+    home.execute("UPDATE manifest SET architecture = NULL, os = NULL");
+    save(&home, &["acme/arm:1", "acme/empty:1", "acme/lost:1"], ImageArchiveFormat::Oci, "a.tar");
+    let members = members(&home.path().with_file_name("a.tar"));
+    let index: Value = serde_json::from_slice(&members["index.json"]).expect("an index");
+    let platforms = [0, 1, 2].map(|number| index["manifests"][number]["platform"].clone());
+    let machine = json!({ "architecture": this_architecture(), "os": "linux" });
+    assert_eq!(platforms, [arm, Value::Null, machine]);
+    let named = &index["manifests"][0]["annotations"];
+    for key in ["io.containerd.image.name", "org.opencontainers.image.ref.name"] {
+        assert_eq!(named[key], "docker.io/acme/arm:1");
     }
 }
 

@@ -5,3 +5,4 @@ mod archives;
 mod judged;
 mod read;
 mod refusals;
+mod streams;

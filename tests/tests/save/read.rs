@@ -43,13 +43,14 @@ pub(crate) fn docker(archive: &Path) -> Vec<Saved> {
         let config = image["Config"].as_str().expect("a config");
         let layers = image["Layers"].as_array().expect("layers").iter();
         let layers: Vec<Vec<u8>> =
-            layers.map(|name| members[name.as_str().expect("a name")].clone()).collect();
+            layers.map(|name| plain(&members[name.as_str().expect("a name")])).collect();
         let saved = Saved {
             tags: image["RepoTags"].as_array().expect("tags").iter().map(text).collect(),
             config: String::from_utf8(members[config].clone()).expect("text"),
             layers,
         };
-        assert_eq!(format!("sha256:{}", config.trim_end_matches(".json")), digest(saved.config.as_bytes()));
+        let hex = config.trim_start_matches("blobs/sha256/").trim_end_matches(".json");
+        assert_eq!(format!("sha256:{hex}"), digest(saved.config.as_bytes()));
         check_diff_ids(&saved);
         saved
     };
@@ -71,23 +72,36 @@ pub(crate) fn oci(archive: &Path) -> Vec<(Saved, Value)> {
     let image = |descriptor: &Value| {
         let manifest: Value = serde_json::from_slice(&blob(descriptor)).expect("a manifest");
         let layers = manifest["layers"].as_array().expect("layers").iter();
-        let gunzip = |layer: &Value| {
-            assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
-            let mut plain = Vec::new();
+        let content = |layer: &Value| {
             let blob = blob(layer);
-            flate2::read::GzDecoder::new(blob.as_slice()).read_to_end(&mut plain).expect("gzip");
-            plain
+            let suffix = if is_gzip(&blob) { "+gzip" } else { "" };
+            assert_eq!(layer["mediaType"], format!("application/vnd.oci.image.layer.v1.tar{suffix}"));
+            plain(&blob)
         };
         let tag = descriptor["annotations"].get("org.opencontainers.image.ref.name");
         let saved = Saved {
             tags: tag.iter().map(|tag| text(tag)).collect(),
             config: String::from_utf8(blob(&manifest["config"])).expect("text"),
-            layers: layers.map(gunzip).collect(),
+            layers: layers.map(content).collect(),
         };
         check_diff_ids(&saved);
         (saved, manifest)
     };
     index["manifests"].as_array().expect("manifests").iter().map(image).collect()
+}
+
+fn is_gzip(blob: &[u8]) -> bool {
+    blob.starts_with(&[0x1f, 0x8b])
+}
+
+/// What a blob holds: one member of gzip, or the blob itself.
+fn plain(blob: &[u8]) -> Vec<u8> {
+    if !is_gzip(blob) {
+        return blob.to_vec();
+    }
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(blob).read_to_end(&mut plain).expect("gzip");
+    plain
 }
 
 fn check_diff_ids(image: &Saved) {

@@ -22,7 +22,7 @@ impl Consent {
     pub(crate) fn obtain_for(self, context: &Context, what: &str, question: &str) -> Result<(), Failure> {
         let console = &context.console;
         if self.yes {
-            console.note(what);
+            console.note_table(what);
             return Ok(());
         }
         let can_ask = console.can_ask();

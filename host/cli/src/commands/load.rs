@@ -1,4 +1,7 @@
-use std::path::PathBuf;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 
 use larder::ingest::ImageLoad;
 
@@ -16,11 +19,12 @@ use crate::exit::{Failure, Status};
 #[command(after_help = "\
 Examples:
   docker save acme/app:1 -o app.tar && larder load app.tar
+  docker save acme/app:1 | larder load
   larder load layout/ --tag acme/app:1
   larder load layout/ --tag acme/app --select v1 --select v2")]
 pub(crate) struct Load {
-    /// Archives or directories
-    #[arg(required = true, value_name = "FILE", value_hint = clap::ValueHint::AnyPath)]
+    /// Archives or directories; `-`, or none, is an archive from standard input
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::AnyPath)]
     files: Vec<PathBuf>,
     /// The name of the image, instead of those in the archive; without a tag, images keep those that they have; can be given
     /// several times
@@ -38,25 +42,54 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
+        let files = self.files(context)?;
         for (option, is_given) in
             [("--tag", !self.tags.is_empty()), ("--select", !self.selections.is_empty())]
         {
-            if is_given && self.files.len() > 1 {
+            if is_given && files.len() > 1 {
                 let message = format!("`{option}` is for the images of one archive, and several are given");
                 return Err(Failure::usage(message));
             }
         }
         let local = context.open_or_make().await?;
         let room = self.room.find(&local, context)?;
-        let load = async |file, progress| {
-            let load = self.tags.iter().fold(ImageLoad::new(file), ImageLoad::tag).progress(progress);
+        let load = async |file: PathBuf, progress| {
+            let load = if is_stdin(&file) { from_stdin()? } else { ImageLoad::new(file) };
+            let load = self.tags.iter().fold(load, ImageLoad::tag).progress(progress);
             let load = self.selections.iter().fold(load, ImageLoad::select);
             let load = self.platform.get().into_iter().fold(load, ImageLoad::platform);
             let load = room.maker().into_iter().fold(load, ImageLoad::make_room);
             Ok(load.run(&local).await?)
         };
-        let status = take_in(context, self.files, load).await;
+        let status = take_in(context, files, load).await;
         room.settle().await;
         status
     }
+    /// Returns the inputs: standard input if none is given.
+    fn files(&self, context: &Context) -> Result<Vec<PathBuf>, Failure> {
+        let mut files = self.files.clone();
+        if files.is_empty() {
+            files.push(STDIN.into());
+        }
+        match files.iter().filter(|file| is_stdin(file)).count() {
+            0 => Ok(files),
+            1 if context.console.reads_terminal() => Err(Failure::usage(
+                "standard input is a terminal: name an archive, or pipe one into this".to_owned(),
+            )),
+            1 => Ok(files),
+            _ => Err(Failure::usage("standard input has one archive, and `-` is given twice".to_owned())),
+        }
+    }
+}
+
+const STDIN: &str = "-";
+
+fn is_stdin(file: &Path) -> bool {
+    file == Path::new(STDIN)
+}
+
+fn from_stdin() -> Result<ImageLoad, Failure> {
+    let stdin = io::stdin().as_fd().try_clone_to_owned();
+    let stdin = stdin.map_err(|error| Failure::failed("input", "could not read standard input", error))?;
+    Ok(ImageLoad::from_file("standard input", File::from(stdin)))
 }

@@ -1,8 +1,11 @@
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use larder::ImageArchiveFormat;
-use larder::ingest::{ConfigOrigin, ImageSave, SaveReport, SavedLayer};
+use larder::ingest::{ConfigOrigin, GzipLevel, ImageSave, LayerCompression, SaveReport, SavedLayer};
+use larder::{ImageArchiveFormat, MicrosandboxError};
 
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
@@ -14,24 +17,32 @@ use crate::render::{count, plain};
 /// Save images to an archive
 ///
 /// The archive has the layers and the config of each image, rebuilt from the cache: the digests of layers and manifests
-/// differ from those that were pulled. Images that share layers share them in the archive. An existing file is replaced
-/// when the archive is complete.
+/// differ from those that were pulled, so signatures over manifests do not survive. Images that share layers share them in
+/// the archive. The same images give the same bytes. An existing file is replaced when the archive is complete. Standard
+/// output gets the archive where no file is named, and then standard error what was saved.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   larder save python:3.12 -o python.tar
   larder save acme/app:1 acme/app:2 -o app.tar --as oci
+  larder save acme/app:1 | ssh other larder load
   larder save acme/app:1 -o app.tar && skopeo inspect docker-archive:app.tar")]
 pub(crate) struct Save {
     /// The images
     #[arg(required = true, value_name = "REF")]
     references: Vec<String>,
-    /// The archive
-    #[arg(long, short, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    /// The archive; `-` is standard output
+    #[arg(long, short, value_name = "FILE", value_hint = clap::ValueHint::FilePath, default_value = "-")]
     output: PathBuf,
     /// What `docker load` reads, or an OCI image layout
     #[arg(long = "as", value_name = "FORM", default_value = "docker")]
     form: Form,
+    /// The compression of the layers [default: none in what `docker load` reads, gzip in a layout]
+    #[arg(long, value_name = "KIND")]
+    compression: Option<Compression>,
+    /// The level of gzip, from 1, the fastest, to 9, the smallest [default: 6]
+    #[arg(long, value_name = "N", value_parser = level)]
+    compression_level: Option<GzipLevel>,
 }
 
 /// The form of an archive.
@@ -39,28 +50,56 @@ pub(crate) struct Save {
 enum Form {
     /// What `docker load` reads, with plain layers
     Docker,
-    /// An OCI image layout as a tar file, with gzip layers
+    /// An OCI image layout as a tar file, with gzip layers; `docker load` reads it as well
     Oci,
+}
+
+/// The compression of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Compression {
+    /// The largest archive, in the least time
+    None,
+    /// What everything reads, on all processors
+    Gzip,
+}
+
+fn level(text: &str) -> Result<GzipLevel, &'static str> {
+    text.parse().ok().and_then(GzipLevel::new).ok_or("it is not a number from 1 to 9")
 }
 
 impl Save {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
-        let Self { references, output, form } = self;
-        let local = context.open().await?;
-        output::refuse_in_home(&output, &local)?;
-        let format = match form {
+        let format = match self.form {
             Form::Docker => ImageArchiveFormat::Docker,
             Form::Oci => ImageArchiveFormat::Oci,
         };
+        let compression = self.compression(format)?;
         let console = &context.console;
+        let is_stdout = self.output.as_os_str() == "-";
+        if is_stdout && console.writes_terminal() {
+            let text = "standard output is a terminal, which shows no archive: name a file with `-o FILE`";
+            return Err(Failure::usage(text.to_owned()));
+        }
+        let Self { references, output, .. } = self;
+        let local = context.open().await?;
+        let save = if is_stdout {
+            ImageSave::to_writer(references, "standard output", stdout()?)
+        } else {
+            output::refuse_in_home(&output, &local)?;
+            ImageSave::new(references, &output)
+        };
         let progress = IngestProgress::new(console);
-        let save = ImageSave::new(references, &output).format(format).progress(progress.clone());
+        let save = save.format(format).compression(compression).progress(progress.clone());
         let begun = Instant::now();
-        let saved = context.interruptible(save.run(&local)).await;
+        let saved = context.interruptible(async { Ok::<_, Failure>(save.run(&local).await) }).await;
         progress.close();
-        let report = saved?;
+        let report = match saved? {
+            // Whoever reads has ended, and says why.
+            Err(error) if is_stdout && is_broken_pipe(&error) => return Ok(Status::Failed),
+            result => result?,
+        };
         for image in &report.images {
-            let name = plain(&image.references.join(", "));
+            let name = image.references.join(", ");
             if image.config == ConfigOrigin::Rebuilt {
                 console.warn(&format!(
                     "the config of {name} was made of what the index knows: its original is missing or damaged"
@@ -70,29 +109,64 @@ impl Save {
                 console.warn(&format!("{name} has no tag: it is in the archive without a name"));
             }
         }
-        if console.is_json() {
-            console.json(&report)?;
-        } else {
-            console.data(&summary(&report, &output, begun.elapsed()))?;
+        let name = if is_stdout { "standard output".to_owned() } else { output.display().to_string() };
+        let summary = summary(&report, &name, begun.elapsed());
+        match (is_stdout, console.is_json()) {
+            (true, true) => console.record("saved", &report),
+            (true, false) => console.note(&summary),
+            (false, true) => console.json(&report)?,
+            (false, false) => console.data(&(plain(&summary) + "\n"))?,
         }
         Ok(Status::Done)
     }
+
+    fn compression(&self, format: ImageArchiveFormat) -> Result<LayerCompression, Failure> {
+        let level = self.compression_level;
+        let compression = match self.compression {
+            None => LayerCompression::of(format),
+            Some(Compression::None) => LayerCompression::None,
+            Some(Compression::Gzip) => LayerCompression::Gzip(GzipLevel::DEFAULT),
+        };
+        match (compression, level) {
+            (LayerCompression::None, Some(_)) => Err(Failure::usage(
+                "`--compression-level` is for gzip, and the layers are not compressed".to_owned(),
+            )),
+            (LayerCompression::Gzip(_), Some(level)) => Ok(LayerCompression::Gzip(level)),
+            (compression, _) => Ok(compression),
+        }
+    }
 }
 
-fn summary(report: &SaveReport, output: &Path, time: Duration) -> String {
+/// Returns standard output without the buffer of its own, which looks for lines.
+fn stdout() -> Result<File, Failure> {
+    let stdout = io::stdout().as_fd().try_clone_to_owned();
+    let stdout = stdout.map_err(|error| Failure::failed("output", "could not write the archive", error))?;
+    Ok(File::from(stdout))
+}
+
+fn is_broken_pipe(error: &MicrosandboxError) -> bool {
+    matches!(error, MicrosandboxError::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn summary(report: &SaveReport, output: &str, time: Duration) -> String {
     let mut layers: Vec<&SavedLayer> = report.images.iter().flat_map(|image| &image.layers).collect();
     layers.sort_by(|a, b| a.blob_digest.cmp(&b.blob_digest));
     layers.dedup_by(|a, b| a.blob_digest == b.blob_digest);
-    let sockets: u64 = layers.iter().map(|layer| layer.sockets_left_out).sum();
-    let left_out = match usize::try_from(sockets).unwrap_or(usize::MAX) {
-        0 => String::new(),
-        sockets => format!(", without {}", count(sockets, "socket")),
+    let left_out = |number: fn(&SavedLayer) -> u64, one: &str| {
+        let number: u64 = layers.iter().copied().map(number).sum();
+        (number > 0).then(|| count(usize::try_from(number).unwrap_or(usize::MAX), one))
     };
+    let left_out = [
+        left_out(|layer| layer.sockets_left_out, "socket"),
+        left_out(|layer| layer.xattrs_left_out, "extended attribute"),
+    ];
+    let left_out: Vec<String> = left_out.into_iter().flatten().collect();
+    let without =
+        if left_out.is_empty() { String::new() } else { format!(", without {}", left_out.join(" and ")) };
     format!(
-        "saved {} with {} to {}: {}{left_out}, in {}\n",
+        "saved {} with {} to {output}: {}{without}, in {}",
         count(report.images.len(), "image"),
         count(layers.len(), "layer"),
-        plain(&output.display().to_string()),
         size(report.bytes_written),
         rate(report.bytes_written, time),
     )

@@ -19,6 +19,11 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().map(disarm).collect()
 }
 
+/// Makes a text of several lines safe to print, each like [`plain`].
+pub(crate) fn plain_lines(text: &str) -> String {
+    text.split('\n').map(plain).collect::<Vec<_>>().join("\n")
+}
+
 /// Returns true for a character that neither moves the cursor nor reorders text.
 pub(crate) fn is_harmless(character: char) -> bool {
     !character.is_control() && !matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -54,6 +59,7 @@ mod tests {
     #[test]
     fn texts_are_disarmed() {
         assert_eq!(plain("a\u{1b}[2Jb\nc\u{202e}d"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d");
+        assert_eq!(plain_lines("a\u{9b}2Jb\nc\rd\n"), "a\u{fffd}2Jb\nc\u{fffd}d\n");
     }
 
     /// A word is quoted if a shell would interpret it.

@@ -27,3 +27,4 @@ mod saving;
 mod scenarios;
 mod service;
 mod terminal;
+mod texts;

@@ -1,12 +1,12 @@
 //! The container of images: a directory, or a tar archive in a file, compressed or not.
 //!
 //! Files are read from any position. In a plain tar archive, one scan finds the beginning of each file. A compressed
-//! archive, or one from a pipe, is first decompressed to a file without a name in `tmp/`, which the kernel always
+//! archive, or one that is not in a file, is first decompressed to a file without a name in `tmp/`, which the kernel always
 //! deletes. Nothing outside of a directory is read, even if its symbolic links lead there.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
@@ -21,6 +21,7 @@ use sha2::{Digest as _, Sha256};
 use super::cancel::Cancellable;
 use super::compression::Compression;
 use super::error::{IngestError, IngestProblem};
+use super::input::Input;
 use super::limits::IngestLimits;
 use super::tar::{TarKind, scan};
 use crate::artifacts::open_dir;
@@ -128,31 +129,37 @@ enum Member {
 }
 
 impl Bundle {
-    /// Opens the directory or archive at `path`. `temporary` is a directory for decompressed data. Decompression ends
-    /// if it is `cancelled`.
+    /// Opens a directory or archive. `temporary` is a directory for decompressed data. Decompression ends if it is
+    /// `cancelled`.
     pub(crate) fn open(
-        path: &Path,
+        input: Input,
         temporary: &Path,
         limits: &IngestLimits,
         cancelled: Arc<AtomicBool>,
     ) -> Result<Self, IngestError> {
-        let name = path.display().to_string();
+        let name = input.name();
         let fail = |problem: IngestProblem| problem.of(&name);
-        let metadata = path.metadata().map_err(|error| fail(IngestProblem::Read(error)))?;
-        let files = if metadata.is_dir() {
-            let directory = open_dir(path).map_err(|error| fail(IngestProblem::Read(error)))?;
-            Files::Directory(directory.ok_or_else(|| fail(IngestProblem::NotAnArchive))?)
-        } else {
-            let file = File::open(path).map_err(|error| fail(IngestProblem::Read(error)))?;
-            let file = if metadata.is_file() && !is_compressed(&file).map_err(fail)? {
-                file
-            } else {
-                decompress(Cancellable { source: file, cancelled: &cancelled }, temporary, limits)
-                    .map_err(fail)?
-            };
-            let members = members_of(&file, &name, limits)?;
-            Files::Archive { file: Arc::new(file), members }
+        let unreadable = |error| fail(IngestProblem::Read(error));
+        let spooled = |source: &mut dyn Read| {
+            decompress(Cancellable { source, cancelled: &cancelled }, temporary, limits).map_err(fail)
         };
+        let file = match input {
+            Input::Path(path) if path.is_dir() => {
+                let directory = open_dir(&path).map_err(unreadable)?;
+                let files = Files::Directory(directory.ok_or_else(|| fail(IngestProblem::NotAnArchive))?);
+                return Ok(Self { name, files, document_bytes: limits.document_bytes, cancelled });
+            }
+            Input::Path(path) => Ok(File::open(path).map_err(unreadable)?),
+            Input::File { file, .. } => Ok(file),
+            Input::Reader { reader, .. } => Err(reader),
+        };
+        let file = match file {
+            Ok(file) if is_plain(&file).map_err(fail)? => file,
+            Ok(mut file) => spooled(&mut file)?,
+            Err(mut reader) => spooled(&mut reader)?,
+        };
+        let members = members_of(&file, &name, limits)?;
+        let files = Files::Archive { file: Arc::new(file), members };
         Ok(Self { name, files, document_bytes: limits.document_bytes, cancelled })
     }
 
@@ -303,10 +310,16 @@ fn resolve(link: &str, target: &[u8]) -> Option<String> {
     Some(path.join("/"))
 }
 
-fn is_compressed(file: &File) -> Result<bool, IngestProblem> {
+/// Returns whether a file can be read where it is: it is a regular file, at its beginning, and not compressed.
+fn is_plain(mut file: &File) -> Result<bool, IngestProblem> {
+    if !file.metadata().map_err(IngestProblem::Read)?.is_file()
+        || file.stream_position().map_err(IngestProblem::Read)? > 0
+    {
+        return Ok(false);
+    }
     let mut head = [0; 4];
     let length = file.read_at(&mut head, 0).map_err(IngestProblem::Read)?;
-    Ok(Compression::detect(&head[..length]) != Compression::None)
+    Ok(Compression::detect(&head[..length]) == Compression::None)
 }
 
 /// Decompresses an archive to a file without a name.

@@ -14,6 +14,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::bundle::Bundle;
 use super::error::{IngestError, IngestProblem};
+use super::input::Input;
 use super::layer::{LayerBlob, Watch, convert};
 use super::limits::IngestLimits;
 use super::progress::{LayerStep, Meter};
@@ -85,7 +86,7 @@ pub fn archive(
 ) -> Result<Vec<FoundImage>, IngestError> {
     let file = memory_file(bytes).map_err(|error| IngestProblem::reading(error).of(ORIGIN))?;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let bundle = Bundle::open(path.as_ref(), temporary, limits, Arc::default())?;
+    let bundle = Bundle::open(Input::Path(path.into()), temporary, limits, Arc::default())?;
     let images = find_images(&bundle, &Wanted::all(), limits)?.images;
     Ok(images.iter().map(|named| found_image(&bundle, named)).collect())
 }

@@ -1,5 +1,7 @@
 //! Loading archives and layouts into the cache.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -7,6 +9,7 @@ use std::thread;
 use super::bundle::Bundle;
 use super::convert::Blobs;
 use super::error::{IngestError, IngestProblem};
+use super::input::Input;
 use super::intake::Intake;
 use super::layer::BlobSource;
 use super::limits::IngestLimits;
@@ -30,7 +33,7 @@ use crate::records::ImageHandle;
 /// # }
 /// ```
 pub struct ImageLoad {
-    input: PathBuf,
+    input: Input,
     tags: Vec<String>,
     selections: Vec<String>,
     platform: Platform,
@@ -42,8 +45,25 @@ pub struct ImageLoad {
 impl ImageLoad {
     /// Makes a load of an archive or a directory, with the names in it.
     pub fn new(input: impl Into<PathBuf>) -> Self {
+        Self::of(Input::Path(input.into()))
+    }
+
+    /// Makes a load of an archive in an open file, which may be a pipe. Errors call it by `name`, such as `standard
+    /// input`. A regular file that is at its beginning and not compressed is read where it is; anything else is copied to
+    /// a file without a name in the cache first.
+    pub fn from_file(name: &str, file: File) -> Self {
+        Self::of(Input::File { name: name.to_owned(), file })
+    }
+
+    /// Makes a load of an archive that is read to its end, and copied to a file without a name in the cache first.
+    /// Errors call it by `name`.
+    pub fn from_reader(name: &str, reader: impl Read + Send + 'static) -> Self {
+        Self::of(Input::Reader { name: name.to_owned(), reader: Box::new(reader) })
+    }
+
+    fn of(input: Input) -> Self {
         Self {
-            input: input.into(),
+            input,
             tags: Vec::new(),
             selections: Vec::new(),
             platform: Platform::of_this_machine(),
@@ -112,7 +132,7 @@ impl ImageLoad {
         let intake = Intake { origin: NewOrigin::Archive, limits, progress, room };
         let find = move |publication: &Publication, limits: &IngestLimits| {
             let cancelled = Arc::clone(publication.cancelled());
-            let bundle = Bundle::open(&input, &publication.temporary(), limits, cancelled)?;
+            let bundle = Bundle::open(input, &publication.temporary(), limits, cancelled)?;
             let found = find_images(&bundle, &wanted, limits)?;
             for Skipped { image, why } in &found.skipped {
                 told.iter().for_each(|told| told.event(ProgressEvent::ImageSkipped { image, why }));

@@ -1,6 +1,7 @@
 //! Loading and pulling images into a cache, and saving images from it.
 //!
 //! ```text
+//! input      what is loaded: a path, or something that is open already
 //! bundle     the container of images: directories and tar archives, files by name
 //! source     the images for a platform in a bundle or a registry, with their names
 //! convert    layers in parallel, each through `layer`, in batches
@@ -39,6 +40,7 @@ mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod input;
 mod intake;
 mod join;
 mod kept;
@@ -64,4 +66,7 @@ pub use progress::{LayerOutcome, LayerStep, Progress, ProgressEvent};
 #[cfg(feature = "registry")]
 pub use pull::{Backoff, Credentials, ImagePull, Proxies, Transport};
 pub use room::{AsItIs, MakeRoom};
-pub use save::{ConfigOrigin, ImageSave, SaveError, SaveReport, SavedImage, SavedLayer, SavedManifest};
+pub use save::{
+    ConfigOrigin, GzipLevel, ImageSave, LayerCompression, SaveError, SaveReport, SavedImage, SavedLayer,
+    SavedManifest,
+};

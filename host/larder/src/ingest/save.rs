@@ -1,8 +1,8 @@
 //! Saving images of a cache as archives.
 //!
 //! A cache keeps no blobs: its layers are EROFS images. So an archive's layers are rebuilt from those (`layer`,
-//! `tar`), with the config, the manifest and the archive around them (`config`, `archive`, `documents`). [`ImageSave`]
-//! documents what is preserved.
+//! `tar`), compressed (`gzip`), with the config, the manifest and the archive around them (`config`, `archive`,
+//! `documents`). [`ImageSave`] documents what is preserved.
 //!
 //! # Locking
 //! The index is read in short transactions, and not changed. The files of an image are read under shared leases. These
@@ -10,48 +10,47 @@
 //! meanwhile. Images are saved one after the other, so descriptors are held for one image at a time.
 //!
 //! # Memory
-//! Memory grows with the number of directories and hard-linked files of a layer, not with sizes.
+//! Memory grows with the number of directories and hard-linked files of a layer, not with sizes. Compression has two blocks
+//! of 1 MiB for each of at most eight threads.
 //!
 //! # What survives a crash
-//! An archive appears complete and synced, by its final rename. Dropping the future ends the work soon and removes the
-//! incomplete archive. A killed process leaves a temporary file `.larder-save-…` beside the output.
+//! An archive in a file appears complete and synced, by its final rename. Dropping the future ends the work soon and
+//! removes the incomplete archive. A killed process leaves a temporary file `.larder-save-…` beside the output. What is
+//! left of an archive in a stream lists no images.
 
 mod archive;
+mod compression;
 mod config;
 mod documents;
 mod error;
+mod gzip;
 mod layer;
 mod report;
+mod saving;
 mod source;
 mod tar;
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use larder_erofs::reader::Image as ErofsImage;
-
+pub use compression::{GzipLevel, LayerCompression};
 pub use config::ConfigOrigin;
 pub use error::SaveError;
 pub use report::{SaveReport, SavedImage, SavedLayer, SavedManifest};
 
-use super::progress::{LayerOutcome, LayerStep, Meter, Progress, ProgressEvent};
-use crate::artifacts::Rooms;
+use super::progress::Progress;
+use crate::artifacts::unowned::TEMPORARY;
 use crate::backend::LocalBackend;
 use crate::catalog::journal::{self, NewUse, UseKind};
 use crate::catalog::{CancelOnDrop, PooledReader, Writer, blocking, identity};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::ingest::metadata::KeptMetadata;
-use crate::records::{ImageArchiveFormat, ImageDetail, ImageLayerDetail};
-use crate::reference::Digest;
-use crate::store::Store;
-use archive::{Archive, Hashing};
-use layer::{LayerFault, Watch, Written, write_layer};
-use source::{Target, layer_file};
+use crate::records::ImageArchiveFormat;
+use archive::Archive;
+use documents::Documents;
+use saving::{Packing, Saving};
+use source::Target;
 
 /// The name of the work in errors.
 const ACTION: &str = "save images";
@@ -60,8 +59,9 @@ const ACTION: &str = "save images";
 ///
 /// # What is preserved
 /// - The content of the layers: names, contents, modes, owners, times to the nanosecond, link structure, device
-///   numbers, extended attributes, removals. Not preserved: sockets, for which tar has no form; and access and change
-///   times, names of owners, and comments, which the cache does not keep.
+///   numbers, extended attributes, removals. Not preserved: sockets, for which tar has no form; extended attributes whose
+///   names have a `=` or are not UTF-8, likewise; and access and change times, names of owners, and comments, which the
+///   cache does not keep.
 /// - The config, byte for byte if no diff ID changes, and otherwise everything in it except the diff IDs. If the cache
 ///   has lost the text, the fields that the index has. [`SavedImage::config`] states which case applies.
 /// - The manifest's annotations, in an OCI archive.
@@ -69,7 +69,7 @@ const ACTION: &str = "save images";
 ///   would be that of another manifest.
 ///
 /// A layer's diff ID stays the same only if its original archive has the same layout, member by member. The digests of
-/// blobs and manifests change. An image that was loaded from an archive of Larder's and is saved again is the same,
+/// blobs and manifests change, so signatures over them do not apply to what is saved. An image that was loaded from an archive of Larder's and is saved again is the same,
 /// byte for byte. So is an image that is saved twice.
 ///
 /// ```no_run
@@ -84,18 +84,44 @@ const ACTION: &str = "save images";
 /// ```
 pub struct ImageSave {
     references: Vec<String>,
-    output: PathBuf,
+    output: Output,
     format: ImageArchiveFormat,
+    compression: Option<LayerCompression>,
     progress: Option<Arc<dyn Progress>>,
+}
+
+/// Where an archive is written.
+enum Output {
+    File(PathBuf),
+    Stream { name: PathBuf, stream: Box<dyn Write + Send> },
 }
 
 impl ImageSave {
     /// Makes a save of these images, in their order, to an archive at `output`.
     pub fn new<R: Into<String>>(references: impl IntoIterator<Item = R>, output: impl Into<PathBuf>) -> Self {
+        Self::to(references, Output::File(output.into()))
+    }
+
+    /// Makes a save of these images, in their order, to a stream that errors call by `name`, such as `standard output`.
+    /// The archive has the same bytes as in a file.
+    ///
+    /// Nothing is written to the stream before the first image is found. Layers that are compressed are written to a file
+    /// without a name in the cache first, since their lengths come before them. Dropping the future ends the work when
+    /// the stream takes what is being written, or fails.
+    pub fn to_writer<R: Into<String>>(
+        references: impl IntoIterator<Item = R>,
+        name: &str,
+        stream: impl Write + Send + 'static,
+    ) -> Self {
+        Self::to(references, Output::Stream { name: name.into(), stream: Box::new(stream) })
+    }
+
+    fn to<R: Into<String>>(references: impl IntoIterator<Item = R>, output: Output) -> Self {
         Self {
             references: references.into_iter().map(Into::into).collect(),
-            output: output.into(),
+            output,
             format: ImageArchiveFormat::default(),
+            compression: None,
             progress: None,
         }
     }
@@ -103,6 +129,12 @@ impl ImageSave {
     /// Sets the form of the archive.
     pub fn format(mut self, format: ImageArchiveFormat) -> Self {
         self.format = format;
+        self
+    }
+
+    /// Sets the compression of the layers, instead of [that of the form](LayerCompression::of).
+    pub fn compression(mut self, compression: LayerCompression) -> Self {
+        self.compression = Some(compression);
         self
     }
 
@@ -117,19 +149,28 @@ impl ImageSave {
     /// # Errors
     /// The same as [`Image::save_local`](crate::Image::save_local).
     pub async fn run(self, local: &LocalBackend) -> MicrosandboxResult<SaveReport> {
-        let Self { references, output, format, progress } = self;
+        let Self { references, output, format, compression, progress } = self;
+        let compression = compression.unwrap_or_else(|| LayerCompression::of(format));
         let store = Arc::clone(local.store());
         let cancel = CancelOnDrop::default();
         let cancelled = Arc::clone(&cancel.0);
         let (report, saved) = blocking(ACTION, move || {
             let reader = store.catalog().reader()?;
             let targets = source::resolve(&reader, &references)?;
-            let failed = MicrosandboxError::io("write", &output);
-            let mut archive = Archive::create(&output).map_err(failed)?;
-            documents::begin(&mut archive, format).map_err(MicrosandboxError::io("write", &output))?;
+            let (output, archive) = match output {
+                Output::File(path) => {
+                    let archive = Archive::create(&path).map_err(MicrosandboxError::io("write", &path))?;
+                    (path, archive)
+                }
+                Output::Stream { name, stream } => {
+                    (name, Archive::stream(stream, store.cache().root().join(TEMPORARY)))
+                }
+            };
+            let (documents, packing) = (Documents::new(format, compression), Packing::new(compression)?);
             let layers = HashMap::new();
             let saved = saved(&reader, &targets);
-            let saving = Saving { store, reader, output, format, archive, layers, progress, cancelled };
+            let saving =
+                Saving { store, reader, output, archive, documents, packing, layers, progress, cancelled };
             Ok((saving.run(targets)?, saved))
         })
         .await?;
@@ -142,8 +183,8 @@ impl std::fmt::Debug for ImageSave {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ImageSave")
             .field("references", &self.references)
-            .field("output", &self.output)
             .field("format", &self.format)
+            .field("compression", &self.compression)
             .finish_non_exhaustive()
     }
 }
@@ -188,167 +229,6 @@ async fn record(local: &LocalBackend, saved: Vec<Saved>) {
     }
 }
 
-struct Saving {
-    store: Arc<Store>,
-    reader: PooledReader,
-    output: PathBuf,
-    format: ImageArchiveFormat,
-    archive: Archive,
-    /// The layers that were saved so far, by their diff IDs in the index.
-    layers: HashMap<String, SavedLayer>,
-    progress: Option<Arc<dyn Progress>>,
-    cancelled: Arc<AtomicBool>,
-}
-
-impl Saving {
-    fn run(mut self, targets: Vec<Target>) -> MicrosandboxResult<SaveReport> {
-        let mut images = Vec::new();
-        for target in targets {
-            images.push(self.image(target)?);
-        }
-        if self.cancelled.load(Ordering::Relaxed) {
-            return Err(interrupted());
-        }
-        documents::finish(&mut self.archive, self.format, &images)
-            .map_err(MicrosandboxError::io("write", &self.output))?;
-        let bytes_written = self.archive.publish().map_err(MicrosandboxError::io("write", &self.output))?;
-        Ok(SaveReport { bytes_written, images })
-    }
-
-    fn image(&mut self, target: Target) -> MicrosandboxResult<SavedImage> {
-        let cache = self.store.cache();
-        let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
-        let held = target.hold(&self.reader, &rooms, cache, &self.cancelled)?;
-        let count = held.detail.layers.len();
-        let mut layers = Vec::with_capacity(count);
-        for layer in &held.detail.layers {
-            layers.push(self.layer(&rooms, &held.detail, layer)?);
-        }
-        let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
-        let (config, origin) = config::config(&held.detail, held.metadata.as_ref(), &diff_ids);
-        let annotations = held.metadata.as_ref().map(KeptMetadata::annotations).unwrap_or_default();
-        let Target { references, tags, manifest_digest } = target;
-        let (config_digest, manifest) =
-            documents::add_image(&mut self.archive, self.format, &config, &layers, annotations)
-                .map_err(MicrosandboxError::io("write", &self.output))?;
-        self.tell(ProgressEvent::ImageReady { manifest_digest: &manifest_digest, layers: count });
-        Ok(SavedImage { config: origin, config_digest, layers, manifest, references, tags })
-    }
-
-    fn tell(&self, event: ProgressEvent<'_>) {
-        if let Some(progress) = &self.progress {
-            progress.event(event);
-        }
-    }
-
-    /// Adds a layer to the archive, unless the archive has it.
-    fn layer(
-        &mut self,
-        rooms: &Rooms,
-        image: &ImageDetail,
-        layer: &ImageLayerDetail,
-    ) -> MicrosandboxResult<SavedLayer> {
-        if let Some(saved) = self.layers.get(&layer.diff_id) {
-            return Ok(saved.clone());
-        }
-        let reference = image.handle.reference();
-        let (path, file, bytes) = layer_file(rooms, self.store.cache(), reference, layer)?;
-        let erofs = ErofsImage::open(file).map_err(|source| SaveError::Unreadable {
-            reference: reference.to_owned(),
-            path: path.clone(),
-            source,
-        })?;
-        let (name, step) = (layer.diff_id.as_str(), LayerStep::Save);
-        self.tell(ProgressEvent::LayerStarted { layer: name, step, bytes });
-        let meter = Meter::new(self.progress.clone(), &name.parse()?, step, bytes);
-        let watch = Watcher { meter, bytes, cancelled: Arc::clone(&self.cancelled) };
-        let saved = self.convert(&erofs, name, &watch).map_err(|fault| {
-            let (reference, position) = (reference.to_owned(), layer.position);
-            match fault {
-                LayerFault::Damaged(source) => SaveError::UnreadableEntry { reference, path, source }.into(),
-                LayerFault::NotInTar { entry, why } => {
-                    SaveError::NotInTar { reference, position, entry, why }.into()
-                }
-                LayerFault::Write(source) => MicrosandboxError::io("write", &self.output)(source),
-                LayerFault::Cancelled => interrupted(),
-            }
-        })?;
-        watch.finish();
-        self.tell(ProgressEvent::LayerDone { layer: name, outcome: LayerOutcome::Saved, bytes });
-        self.layers.insert(layer.diff_id.clone(), saved.clone());
-        Ok(saved)
-    }
-
-    fn convert(
-        &mut self,
-        image: &ErofsImage<File>,
-        source_diff_id: &str,
-        watch: &Watcher,
-    ) -> Result<SavedLayer, LayerFault> {
-        let format = self.format;
-        self.archive.add(|member| {
-            let (Written { sockets }, diff_id, blob_digest, size_bytes) = match format {
-                ImageArchiveFormat::Docker => {
-                    let mut tar = Hashing::new(member);
-                    let written = write_layer(image, &mut tar, watch)?;
-                    let (_, digest, size) = tar.finish();
-                    (written, digest.clone(), digest, size)
-                }
-                ImageArchiveFormat::Oci => {
-                    // The header has no name and no time: the same layer gives the same blob.
-                    let gzip = GzEncoder::new(Hashing::new(member), Compression::default());
-                    let mut tar = Hashing::new(gzip);
-                    let written = write_layer(image, &mut tar, watch)?;
-                    let (gzip, diff_id, _) = tar.finish();
-                    let (_, blob_digest, size) = gzip.finish()?.finish();
-                    (written, diff_id, blob_digest, size)
-                }
-            };
-            let name = documents::layer_name(format, &blob_digest);
-            let source_diff_id = source_diff_id.to_owned();
-            let saved =
-                SavedLayer { blob_digest, diff_id, size_bytes, sockets_left_out: sockets, source_diff_id };
-            Ok((name, saved))
-        })
-    }
-}
-
 fn interrupted() -> MicrosandboxError {
     MicrosandboxError::Interrupted(ACTION.to_owned())
-}
-
-/// A counter of the contents of files, which are almost the whole of an image. The rest is counted when the layer is
-/// done.
-struct Watcher {
-    meter: Meter,
-    /// The length of the image in bytes.
-    bytes: u64,
-    cancelled: Arc<AtomicBool>,
-}
-
-impl Watcher {
-    fn count(&self, bytes: u64) {
-        // Files with holes can be longer than the image that they are in.
-        self.meter.add(bytes.min(self.bytes.saturating_sub(self.meter.done())));
-    }
-
-    fn finish(&self) {
-        self.count(self.bytes);
-    }
-}
-
-impl Watch for Watcher {
-    fn read(&self, bytes: u64) -> Result<(), LayerFault> {
-        if self.cancelled.load(Ordering::Relaxed) {
-            return Err(LayerFault::Cancelled);
-        }
-        self.count(bytes);
-        Ok(())
-    }
-}
-
-impl From<std::io::Error> for LayerFault {
-    fn from(error: std::io::Error) -> Self {
-        Self::Write(error)
-    }
 }

@@ -118,7 +118,7 @@ fn refused(path: &Path, Findings(findings): &Findings) -> Failure {
     let lines: Vec<String> = findings.iter().map(|finding| line(path, finding)).collect();
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
     let count = crate::render::count(errors, "error");
-    Failure::usage(format!("{count} in the job file\n{}", lines.join("\n")))
+    Failure::usage(format!("{count} in the job file\n{}", lines.join("\n"))).with_lines()
 }
 
 /// Such as ``larder.toml:3:1: `jobs.nightly.polcy`: no such key; did you mean `policy`?``

@@ -1,9 +1,13 @@
-//! Writing the archive: a tar file of blobs and documents, whose names are known only after they are written.
+//! Writing the archive: a tar file of blobs and documents, some of whose names are known only after they are written.
 //!
-//! The archive grows as a temporary file beside its final name. A member begins with an empty header, which gets its
-//! length and name when the content is complete. A member that the archive already has is removed again. In the end the
-//! file is synced and renamed, so the final name always has a complete archive or the earlier file. A process that is
-//! killed leaves the temporary file behind, `.larder-save-…`.
+//! An archive in a file grows as a temporary file beside its final name. A member begins with an empty header, which
+//! gets its length and name when the content is complete. A member that the archive already has is removed again. In the
+//! end the file is synced and renamed, so the final name always has a complete archive or the earlier file. A process
+//! that is killed leaves the temporary file behind, `.larder-save-…`.
+//!
+//! An archive in a stream, which cannot be changed afterwards, gets each member when it is complete. A member whose name
+//! or length is not known before is written to a file without a name first, which the kernel always deletes. The list of
+//! images is last in any archive, so a stream that breaks off is no archive of images.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -11,10 +15,9 @@ use std::io::{self, BufWriter, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
-use tar::{EntryType, Header};
 use tempfile::NamedTempFile;
 
-use super::tar::{write_end, write_padding};
+use super::tar::{Kind, outer_header, write_end, write_padding};
 use crate::artifacts::plain::without_temporary_name;
 use crate::reference::Digest;
 
@@ -22,13 +25,23 @@ const BUFFER: usize = 256 << 10;
 const HEADER: u64 = 512;
 
 /// An archive that is being written. Dropping it deletes the file.
-#[derive(Debug)]
 pub(super) struct Archive {
-    file: BufWriter<NamedTempFile>,
-    output: PathBuf,
+    target: Target,
     /// The offset of the next member.
     end: u64,
     names: HashSet<String>,
+}
+
+enum Target {
+    File {
+        file: BufWriter<NamedTempFile>,
+        output: PathBuf,
+    },
+    Stream {
+        stream: BufWriter<Box<dyn Write + Send>>,
+        /// The directory for files without names.
+        temporary: PathBuf,
+    },
 }
 
 impl Archive {
@@ -51,95 +64,169 @@ impl Archive {
             .tempfile_in(directory)
             .map_err(without_temporary_name)?;
         let file = BufWriter::with_capacity(BUFFER, file);
-        Ok(Self { file, output, end: 0, names: HashSet::new() })
+        Ok(Self { target: Target::File { file, output }, end: 0, names: HashSet::new() })
+    }
+
+    /// Begins an archive that is written to a stream. `temporary` is a directory for files without names.
+    pub(super) fn stream(stream: Box<dyn Write + Send>, temporary: PathBuf) -> Self {
+        let stream = BufWriter::with_capacity(BUFFER, stream);
+        Self { target: Target::Stream { stream, temporary }, end: 0, names: HashSet::new() }
+    }
+
+    /// Returns whether the archive is written to a stream.
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self.target, Target::Stream { .. })
     }
 
     /// Adds a member with the content that `write` writes, and the name that is derived from it.
     pub(super) fn add<T, E: From<io::Error>>(
         &mut self,
-        write: impl FnOnce(&mut Member<'_>) -> Result<(String, T), E>,
+        write: impl FnOnce(&mut dyn Write) -> Result<(String, T), E>,
     ) -> Result<T, E> {
-        self.file.write_all(&[0; HEADER as usize])?;
-        let mut member = Member { archive: self, written: 0 };
-        let (name, value) = write(&mut member)?;
-        let size = member.written;
-        if !self.names.insert(name.clone()) {
-            self.file.seek(SeekFrom::Start(self.end))?;
-            return Ok(value);
+        match &mut self.target {
+            Target::File { file, .. } => {
+                file.write_all(&[0; HEADER as usize])?;
+                let (name, value) = write(file)?;
+                let end = file.stream_position()?;
+                let size = end - self.end - HEADER;
+                file.seek(SeekFrom::Start(self.end))?;
+                if self.names.insert(name.clone()) {
+                    file.write_all(&outer_header(&name, Kind::File, size)?)?;
+                    file.seek(SeekFrom::Start(end))?;
+                    write_padding(size, file)?;
+                    self.end = file.stream_position()?;
+                }
+                Ok(value)
+            }
+            Target::Stream { temporary, .. } => {
+                let mut spool = BufWriter::with_capacity(BUFFER, Spool::new(temporary)?);
+                let (name, value) = write(&mut spool)?;
+                let mut spool = spool.into_inner().map_err(io::IntoInnerError::into_error)?;
+                let size = spool.rewind()?;
+                self.add_known(&name, size, |out| io::copy(&mut spool.file, out).map(drop))?;
+                Ok(value)
+            }
         }
-        write_padding(size, &mut self.file)?;
-        let end = self.file.stream_position()?;
-        self.file.seek(SeekFrom::Start(self.end))?;
-        self.file.write_all(header(&name, EntryType::Regular, size)?.as_bytes())?;
-        self.file.seek(SeekFrom::Start(end))?;
-        self.end = end;
-        Ok(value)
+    }
+
+    /// Adds a member of this name with the `size` bytes that `write` writes, unless the archive has it.
+    pub(super) fn add_known<E: From<io::Error>>(
+        &mut self,
+        name: &str,
+        size: u64,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if !self.names.insert(name.to_owned()) {
+            return Ok(());
+        }
+        let mut out = Counting { inner: self.target.out(), written: 0 };
+        out.write_all(&outer_header(name, Kind::File, size)?)?;
+        write(&mut out)?;
+        if out.written != HEADER + size {
+            return Err(io::Error::other("a layer changed while it was read").into());
+        }
+        write_padding(size, &mut out)?;
+        self.end += out.written;
+        Ok(())
     }
 
     /// Adds a small member.
     pub(super) fn add_bytes(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
-        self.add(|member| {
-            member.write_all(content)?;
-            Ok((name.to_owned(), ()))
-        })
+        self.add_known(name, content.len() as u64, |out| out.write_all(content))
     }
 
     /// Adds a directory.
     pub(super) fn add_directory(&mut self, name: &str) -> io::Result<()> {
-        self.file.write_all(header(name, EntryType::Directory, 0)?.as_bytes())?;
+        self.target.out().write_all(&outer_header(name, Kind::Directory, 0)?)?;
         self.end += HEADER;
         Ok(())
     }
 
-    /// Ends the archive and renames it to its final name. Returns its length.
+    /// Ends the archive, and renames a file to its final name. Returns the length of the archive.
     pub(super) fn publish(mut self) -> io::Result<u64> {
-        write_end(&mut self.file)?;
-        let length = self.file.stream_position()?;
-        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        // What was taken back at the end may have been longer than what followed.
-        file.as_file().set_len(length)?;
-        file.as_file().sync_all()?;
-        file.persist(&self.output).map_err(|error| error.error)?;
-        File::open(directory_of(&self.output))?.sync_all()?;
+        let mut out = Counting { inner: self.target.out(), written: 0 };
+        write_end(&mut out)?;
+        let length = self.end + out.written;
+        match self.target {
+            Target::File { file, output } => {
+                let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+                // What was taken back at the end may have been longer than what followed.
+                file.as_file().set_len(length)?;
+                file.as_file().sync_all()?;
+                file.persist(&output).map_err(|error| error.error)?;
+                File::open(directory_of(&output))?.sync_all()?;
+            }
+            Target::Stream { mut stream, .. } => stream.flush()?,
+        }
         Ok(length)
     }
 }
 
-/// The content of a member.
-#[derive(Debug)]
-pub(super) struct Member<'a> {
-    archive: &'a mut Archive,
+impl Target {
+    fn out(&mut self) -> &mut dyn Write {
+        match self {
+            Self::File { file, .. } => file,
+            Self::Stream { stream, .. } => stream,
+        }
+    }
+}
+
+/// A file without a name. Its errors say that it is not the archive that cannot be written.
+struct Spool {
+    file: File,
+    directory: PathBuf,
+}
+
+impl Spool {
+    fn new(directory: &Path) -> io::Result<Self> {
+        let directory = directory.to_owned();
+        let file = fs::create_dir_all(&directory).and_then(|()| tempfile::tempfile_in(&directory));
+        let file = file.map_err(|error| in_directory(&directory, without_temporary_name(error)))?;
+        Ok(Self { file, directory })
+    }
+
+    /// Goes back to the beginning. Returns the length.
+    fn rewind(&mut self) -> io::Result<u64> {
+        let length = self.file.stream_position()?;
+        self.file.rewind()?;
+        Ok(length)
+    }
+}
+
+impl Write for Spool {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes).map_err(|error| in_directory(&self.directory, error))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn in_directory(directory: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("a temporary file in `{}`: {error}", directory.display()))
+}
+
+/// A writer that counts bytes.
+struct Counting<'a> {
+    inner: &'a mut dyn Write,
     written: u64,
 }
 
-impl Write for Member<'_> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let count = self.archive.file.write(buffer)?;
+impl Write for Counting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
         self.written += count as u64;
         Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.archive.file.flush()
+        self.inner.flush()
     }
 }
 
 fn directory_of(output: &Path) -> &Path {
     output.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Makes a header in GNU's form, in which a length of more than 8 GiB fits into the header itself.
-fn header(name: &str, kind: EntryType, size: u64) -> io::Result<Header> {
-    let mut header = Header::new_gnu();
-    header.set_path(name)?;
-    header.set_entry_type(kind);
-    header.set_mode(if kind.is_dir() { 0o755 } else { 0o644 });
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_mtime(0);
-    header.set_size(size);
-    header.set_cksum();
-    Ok(header)
 }
 
 /// A writer that passes bytes on, and computes their digest and length.
@@ -176,6 +263,8 @@ impl<W: Write> Write for Hashing<W> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     /// A file is in an archive only once, even if it is added again later, with any length.
@@ -202,6 +291,51 @@ mod tests {
         let expected = [("d/", 0), ("x", 70_000), ("y", 1), ("z", 0)];
         assert_eq!(members, expected.map(|(name, size)| (name.to_owned(), size)));
         assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 1);
+    }
+
+    /// A stream gets the bytes that a file gets, with nothing twice, and nothing is left in the directory for files
+    /// without names.
+    #[test]
+    fn streams_are_like_files() {
+        struct Shared(Arc<Mutex<Vec<u8>>>);
+        impl Write for Shared {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().expect("no panic").write(bytes)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let (output, temporary) = (directory.path().join("a.tar"), directory.path().join("tmp"));
+        let streamed = Arc::default();
+        for mut archive in [
+            Archive::create(&output).expect("an archive"),
+            Archive::stream(Box::new(Shared(Arc::clone(&streamed))), temporary.clone()),
+        ] {
+            for (name, length) in [("x", 70_000), ("y", 0), ("x", 300_000), ("z", 512)] {
+                let write = |out: &mut dyn Write| -> io::Result<_> {
+                    out.write_all(&vec![b'-'; length])?;
+                    Ok((name.to_owned(), ()))
+                };
+                archive.add(write).expect("added");
+            }
+            archive.add_bytes("y", b"twice").expect("passed over");
+            archive.add_bytes("last", b"once").expect("added");
+            archive.publish().expect("an archive");
+        }
+        assert!(*streamed.lock().expect("no panic") == fs::read(&output).expect("the archive"));
+        assert_eq!(fs::read_dir(temporary).expect("a directory").count(), 0);
+    }
+
+    /// Content of another length than its header says ends the archive.
+    #[test]
+    fn lengths_are_kept() {
+        let mut archive = Archive::stream(Box::new(io::sink()), PathBuf::new());
+        for content in [&b"too long"[..], b"short"] {
+            archive.add_known("a", 7, |out| out.write_all(content)).expect_err("another length");
+            archive.names.clear();
+        }
     }
 
     /// Only a regular file is replaced, and a cancelled archive leaves no file.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use crate::ingest::Platform;
 use crate::ingest::metadata::KeptMetadata;
 use crate::records::{ImageConfigDetail, ImageDetail};
 use crate::reference::Digest;
@@ -65,10 +66,8 @@ fn with_diff_ids(text: &str, diff_ids: &[Digest]) -> Option<String> {
     Some([&text[..start], &new, &text[start + old.len()..]].concat())
 }
 
-/// The architecture of this machine, as the OCI image specification names it. microsandbox writes it for every image.
-const HOST_ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-
-/// Makes a config from the fields in the index.
+/// Makes a config from the fields in the index. Without a platform there, it is for this machine, as any image that is
+/// loaded or pulled.
 fn rebuilt(detail: &ImageDetail, diff_ids: &[Digest]) -> String {
     let mut fields = Map::new();
     if let Some(config) = &detail.config {
@@ -85,10 +84,11 @@ fn rebuilt(detail: &ImageDetail, diff_ids: &[Digest]) -> String {
         ];
         fields.extend(known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
     }
+    let machine = Platform::of_this_machine();
     json!({
-        "architecture": detail.handle.architecture().unwrap_or(HOST_ARCHITECTURE),
+        "architecture": detail.handle.architecture().unwrap_or(machine.architecture()),
         "config": fields,
-        "os": detail.handle.os().unwrap_or("linux"),
+        "os": detail.handle.os().unwrap_or(machine.os()),
         "rootfs": {
             "diff_ids": diff_ids.iter().map(Digest::as_str).collect::<Vec<_>>(),
             "type": "layers",

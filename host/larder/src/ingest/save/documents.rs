@@ -2,41 +2,128 @@
 //!
 //! | | Docker archive | OCI archive |
 //! | --- | --- | --- |
-//! | layers | `HEX.tar`, plain | `blobs/sha256/HEX`, gzip |
+//! | layers | `HEX.tar`, or `HEX.tar.gz` | `blobs/sha256/HEX` |
 //! | config | `HEX.json` | `blobs/sha256/HEX` |
-//! | images | `manifest.json` with `RepoTags` | `index.json`, `oci-layout`, and a manifest each |
+//! | images | `manifest.json` with `RepoTags` | `index.json`, `oci-layout`, and a manifest each; and `manifest.json` |
 //!
-//! `docker load` reads the first. The second is an image layout (OCI image specification, image layout) as a tar
-//! file. Its index lists an image with several tags once for each tag.
+//! The second is an image layout (OCI image specification, image layout) as a tar file. Its index lists an image with
+//! several tags once for each tag, with its platform. `docker load` reads `manifest.json`, which lists the same images;
+//! with the containerd image store it reads `index.json`.
 
 use std::io;
 
 use serde_json::{Map, Value, json};
 
 use super::archive::Archive;
-use super::{SavedImage, SavedLayer, SavedManifest};
+use super::compression::LayerCompression;
+use super::{SavedLayer, SavedManifest};
+use crate::ingest::Platform;
+use crate::ingest::document::{Config, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST};
 use crate::records::ImageArchiveFormat;
 use crate::reference::Digest;
 
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
-const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// The annotations for the name of an image in a layout (OCI image specification, annotations; containerd and Docker).
+/// Both have the whole name, as podman writes it: a tag alone would be the same for several images.
 const NAMES: [&str; 2] = ["org.opencontainers.image.ref.name", "io.containerd.image.name"];
 
-/// Returns the name of a layer in an archive.
-pub(super) fn layer_name(format: ImageArchiveFormat, digest: &Digest) -> String {
-    match format {
-        ImageArchiveFormat::Docker => format!("{}.tar", digest.hex()),
-        ImageArchiveFormat::Oci => blob_name(digest),
-    }
+/// The documents of an archive.
+#[derive(Debug)]
+pub(super) struct Documents {
+    format: ImageArchiveFormat,
+    compression: LayerCompression,
+    /// The entries of `manifest.json`.
+    docker: Vec<Value>,
+    /// The descriptors in `index.json`.
+    manifests: Vec<Value>,
 }
 
-fn config_name(format: ImageArchiveFormat, digest: &Digest) -> String {
-    match format {
-        ImageArchiveFormat::Docker => format!("{}.json", digest.hex()),
-        ImageArchiveFormat::Oci => blob_name(digest),
+/// An image whose layers are in the archive.
+#[derive(Debug)]
+pub(super) struct NewImage<'a> {
+    pub(super) config: &'a str,
+    pub(super) layers: &'a [SavedLayer],
+    pub(super) annotations: Map<String, Value>,
+    pub(super) tags: &'a [String],
+}
+
+impl Documents {
+    /// Makes the documents of an archive without images.
+    pub(super) fn new(format: ImageArchiveFormat, compression: LayerCompression) -> Self {
+        Self { format, compression, docker: Vec::new(), manifests: Vec::new() }
+    }
+
+    /// Returns the name of a layer in the archive.
+    pub(super) fn layer_name(&self, digest: &Digest) -> String {
+        match (self.format, self.compression) {
+            (ImageArchiveFormat::Oci, _) => blob_name(digest),
+            (ImageArchiveFormat::Docker, LayerCompression::None) => format!("{}.tar", digest.hex()),
+            (ImageArchiveFormat::Docker, LayerCompression::Gzip(_)) => format!("{}.tar.gz", digest.hex()),
+        }
+    }
+
+    fn config_name(&self, digest: &Digest) -> String {
+        match self.format {
+            ImageArchiveFormat::Docker => format!("{}.json", digest.hex()),
+            ImageArchiveFormat::Oci => blob_name(digest),
+        }
+    }
+
+    /// Adds the members before the first layer.
+    pub(super) fn begin(&self, archive: &mut Archive) -> io::Result<()> {
+        match self.format {
+            ImageArchiveFormat::Docker => Ok(()),
+            ImageArchiveFormat::Oci => {
+                let layout = json!({ "imageLayoutVersion": "1.0.0" }).to_string();
+                archive.add_bytes("oci-layout", layout.as_bytes())?;
+                archive.add_directory("blobs/")?;
+                archive.add_directory("blobs/sha256/")
+            }
+        }
+    }
+
+    /// Adds an image. Returns the digests of its config and, if it has one, its manifest.
+    pub(super) fn add_image(
+        &mut self,
+        archive: &mut Archive,
+        image: NewImage<'_>,
+    ) -> io::Result<(Digest, Option<SavedManifest>)> {
+        let NewImage { config, layers, annotations, tags } = image;
+        let config_digest = Digest::of(config.as_bytes());
+        let config_name = self.config_name(&config_digest);
+        archive.add_bytes(&config_name, config.as_bytes())?;
+        let names = layers.iter().map(|layer| self.layer_name(&layer.blob_digest)).collect::<Vec<_>>();
+        self.docker.push(json!({ "Config": config_name, "RepoTags": tags, "Layers": names }));
+        if self.format == ImageArchiveFormat::Docker {
+            return Ok((config_digest, None));
+        }
+        let media_type = match self.compression {
+            LayerCompression::None => OCI_LAYER.to_owned(),
+            LayerCompression::Gzip(_) => format!("{OCI_LAYER}+gzip"),
+        };
+        let layers = layers.iter().map(|layer| descriptor(&media_type, &layer.blob_digest, layer.size_bytes));
+        let mut manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": descriptor(OCI_CONFIG, &config_digest, config.len() as u64),
+            "layers": layers.collect::<Vec<_>>(),
+        });
+        if !annotations.is_empty() {
+            manifest["annotations"] = annotations.into();
+        }
+        let text = manifest.to_string();
+        let manifest = SavedManifest { digest: Digest::of(text.as_bytes()), size_bytes: text.len() as u64 };
+        archive.add_bytes(&blob_name(&manifest.digest), text.as_bytes())?;
+        self.manifests.extend(descriptors(&manifest, config, tags));
+        Ok((config_digest, Some(manifest)))
+    }
+
+    /// Adds the lists of images.
+    pub(super) fn finish(self, archive: &mut Archive) -> io::Result<()> {
+        if self.format == ImageArchiveFormat::Oci {
+            let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": self.manifests });
+            archive.add_bytes("index.json", index.to_string().as_bytes())?;
+        }
+        archive.add_bytes("manifest.json", Value::from(self.docker).to_string().as_bytes())
     }
 }
 
@@ -44,80 +131,13 @@ fn blob_name(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-/// Adds the members before the first layer.
-pub(super) fn begin(archive: &mut Archive, format: ImageArchiveFormat) -> io::Result<()> {
-    match format {
-        ImageArchiveFormat::Docker => Ok(()),
-        ImageArchiveFormat::Oci => {
-            archive
-                .add_bytes("oci-layout", json!({ "imageLayoutVersion": "1.0.0" }).to_string().as_bytes())?;
-            archive.add_directory("blobs/")?;
-            archive.add_directory("blobs/sha256/")
-        }
-    }
-}
-
-/// Adds an image whose layers are in the archive. Returns the digests of its config and, if it has one, its manifest.
-pub(super) fn add_image(
-    archive: &mut Archive,
-    format: ImageArchiveFormat,
-    config: &str,
-    layers: &[SavedLayer],
-    annotations: Map<String, Value>,
-) -> io::Result<(Digest, Option<SavedManifest>)> {
-    let config_digest = Digest::of(config.as_bytes());
-    archive.add_bytes(&config_name(format, &config_digest), config.as_bytes())?;
-    if format == ImageArchiveFormat::Docker {
-        return Ok((config_digest, None));
-    }
-    let layers = layers.iter().map(|layer| descriptor(LAYER_TYPE, &layer.blob_digest, layer.size_bytes));
-    let mut manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": MANIFEST_TYPE,
-        "config": descriptor(CONFIG_TYPE, &config_digest, config.len() as u64),
-        "layers": layers.collect::<Vec<_>>(),
-    });
-    if !annotations.is_empty() {
-        manifest["annotations"] = annotations.into();
-    }
-    let text = manifest.to_string();
-    let digest = Digest::of(text.as_bytes());
-    archive.add_bytes(&blob_name(&digest), text.as_bytes())?;
-    Ok((config_digest, Some(SavedManifest { digest, size_bytes: text.len() as u64 })))
-}
-
-/// Adds the list of images.
-pub(super) fn finish(
-    archive: &mut Archive,
-    format: ImageArchiveFormat,
-    images: &[SavedImage],
-) -> io::Result<()> {
-    let (name, document) = match format {
-        ImageArchiveFormat::Docker => ("manifest.json", Value::from_iter(images.iter().map(docker_image))),
-        ImageArchiveFormat::Oci => {
-            let manifests: Vec<Value> = images.iter().flat_map(oci_descriptors).collect();
-            let index = json!({ "schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests });
-            ("index.json", index)
-        }
-    };
-    archive.add_bytes(name, document.to_string().as_bytes())
-}
-
-fn docker_image(image: &SavedImage) -> Value {
-    let format = ImageArchiveFormat::Docker;
-    let layers = image.layers.iter().map(|layer| layer_name(format, &layer.blob_digest));
-    json!({
-        "Config": config_name(format, &image.config_digest),
-        "RepoTags": image.tags,
-        "Layers": layers.collect::<Vec<_>>(),
-    })
-}
-
 /// Returns one descriptor for each tag, or one without a name.
-fn oci_descriptors(image: &SavedImage) -> Vec<Value> {
-    let Some(manifest) = &image.manifest else { return Vec::new() };
-    let plain = descriptor(MANIFEST_TYPE, &manifest.digest, manifest.size_bytes);
-    if image.tags.is_empty() {
+fn descriptors(manifest: &SavedManifest, config: &str, tags: &[String]) -> Vec<Value> {
+    let mut plain = descriptor(OCI_MANIFEST, &manifest.digest, manifest.size_bytes);
+    if let Some(platform) = platform(config) {
+        plain["platform"] = platform;
+    }
+    if tags.is_empty() {
         return vec![plain];
     }
     let named = |tag: &String| {
@@ -125,7 +145,20 @@ fn oci_descriptors(image: &SavedImage) -> Vec<Value> {
         named["annotations"] = NAMES.iter().map(|name| ((*name).to_owned(), json!(tag))).collect();
         named
     };
-    image.tags.iter().map(named).collect()
+    tags.iter().map(named).collect()
+}
+
+/// Returns the platform that a config states, if it states one.
+fn platform(config: &str) -> Option<Value> {
+    let platform: Platform = serde_json::from_str::<Config>(config).ok()?.platform();
+    if platform.os().is_empty() || platform.architecture().is_empty() {
+        return None;
+    }
+    let mut value = json!({ "architecture": platform.architecture(), "os": platform.os() });
+    if let Some(variant) = platform.variant() {
+        value["variant"] = variant.into();
+    }
+    Some(value)
 }
 
 fn descriptor(media_type: &str, digest: &Digest, size: u64) -> Value {

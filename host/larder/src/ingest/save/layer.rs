@@ -4,19 +4,18 @@
 //! bytes. Removals are written as whiteouts of the OCI image specification: a character device 0/0 is `.wh.NAME`, and a
 //! directory with `trusted.overlay.opaque=y` contains `.wh..wh..opq`. The first of several names of an inode is the
 //! file, and the others are hard links to it. A directory that no entry of the original layer described has no entry
-//! here either. A socket has no form in tar and is left out.
+//! here either. A socket has no form in tar and is left out, as are extended attributes whose names cannot be keys of pax
+//! headers.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::{self, Read as _, Write};
 
+use super::tar::{Kind, Member, write_end, write_header, write_padding};
 use larder_erofs::format::Nid;
 use larder_erofs::layer::{OPAQUE_MARKER, WHITEOUT_PREFIX};
 use larder_erofs::reader::{Image, ReadAt, ReadError, WalkEntry, WalkError};
 use larder_erofs::{EntryPath, FileKind, MAX_NAME, Metadata, Permissions, Xattrs};
-use tar::EntryType;
-
-use super::tar::{Member, write_end, write_header, write_padding};
 
 /// The number of bytes of a file that are held in memory.
 const CHUNK: usize = 256 << 10;
@@ -26,6 +25,8 @@ const CHUNK: usize = 256 << 10;
 pub(super) struct Written {
     /// The number of sockets that were left out.
     pub(super) sockets: u64,
+    /// The number of extended attributes that were left out.
+    pub(super) xattrs: u64,
 }
 
 /// The reason why a layer was not converted.
@@ -101,10 +102,10 @@ impl<S: ReadAt, W: Write, P: Watch> LayerTar<'_, S, W, P> {
             }
             _ => {}
         }
-        let xattrs = tar_xattrs(path, &metadata)?;
+        let (xattrs, left_out) = tar_xattrs(&metadata);
         let mut member = Member {
             name: path.as_bytes(),
-            kind: EntryType::Regular,
+            kind: Kind::File,
             target: &[],
             metadata: &metadata,
             size: 0,
@@ -115,7 +116,7 @@ impl<S: ReadAt, W: Write, P: Watch> LayerTar<'_, S, W, P> {
             match self.linked.entry(inode.nid()) {
                 Entry::Occupied(first) => {
                     let first = first.get().as_bytes();
-                    let link = Member { kind: EntryType::Link, target: first, device: (0, 0), ..member };
+                    let link = Member { kind: Kind::HardLink, target: first, device: (0, 0), ..member };
                     return write_header(&link, self.out).map_err(LayerFault::Write);
                 }
                 Entry::Vacant(vacant) => {
@@ -123,19 +124,20 @@ impl<S: ReadAt, W: Write, P: Watch> LayerTar<'_, S, W, P> {
                 }
             }
         }
+        self.written.xattrs += left_out;
         let target;
         match inode.kind() {
             FileKind::Symlink => {
                 target = self.image.link_target(inode).map_err(|error| damaged(path, error))?;
-                member = Member { kind: EntryType::Symlink, target: &target, ..member };
+                member = Member { kind: Kind::Symlink, target: &target, ..member };
             }
-            FileKind::CharDevice => member.kind = EntryType::Char,
-            FileKind::BlockDevice => member.kind = EntryType::Block,
-            FileKind::Fifo => member.kind = EntryType::Fifo,
+            FileKind::CharDevice => member.kind = Kind::CharDevice,
+            FileKind::BlockDevice => member.kind = Kind::BlockDevice,
+            FileKind::Fifo => member.kind = Kind::Fifo,
             FileKind::Regular | FileKind::Directory | FileKind::Socket => member.size = inode.size(),
         }
         write_header(&member, self.out).map_err(LayerFault::Write)?;
-        if member.kind == EntryType::Regular { self.content(entry) } else { Ok(()) }
+        if member.kind == Kind::File { self.content(entry) } else { Ok(()) }
     }
 
     fn directory(&mut self, entry: &WalkEntry, metadata: Metadata) -> Result<(), LayerFault> {
@@ -152,10 +154,11 @@ impl<S: ReadAt, W: Write, P: Watch> LayerTar<'_, S, W, P> {
                 b"" => b"./".to_vec(),
                 bytes => [bytes, b"/"].concat(),
             };
-            let xattrs = tar_xattrs(path, &metadata)?;
+            let (xattrs, left_out) = tar_xattrs(&metadata);
+            self.written.xattrs += left_out;
             let member = Member {
                 name: &name,
-                kind: EntryType::Directory,
+                kind: Kind::Directory,
                 target: &[],
                 metadata: &metadata,
                 size: 0,
@@ -178,7 +181,7 @@ impl<S: ReadAt, W: Write, P: Watch> LayerTar<'_, S, W, P> {
             None | Some(b"") => name.to_vec(),
             Some(directory) => [directory, b"/", name].concat(),
         };
-        let kind = EntryType::Regular;
+        let kind = Kind::File;
         let member =
             Member { name: &name, kind, target: &[], metadata, size: 0, device: (0, 0), xattrs: &[] };
         write_header(&member, self.out).map_err(LayerFault::Write)
@@ -207,24 +210,21 @@ impl<S: ReadAt, W: Write, P: Watch> LayerTar<'_, S, W, P> {
 /// The names and values of extended attributes, in the form of an archive.
 type TarXattrs<'a> = Vec<(Vec<u8>, &'a [u8])>;
 
-/// Returns the extended attributes for tar: all except the mark of an opaque directory, which has a form of its own.
-fn tar_xattrs<'a>(path: &EntryPath, metadata: &'a Metadata) -> Result<TarXattrs<'a>, LayerFault> {
+/// Returns the extended attributes for tar, and the number of those that are left out. They are all except the mark of an
+/// opaque directory, which has a form of its own, and those whose names cannot be keys of pax headers: these are UTF-8,
+/// as many readers insist, and have no `=`.
+fn tar_xattrs(metadata: &Metadata) -> (TarXattrs<'_>, u64) {
     let opaque = metadata.xattrs.is_opaque();
-    let mut xattrs = Vec::new();
+    let (mut xattrs, mut left_out) = (Vec::new(), 0);
     for (name, value) in &metadata.xattrs {
         let name = name.to_bytes();
-        if name.contains(&b'=') {
-            return Err(not_in_tar(path, "an extended attribute of it has a `=` in its name"));
-        }
-        // The keys of pax headers are, and many readers insist on it.
-        if std::str::from_utf8(&name).is_err() {
-            return Err(not_in_tar(path, "an extended attribute of it has a name that is not UTF-8"));
-        }
-        if !(opaque && name == b"trusted.overlay.opaque") {
+        if name.contains(&b'=') || std::str::from_utf8(&name).is_err() {
+            left_out += 1;
+        } else if !(opaque && name == b"trusted.overlay.opaque") {
             xattrs.push((name, value));
         }
     }
-    Ok(xattrs)
+    (xattrs, left_out)
 }
 
 /// Returns the metadata for the mark of a removal: only the time of the metadata in the image.

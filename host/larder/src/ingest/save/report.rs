@@ -63,6 +63,9 @@ pub struct SavedLayer {
     pub sockets_left_out: u64,
     /// The diff ID in the index.
     pub source_diff_id: String,
+    /// The number of extended attributes that were left out, because their names cannot be in tar: they have a `=` or are
+    /// not UTF-8.
+    pub xattrs_left_out: u64,
 }
 
 fn text<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
