@@ -341,7 +341,14 @@ fn classify_ingest(problem: &IngestProblem) -> Class {
         P::Unreachable(_) => (
             Status::Failed,
             UNREACHABLE,
-            Some("a registry without encryption is reached with `--plain-http`"),
+            Some(
+                "a registry without encryption is reached with `--plain-http`, one with an authority of its own with `--ca`",
+            ),
+        ),
+        P::NoAuthorities => (
+            Status::Failed,
+            UNREACHABLE,
+            Some("install `ca-certificates`, or name a file of certificates with `--ca`"),
         ),
         P::Registry(_) => (Status::Failed, "registry-failed", None),
         P::Credentials { .. } => (
