@@ -20,8 +20,14 @@ use crate::shell::{cargo, command, install_packages, root, succeeds, target, wor
 use crate::steps::{Announcement, Step, Steps};
 
 /// The targets, with the maximum length of an input in bytes.
-pub(crate) const TARGETS: [(&str, u32); 4] =
-    [("archive", 32 << 10), ("erofs", 48 << 10), ("manifest", 8 << 10), ("tar", 24 << 10)];
+pub(crate) const TARGETS: [(&str, u32); 6] = [
+    ("archive", 32 << 10),
+    ("challenge", 1 << 10),
+    ("credentials", 4 << 10),
+    ("erofs", 48 << 10),
+    ("manifest", 8 << 10),
+    ("tar", 24 << 10),
+];
 
 /// The duration of each target in `cargo xtask ci`.
 pub(crate) const A_MINUTE: Duration = Duration::from_secs(60);

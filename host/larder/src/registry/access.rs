@@ -6,7 +6,6 @@ use reqwest::header::HeaderValue;
 use tokio::sync::Mutex;
 
 use super::challenge::{Challenge, TokenService};
-use super::client::Stop;
 use super::credentials::{Credentials, Found, Place, Secret};
 use super::network::Network;
 use super::problem::{Fault, Problem};
@@ -62,11 +61,11 @@ impl Access {
 
     /// Returns what is to be shown with a request, after renewing it if it expires. Nothing is shown before the registry
     /// asks.
-    pub(super) async fn current(&self, network: &Network, stop: &Stop) -> Result<Option<Shown>, Fault> {
+    pub(super) async fn current(&self, network: &Network) -> Result<Option<Shown>, Fault> {
         let mut state = self.state.lock().await;
         let is_valid = state.shown.as_ref().is_none_or(|shown| shown.is_valid(Instant::now()));
         match state.service.clone() {
-            Some(service) if !is_valid => self.token(&mut state, service, network, stop).await,
+            Some(service) if !is_valid => self.token(&mut state, service, network).await,
             _ => Ok(state.shown.clone()),
         }
     }
@@ -77,7 +76,6 @@ impl Access {
         challenge: Challenge,
         refused: Option<&Shown>,
         network: &Network,
-        stop: &Stop,
     ) -> Result<Option<Shown>, Fault> {
         let mut state = self.state.lock().await;
         let newer =
@@ -87,9 +85,9 @@ impl Access {
             return Ok(Some(newer.clone()));
         }
         match challenge {
-            Challenge::Bearer(service) => self.token(&mut state, service, network, stop).await,
+            Challenge::Bearer(service) => self.token(&mut state, service, network).await,
             Challenge::Basic => {
-                let header = self.secret(&mut state, stop).await.basic();
+                let header = self.secret(&mut state).await.basic();
                 Ok(header.map(|header| state.show(header, Kind::Credentials, None)))
             }
         }
@@ -100,13 +98,12 @@ impl Access {
         state: &mut State,
         service: TokenService,
         network: &Network,
-        stop: &Stop,
     ) -> Result<Option<Shown>, Fault> {
         let header = |text: &str| {
             HeaderValue::from_str(&format!("Bearer {text}"))
                 .map_err(|_| Fault::lasting(Problem::Failed("its token is not text".to_owned())))
         };
-        let secret = self.secret(state, stop).await;
+        let secret = self.secret(state).await;
         if let Secret::Bearer(token) = secret {
             let header = header(token)?;
             // There is no other one where this is refused.
@@ -119,9 +116,9 @@ impl Access {
         Ok(Some(state.show(header(&token.text)?, Kind::Token, until)))
     }
 
-    async fn secret<'s>(&self, state: &'s mut State, stop: &Stop) -> &'s Secret {
+    async fn secret<'s>(&self, state: &'s mut State) -> &'s Secret {
         if state.found.is_none() {
-            state.found = Some(self.credentials.find(&self.place, stop).await);
+            state.found = Some(self.credentials.find(&self.place).await);
         }
         state.found.as_ref().map_or(&Secret::None, |found| &found.secret)
     }

@@ -264,7 +264,7 @@ impl Client {
     /// Sends a request, with what the registry asks to be shown.
     async fn ask(&self, request: Request) -> Result<Answer, Fault> {
         let Request { method, url, headers, .. } = request;
-        let mut shown = self.access.current(&self.network, &self.stop).await?;
+        let mut shown = self.access.current(&self.network).await?;
         let mut tokens = 0;
         loop {
             let authorization = shown.as_ref().map(|shown| shown.header.clone());
@@ -285,7 +285,7 @@ impl Client {
                 (Challenge::Basic, Some(kind)) => kind == Kind::Token,
             };
             let answered = match helps {
-                true => self.access.answer(challenge, shown.as_ref(), &self.network, &self.stop).await?,
+                true => self.access.answer(challenge, shown.as_ref(), &self.network).await?,
                 false => None,
             };
             if answered.is_none() {

@@ -4,6 +4,8 @@
 //! with what was found.
 
 pub mod archive;
+pub mod challenge;
+pub mod credentials;
 pub mod erofs;
 pub mod manifest;
 pub mod tar;
@@ -21,8 +23,10 @@ pub enum Verdict {
 pub type Check = fn(&[u8]) -> Verdict;
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Check); 4] = [
+pub const TARGETS: [(&str, Check); 6] = [
     ("archive", archive::check),
+    ("challenge", challenge::check),
+    ("credentials", credentials::check),
     ("erofs", erofs::check),
     ("manifest", manifest::check),
     ("tar", tar::check),

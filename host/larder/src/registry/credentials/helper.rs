@@ -1,8 +1,8 @@
 //! Programs that keep credentials: `docker-credential-NAME get`, with the registry on standard input and a JSON object on
 //! standard output (Docker's credential helper protocol).
 //!
-//! A helper may ask its user for something, so it can take any time: there is a limit, and it ends when the pull does. What
-//! it writes may be a secret, and is part of no message.
+//! A helper may ask its user for something, so it can take any time: there is a limit, and it is ended when nobody waits for
+//! it any longer. What it writes may be a secret, and is part of no message.
 
 use std::io::{self, Read as _, Write as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,7 +11,6 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Secret;
-use crate::registry::client::Stop;
 
 /// The maximum number of bytes that are read of a helper's answer.
 const ANSWER_BYTES: u64 = 64 << 10;
@@ -61,33 +60,26 @@ impl Helper {
         &self.server
     }
 
-    /// Runs the helper, for at most `limit`. Returns `None` if it knows nobody.
+    /// Runs the helper, for at most `limit`. Returns `None` if it knows nobody. Dropping the future ends the helper.
     ///
     /// # Errors
     /// A text that names the program.
-    pub(super) async fn run(&self, limit: Duration, stop: &Stop) -> Result<Option<Secret>, String> {
+    pub(super) async fn run(&self, limit: Duration) -> Result<Option<Secret>, String> {
         let program = &self.program;
         let fail = |how: &str| format!("`{program}`, which it names, {how}");
-        let mut child = Command::new(program)
+        let child = Command::new(program)
             .arg("get")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => fail("is not installed"),
-                _ => fail(&format!("cannot be run: {error}")),
-            })?;
-        let answered = tokio::select! {
-            answered = ask(&mut child, self.server.clone()) => answered,
-            () = tokio::time::sleep(limit) => {
-                Err(format!("has not answered for {} seconds", limit.as_secs()))
-            }
-            () = stop.stopped() => Err("was ended".to_owned()),
-        };
-        // It has ended already, or is not waited for any longer.
-        let _ = child.kill();
-        let _ = child.wait();
+            .spawn();
+        let mut child = child.map(Running).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => fail("is not installed"),
+            _ => fail(&format!("cannot be run: {error}")),
+        })?;
+        let answered = tokio::time::timeout(limit, ask(&mut child.0, self.server.clone())).await;
+        let answered =
+            answered.unwrap_or_else(|_| Err(format!("has not answered for {} seconds", limit.as_secs())));
         let (status, text) = answered.map_err(|how| fail(&how))?;
         if !status.success() {
             // What helpers say if they know nobody.
@@ -103,6 +95,17 @@ impl Helper {
             "" => None,
             _ => Some(Secret::Password { user, password: secret }),
         })
+    }
+}
+
+/// A helper that is ended when this is dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already, or is not waited for any longer.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -134,26 +137,42 @@ async fn ask(child: &mut Child, server: String) -> Result<(ExitStatus, Vec<u8>),
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+
+    use tempfile::TempDir;
+    use tokio::runtime::Runtime;
 
     use super::*;
 
-    /// Runs a script as a helper.
-    fn run(script: &str, limit: Duration, stop: &Stop) -> Result<Option<Secret>, String> {
-        let directory = tempfile::tempdir().expect("a directory");
-        let program = directory.path().join("docker-credential-test");
-        fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("written");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).expect("permissions");
-        let helper =
-            Helper { program: program.to_str().expect("text").to_owned(), server: "r:5000".to_owned() };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let result = runtime.block_on(helper.run(limit, stop));
-        // Whatever the script started holds its output open.
-        runtime.shutdown_background();
-        result.map_err(|why| why.replace(&helper.program, "HELPER"))
+    /// A script as a helper, in a directory.
+    struct Script {
+        helper: Helper,
+        directory: TempDir,
+    }
+
+    impl Script {
+        fn new(script: &str) -> Self {
+            let directory = tempfile::tempdir().expect("a directory");
+            let program = directory.path().join("docker-credential-test");
+            fs::write(&program, format!("#!/bin/sh\ncd '{}'\n{script}\n", directory.path().display()))
+                .expect("written");
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).expect("permissions");
+            let program = program.to_str().expect("text").to_owned();
+            Self { helper: Helper { program, server: "r:5000".to_owned() }, directory }
+        }
+
+        fn run(&self, limit: Duration) -> Result<Option<Secret>, String> {
+            let result = runtime().block_on(self.helper.run(limit));
+            result.map_err(|why| why.replace(&self.helper.program, "HELPER"))
+        }
+    }
+
+    fn runtime() -> Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
     }
 
     fn answer(script: &str) -> Result<Option<Secret>, String> {
-        run(script, Duration::from_secs(60), &Stop::new())
+        Script::new(script).run(Duration::from_secs(60))
     }
 
     /// A helper is given the registry, and answers with a user or an identity token, or that it knows nobody.
@@ -178,14 +197,28 @@ mod tests {
         }
     }
 
-    /// A helper that does not answer is ended after the limit, or with the pull.
+    /// A helper that does not answer is ended after the limit, and when it is not waited for any longer.
     #[test]
     fn ended() {
-        let why = run("exec sleep 600", Duration::from_millis(20), &Stop::new()).expect_err("a limit");
-        assert!(why.contains("has not answered for 0 seconds"), "{why}");
-        let stop = Stop::new();
-        stop.stop();
-        let why = run("exec sleep 600", Duration::from_secs(600), &stop).expect_err("an end");
-        assert!(why.contains("was ended"), "{why}");
+        let script = Script::new("echo $$ > new; mv new process; exec sleep 600");
+        let process = script.directory.path().join("process");
+        let is_gone = || {
+            let process = fs::read_to_string(&process).expect("the number of a process");
+            !Path::new("/proc").join(process.trim()).exists()
+        };
+        let began = async {
+            while !process.exists() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        runtime().block_on(async {
+            tokio::select! {
+                answered = script.helper.run(Duration::from_secs(600)) => panic!("{answered:?}"),
+                () = began => {}
+            }
+        });
+        assert!(is_gone());
+        let why = Script::new("exec sleep 600").run(Duration::from_millis(20)).expect_err("a limit");
+        assert_eq!(why, "`HELPER`, which it names, has not answered for 0 seconds");
     }
 }

@@ -21,7 +21,6 @@ use base64::prelude::BASE64_STANDARD;
 use reqwest::header::HeaderValue;
 
 use self::file::{Format, LookUp};
-use super::client::Stop;
 use super::settings::HomeRegistries;
 use crate::home::config::read;
 
@@ -131,12 +130,12 @@ pub(crate) struct Found {
 }
 
 impl Credentials {
-    /// Looks for the credentials for a repository. May run a program, which it ends with all requests.
-    pub(crate) async fn find(&self, place: &Place, stop: &Stop) -> Found {
+    /// Looks for the credentials for a repository. May run a program, which ends when the future is dropped.
+    pub(crate) async fn find(&self, place: &Place) -> Found {
         let registry = &place.registry;
         let mut first = None;
         for source in self.sources() {
-            match source.look_up(place, stop).await {
+            match source.look_up(place).await {
                 Ok(Some((secret, origin))) => {
                     tracing::info!("the credentials for `{registry}` are {origin}");
                     return Found { secret, trouble: first };
@@ -162,15 +161,15 @@ impl Credentials {
     }
 
     /// Returns the secret of one source for a repository, and where it is from.
-    async fn look_up(&self, place: &Place, stop: &Stop) -> Result<Option<(Secret, String)>, Trouble> {
+    async fn look_up(&self, place: &Place) -> Result<Option<(Secret, String)>, Trouble> {
         match self {
             Self::Anonymous | Self::FirstOf(_) => Ok(None),
             Self::Password { user, password } => {
                 let secret = Secret::Password { user: user.clone(), password: password.clone() };
                 Ok(Some((secret, "those that were given".to_owned())))
             }
-            Self::Docker(path) => in_file(path, Format::Docker, place, stop).await,
-            Self::Podman(path) => in_file(path, Format::Podman, place, stop).await,
+            Self::Docker(path) => in_file(path, Format::Docker, place).await,
+            Self::Podman(path) => in_file(path, Format::Podman, place).await,
             Self::Home(registries) => {
                 let secret = registries.secret(&place.registry)?;
                 let origin = || format!("those of `{}`", registries.path().display());
@@ -180,12 +179,7 @@ impl Credentials {
     }
 }
 
-async fn in_file(
-    path: &Path,
-    format: Format,
-    place: &Place,
-    stop: &Stop,
-) -> Result<Option<(Secret, String)>, Trouble> {
+async fn in_file(path: &Path, format: Format, place: &Place) -> Result<Option<(Secret, String)>, Trouble> {
     let fail = |why: String| Trouble { path: path.to_owned(), why };
     let text = match read(path) {
         Ok(text) => text,
@@ -197,7 +191,7 @@ async fn in_file(
     let LookUp { helper, entry } = file::look_up(&text, format, place).map_err(fail)?;
     let mut trouble = None;
     if let Some(helper) = helper {
-        match helper.run(HELPER_TIME, stop).await {
+        match helper.run(HELPER_TIME).await {
             Ok(Some(secret)) => {
                 let origin = format!("those that `{}` has", helper.program());
                 return Ok(Some((secret, format!("{origin}, which `{}` names", path.display()))));
@@ -222,7 +216,7 @@ mod tests {
     fn find(credentials: Credentials, registry: &str) -> Found {
         let place = Place { registry: registry.to_owned(), repository: "acme/app".to_owned() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(credentials.find(&place, &Stop::new()))
+        runtime.block_on(credentials.find(&place))
     }
 
     fn acme() -> Secret {
