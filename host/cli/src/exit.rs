@@ -351,11 +351,9 @@ fn classify_ingest(problem: &IngestProblem) -> Class {
             Some("install `ca-certificates`, or name a file of certificates with `--ca`"),
         ),
         P::Registry(_) => (Status::Failed, "registry-failed", None),
-        P::Credentials { .. } => (
-            Status::Failed,
-            "credentials",
-            Some("`--anonymous` asks without, `--user` and `--password-stdin` with others"),
-        ),
+        P::Credentials { .. } => {
+            (Status::Failed, "credentials", Some("`--user` and `--password-stdin` give others"))
+        }
         P::Platform { .. } => (Status::Failed, "wrong-platform", None),
         P::Limit { .. } => (Status::Failed, "image-limit", None),
         P::WrongDigest { .. } | P::WrongSize { .. } => (Status::Failed, "image-digest", None),

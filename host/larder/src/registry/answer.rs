@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::DateTime;
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_RANGE, DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_RANGE, DATE, HeaderMap, RETRY_AFTER, WARNING};
 use serde::Deserialize;
 
 use super::problem::{Fault, Problem, Remedy, first_line};
@@ -18,6 +18,9 @@ const ERROR_TIME: Duration = Duration::from_secs(10);
 
 /// The maximum number of messages that are shown of an error.
 const ERRORS_SHOWN: usize = 3;
+
+/// The maximum number of warnings of an answer.
+const WARNINGS_SHOWN: usize = 3;
 
 /// An answer, whose body is still to be read.
 pub(super) struct Answer {
@@ -43,6 +46,11 @@ impl Answer {
     /// Returns all headers of a name that are text.
     pub(super) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
         self.response.headers().get_all(name).iter().filter_map(|value| value.to_str().ok())
+    }
+
+    /// Returns the warnings of the registry for the user (OCI distribution specification, warnings).
+    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
+        self.headers(WARNING.as_str()).filter_map(warning).take(WARNINGS_SHOWN)
     }
 
     /// Returns whether the host that was asked answered, and no other.
@@ -88,6 +96,12 @@ impl Answer {
         let _ = tokio::time::timeout(ERROR_TIME, read).await;
         of_status(status, serde_json::from_slice(&body).ok(), self.response.headers())
     }
+}
+
+/// Returns the text of a header `Warning`: `299 - "TEXT"`.
+fn warning(header: &str) -> Option<String> {
+    let text = header.trim().strip_prefix("299 - \"")?.strip_suffix('"')?;
+    Some(first_line(&text.replace("\\\"", "\""))).filter(|text| !text.is_empty())
 }
 
 /// The bytes of a blob, or of a part of it.
@@ -281,6 +295,15 @@ mod tests {
         assert_eq!(wait("Sun, 06 Nov 1994 08:49:00 GMT", now), Some(0));
         for odd in ["Sun, 06 Nov 1994 08:50:07 GMT", "soon", "-1", ""] {
             assert_eq!(wait(odd, None), None, "{odd}");
+        }
+    }
+
+    /// A warning is text in quotes, behind the code of all warnings of registries.
+    #[test]
+    fn warnings() {
+        assert_eq!(warning(r#"299 - "the \"old\" tag goes""#).as_deref(), Some(r#"the "old" tag goes"#));
+        for odd in [r#"110 - "stale""#, "299 - x", r#"299 - """#, "299 - \"", ""] {
+            assert_eq!(warning(odd), None, "{odd}");
         }
     }
 

@@ -13,7 +13,7 @@ use super::answer::{Answer, Blob, ContentRange};
 use super::backoff::{Backoff, Waits};
 use super::challenge::{Challenge, Refusal};
 use super::credentials::{Credentials, Place};
-use super::network::{Authorities, Network, Proxies, Request, Transport};
+use super::network::{Authorities, Network, Proxies, Request, Transport, host_of};
 use super::problem::{Fault, Problem, Remedy};
 use crate::reference::{Digest, Reference};
 
@@ -186,6 +186,9 @@ impl Client {
         let answer = self.ask(self.manifest_request(Method::GET, name, accepts)).await?;
         if answer.status() != StatusCode::OK {
             return Err(self.access.explain(answer.fault().await).await);
+        }
+        for warning in answer.warnings() {
+            tracing::warn!("`{}` warns: {warning}", host_of(&self.root));
         }
         let stated = answer.header(CONTENT_DIGEST).and_then(|digest| digest.parse::<Digest>().ok());
         let media_type = answer.header(CONTENT_TYPE.as_str()).map(media_type);
