@@ -32,11 +32,49 @@ pub fn seeds() -> BTreeMap<&'static str, Seeds> {
     let layers = layers();
     BTreeMap::from([
         ("archive", archives()),
+        ("challenge", challenges()),
         ("choice", layouts()),
+        ("credentials", credentials()),
         ("erofs", images(&layers)),
         ("manifest", documents()),
         ("tar", blobs(&layers)),
     ])
+}
+
+/// Returns what registries ask for.
+fn challenges() -> Seeds {
+    let seeds = [
+        ("basic", "Basic realm=\"Registry Realm\""),
+        (
+            "docker-hub",
+            "Bearer realm=\"https://auth.docker.io/token\",service=\"registry.docker.io\",scope=\"repository:library/app:pull\"",
+        ),
+        ("refused", "Bearer realm=\"https://r/token\",service=\"r\",error=\"insufficient_scope\""),
+        ("two", "Basic realm=\"x\", Bearer realm=\"https://r/token\""),
+        ("lines", "Negotiate\nbearer realm=https\nBASIC"),
+        ("escaped", "Bearer realm=\"https://r/\\\"a\\\"\", service=\"b\\\\\""),
+    ];
+    seeds.into_iter().map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec())).collect()
+}
+
+/// Returns files with credentials.
+fn credentials() -> Seeds {
+    let auth = json!({ "auth": "YWNtZTpzZWNyZXQ=" });
+    let seeds = [
+        ("docker-hub", json!({ "auths": { "https://index.docker.io/v1/": auth } })),
+        ("parts", json!({ "auths": { "r:5000": auth, "r:5000/acme": auth, "https://r:5000/v2/": auth } })),
+        ("pair", json!({ "auths": { "r:5000": { "auth": "", "username": "acme", "password": "secret" } } })),
+        (
+            "token",
+            json!({ "auths": { "r:5000": { "auth": "MDAwOg==", "identitytoken": "t" }, "docker.io": null } }),
+        ),
+        (
+            "helpers",
+            json!({ "credsStore": "desktop", "credHelpers": { "r:5000": "ecr-login", "other": null } }),
+        ),
+        ("empty", json!({ "auths": null, "credsStore": "" })),
+    ];
+    seeds.into_iter().map(|(name, file)| (name.to_owned(), file.to_string().into_bytes())).collect()
 }
 
 /// Returns layers that are not compressed.

@@ -20,9 +20,11 @@ use crate::shell::{cargo, command, install_packages, root, succeeds, target, wor
 use crate::steps::{Announcement, Step, Steps};
 
 /// The targets, with the maximum length of an input in bytes.
-pub(crate) const TARGETS: [(&str, u32); 5] = [
+pub(crate) const TARGETS: [(&str, u32); 7] = [
     ("archive", 32 << 10),
+    ("challenge", 1 << 10),
     ("choice", 8 << 10),
+    ("credentials", 4 << 10),
     ("erofs", 48 << 10),
     ("manifest", 8 << 10),
     ("tar", 24 << 10),

@@ -375,14 +375,19 @@ fn classify_ingest(problem: &IngestProblem) -> Class {
         P::Unreachable(_) => (
             Status::Failed,
             UNREACHABLE,
-            Some("a registry without encryption is reached with `--plain-http`"),
+            Some(
+                "a registry without encryption is reached with `--plain-http`, one with an authority of its own with `--ca`",
+            ),
+        ),
+        P::NoAuthorities => (
+            Status::Failed,
+            UNREACHABLE,
+            Some("install `ca-certificates`, or name a file of certificates with `--ca`"),
         ),
         P::Registry(_) => (Status::Failed, "registry-failed", None),
-        P::Credentials { .. } => (
-            Status::Failed,
-            "credentials",
-            Some("`--anonymous` asks without, `--user` and `--password-stdin` with others"),
-        ),
+        P::Credentials { .. } => {
+            (Status::Failed, "credentials", Some("`--user` and `--password-stdin` give others"))
+        }
         P::Platform { .. } => {
             (Status::Failed, "wrong-platform", Some("`--platform` takes an image for another machine"))
         }

@@ -23,6 +23,12 @@ pub(crate) fn policy(path: &Path) -> Result<Vec<u8>, Failure> {
     bytes(path, "policy")
 }
 
+/// Reads the bytes of a file of certificates.
+#[cfg(feature = "registry")]
+pub(crate) fn certificates(path: &Path) -> Result<Vec<u8>, Failure> {
+    bytes(path, "file of certificates")
+}
+
 /// Reads the bytes of a file. Refuses a file of more than [`MAX_BYTES`] without reading it to its end.
 fn bytes(path: &Path, kind: &str) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();

@@ -11,7 +11,7 @@
 //! - `places`: the directories for compiled policies and tools
 //! - `progress`: the progress of loads, pulls and saves
 //! - `render`: tables, sizes and ages for people
-//! - `registry`: credentials for registries, and proxies
+//! - `registry`: the credentials that other programs keep, and proxies
 //! - `scenario`: files that describe caches and the expected decisions of a policy
 //! - `service`: jobs that run by themselves
 //! - `source`: the source of a policy: a file or the program

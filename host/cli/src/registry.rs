@@ -1,19 +1,39 @@
-//! The environment's settings for registries: the credentials of `docker login`, and proxies.
+//! The environment's settings for registries: the credentials of other programs, and proxies.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use larder::ingest::Proxies;
+use larder::ingest::{Credentials, HomeRegistries, Proxies};
 
-/// Returns the path of the configuration that `docker login` writes, or `None` for a user without a home.
-pub(crate) fn docker_config() -> Option<PathBuf> {
-    docker_directory(|name| env::var_os(name)).map(|directory| directory.join("config.json"))
+/// Returns the credentials that other programs keep: microsandbox for this home, then Docker, then podman.
+pub(crate) fn kept_credentials(home: HomeRegistries) -> Credentials {
+    let docker = docker_config(|name| env::var_os(name)).map(Credentials::Docker);
+    let podman = podman_files(|name| env::var_os(name)).into_iter().map(Credentials::Podman);
+    Credentials::FirstOf([Credentials::Home(home)].into_iter().chain(docker).chain(podman).collect())
 }
 
-fn docker_directory(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("DOCKER_CONFIG").or_else(|| Some(set("HOME")?.join(".docker")))
+/// Returns the path of the configuration that `docker login` writes, or `None` for a user without a home.
+fn docker_config(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let set = |name| set(&variable, name);
+    let directory = set("DOCKER_CONFIG").or_else(|| Some(set("HOME")?.join(".docker")))?;
+    Some(directory.join("config.json"))
+}
+
+/// Returns the paths of the files that `podman login` and `skopeo login` write (containers-auth.json(5)).
+fn podman_files(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let set = |name| set(&variable, name);
+    if let Some(file) = set("REGISTRY_AUTH_FILE") {
+        return vec![file];
+    }
+    let config = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")));
+    let directories = [set("XDG_RUNTIME_DIR"), config].into_iter().flatten();
+    directories.map(|directory| directory.join("containers/auth.json")).collect()
+}
+
+/// Returns a variable as a path. One that is empty is not set.
+fn set(variable: impl Fn(&str) -> Option<OsString>, name: &str) -> Option<PathBuf> {
+    variable(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// Returns the proxies of the environment, in the variables that other programs use.
@@ -25,8 +45,9 @@ fn proxies_of(variable: impl Fn(&str) -> Option<String>) -> Proxies {
     let set = |name: &str| variable(name).filter(|value| !value.is_empty());
     let mut proxies = Proxies::default();
     proxies.https = set("HTTPS_PROXY").or_else(|| set("https_proxy"));
-    // In capitals it may be a header of a web server's client (`Proxy:`), so nobody reads it so.
-    proxies.http = set("http_proxy");
+    // In a program that a web server starts, it may be a header of the server's client (`Proxy:`).
+    let is_ours = set("REQUEST_METHOD").is_none();
+    proxies.http = set("HTTP_PROXY").filter(|_| is_ours).or_else(|| set("http_proxy"));
     proxies.exceptions = set("NO_PROXY").or_else(|| set("no_proxy"));
     proxies
 }
@@ -35,18 +56,28 @@ fn proxies_of(variable: impl Fn(&str) -> Option<String>) -> Proxies {
 mod tests {
     use super::*;
 
-    /// Docker's configuration is where Docker looks for it.
+    /// Docker's configuration is where Docker looks for it, and podman's files are where podman does.
     #[test]
-    fn docker() {
-        let place = |set: Option<&'static str>, home: Option<&'static str>| {
-            docker_directory(|name| if name == "HOME" { home } else { set }.map(OsString::from))
+    fn places() {
+        let of = |set: &'static [(&'static str, &'static str)]| {
+            let variable = move |name: &str| {
+                set.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+            };
+            let podman: Vec<String> =
+                podman_files(variable).iter().map(|path| path.display().to_string()).collect();
+            (docker_config(variable), podman)
         };
-        assert_eq!(place(Some("/d"), Some("/h")), Some("/d".into()));
-        assert_eq!(place(Some(""), Some("/h")), Some("/h/.docker".into()));
-        assert_eq!(place(None, None), None);
+        assert_eq!(of(&[("DOCKER_CONFIG", "/d"), ("HOME", "/h")]).0, Some("/d/config.json".into()));
+        assert_eq!(of(&[("DOCKER_CONFIG", ""), ("HOME", "/h")]).0, Some("/h/.docker/config.json".into()));
+        assert_eq!(of(&[]), (None, vec![]));
+        let podman = of(&[("XDG_RUNTIME_DIR", "/r"), ("HOME", "/h")]).1;
+        assert_eq!(podman, ["/r/containers/auth.json", "/h/.config/containers/auth.json"]);
+        assert_eq!(of(&[("XDG_CONFIG_HOME", "/c"), ("HOME", "/h")]).1, ["/c/containers/auth.json"]);
+        assert_eq!(of(&[("REGISTRY_AUTH_FILE", "/f"), ("HOME", "/h")]).1, ["/f"]);
     }
 
-    /// The variables for proxies are read in capitals and in small letters, except that for plain HTTP.
+    /// The variables for proxies are read in capitals and in small letters. In a program of a web server, that for plain
+    /// HTTP counts in small letters alone.
     #[test]
     fn environment_of_proxies() {
         let of = |names: &'static [&'static str]| {
@@ -54,7 +85,12 @@ mod tests {
         };
         assert_eq!(of(&["HTTPS_PROXY", "https_proxy"]).https.as_deref(), Some("http://HTTPS_PROXY"));
         assert_eq!(of(&["https_proxy"]).https.as_deref(), Some("http://https_proxy"));
-        assert_eq!((of(&["HTTP_PROXY"]).http, of(&["http_proxy"]).http.is_some()), (None, true));
+        assert_eq!(of(&["HTTP_PROXY", "http_proxy"]).http.as_deref(), Some("http://HTTP_PROXY"));
+        assert_eq!(of(&["http_proxy"]).http.as_deref(), Some("http://http_proxy"));
+        let served = of(&["REQUEST_METHOD", "HTTP_PROXY", "http_proxy"]).http;
+        assert_eq!(served.as_deref(), Some("http://http_proxy"));
+        let all = of(&["ALL_PROXY", "all_proxy"]);
+        assert_eq!((all.https, all.http), (None, None));
         assert_eq!(of(&["no_proxy"]).exceptions.as_deref(), Some("http://no_proxy"));
     }
 }

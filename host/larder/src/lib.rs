@@ -43,6 +43,8 @@ pub mod plan;
 pub mod policy;
 mod records;
 pub mod reference;
+#[cfg(feature = "registry")]
+mod registry;
 pub mod snapshot;
 mod store;
 mod units;

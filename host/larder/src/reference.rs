@@ -49,23 +49,21 @@ impl Reference {
         (tagged.len() > self.repository_len).then_some(tagged)
     }
 
-    /// Returns its parts in the type of the registry client.
+    /// Returns the registry, such as `docker.io` or `localhost:5000`.
+    pub fn registry(&self) -> &str {
+        self.repository().split_once('/').map_or("", |(registry, _)| registry)
+    }
+
+    /// Returns the repository without its registry, such as `library/python`.
     #[cfg(feature = "registry")]
-    pub(crate) fn to_oci(&self) -> oci_spec::distribution::Reference {
-        use oci_spec::distribution::Reference as Oci;
-        let (registry, repository) = self.repository().split_once('/').unwrap_or(("", self.repository()));
-        let (registry, repository) = (registry.to_owned(), repository.to_owned());
-        let (tagged, digest) = match self.text.split_once('@') {
-            Some((tagged, digest)) => (tagged, Some(digest.to_owned())),
-            None => (self.text.as_str(), None),
-        };
-        let tag = tagged.get(self.repository_len + 1..).map(str::to_owned);
-        match (tag, digest) {
-            (Some(tag), Some(digest)) => Oci::with_tag_and_digest(registry, repository, tag, digest),
-            (None, Some(digest)) => Oci::with_digest(registry, repository, digest),
-            // A reference without both does not parse.
-            (tag, None) => Oci::with_tag(registry, repository, tag.unwrap_or_default()),
-        }
+    pub(crate) fn path(&self) -> &str {
+        self.repository().split_once('/').map_or("", |(_, path)| path)
+    }
+
+    /// Returns the digest, which may be one of any algorithm.
+    #[cfg(feature = "registry")]
+    pub(crate) fn digest(&self) -> Option<&str> {
+        self.text.split_once('@').map(|(_, digest)| digest)
     }
 
     /// Returns the normalized text, such as `docker.io/library/python:latest`.
@@ -167,7 +165,9 @@ fn after_last(text: &str, separator: char) -> usize {
 /// that was expected there.
 fn first_odd(text: &str) -> (usize, &'static str) {
     let mut separated = true;
-    for (index, character) in text.chars().enumerate() {
+    // An IPv6 address in brackets.
+    let host_len = grammar::bracketed(text).map_or(0, |(address, _)| address.chars().count() + 2);
+    for (index, character) in text.chars().enumerate().skip(host_len) {
         let is_separator = matches!(character, '.' | '_' | '-' | '/' | ':' | '@');
         if !character.is_ascii_alphanumeric() && !is_separator {
             return (index + 1, "expected a letter, a digit, or one of `._-/:@`");

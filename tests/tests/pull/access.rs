@@ -2,23 +2,12 @@
 
 use std::fs;
 
-use larder::ingest::{Credentials, Transport};
+use larder::ingest::{Authorities, Credentials, ImagePull, Proxies, Transport};
 use larder_tests::Home;
-use larder_tests::archive::{Packing, TestImage};
-use larder_tests::registry::{Answer, Request, TestRegistry};
+use larder_tests::archive::{Packing, TestImage, layout_files};
+use larder_tests::registry::{AUTHORITY, Answer, TestRegistry, Wire};
 
-use crate::{into_home, pull, refusal};
-
-/// `acme:secret` as HTTP has it.
-const BASIC: &str = "Basic YWNtZTpzZWNyZXQ=";
-
-fn acme() -> Credentials {
-    Credentials::Password { user: "acme".to_owned(), password: "secret".to_owned() }
-}
-
-fn shown(request: &Request) -> Option<&str> {
-    request.headers.get("authorization").map(String::as_str)
-}
+use crate::{BASIC, acme, into_home, pull, refusal, shown};
 
 /// A registry that wants a user and a password.
 fn closed() -> TestRegistry {
@@ -47,58 +36,6 @@ fn user_and_password() {
     let other = Credentials::Password { user: "acme".to_owned(), password: "other".to_owned() };
     let said = refusal(&registry, pull(&registry, "acme/app:1").credentials(other));
     assert!(said.contains("the registry refuses it") && !said.contains("other"), "{said}");
-}
-
-/// A token is asked for where the registry says, with the user's credentials and for nothing but pulling, and shown
-/// with each request afterwards.
-#[test]
-fn tokens() {
-    let tokens = TestRegistry::with_rule(&[], Packing::Gzip, |request| {
-        if shown(request) == Some(BASIC) {
-            return Answer::body(r#"{"token":"let-me-in"}"#);
-        }
-        Answer::error(401, "UNAUTHORIZED", "who are you?")
-    });
-    let challenge = format!("Bearer realm=\"http://{}/token\",service=\"acme\"", tokens.address());
-    let registry =
-        TestRegistry::with_rule(&[TestImage::small(&["acme/app:1"])], Packing::Gzip, move |request| {
-            if shown(request) == Some("Bearer let-me-in") {
-                return Answer::Right;
-            }
-            Answer::header(401, "WWW-Authenticate", &challenge)
-        });
-    into_home(&Home::made(), pull(&registry, "acme/app:1").credentials(acme())).expect("pulled");
-    let asked = tokens.requests();
-    assert!(!asked.is_empty());
-    for request in asked {
-        assert!(request.path.contains("scope=repository%3Aacme%2Fapp%3Apull"), "{}", request.path);
-        assert!(request.path.contains("service=acme"), "{}", request.path);
-    }
-    // The password is for whoever gives tokens, not for the registry.
-    assert!(registry.requests().iter().all(|request| shown(request) != Some(BASIC)));
-    let said = refusal(&registry, pull(&registry, "acme/app:1"));
-    assert!(said.contains("the registry refuses it: who are you?"), "{said}");
-}
-
-/// Credentials stay with the registry: where it sends a client elsewhere for a blob, they are not shown.
-#[test]
-fn credentials_stay() {
-    let image = TestImage::small(&["acme/app:1"]);
-    let elsewhere = TestRegistry::new(std::slice::from_ref(&image), Packing::Gzip);
-    let address = format!("http://localhost:{}", elsewhere.address().port());
-    let registry = TestRegistry::with_rule(&[image], Packing::Gzip, move |request| {
-        if shown(request) != Some(BASIC) {
-            return Answer::header(401, "WWW-Authenticate", "Basic realm=\"acme\"");
-        }
-        if request.is_blob() {
-            return Answer::header(307, "Location", &format!("{address}{}", request.path));
-        }
-        Answer::Right
-    });
-    into_home(&Home::made(), pull(&registry, "acme/app:1").credentials(acme())).expect("pulled");
-    let asked = elsewhere.requests();
-    assert_eq!(asked.len(), 3);
-    assert!(asked.iter().all(|request| shown(request).is_none()), "{asked:?}");
 }
 
 /// Plain HTTP is spoken only where it was asked for.
@@ -132,12 +69,60 @@ fn proxies() {
     let proxy =
         TestRegistry::with_rule(&[], Packing::Gzip, |_| Answer::error(404, "NAME_UNKNOWN", "unknown"));
     let registry = TestRegistry::new(&[TestImage::small(&["acme/app:1"])], Packing::Gzip);
-    let mut proxies = larder::ingest::Proxies::default();
+    let mut proxies = Proxies::default();
     proxies.http = Some(format!("http://{}", proxy.address()));
-    let said = refusal(&registry, pull(&registry, "acme/app:1").proxies(proxies.clone()));
+    // Another name of the same machine, which is not one of loopback.
+    let host = format!("0.0.0.0:{}", registry.address().port());
+    let wanted = || ImagePull::new(format!("{host}/acme/app:1")).transport(Transport::PlainHttp);
+    let said = into_home(&Home::made(), wanted().proxies(proxies.clone())).expect_err("unknown").to_string();
     assert!(said.contains("no such image"), "{said}");
     assert!(registry.requests().is_empty() && !proxy.requests().is_empty());
-    assert!(proxy.requests()[0].path.starts_with(&format!("http://{}/v2/", registry.address())));
-    proxies.exceptions = Some("127.0.0.1".to_owned());
-    into_home(&Home::made(), pull(&registry, "acme/app:1").proxies(proxies)).expect("pulled");
+    assert!(proxy.requests()[0].path.starts_with(&format!("http://{host}/v2/")));
+    let asked = proxy.requests().len();
+    for exceptions in ["0.0.0.0", "*", "10.0.0.0/8, 0.0.0.0/31"] {
+        proxies.exceptions = Some(exceptions.to_owned());
+        into_home(&Home::made(), wanted().proxies(proxies.clone())).expect("pulled");
+    }
+    assert_eq!(proxy.requests().len(), asked);
+}
+
+/// This machine itself is reached without a proxy, whatever is excepted.
+#[test]
+fn no_proxy_for_this_machine() {
+    let proxy = TestRegistry::new(&[], Packing::Gzip);
+    let registry = TestRegistry::new(&[TestImage::small(&["acme/app:1"])], Packing::Gzip);
+    for exceptions in [None, Some("acme.example".to_owned())] {
+        let mut proxies = Proxies::default();
+        proxies.http = Some(format!("http://{}", proxy.address()));
+        proxies.exceptions = exceptions;
+        for host in ["127.0.0.1", "localhost"] {
+            let wanted = ImagePull::new(format!("{host}:{}/acme/app:1", registry.address().port()));
+            let wanted = wanted.transport(Transport::PlainHttp).proxies(proxies.clone());
+            into_home(&Home::made(), wanted).expect("pulled");
+        }
+    }
+    assert!(proxy.requests().is_empty());
+}
+
+/// A registry may have an IPv6 address.
+#[test]
+fn addresses() {
+    let files = layout_files(&[TestImage::small(&["acme/app:1"])], Packing::Gzip);
+    let Ok(registry) = TestRegistry::at("[::1]:0", Wire::Plain, files, |_| Answer::Right) else { return };
+    let handle = into_home(&Home::made(), pull(&registry, "acme/app:1")).expect("pulled");
+    assert!(handle.reference().starts_with("[::1]:"), "{}", handle.reference());
+}
+
+/// A registry is believed by HTTPS if its certificate is of an authority that is trusted, and not else.
+#[test]
+fn authorities() {
+    let registry = TestRegistry::encrypted(&[TestImage::small(&["acme/app:1"])], |_| Answer::Right);
+    let wanted = || pull(&registry, "acme/app:1").transport(Transport::Https);
+    let authority = Authorities::from_pem(AUTHORITY).expect("a certificate");
+    into_home(&Home::made(), wanted().authorities(authority)).expect("pulled");
+    let said = refusal(&registry, wanted());
+    assert!(said.contains("the registry cannot be reached: "), "{said}");
+    for odd in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n"] {
+        assert!(Authorities::from_pem(odd.as_bytes()).is_err(), "{odd}");
+    }
 }

@@ -1,12 +1,13 @@
 //! Connections break, registries are busy: what arrived is not asked for again, and what cannot be had leaves nothing.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use larder::ingest::Backoff;
-use larder_tests::archive::{Item, Packing, TestImage, layer};
+use larder_tests::archive::{Item, Packing, TestImage, digest, layer};
 use larder_tests::registry::{Answer, Request, TestRegistry};
 use larder_tests::{Home, contents, run, tree};
 
@@ -24,7 +25,8 @@ fn large(name: &str) -> TestImage {
 }
 
 fn range(request: &Request) -> usize {
-    let range = request.headers.get("range").expect("a range");
+    // A blob is asked for from its beginning without one.
+    let Some(range) = request.headers.get("range") else { return 0 };
     range.trim_start_matches("bytes=").trim_end_matches('-').parse().expect("a number")
 }
 
@@ -83,6 +85,7 @@ fn busy_registries_are_asked_again() {
     let mut backoff = Backoff::default();
     backoff.first_wait = Duration::from_millis(1);
     backoff.longest_wait = Duration::from_millis(4);
+    backoff.jitter_percent = 0;
     let retries = Retries::listening();
     let wanted = pull(&registry, "acme/app:1").backoff(backoff).progress(retries.clone());
     into_home(&Home::made(), wanted).expect("pulled");
@@ -122,7 +125,8 @@ fn patience_ends() {
 #[test]
 fn no_progress_is_given_up() {
     let image = large("acme/app:1");
-    let of_layer = image.diff_ids()[0].clone();
+    let blob = image.diff_ids()[0].clone();
+    let of_layer = blob.clone();
     let registry = TestRegistry::with_rule(&[image], Packing::Plain, move |request| {
         match (request.path.ends_with(&of_layer), request.before) {
             (true, 0) => Answer::Cut(5_000),
@@ -132,8 +136,9 @@ fn no_progress_is_given_up() {
     });
     let said = refusal(&registry, pull(&registry, "acme/app:1"));
     assert!(said.contains("cannot be reached"), "{said}");
-    let tries = registry.requests().iter().filter(|request| request.headers.contains_key("range")).count();
-    assert!((6..=8).contains(&tries), "{tries}");
+    // One that made progress, and five after that.
+    let tries = registry.requests().iter().filter(|request| request.path.ends_with(&blob)).count();
+    assert_eq!(tries, 6);
 }
 
 /// A pull that nobody waits for any longer ends in the middle of a download, and leaves nothing.
@@ -173,4 +178,123 @@ fn given_up_in_the_middle() {
     assert_eq!(home.count("SELECT count(*) FROM image_ref"), 0);
     let left: Vec<_> = contents(&home).into_keys().filter(|name| !name.starts_with("tmp/")).collect();
     assert_eq!(left, Vec::<String>::new());
+}
+
+/// The time that a registry asks for is waited, up to the longest that is allowed, and counts as a try: for manifests, blobs
+/// and tokens.
+#[test]
+fn registries_say_when() {
+    for path in ["/manifests/", "/blobs/", "/token"] {
+        let image = [TestImage::small(&["acme/app:1"])];
+        let registry = TestRegistry::with_rule(&image, Packing::Gzip, move |request| {
+            let busy = |status: u16, after: &str| {
+                let headers = [("Retry-After", after), ("Date", "Sun, 06 Nov 1994 08:49:37 GMT")];
+                let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+                Answer::Other { status, headers: headers.into(), body: Vec::new() }
+            };
+            let host = request.headers["host"].as_str();
+            match (request.path.contains(path), request.before) {
+                (true, 0) => busy(503, "0"),
+                (true, 1) => busy(429, "3600"),
+                (true, 2) => busy(429, "Sun, 06 Nov 1994 09:49:37 GMT"),
+                (true, 3) => busy(503, "Sun, 06 Nov 1994 07:49:37 GMT"),
+                _ if request.path.starts_with("/token") => Answer::body(r#"{"token":"t"}"#),
+                _ if request.headers.contains_key("authorization") => Answer::Right,
+                _ => {
+                    let challenge = format!("Bearer realm=\"http://{host}/token\"");
+                    Answer::header(401, "WWW-Authenticate", &challenge)
+                }
+            }
+        });
+        let mut backoff = Backoff::default();
+        // None of these is waited.
+        backoff.first_wait = Duration::from_secs(3600);
+        backoff.longest_wait = Duration::from_secs(3600);
+        backoff.longest_requested_wait = Duration::from_millis(3);
+        let retries = Retries::listening();
+        let wanted = pull(&registry, "acme/app:1").backoff(backoff).progress(retries.clone());
+        into_home(&Home::made(), wanted).expect("pulled");
+        let mut waits: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for (what, wait, _) in retries.take() {
+            waits.entry(what).or_default().push(wait);
+        }
+        let expected = if path == "/blobs/" { 3 } else { 1 };
+        assert_eq!(waits.len(), expected, "{path}: {waits:?}");
+        assert!(waits.values().all(|waits| waits == &[0, 3, 3, 0]), "{path}: {waits:?}");
+    }
+}
+
+/// A part of a blob is believed only if it is the part that was requested: otherwise all of the blob is requested.
+#[test]
+fn parts_are_checked() {
+    let image = large("acme/app:1");
+    let blob = image.diff_ids()[0].clone();
+    let length = image.layers[0].len();
+    for range in [
+        None,
+        Some(format!("bytes 9999-{}/{length}", length - 1)),
+        Some(format!("bytes 10000-{}/{}", length - 1, length + 1)),
+        Some("bytes 10000-*/*".to_owned()),
+    ] {
+        let of_layer = blob.clone();
+        let registry =
+            TestRegistry::with_rule(std::slice::from_ref(&image), Packing::Plain, move |request| {
+                match (request.path.ends_with(&of_layer), request.before) {
+                    (true, 0) => Answer::Cut(10_000),
+                    _ => Answer::PartAs(range.clone()),
+                }
+            });
+        into_home(&Home::made(), pull(&registry, "acme/app:1")).expect("pulled");
+        let of_layer = |request: &Request| request.path.ends_with(&blob);
+        let asked = registry.requests().into_iter().filter(of_layer);
+        let ranges: Vec<_> = asked.map(|request| request.headers.get("range").cloned()).collect();
+        assert_eq!(ranges, [None, Some("bytes=10000-".to_owned()), None]);
+    }
+}
+
+/// A connection on which nothing comes is broken, and one on which little comes is not.
+#[test]
+fn slow_and_stalled_connections() {
+    let image = TestImage::small(&["acme/app:1"]);
+    let registry = TestRegistry::with_rule(&[image], Packing::Gzip, |request| {
+        match (request.is_blob(), request.before) {
+            (true, 0) => Answer::Stalled(20),
+            (true, _) => Answer::Trickled,
+            (false, _) => Answer::Right,
+        }
+    });
+    let mut backoff = Backoff::default();
+    backoff.first_wait = Duration::ZERO;
+    backoff.longest_silence = Duration::from_millis(300);
+    let retries = Retries::listening();
+    let wanted = pull(&registry, "acme/app:1").backoff(backoff).progress(retries.clone());
+    into_home(&Home::made(), wanted).expect("pulled");
+    let told = retries.take();
+    assert!(told.len() >= 3 && told.iter().all(|(_, _, why)| why.contains("cannot be reached")), "{told:?}");
+}
+
+/// A layer that cannot be had ends the others at once, also one that waits for bytes.
+#[test]
+fn a_failure_ends_the_others() {
+    let image = TestImage::small(&["acme/app:1"]);
+    let [bad, stalled] = [&image.layers[0], &image.layers[1]].map(|layer| digest(layer));
+    let stalled_path = stalled.clone();
+    let (asked, is_asked) = mpsc::channel();
+    let is_asked = Mutex::new(is_asked);
+    let registry = TestRegistry::with_rule(&[image], Packing::Plain, move |request| {
+        if request.path.ends_with(&stalled_path) {
+            let _ = asked.send(());
+            return Answer::Stalled(100);
+        }
+        if request.path.ends_with(&bad) {
+            // The other one is under way.
+            let _ = is_asked.lock().expect("a channel").recv();
+            return Answer::error(404, "BLOB_UNKNOWN", "unknown");
+        }
+        Answer::Right
+    });
+    // The silence after which a connection is broken is a minute.
+    let said = refusal(&registry, pull(&registry, "acme/app:1"));
+    assert!(said.contains("is missing"), "{said}");
+    assert_eq!(registry.blobs_asked_for().iter().filter(|asked| **asked == stalled).count(), 1);
 }

@@ -112,6 +112,43 @@ fn nothing_is_downloaded_twice() {
     assert_eq!(asked, wanted);
 }
 
+/// A tag that still leads to the same manifest costs a look at its digest, and one that moved is downloaded. A reference
+/// with a digest that the cache has costs nothing.
+#[test]
+fn unchanged_tags() {
+    let (old, new) = (TestImage::small(&["acme/app:1"]), TestImage::new(&["acme/app:2"], vec![layer(&[])]));
+    let registry = TestRegistry::with_rule(&[old, new.clone()], Packing::Gzip, |request| {
+        // A registry without digests of manifests in its headers.
+        match request.path.ends_with("/2") && request.method == "HEAD" {
+            true => Answer::header(200, "X-Nothing", "of use"),
+            false => Answer::Right,
+        }
+    });
+    let home = Home::made();
+    let manifests = |since: usize| {
+        let requests = registry.requests().split_off(since);
+        let manifests = requests.iter().filter(|request| request.is_manifest());
+        (registry.requests().len(), manifests.map(|request| request.method.clone()).collect::<Vec<_>>())
+    };
+    let handle = into_home(&home, pull(&registry, "acme/app:1")).expect("pulled");
+    let (seen, asked) = manifests(0);
+    assert_eq!(asked, ["GET"]);
+    let again = into_home(&home, pull(&registry, "acme/app:1")).expect("pulled again");
+    assert_eq!(again.manifest_digest(), handle.manifest_digest());
+    let (seen, asked) = manifests(seen);
+    assert_eq!(asked, ["HEAD"]);
+    for _ in 0..2 {
+        into_home(&home, pull(&registry, "acme/app:2")).expect("pulled");
+    }
+    let (seen, asked) = manifests(seen);
+    assert_eq!(asked, ["GET", "HEAD", "GET"]);
+    let by_digest = format!("acme/app@{}", handle.manifest_digest().expect("a digest"));
+    for _ in 0..2 {
+        into_home(&home, pull(&registry, &by_digest)).expect("pulled");
+    }
+    assert_eq!(manifests(seen).1, ["GET"]);
+}
+
 /// A pull is on record with its time and its bytes. One that finds everything present is an arrival of its own, and leaves
 /// the cost of the one before.
 #[test]

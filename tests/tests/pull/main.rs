@@ -1,24 +1,42 @@
 //! Images come from registries whole, whatever the way there is like.
 
 mod access;
+mod bounds;
 mod broken;
 mod fetching;
+mod files;
 mod kept;
 mod real;
+mod redirects;
 mod refused;
+mod tokens;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use larder::ingest::{Backoff, ImagePull, Progress, ProgressEvent, Transport};
+use larder::ingest::{Backoff, Credentials, ImagePull, Progress, ProgressEvent, Transport};
 use larder::{ImageHandle, MicrosandboxResult};
-use larder_tests::registry::TestRegistry;
+use larder_tests::registry::{Request, TestRegistry};
 use larder_tests::{Home, contents, run};
+
+/// `acme:secret` as HTTP has it.
+const BASIC: &str = "Basic YWNtZTpzZWNyZXQ=";
+
+/// The credentials that [`BASIC`] is.
+fn acme() -> Credentials {
+    Credentials::Password { user: "acme".to_owned(), password: "secret".to_owned() }
+}
+
+/// What a request shows of who sends it.
+fn shown(request: &Request) -> Option<&str> {
+    request.headers.get("authorization").map(String::as_str)
+}
 
 /// A pull from a registry of a test, which does not wait between tries.
 fn pull(registry: &TestRegistry, name: &str) -> ImagePull {
     let mut backoff = Backoff::default();
     backoff.first_wait = Duration::ZERO;
+    backoff.jitter_percent = 0;
     ImagePull::new(registry.reference(name)).transport(Transport::PlainHttp).backoff(backoff)
 }
 

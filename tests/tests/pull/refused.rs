@@ -122,6 +122,33 @@ fn pinned_digests() {
     assert!(said.contains(&format!("instead of `{}`", digest(b"another"))), "{said}");
 }
 
+/// A manifest of another digest than the registry states, or of another media type, is refused.
+#[test]
+fn contradictions() {
+    let (image, files) = layout();
+    let manifest = files.values().find(|bytes| bytes.starts_with(b"{\"config\"")).expect("one").clone();
+    for (name, value, said) in [
+        ("Docker-Content-Digest", digest(b"another"), "the manifest has the digest `sha256:"),
+        (
+            "Content-Type",
+            "application/vnd.oci.image.index.v1+json".to_owned(),
+            "it sent a document of the media type `application/vnd.oci.image.manifest.v1+json` as one of \
+             `application/vnd.oci.image.index.v1+json`",
+        ),
+    ] {
+        let body = manifest.clone();
+        let registry = TestRegistry::with_rule(std::slice::from_ref(&image), Packing::Gzip, move |request| {
+            let headers = vec![(name.to_owned(), value.clone())];
+            match request.is_manifest() {
+                true => Answer::Other { status: 200, headers, body: body.clone() },
+                false => Answer::Right,
+            }
+        });
+        let found = refusal(&registry, pull(&registry, "acme/app:1"));
+        assert!(found.contains(said), "{found}");
+    }
+}
+
 /// An image for other machines only is refused with what there is, and so is an index without any.
 #[test]
 fn other_platforms() {

@@ -1,33 +1,46 @@
+use std::collections::BTreeSet;
+use std::env;
 use std::io::Read as _;
+use std::path::PathBuf;
 
-use larder::ingest::{Credentials, ImagePull, Transport};
+use larder::ingest::{Authorities, Credentials, HomeRegistries, ImagePull, Proxies, Transport, is_loopback};
+use larder::reference::Reference;
 
 use super::intake::{PlatformArgument, take_in};
 use super::room::RoomArguments;
 use crate::cli::Context;
 use crate::exit::{Failure, Status, UNREACHABLE};
-use crate::registry::{docker_config, proxies};
+use crate::input;
+use crate::registry::{kept_credentials, proxies};
+use crate::render::plain;
 
 /// Pull images from their registries
 ///
-/// Of an image for several platforms, the one for this machine is pulled. Every digest is verified. Layers that are in the
-/// cache are not downloaded, and a download that breaks off continues where it ended. Credentials are those of
-/// `docker login`, unless others are given. Layers that are complete when a pull fails
-/// are kept for the next one, for a day.
+/// Of an image for several platforms, the one for this machine is pulled. Every digest is verified. What is in the cache is
+/// not downloaded, and a download that breaks off continues where it ended. Layers that are complete when
+/// a pull fails are kept for the next one, for a day.
+///
+/// Credentials are those of this home's `config.json`, of `docker login` or of `podman login`, unless others are given; `-v`
+/// says which. Registries without encryption and certificates of authorities that the home's `config.json` names count, too.
+/// Proxies are those of `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, and none for this machine itself; `ALL_PROXY` is not read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   larder pull python:3.12 ghcr.io/acme/app@sha256:…
   larder pull localhost:5000/acme/app:1 --plain-http
+  larder pull registry.acme.example/app:1 --ca acme.pem
   pass show registry | larder pull registry.acme.example/app:1 --user ci --password-stdin")]
 pub(crate) struct Pull {
     /// The images
     #[arg(required = true, value_name = "REF")]
     references: Vec<String>,
-    /// Reach the registry without encryption
-    #[arg(long)]
-    plain_http: bool,
-    /// The user to log in as, instead of that of `docker login`
+    /// Reach registries on this machine, or that of HOST, without encryption
+    #[arg(long, value_name = "HOST", num_args = 0..=1, require_equals = true, default_missing_value = THIS_MACHINE)]
+    plain_http: Vec<String>,
+    /// Trust the authorities in this file of certificates (PEM), too
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    ca: Option<PathBuf>,
+    /// The user to log in as, instead of that of other programs. All images have to be of one registry
     #[arg(long, value_name = "NAME", requires = "password_stdin")]
     user: Option<String>,
     /// Read the user's password, or a token, from standard input
@@ -42,18 +55,32 @@ pub(crate) struct Pull {
     room: RoomArguments,
 }
 
+/// The value of `--plain-http` without one.
+const THIS_MACHINE: &str = "";
+
+/// The settings for all registries.
+struct Access {
+    credentials: Credentials,
+    home: HomeRegistries,
+    /// The registries that are reached without encryption, beside those of the home.
+    plain: Vec<String>,
+    authorities: Authorities,
+    proxies: Proxies,
+}
+
 impl Pull {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
-        let credentials = self.credentials()?;
-        let transport = if self.plain_http { Transport::PlainHttp } else { Transport::Https };
-        let proxies = proxies();
+        self.check()?;
         let local = context.open_or_make().await?;
+        let access = self.access(HomeRegistries::read(local.home(), |name| env::var(name).ok())?)?;
         let room = self.room.find(&local, context)?;
         let status = take_in(context, self.references, async |reference, progress| {
+            let transport = access.transport(&reference);
             let pull = ImagePull::new(reference)
-                .credentials(credentials.clone())
+                .credentials(access.credentials.clone())
                 .transport(transport)
-                .proxies(proxies.clone())
+                .authorities(access.authorities.clone())
+                .proxies(access.proxies.clone())
                 .progress(progress);
             let pull = self.platform.get().into_iter().fold(pull, ImagePull::platform);
             let pull = room.maker().into_iter().fold(pull, ImagePull::make_room);
@@ -70,7 +97,51 @@ impl Pull {
         status
     }
 
-    fn credentials(&self) -> Result<Credentials, Failure> {
+    /// Refuses options that would be for other registries than they are meant for.
+    fn check(&self) -> Result<(), Failure> {
+        // What is no reference is said when it is pulled.
+        let references: Vec<Reference> =
+            self.references.iter().filter_map(|reference| reference.parse().ok()).collect();
+        let registries: BTreeSet<&str> = references.iter().map(Reference::registry).collect();
+        if self.user.is_some() && registries.len() > 1 {
+            let names: Vec<String> = registries.iter().map(|name| format!("`{}`", plain(name))).collect();
+            return Err(Failure::usage(format!(
+                "`--user` is a user of one registry, and the images are of {}: pull them one registry at a time",
+                names.join(" and ")
+            )));
+        }
+        for host in self.plain_http.iter().filter(|_| !registries.is_empty()) {
+            if host == THIS_MACHINE && !registries.iter().any(|registry| is_loopback(registry)) {
+                let registry = plain(registries.first().copied().unwrap_or_default());
+                return Err(Failure::usage(format!(
+                    "`--plain-http` alone is for registries on this machine, and no image is of one: \
+                     `--plain-http={registry}` names another"
+                )));
+            }
+            if host != THIS_MACHINE && !registries.contains(host.as_str()) {
+                return Err(Failure::usage(format!("no image is of the registry `{}`", plain(host))));
+            }
+        }
+        Ok(())
+    }
+
+    fn access(&self, home: HomeRegistries) -> Result<Access, Failure> {
+        let mut authorities = home.authorities();
+        if let Some(path) = &self.ca {
+            let given = Authorities::from_pem(&input::certificates(path)?);
+            let invalid = |error| Failure::usage(format!("`{}`: {error}", path.display()));
+            authorities.extend(given.map_err(invalid)?);
+        }
+        Ok(Access {
+            credentials: self.credentials(home.clone())?,
+            home,
+            plain: self.plain_http.clone(),
+            authorities,
+            proxies: proxies(),
+        })
+    }
+
+    fn credentials(&self, home: HomeRegistries) -> Result<Credentials, Failure> {
         if let Some(user) = &self.user {
             let mut password = String::new();
             std::io::stdin()
@@ -80,9 +151,19 @@ impl Pull {
             let password = password.trim_end_matches(['\r', '\n']).to_owned();
             return Ok(Credentials::Password { user: user.clone(), password });
         }
-        Ok(match docker_config() {
-            Some(config) if !self.anonymous => Credentials::Docker(config),
-            _ => Credentials::Anonymous,
-        })
+        Ok(if self.anonymous { Credentials::Anonymous } else { kept_credentials(home) })
+    }
+}
+
+impl Access {
+    /// Returns the transport to the registry of a reference.
+    fn transport(&self, reference: &str) -> Transport {
+        let Ok(reference) = reference.parse::<Reference>() else { return Transport::Https };
+        let registry = reference.registry();
+        let is_meant = |host: &String| host == registry || (host == THIS_MACHINE && is_loopback(registry));
+        match self.plain.iter().any(is_meant) {
+            true => Transport::PlainHttp,
+            false => self.home.transport(registry),
+        }
     }
 }

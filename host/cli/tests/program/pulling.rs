@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use larder_tests::archive::{Packing, TestImage};
-use larder_tests::registry::{Answer, TestRegistry};
+use larder_tests::registry::{AUTHORITY, Answer, Request, TestRegistry};
 
 use crate::harness::TestEnvironment;
 
@@ -113,6 +113,128 @@ fn pull_credentials() {
     };
     assert_eq!((with_docker(""), with_docker("--anonymous")), (0, 1));
     assert_eq!(test.larder(&format!("pull {reference} --user acme")).status, 2);
+}
+
+/// A user is one of a single registry: the password is shown to no other.
+#[test]
+fn one_user_one_registry() {
+    let registries = [registry(), registry()];
+    let test = TestEnvironment::made();
+    let [first, second] = registries.each_ref().map(|registry| registry.reference("acme/app:1"));
+    let arguments = format!("pull {first} {second} --plain-http --user acme --password-stdin");
+    let output = test.larder(&arguments);
+    assert_eq!(output.status, 2, "{output}");
+    assert!(output.stderr.contains("`--user` is a user of one registry"), "{output}");
+    assert!(registries.iter().all(|registry| registry.requests().is_empty()));
+}
+
+/// Plain HTTP is for registries on this machine, or for those that are named, and for no other image of the same call.
+#[test]
+fn plain_http_is_for_the_named() {
+    let registry = registry();
+    let test = TestEnvironment::made();
+    let reference = registry.reference("acme/app:1");
+    let elsewhere = format!("0.0.0.0:{}", registry.address().port());
+    // The second is asked by HTTPS, which the registry does not speak.
+    let both = test.larder(&format!("pull {reference} {elsewhere}/acme/app:1 --plain-http"));
+    assert_eq!(both.status, 1, "{both}");
+    assert!(
+        both.stderr.contains(&format!("`{elsewhere}/acme/app:1`: the registry cannot be reached")),
+        "{both}"
+    );
+    let named = test.larder(&format!("pull {elsewhere}/acme/app:1 --plain-http={elsewhere}"));
+    assert_eq!(named.status, 0, "{named}");
+    for (option, said) in [
+        ("--plain-http", format!("`--plain-http={elsewhere}` names another")),
+        ("--plain-http=acme.example", "no image is of the registry `acme.example`".to_owned()),
+    ] {
+        let refused = test.larder(&format!("pull {elsewhere}/acme/app:1 {option}"));
+        assert_eq!(refused.status, 2, "{refused}");
+        assert!(refused.stderr.contains(&said), "{refused}");
+    }
+}
+
+/// The home's own settings name registries without encryption and authorities, and `-v` says whose credentials are shown.
+#[test]
+fn settings_of_the_home() {
+    let closed = |request: &Request| match request.headers.get("authorization") {
+        Some(_) => Answer::Right,
+        None => Answer::header(401, "WWW-Authenticate", "Basic realm=\"acme\""),
+    };
+    let image = [TestImage::small(&["acme/app:1"])];
+    let plain = TestRegistry::with_rule(&image, Packing::Gzip, closed);
+    let encrypted = TestRegistry::encrypted(&image, closed);
+    let test = TestEnvironment::made();
+    let login = |insecure: bool| serde_json::json!({ "insecure": insecure, "auth": { "username": "acme", "password_env": "ACME_PASSWORD" } });
+    let authority = test.directory().join("ca.pem");
+    test.write("ca.pem", AUTHORITY);
+    let settings = serde_json::json!({ "registries": {
+        "ca_certs": authority,
+        "hosts": { plain.address().to_string(): login(true), encrypted.address().to_string(): login(false) },
+    } });
+    test.write("home/config.json", settings.to_string());
+    for registry in [&plain, &encrypted] {
+        let mut command = test.command(&format!("pull {} -v", registry.reference("acme/app:1")));
+        let output = command.env("ACME_PASSWORD", "hunter2").output().expect("the program");
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert!(output.status.success(), "{said}");
+        let origin = format!("the credentials for `{}` are those of `", registry.address());
+        assert!(said.contains(&origin) && said.contains("home/config.json`"), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+/// A registry with an authority of its own is trusted with `--ca`. Without certificates of authorities plain HTTP works, and
+/// HTTPS fails with what is missing.
+#[test]
+fn authorities() {
+    let image = [TestImage::small(&["acme/app:1"])];
+    let (plain, encrypted) = (registry(), TestRegistry::encrypted(&image, |_| Answer::Right));
+    let test = TestEnvironment::made();
+    test.write("ca.pem", AUTHORITY);
+    test.write("none.pem", "no certificate");
+    let pull = |arguments: String| {
+        let mut command = test.command(&format!("pull {arguments}"));
+        let command = command.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent");
+        let output = command.output().expect("the program");
+        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+    };
+    let (status, said) = pull(format!("{} --plain-http", plain.reference("acme/app:1")));
+    assert_eq!(status, Some(0), "{said}");
+    let (status, said) = pull(encrypted.reference("acme/app:1"));
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("no certificates of authorities") && said.contains("`--ca`"), "{said}");
+    let (status, said) = pull(format!("{} --ca ca.pem", encrypted.reference("acme/app:1")));
+    assert_eq!(status, Some(0), "{said}");
+    let (status, said) = pull(format!("{} --ca none.pem", encrypted.reference("acme/app:1")));
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("`none.pem`: "), "{said}");
+}
+
+/// Credentials that cannot be used are a warning of an image that needs none.
+#[test]
+fn unusable_credentials() {
+    let registry =
+        TestRegistry::with_rule(&[TestImage::small(&["acme/app:1"])], Packing::Gzip, |request| match request
+            .headers
+            .get("authorization")
+            .map(String::as_str)
+        {
+            _ if request.path.starts_with("/token") => Answer::body(r#"{"token":"t"}"#),
+            Some("Bearer t") => Answer::Right,
+            _ => {
+                let realm = format!("Bearer realm=\"http://{}/token\"", request.headers["host"]);
+                Answer::header(401, "WWW-Authenticate", &realm)
+            }
+        });
+    let test = TestEnvironment::made();
+    test.write("config.json", r#"{"credsStore":"larder-test-missing"}"#);
+    let mut command = test.command(&format!("pull {} --plain-http", registry.reference("acme/app:1")));
+    let output = command.env("DOCKER_CONFIG", test.directory()).output().expect("the program");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert!(output.status.success(), "{said}");
+    let warning = "`docker-credential-larder-test-missing`, which it names, is not installed";
+    assert!(said.contains("warning:") && said.contains(warning), "{said}");
 }
 
 /// The hint after a registry that cannot be reached is nothing that was done already.

@@ -53,7 +53,7 @@ pub(crate) fn cache_dir(paths: &HomePaths) -> MicrosandboxResult<Option<PathBuf>
 }
 
 /// Reads a document of microsandbox: a regular file of at most 1 MiB. Does not wait for a file of another type.
-pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let opened = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
     let file = match opened {
         Ok(file) => File::from(file),

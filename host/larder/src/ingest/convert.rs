@@ -40,6 +40,9 @@ pub(crate) trait Blobs: Sync {
     /// Returns a part of the blob of a layer, without the rest. `None` if that cannot be had, or fails.
     fn part(&self, layer: &SourceLayer, offset: u64, length: u64) -> Option<Vec<u8>>;
 
+    /// Ends all reading, of blobs that were opened and of those that would be, with an error.
+    fn stop(&self) {}
+
     /// Returns the cost so far, if blobs of layers came over the network.
     fn cost(&self) -> Option<PullCost> {
         None
@@ -95,6 +98,8 @@ impl Work<'_> {
                         locked(&failure).get_or_insert(error);
                         // Nobody wants the others any more: they end with an error of their own, which is not told.
                         self.cancelled.store(true, Ordering::Relaxed);
+                        // Those that wait for bytes see no flag.
+                        blobs.stop();
                         return;
                     }
                 }

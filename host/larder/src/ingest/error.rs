@@ -178,14 +178,20 @@ pub enum IngestProblem {
     #[error("the registry cannot be reached: {0}")]
     Unreachable(String),
 
+    /// This machine has no certificates of authorities, with which HTTPS is checked.
+    #[error(
+        "the registry cannot be reached: this machine has no certificates of authorities to check it with"
+    )]
+    NoAuthorities,
+
     /// The registry sent an invalid response.
     #[error("the registry failed: {0}")]
     Registry(String),
 
-    /// Docker's configuration cannot be used.
-    #[error("the credentials in `{}` cannot be used: {why}", .path.display())]
+    /// The registry refuses access, and the credentials for it cannot be used.
+    #[error("the registry refuses it, and the credentials in `{}` cannot be used: {why}", .path.display())]
     Credentials {
-        /// The path of the configuration.
+        /// The path of the file that has them.
         path: PathBuf,
         /// The problem.
         why: String,

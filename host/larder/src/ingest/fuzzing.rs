@@ -1,4 +1,4 @@
-//! Parts of loading as functions of bytes, for fuzz targets. They are not part of the API.
+//! Parts of loading and pulling as functions of bytes, for fuzz targets. They are not part of the API.
 //!
 //! Each runs the code of a load up to the point where the load would need a home. An error is a valid result, and any
 //! other failure is a bug.
@@ -21,6 +21,12 @@ use super::progress::{LayerStep, Meter};
 use super::source::{NamedImage, Wanted, find_images};
 use super::{metadata, source};
 use crate::reference::Digest;
+#[cfg(feature = "registry")]
+use crate::registry::challenge::{Challenge, TokenService};
+#[cfg(feature = "registry")]
+use crate::registry::credentials::Place;
+#[cfg(feature = "registry")]
+use crate::registry::credentials::file::{Format, look_up};
 
 /// The name of the input in errors.
 const ORIGIN: &str = "input";
@@ -106,6 +112,30 @@ fn found_layer(bundle: &Bundle, layer: &source::SourceLayer) -> FoundLayer {
         Ok((digest, section.len()))
     });
     FoundLayer { diff_id: layer.diff_id.clone(), blob: (layer.digest.clone(), layer.size), found }
+}
+
+/// Returns the parameters of the strongest challenge in the values of a header, which are lines, or `None` if none is
+/// understood.
+#[cfg(feature = "registry")]
+pub fn challenge(headers: &str) -> Option<Vec<String>> {
+    match Challenge::strongest(headers.lines())? {
+        Challenge::Basic => Some(Vec::new()),
+        Challenge::Bearer(TokenService { realm, service, scope, .. }) => {
+            Some([Some(realm), service, scope].into_iter().flatten().collect())
+        }
+    }
+}
+
+/// Looks the credentials for a repository up in a file of Docker and of podman. Returns whether it has some.
+///
+/// # Errors
+/// What a message would say of the file.
+#[cfg(feature = "registry")]
+pub fn credentials(file: &[u8], registry: &str, repository: &str) -> Result<bool, String> {
+    let place = Place { registry: registry.to_owned(), repository: repository.to_owned() };
+    let found = [Format::Docker, Format::Podman].map(|format| look_up(file, format, &place)?.entry);
+    let [docker, podman] = found;
+    Ok(docker?.is_some() | podman?.is_some())
 }
 
 /// Makes a file in memory with this content, positioned at its beginning.

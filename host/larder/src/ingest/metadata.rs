@@ -103,6 +103,13 @@ impl KeptMetadata {
         self.config().filter(|_| self.config_digest == digest.as_str())
     }
 
+    /// Returns the manifest as it was pulled or loaded, with its digest, if it matches that.
+    #[cfg(feature = "registry")]
+    pub(crate) fn manifest(&self) -> Option<(Digest, &str)> {
+        let digest = Digest::of(self.raw_manifest_json.as_bytes());
+        (digest.as_str() == self.manifest_digest).then_some((digest, &self.raw_manifest_json))
+    }
+
     /// Returns the annotations of the manifest.
     pub(crate) fn annotations(&self) -> Map<String, Value> {
         #[derive(Deserialize)]

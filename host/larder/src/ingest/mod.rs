@@ -64,9 +64,14 @@ pub use load::ImageLoad;
 pub use platform::{Platform, PlatformError};
 pub use progress::{LayerOutcome, LayerStep, Progress, ProgressEvent};
 #[cfg(feature = "registry")]
-pub use pull::{Backoff, Credentials, ImagePull, Proxies, Transport};
+pub use pull::ImagePull;
 pub use room::{AsItIs, MakeRoom};
 pub use save::{
     ConfigOrigin, GzipLevel, ImageSave, LayerCompression, SaveError, SaveReport, SavedImage, SavedLayer,
     SavedManifest,
+};
+
+#[cfg(feature = "registry")]
+pub use crate::registry::{
+    Authorities, Backoff, Credentials, HomeRegistries, Proxies, Transport, is_loopback,
 };

@@ -2,7 +2,9 @@
 //!
 //! A decision needs the parts of ten thousand references within milliseconds, so the parser reads the text once,
 //! from left to right, and copies nothing. It accepts only ASCII, as the grammar does. The tests compare it with
-//! `oci-spec`, which differs only in accepting letters of any script in a tag.
+//! `oci-spec`, which differs only in accepting letters of any script in a tag, and no IPv6 addresses.
+
+use std::net::Ipv6Addr;
 
 /// The registry of a name without one, and its earlier name.
 const DEFAULT_REGISTRY: &str = "docker.io";
@@ -116,8 +118,13 @@ fn is_component(text: &str) -> bool {
     }
 }
 
-/// Returns whether a text is a host name, with an optional port.
+/// Returns whether a text is a host name or an IPv6 address in brackets, with an optional port.
 fn is_host(text: &str) -> bool {
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some((address, rest)) = bracketed(text) {
+        return address.parse::<Ipv6Addr>().is_ok()
+            && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port));
+    }
     let (host, port) = match text.split_once(':') {
         Some((host, port)) => (host, Some(port)),
         None => (text, None),
@@ -128,8 +135,12 @@ fn is_host(text: &str) -> bool {
             && !label.ends_with('-')
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
-    host.split('.').all(is_label)
-        && port.is_none_or(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
+    host.split('.').all(is_label) && port.is_none_or(is_port)
+}
+
+/// Returns the text in the brackets that a text begins with, and the text after them.
+pub(super) fn bracketed(text: &str) -> Option<(&str, &str)> {
+    text.strip_prefix('[')?.split_once(']')
 }
 
 fn is_tag(text: &str) -> bool {
@@ -250,6 +261,35 @@ mod tests {
         for length in [247, 248, 255, 256] {
             agrees(&"a".repeat(length));
             agrees(&format!("a.b/{}", "a".repeat(length)));
+        }
+    }
+
+    /// A registry may be an IPv6 address in brackets, with a port or without.
+    #[test]
+    fn addresses() {
+        for (reference, registry) in [
+            ("[::1]:5000/a:1", "[::1]:5000"),
+            ("[fe80::1]/a/b@sha256:0", ""),
+            ("[2001:DB8::7]/a", "[2001:DB8::7]"),
+        ] {
+            let parsed = parse(reference).map(|parts| (parts.registry, parts.namespace));
+            assert_eq!(parsed.ok(), (!registry.is_empty()).then_some((registry, "")), "{reference}");
+        }
+        let parts = parse("[::1]:5000/a/b:1").expect("a reference");
+        assert_eq!((parts.repository, parts.tag), ("a/b", Some("1")));
+        for odd in [
+            "[::1]",
+            "[::1]:5000",
+            "[::1]:/a",
+            "[::1]x/a",
+            "[::1/a",
+            "[]/a",
+            "[a]/b",
+            "[::g]/a",
+            "[1.2.3.4]/a",
+            "a/[::1]/b",
+        ] {
+            assert!(parse(odd).is_err(), "{odd}");
         }
     }
 

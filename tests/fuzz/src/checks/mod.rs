@@ -4,7 +4,9 @@
 //! with what was found.
 
 pub mod archive;
+pub mod challenge;
 pub mod choice;
+pub mod credentials;
 pub mod erofs;
 pub mod manifest;
 pub mod tar;
@@ -22,9 +24,11 @@ pub enum Verdict {
 pub type Check = fn(&[u8]) -> Verdict;
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Check); 5] = [
+pub const TARGETS: [(&str, Check); 7] = [
     ("archive", archive::check),
+    ("challenge", challenge::check),
     ("choice", choice::check),
+    ("credentials", credentials::check),
     ("erofs", erofs::check),
     ("manifest", manifest::check),
     ("tar", tar::check),

@@ -1,91 +1,110 @@
 //! A stream of a blob that resumes where a broken connection ended.
 //!
-//! A task reads from the registry and passes pieces to the reader of the blob, a few ahead. It keeps only the number of
+//! A task reads from the registry and passes pieces to the reader of the blob, some ahead. It keeps only the number of
 //! bytes that arrived: after a fault it requests the rest (`Range`). If a registry starts from the beginning instead,
 //! the task skips the bytes that it already has. The reader checks the content by its digest.
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
-use oci_client::client::BlobResponse;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::fault::Fault;
-use super::registry::Link;
 use crate::ingest::error::IngestProblem;
 use crate::reference::Digest;
+use crate::registry::{Client, Fault, Part, Problem};
 
-/// The maximum number of pieces on the way to the reader. A piece is the result of one read from a connection: some
-/// kilobytes.
-const AHEAD: usize = 32;
+/// The maximum number of bytes on the way to the reader, but for one piece that may be larger. A piece is the result of
+/// one read from a connection: up to some hundred kilobytes.
+const AHEAD: usize = 1 << 20;
 
-type Piece = Result<Bytes, IngestProblem>;
+/// Some bytes, with the room that they take until they are read.
+struct Piece {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
 
 /// A transfer of a blob to its reader.
 pub(super) struct Transfer {
-    link: Arc<Link>,
+    client: Arc<Client>,
     digest: Digest,
     size: u64,
     /// The number of bytes that the reader has.
     offset: u64,
-    pieces: mpsc::Sender<Piece>,
+    /// Whether the registry sends the rest of a blob.
+    ranges: Ranges,
+    room: Arc<Semaphore>,
+    pieces: mpsc::UnboundedSender<Result<Piece, IngestProblem>>,
+}
+
+/// Whether a registry sends parts of blobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ranges {
+    /// It may.
+    Trusted,
+    /// It sends other parts than are requested.
+    Wrong,
 }
 
 impl Transfer {
     /// Makes a transfer, which the caller [runs](Self::run), and its reader.
-    pub(super) fn new(link: Arc<Link>, digest: Digest, size: u64) -> (Self, BlobReader) {
-        let (pieces, receiver) = mpsc::channel(AHEAD);
-        let reader = BlobReader { pieces: receiver, piece: Bytes::new() };
-        (Self { link, digest, size, offset: 0, pieces }, reader)
+    pub(super) fn new(client: Arc<Client>, digest: Digest, size: u64) -> (Self, BlobReader) {
+        let (pieces, receiver) = mpsc::unbounded_channel();
+        let reader = BlobReader { pieces: receiver, piece: None };
+        let room = Arc::new(Semaphore::new(AHEAD));
+        (Self { client, digest, size, offset: 0, ranges: Ranges::Trusted, room, pieces }, reader)
     }
 
     /// Passes all bytes of the blob to the reader, or an error.
     pub(super) async fn run(mut self) {
         if let Err(problem) = self.bring().await {
             let problem = match problem {
-                IngestProblem::NotInRegistry => IngestProblem::Missing(self.digest.to_string()),
-                problem => problem,
+                Problem::Missing => IngestProblem::Missing(self.digest.to_string()),
+                problem => problem.into(),
             };
-            // A reader that is gone does not want to know.
-            let _ = self.pieces.send(Err(problem)).await;
+            self.end(problem);
         }
     }
 
-    async fn bring(&mut self) -> Result<(), IngestProblem> {
-        let link = Arc::clone(&self.link);
-        let mut waits = link.backoff.waits();
+    /// Passes an error to the reader.
+    fn end(&self, problem: IngestProblem) {
+        // A reader that is gone does not want to know.
+        let _ = self.pieces.send(Err(problem));
+    }
+
+    async fn bring(&mut self) -> Result<(), Problem> {
+        let client = Arc::clone(&self.client);
+        let mut waits = client.waits();
         while self.offset < self.size {
             let before = self.offset;
-            let Err(fault) = link.unless_cancelled(self.connection()).await? else { continue };
+            let Err(fault) = client.unless_stopped(self.connection()).await? else { continue };
             if self.offset > before {
-                waits = link.backoff.waits();
+                waits = client.waits();
             }
-            link.wait(self.digest.as_str(), fault, &mut waits).await?;
+            client.wait(self.digest.as_str(), fault, &mut waits).await?;
         }
         Ok(())
     }
 
     /// Passes the bytes of one connection to the reader.
     async fn connection(&mut self) -> Result<(), Fault> {
-        let link = Arc::clone(&self.link);
-        let Link { client, reference, received, .. } = &*link;
-        let digest = self.digest.as_str();
-        let answer = client.pull_blob_stream_partial(reference, digest, self.offset, None).await?;
-        let (stream, mut skip) = match answer {
-            BlobResponse::Partial(stream) => (stream, 0),
-            BlobResponse::Full(stream) => (stream, self.offset),
+        let client = Arc::clone(&self.client);
+        let part = match (self.offset, self.ranges) {
+            (0, _) | (_, Ranges::Wrong) => Part::Whole,
+            (offset, Ranges::Trusted) => Part::From(offset),
         };
-        let mut stream = stream.stream;
+        let Some(mut blob) = client.blob(&self.digest, self.size, part).await? else {
+            self.ranges = Ranges::Wrong;
+            let why = "it sent another part of a blob than was requested";
+            return Err(Fault::passing(Problem::Failed(why.to_owned())));
+        };
+        let mut skip = self.offset - blob.begins;
         while self.offset < self.size {
-            let Some(piece) = stream.next().await else {
+            let Some(mut piece) = blob.piece().await? else {
                 let text = format!("the connection ended after {} of {} bytes", self.offset, self.size);
-                return Err(Fault::passing(IngestProblem::Unreachable(text)));
+                return Err(Fault::passing(Problem::Unreachable(text)));
             };
-            let mut piece = piece.map_err(|error| Fault::of_stream(&error))?;
-            received.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            client.count(piece.len());
             let skipped = piece.len().min(usize::try_from(skip).unwrap_or(usize::MAX));
             skip -= skipped as u64;
             self.hand_over(piece.split_off(skipped)).await?;
@@ -93,63 +112,65 @@ impl Transfer {
         Ok(())
     }
 
-    async fn hand_over(&mut self, piece: Bytes) -> Result<(), Fault> {
-        let found = self.offset + piece.len() as u64;
+    async fn hand_over(&mut self, bytes: Bytes) -> Result<(), Fault> {
+        let found = self.offset + bytes.len() as u64;
         if found > self.size {
             let (what, expected) = (self.digest.to_string(), self.size);
-            return Err(Fault::lasting(IngestProblem::WrongSize { what, expected, found }));
+            // The reader knows by this that it has all that it gets.
+            self.end(IngestProblem::WrongSize { what, expected, found });
+            return Err(Fault::lasting(Problem::Cancelled));
         }
-        if !piece.is_empty() && self.pieces.send(Ok(piece)).await.is_err() {
-            return Err(Fault::lasting(IngestProblem::Cancelled));
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let needed = u32::try_from(bytes.len().min(AHEAD)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(needed).await;
+        let sent = room.ok().and_then(|room| self.pieces.send(Ok(Piece { bytes, _room: room })).ok());
+        if sent.is_none() {
+            return Err(Fault::lasting(Problem::Cancelled));
         }
         self.offset = found;
         Ok(())
     }
 }
 
-impl Link {
-    /// Requests a part of a blob, once: what it is for can do without it.
-    pub(super) async fn part(
-        &self,
-        digest: &Digest,
-        offset: u64,
-        length: u64,
-    ) -> Result<Vec<u8>, IngestProblem> {
-        let request =
-            self.client.pull_blob_stream_partial(&self.reference, digest.as_str(), offset, Some(length));
-        let answer = self.unless_cancelled(request).await?.map_err(|error| Fault::from(error).problem)?;
-        let not_served = || IngestProblem::Registry("it sent no part of a blob".to_owned());
-        let BlobResponse::Partial(stream) = answer else { return Err(not_served()) };
-        let (mut stream, mut part) = (stream.stream, Vec::new());
-        while (part.len() as u64) < length
-            && let Some(piece) = self.unless_cancelled(stream.next()).await?
-        {
-            let piece = piece.map_err(|error| Fault::of_stream(&error).problem)?;
-            self.received.fetch_add(piece.len() as u64, Ordering::Relaxed);
-            part.extend_from_slice(&piece);
-        }
-        // Clients and registries disagree by a byte about where a part ends.
-        part.truncate(usize::try_from(length).unwrap_or(usize::MAX));
-        if part.len() as u64 == length { Ok(part) } else { Err(not_served()) }
+/// Requests a part of a blob, once: what it is for can do without it.
+pub(super) async fn part(
+    client: &Client,
+    digest: &Digest,
+    size: u64,
+    offset: u64,
+    length: u64,
+) -> Option<Vec<u8>> {
+    let request = client.blob(digest, size, Part::Of(offset, length));
+    let mut blob = client.unless_stopped(request).await.ok()?.ok()??;
+    let mut part = Vec::new();
+    while (part.len() as u64) < length && blob.begins == offset {
+        let piece = client.unless_stopped(blob.piece()).await.ok()?.ok()??;
+        client.count(piece.len());
+        part.extend_from_slice(&piece);
     }
+    (part.len() as u64 == length).then_some(part)
 }
 
 /// A reader of a blob during its transfer. For threads that may block.
 pub(super) struct BlobReader {
-    pieces: mpsc::Receiver<Piece>,
-    piece: Bytes,
+    pieces: mpsc::UnboundedReceiver<Result<Piece, IngestProblem>>,
+    piece: Option<Piece>,
 }
 
 impl Read for BlobReader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            match self.pieces.blocking_recv() {
-                Some(piece) => self.piece = piece.map_err(IngestProblem::into_io)?,
-                None => return Ok(0),
+        loop {
+            if let Some(Piece { bytes, .. }) = self.piece.as_mut().filter(|piece| !piece.bytes.is_empty()) {
+                let count = bytes.len().min(into.len());
+                into[..count].copy_from_slice(&bytes.split_to(count));
+                return Ok(count);
             }
+            self.piece = match self.pieces.blocking_recv() {
+                Some(piece) => Some(piece.map_err(IngestProblem::into_io)?),
+                None => return Ok(0),
+            };
         }
-        let count = self.piece.len().min(into.len());
-        into[..count].copy_from_slice(&self.piece.split_to(count));
-        Ok(count)
     }
 }

@@ -1,31 +1,22 @@
 //! Pulling images from registries into the cache.
 //!
 //! ```text
-//! credentials  the credentials: none, a user, or those in Docker's configuration
-//! fault        the faults of requests, and whether to try again
-//! registry     requests, each repeated if that may help
-//! blob         a stream of a blob that resumes where a broken connection ended
+//! registry  the registry of a reference as a source of documents and blobs
+//! blob      a stream of a blob that resumes where a broken connection ended
 //! ```
 //!
 //! No part of a blob is kept on disk: the bytes are decompressed, hashed and written as an EROFS image while they
-//! arrive, and memory holds a few pieces. A broken connection is replaced by a new one, which requests the rest.
-//! Layers and a config that the cache has are not requested.
+//! arrive, and memory holds a megabyte of it at most. A broken connection is replaced by a new one, which requests the rest.
+//! What the cache has is not requested: layers, the config, and the manifest if its digest is still the reference's.
 //!
 //! # Threads
 //! Requests run on a small runtime of their own, so the caller can have any runtime with any features. Dropping the
 //! future ends them at once.
 
 mod blob;
-mod credentials;
-mod fault;
 mod registry;
 
-pub use credentials::Credentials;
-pub use registry::{Backoff, Proxies, Transport};
-
 use std::sync::Arc;
-
-use tokio::sync::watch;
 
 use super::intake::Intake;
 use super::limits::IngestLimits;
@@ -40,7 +31,10 @@ use crate::catalog::publish::NewOrigin;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::records::ImageHandle;
 use crate::reference::Reference;
-use registry::{Access, Registry};
+use crate::registry::{
+    Authorities, Backoff, Credentials, Document, Proxies, Settings, Stop, StopOnDrop, Transport,
+};
+use registry::Registry;
 
 /// A pull of an image from its registry: the work of [`Image::pull`](crate::Image::pull), with more settings.
 ///
@@ -60,7 +54,7 @@ use registry::{Access, Registry};
 pub struct ImagePull {
     reference: String,
     platform: Platform,
-    access: Access,
+    settings: Settings,
     limits: IngestLimits,
     progress: Option<Arc<dyn Progress>>,
     room: Option<Arc<dyn MakeRoom>>,
@@ -72,7 +66,7 @@ impl ImagePull {
         Self {
             reference: reference.into(),
             platform: Platform::of_this_machine(),
-            access: Access::default(),
+            settings: Settings::default(),
             limits: IngestLimits::default(),
             progress: None,
             room: None,
@@ -87,25 +81,31 @@ impl ImagePull {
 
     /// Sets the credentials.
     pub fn credentials(mut self, credentials: Credentials) -> Self {
-        self.access.credentials = credentials;
+        self.settings.credentials = credentials;
         self
     }
 
     /// Sets the transport to the registry.
     pub fn transport(mut self, transport: Transport) -> Self {
-        self.access.transport = transport;
+        self.settings.transport = transport;
         self
     }
 
     /// Sets the proxies between this machine and the registry.
     pub fn proxies(mut self, proxies: Proxies) -> Self {
-        self.access.proxies = proxies;
+        self.settings.proxies = proxies;
+        self
+    }
+
+    /// Sets certificates of authorities that are trusted beside those of this machine.
+    pub fn authorities(mut self, authorities: Authorities) -> Self {
+        self.settings.authorities = authorities;
         self
     }
 
     /// Sets the number of retries after a fault, and their times.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.access.backoff = backoff;
+        self.settings.backoff = backoff;
         self
     }
 
@@ -137,19 +137,19 @@ impl ImagePull {
     /// The same as [`Image::pull_local`](crate::Image::pull_local).
     pub async fn run(self, local: &LocalBackend) -> MicrosandboxResult<ImageHandle> {
         let reference: Reference = self.reference.parse()?;
-        let Self { platform, access, limits, progress, room, .. } = self;
-        // Requests end when this end of the channel is gone.
-        let (alive, cancelled) = watch::channel(());
+        let Self { platform, settings, limits, progress, room, .. } = self;
+        let stop = Stop::new();
+        let stop_on_drop = StopOnDrop(stop.clone());
         let intake = Intake { origin: NewOrigin::Registry, limits, progress: progress.clone(), room };
         let name = reference.clone();
         let find = move |publication: &Publication, limits: &IngestLimits| {
             let metadata = publication.cache().path_of(&Entry::metadata(&reference));
-            let registry = Registry::connect(&reference, access, progress, cancelled, limits, metadata)?;
+            let registry = Registry::connect(&reference, settings, progress, stop, limits, metadata)?;
             let image = find_image(&registry, reference, &platform, limits)?;
             Ok((registry, vec![image]))
         };
         let handles = intake.run(local, find).await?;
-        drop(alive);
+        drop(stop_on_drop);
         handles.into_iter().next().ok_or_else(|| MicrosandboxError::ImageNotFound(name.to_string()))
     }
 }
@@ -159,7 +159,7 @@ impl std::fmt::Debug for ImagePull {
         f.debug_struct("ImagePull")
             .field("reference", &self.reference)
             .field("platform", &self.platform)
-            .field("access", &self.access)
+            .field("settings", &self.settings)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
@@ -172,7 +172,7 @@ fn find_image(
     platform: &Platform,
     limits: &IngestLimits,
 ) -> Result<NamedImage, IngestError> {
-    let (digest, text) = registry.top_document()?;
-    let image = Resolver::new(registry, platform, limits).top(digest, text)?;
+    let Document { text, digest, media_type } = registry.top_document()?;
+    let image = Resolver::new(registry, platform, limits).top(digest, text, media_type)?;
     Ok(NamedImage { image, references: vec![reference] })
 }

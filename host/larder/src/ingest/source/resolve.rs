@@ -161,10 +161,15 @@ impl<'a> Resolver<'a> {
     /// # Errors
     /// Fails if it leads to no image for the wanted platform.
     #[cfg(feature = "registry")]
-    pub(crate) fn top(&self, digest: Digest, text: Vec<u8>) -> Result<SourceImage, IngestError> {
+    pub(crate) fn top(
+        &self,
+        digest: Digest,
+        text: Vec<u8>,
+        media_type: Option<&str>,
+    ) -> Result<SourceImage, IngestError> {
         let mut passed = PassedOver::default();
         let platform = Platform::new("", "", None);
-        let document = Document { digest: digest.clone(), text, media_type: None, platform, depth: 0 };
+        let document = Document { digest: digest.clone(), text, media_type, platform, depth: 0 };
         let image = self.document(document, &mut passed)?;
         image.ok_or_else(|| self.nothing(passed, IngestProblem::EmptyIndex(digest)))
     }
