@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 use larder::MicrosandboxError;
 use larder::backend::HomeProblem;
-use larder::ingest::IngestProblem;
-use larder::policy::PolicyError;
+use larder::ingest::{IngestProblem, LimitUnit};
+use larder::policy::{ByteSize, PolicyError};
 
 use crate::builtin::{BUILTINS, UnknownPolicy};
 use crate::render::plain;
@@ -189,8 +189,9 @@ impl Failure {
 impl From<MicrosandboxError> for Failure {
     fn from(error: MicrosandboxError) -> Self {
         let (status, kind, hint) = classify(&error);
+        let hint = hint.map(Cow::from).or_else(|| hint_at_limit(&error).map(Cow::from));
         let error = invalid_config(&error).map_or_else(|| error.into(), anyhow::Error::msg);
-        Self { status, kind, hint: hint.map(Cow::from), error }
+        Self { status, kind, hint, error }
     }
 }
 
@@ -350,7 +351,7 @@ fn classify_ingest(problem: &IngestProblem) -> Class {
             Some("`--anonymous` asks without, `--user` and `--password-stdin` with others"),
         ),
         P::Platform { .. } => (Status::Failed, "wrong-platform", None),
-        P::Limit { .. } => (Status::Failed, "image-limit", None),
+        P::Limit { .. } | P::Files { .. } => (Status::Failed, "image-limit", None),
         P::WrongDigest { .. } | P::WrongSize { .. } => (Status::Failed, "image-digest", None),
         P::DiskFull => {
             (Status::Failed, "disk-full", Some("make room with `larder prune`; nothing was changed"))
@@ -366,6 +367,18 @@ fn classify_ingest(problem: &IngestProblem) -> Class {
         P::Cancelled => (Status::Failed, INTERRUPTED, None),
         _ => (Status::Failed, "image-invalid", None),
     }
+}
+
+/// Returns the option that raises the limit that an image exceeds.
+fn hint_at_limit(error: &MicrosandboxError) -> Option<String> {
+    let MicrosandboxError::Ingest(error) = error else { return None };
+    let &IngestProblem::Limit { limit, key } = error.problem() else { return None };
+    let twice = limit.saturating_mul(2).max(1);
+    let value = match key.unit() {
+        LimitUnit::Bytes => ByteSize::bytes(twice).to_string(),
+        _ => twice.to_string(),
+    };
+    Some(format!("`--limit {key}={value}` allows more, for an image that you trust"))
 }
 
 /// The hint at how policies are built, in a program that builds them.

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use larder::ingest::ImageLoad;
 
-use super::intake::take_in;
+use super::intake::{LimitArguments, take_in};
 use super::room::RoomArguments;
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
@@ -25,6 +25,8 @@ pub(crate) struct Load {
     #[arg(long = "tag", short, value_name = "REF")]
     tags: Vec<String>,
     #[command(flatten)]
+    limits: LimitArguments,
+    #[command(flatten)]
     room: RoomArguments,
 }
 
@@ -37,8 +39,10 @@ impl Load {
         }
         let local = context.open_or_make().await?;
         let (tags, room) = (self.tags, self.room.find(&local, context)?);
+        let limits = self.limits.limits();
         let load = async |file, progress| {
-            let load = tags.iter().fold(ImageLoad::new(file), ImageLoad::tag).progress(progress);
+            let load =
+                tags.iter().fold(ImageLoad::new(file), ImageLoad::tag).progress(progress).limits(limits);
             let load = room.maker().into_iter().fold(load, ImageLoad::make_room);
             Ok(load.run(&local).await?)
         };

@@ -2,7 +2,7 @@ use std::io::Read as _;
 
 use larder::ingest::{Credentials, ImagePull, Transport};
 
-use super::intake::take_in;
+use super::intake::{LimitArguments, take_in};
 use super::room::RoomArguments;
 use crate::cli::Context;
 use crate::exit::{Failure, Status, UNREACHABLE};
@@ -36,6 +36,8 @@ pub(crate) struct Pull {
     #[arg(long, conflicts_with = "user")]
     anonymous: bool,
     #[command(flatten)]
+    limits: LimitArguments,
+    #[command(flatten)]
     room: RoomArguments,
 }
 
@@ -44,6 +46,7 @@ impl Pull {
         let credentials = self.credentials()?;
         let transport = if self.plain_http { Transport::PlainHttp } else { Transport::Https };
         let proxies = proxies();
+        let limits = self.limits.limits();
         let local = context.open_or_make().await?;
         let room = self.room.find(&local, context)?;
         let status = take_in(context, self.references, async |reference, progress| {
@@ -51,6 +54,7 @@ impl Pull {
                 .credentials(credentials.clone())
                 .transport(transport)
                 .proxies(proxies.clone())
+                .limits(limits)
                 .progress(progress);
             let pull = room.maker().into_iter().fold(pull, ImagePull::make_room);
             let pulled = pull.run(&local).await.map(|image| vec![image]);

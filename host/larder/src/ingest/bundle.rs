@@ -2,11 +2,17 @@
 //!
 //! Files are read from any position. In a plain tar archive, one scan finds the beginning of each file. A compressed
 //! archive, or one from a pipe, is first decompressed to a file without a name in `tmp/`, which the kernel always
-//! deletes. Nothing outside of a directory is read, even if its symbolic links lead there.
+//! deletes.
+//!
+//! Names count from the root of the container, with or without a slash at their beginning. Symbolic links are followed
+//! within an archive, and within a directory. Of a directory, a blob of a layout may be a link that leads out of it, since
+//! Bazel writes layouts so: the content has to match the digest that is the name. No other file outside of a directory is
+//! read. The links of an archive count from their directory, or from the root where there is nothing, as old versions of
+//! `docker save` count.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
@@ -14,21 +20,22 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use larder_erofs::EntryPath;
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
+use super::account::check_limit;
 use super::cancel::Cancellable;
-use super::compression::Compression;
+use super::compression::{self, Compression};
 use super::error::{IngestError, IngestProblem};
-use super::limits::IngestLimits;
+use super::limits::{IngestLimits, LimitKey};
 use super::tar::{TarKind, scan};
 use crate::artifacts::open_dir;
 use crate::artifacts::plain::without_temporary_name;
 use crate::reference::Digest;
 
 /// The number of bytes of a file that are held in memory.
-const BUFFER: usize = 128 << 10;
+const BUFFER: usize = 256 << 10;
 
 /// The maximum number of links to links that are followed for an archive member.
 const MAX_LINKS: usize = 8;
@@ -123,8 +130,8 @@ enum Member {
         offset: u64,
         length: u64,
     },
-    /// The same file as this other member.
-    Link(String),
+    /// The same file as the first of these other members that is there.
+    Link(Vec<String>),
 }
 
 impl Bundle {
@@ -147,8 +154,8 @@ impl Bundle {
             let file = if metadata.is_file() && !is_compressed(&file).map_err(fail)? {
                 file
             } else {
-                decompress(Cancellable { source: file, cancelled: &cancelled }, temporary, limits)
-                    .map_err(fail)?
+                let source = Cancellable { source: file, cancelled: &cancelled };
+                decompress(source, temporary, limits, &cancelled).map_err(fail)?
             };
             let members = members_of(&file, &name, limits)?;
             Files::Archive { file: Arc::new(file), members }
@@ -194,7 +201,7 @@ impl Bundle {
         let fail = |problem: IngestProblem| problem.of(&self.name).at_entry(name.as_bytes());
         if section.len() > self.document_bytes {
             let limit = self.document_bytes;
-            return Err(fail(IngestProblem::Limit { limit, unit: "bytes in a manifest, index or config" }));
+            return Err(fail(IngestProblem::Limit { limit, key: LimitKey::DocumentBytes }));
         }
         let mut text = Vec::new();
         section.reader().read_to_end(&mut text).map_err(|error| fail(IngestProblem::reading(error)))?;
@@ -211,7 +218,11 @@ impl Bundle {
                         Some(&Member::File { offset, length }) => {
                             return Ok(Some(Section { file: Arc::clone(file), offset, length }));
                         }
-                        Some(Member::Link(target)) => name.clone_from(target),
+                        Some(Member::Link(targets)) => {
+                            let there = targets.iter().find(|target| members.contains_key(*target));
+                            let Some(target) = there else { return Ok(None) };
+                            name.clone_from(target);
+                        }
                         None => return Ok(None),
                     }
                 }
@@ -225,10 +236,18 @@ fn open_beneath(directory: &OwnedFd, name: &str) -> Result<Option<Section>, Inge
     // Opening a pipe would wait for somebody to write to it.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let file = match openat2(directory.as_fd(), name, flags, Mode::empty(), resolve) {
+    let opened = match openat2(directory.as_fd(), name, flags, Mode::empty(), resolve) {
+        Err(Errno::XDEV) if is_blob(name) => openat(directory, name, flags, Mode::empty()),
+        // Filters of system calls may not know it.
+        Err(Errno::NOSYS | Errno::PERM) => open_without_links(directory, name, flags),
+        opened => opened,
+    };
+    let file = match opened {
         Ok(file) => File::from(file),
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-        Err(Errno::XDEV) => return Err(IngestProblem::Entry("it leads out of the directory".to_owned())),
+        Err(Errno::XDEV | Errno::LOOP) => {
+            return Err(IngestProblem::Entry("it leads out of the directory".to_owned()));
+        }
         Err(error) => return Err(IngestProblem::Read(error.into())),
     };
     if !file.metadata().map_err(IngestProblem::Read)?.is_file() {
@@ -237,9 +256,27 @@ fn open_beneath(directory: &OwnedFd, name: &str) -> Result<Option<Section>, Inge
     Section::whole(file).map(Some).map_err(IngestProblem::Read)
 }
 
+/// Returns whether a file of a layout is named by the digest of its content.
+fn is_blob(name: &str) -> bool {
+    name.strip_prefix("blobs/sha256/").is_some_and(|hex| format!("sha256:{hex}").parse::<Digest>().is_ok())
+}
+
+/// Opens a file by its components, none of which may be a symbolic link but that of a blob.
+fn open_without_links(directory: &OwnedFd, name: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let path = normal(name.as_bytes()).map_err(|_| Errno::XDEV)?.ok_or(Errno::NOENT)?;
+    let mut parent: Option<OwnedFd> = None;
+    let (above, last) = path.rsplit_once('/').unwrap_or(("", &path));
+    for component in above.split('/').filter(|component| !component.is_empty()) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        parent = Some(openat(parent.as_ref().unwrap_or(directory), component, flags, Mode::empty())?);
+    }
+    let flags = if is_blob(&path) { flags } else { flags | OFlags::NOFOLLOW };
+    openat(parent.as_ref().unwrap_or(directory), last, flags, Mode::empty())
+}
+
 /// Returns the normal form of a member's name: components with `/` between them, or `None` for the root.
 fn normal(name: &[u8]) -> Result<Option<String>, IngestProblem> {
-    let path = EntryPath::parse(name).map_err(|error| IngestProblem::Entry(error.to_string()))?;
+    let path = EntryPath::parse_from_root(name).map_err(|error| IngestProblem::Entry(error.to_string()))?;
     Ok(String::from_utf8(path.as_bytes().to_vec()).ok().filter(|name| !name.is_empty()))
 }
 
@@ -250,25 +287,20 @@ fn members_of(
 ) -> Result<HashMap<String, Member>, IngestError> {
     let mut members = HashMap::new();
     let mut failed_at = None;
-    let mut left = limits.archive_entries;
+    let mut entries = 0;
     let scanned = scan(file, |entry, offset| {
         let mut add = || -> Result<(), IngestProblem> {
-            left = left.checked_sub(1).ok_or(IngestProblem::Limit {
-                limit: limits.archive_entries,
-                unit: "entries in an archive",
-            })?;
+            entries += 1;
+            check_limit(entries, limits, LimitKey::ArchiveEntries)?;
             let Some(name) = normal(&entry.path)? else { return Ok(()) };
             let member = match &entry.kind {
                 TarKind::File if entry.sparse.is_none() => Member::File { offset, length: entry.stored },
                 TarKind::HardLink(target) => match normal(target)? {
-                    Some(target) => Member::Link(target),
+                    Some(target) => Member::Link(vec![target]),
                     None => return Ok(()),
                 },
                 // Old versions of `docker save` write a layer once, and link to it.
-                TarKind::Symlink(target) => match resolve(&name, target) {
-                    Some(target) => Member::Link(target),
-                    None => return Ok(()),
-                },
+                TarKind::Symlink(target) => Member::Link(targets(&name, target)),
                 _ => return Ok(()),
             };
             members.insert(name, member);
@@ -286,12 +318,18 @@ fn members_of(
     }
 }
 
-/// Returns the member that a symbolic link leads to, or `None` if it leads out of the archive, where no file is read.
-fn resolve(link: &str, target: &[u8]) -> Option<String> {
-    let target = std::str::from_utf8(target).ok().filter(|target| !target.starts_with('/'))?;
-    let mut path: Vec<&str> = link.split('/').collect();
-    path.pop();
-    for part in target.split('/') {
+/// Returns the members that a symbolic link may lead to: that counted from its directory, and that from the root. None
+/// leads out of the archive.
+fn targets(link: &str, target: &[u8]) -> Vec<String> {
+    let Ok(target) = std::str::from_utf8(target) else { return Vec::new() };
+    let directory = link.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let from = if target.starts_with('/') { &[""][..] } else { &[directory, ""] };
+    from.iter().filter_map(|directory| resolve(directory, target)).collect()
+}
+
+fn resolve(directory: &str, target: &str) -> Option<String> {
+    let mut path = Vec::new();
+    for part in directory.split('/').chain(target.split('/')) {
         match part {
             "" | "." => {}
             ".." => {
@@ -304,36 +342,74 @@ fn resolve(link: &str, target: &[u8]) -> Option<String> {
 }
 
 fn is_compressed(file: &File) -> Result<bool, IngestProblem> {
-    let mut head = [0; 4];
+    let mut head = [0; compression::HEAD as usize];
     let length = file.read_at(&mut head, 0).map_err(IngestProblem::Read)?;
     Ok(Compression::detect(&head[..length]) != Compression::None)
 }
 
 /// Decompresses an archive to a file without a name.
-fn decompress(archive: impl Read, temporary: &Path, limits: &IngestLimits) -> Result<File, IngestProblem> {
-    let mut archive = BufReader::with_capacity(BUFFER, archive);
-    let compression = Compression::detect(archive.fill_buf().map_err(IngestProblem::reading)?);
+fn decompress(
+    mut archive: impl Read,
+    temporary: &Path,
+    limits: &IngestLimits,
+    cancelled: &AtomicBool,
+) -> Result<File, IngestProblem> {
+    let mut head = Vec::new();
+    (&mut archive).take(compression::HEAD).read_to_end(&mut head).map_err(IngestProblem::reading)?;
+    let compression = Compression::detect(&head);
+    let archive = BufReader::with_capacity(BUFFER, io::Cursor::new(head).chain(archive));
+    let mut reader = compression.reader(archive, cancelled)?;
     let mut file =
         tempfile::tempfile_in(temporary).map_err(without_temporary_name).map_err(IngestProblem::writing)?;
-    let reader = compression.reader(archive).map_err(IngestProblem::reading)?;
-    let limit = limits.archive_bytes;
-    let copied = io::copy(&mut reader.take(limit.saturating_add(1)), &mut file);
-    if copied.map_err(IngestProblem::reading)? > limit {
-        return Err(IngestProblem::Limit { limit, unit: "bytes in an archive" });
+    let mut buffer = vec![0; BUFFER];
+    let mut bytes = 0;
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(file),
+            Ok(count) => {
+                bytes += count as u64;
+                check_limit(bytes, limits, LimitKey::ArchiveBytes)?;
+                file.write_all(&buffer[..count]).map_err(IngestProblem::writing)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(IngestProblem::reading(error)),
+        }
     }
-    Ok(file)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Links of an archive are followed within the archive and not out of it.
+    /// Links of an archive are followed within the archive and not out of it, from their directory or from the root.
     #[test]
     fn links() {
-        assert_eq!(resolve("b/layer.tar", b"../a/layer.tar").as_deref(), Some("a/layer.tar"));
-        assert_eq!(resolve("layer.tar", b"./a//layer.tar").as_deref(), Some("a/layer.tar"));
-        assert_eq!(resolve("b/layer.tar", b"../../layer.tar"), None);
-        assert_eq!(resolve("b/layer.tar", b"/etc/passwd"), None);
+        assert_eq!(targets("b/layer.tar", b"../a/layer.tar"), ["a/layer.tar"]);
+        assert_eq!(targets("layer.tar", b"./a//layer.tar"), ["a/layer.tar", "a/layer.tar"]);
+        assert_eq!(targets("b/layer.tar", b"a/layer.tar"), ["b/a/layer.tar", "a/layer.tar"]);
+        assert_eq!(targets("b/layer.tar", b"/a/layer.tar"), ["a/layer.tar"]);
+        assert_eq!(targets("b/layer.tar", b"../../layer.tar"), Vec::<String>::new());
+    }
+
+    /// Where the kernel cannot be told to stay in a directory, no links are followed, but those of blobs.
+    #[test]
+    fn without_openat2() {
+        let root = tempfile::tempdir().expect("a directory");
+        let blob = format!("blobs/sha256/{}", "a".repeat(64));
+        std::fs::create_dir_all(root.path().join("blobs/sha256")).expect("directories");
+        std::fs::write(root.path().join("index.json"), "x").expect("a file");
+        for link in ["link.json", &blob] {
+            std::os::unix::fs::symlink(root.path().join("index.json"), root.path().join(link))
+                .expect("a link");
+        }
+        std::os::unix::fs::symlink("blobs", root.path().join("other")).expect("a link");
+        let directory = open_dir(root.path()).expect("opened").expect("a directory");
+        let open = |name: &str| open_without_links(&directory, name, OFlags::RDONLY).map(drop);
+        assert_eq!(open("index.json"), Ok(()));
+        assert_eq!(open(&blob), Ok(()));
+        assert_eq!(open("link.json"), Err(Errno::LOOP));
+        assert_eq!(open("../index.json"), Err(Errno::XDEV));
+        assert_eq!(open("missing/x"), Err(Errno::NOENT));
+        assert!(open("other/sha256").is_err());
     }
 }

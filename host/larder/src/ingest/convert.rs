@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use larder_erofs::format::{BLOCK_SIZE, DeviceTag};
-use larder_erofs::merge::{MergeError, Merger};
+use larder_erofs::merge::{CoveredLinks, MergeError, Merger};
 use larder_erofs::reader::Image;
 use larder_erofs::vmdk::{Extent, descriptor};
 use larder_erofs::writer::{Encoding, Options};
 
+use super::account::{Spent, check_limit};
 use super::error::{IngestError, IngestProblem};
-use super::layer::{BlobSource, LayerBlob, Watch, check_limit, convert, uuid_of};
-use super::limits::IngestLimits;
+use super::layer::{BlobSource, Converted, LayerBlob, Watch, convert, uuid_of};
+use super::limits::{IngestLimits, LimitKey};
 use super::progress::{LayerOutcome, LayerStep, Meter, Progress, ProgressEvent};
 use super::publish::{Publication, Sizes};
 use super::room;
@@ -54,6 +55,7 @@ pub(crate) struct Work<'a> {
     /// The path or reference of the images.
     pub(crate) origin: &'a str,
     pub(crate) limits: &'a IngestLimits,
+    pub(crate) spent: &'a Spent,
     pub(crate) progress: Option<Arc<dyn Progress>>,
     pub(crate) cancelled: &'a AtomicBool,
     pub(crate) publication: &'a Publication,
@@ -121,7 +123,7 @@ impl Work<'_> {
         let limit = lease::batch_size();
         if layers.len() + 2 * images.len() + 2 * references > limit {
             let limit = limit as u64;
-            return Err(self.fail(IngestProblem::Limit { limit, unit: "files held at once" }).into());
+            return Err(self.fail(IngestProblem::Files { limit }).into());
         }
         Ok(layers)
     }
@@ -206,8 +208,13 @@ impl Work<'_> {
         let meter = Meter::new(self.progress.clone(), &layer.diff_id, step, layer.size);
         let image = file.as_file().try_clone().map_err(|error| fail(IngestProblem::writing(error)))?;
         let blob = LayerBlob { origin: self.origin, source, digest: &layer.digest, diff_id: &layer.diff_id };
-        let watch = Watch { limits: self.limits, cancelled: self.cancelled, meter: &meter };
-        let summary = convert(blob, image, &watch)?;
+        let Self { limits, spent, cancelled, .. } = *self;
+        let Converted { summary, skipped } =
+            convert(blob, image, &Watch { limits, spent, cancelled, meter: &meter })?;
+        if skipped.count > 0 {
+            let types = &skipped.types.escape_ascii().to_string();
+            self.tell(ProgressEvent::EntriesSkipped { layer: name, count: skipped.count, types });
+        }
         self.publication.publish(entry, file).map_err(|error| fail(IngestProblem::writing(error)))?;
         let outcome = LayerOutcome::Converted;
         self.tell(ProgressEvent::LayerDone { layer: name, outcome, bytes: layer.size });
@@ -227,8 +234,13 @@ impl Work<'_> {
             let file = self.publication.begin(&fsmeta)?;
             let image =
                 file.as_file().try_clone().map_err(|error| self.fail(IngestProblem::writing(error)))?;
-            merge(image, manifest, layers, self.publication, self.limits)
+            let covered = merge(image, manifest, layers, self.publication, self.limits)
                 .map_err(|problem| self.fail(problem))?;
+            if covered.count > 0 {
+                let paths: Vec<String> = covered.paths.iter().map(ToString::to_string).collect();
+                let (manifest_digest, count) = (manifest.as_str(), covered.count);
+                self.tell(ProgressEvent::LinksCovered { manifest_digest, count, paths: &paths });
+            }
             self.publication
                 .publish(&fsmeta, file)
                 .map_err(|error| self.fail(IngestProblem::writing(error)))?;
@@ -310,7 +322,7 @@ fn merge(
     layers: &[Digest],
     publication: &Publication,
     limits: &IngestLimits,
-) -> Result<(), IngestProblem> {
+) -> Result<CoveredLinks, IngestProblem> {
     let mut merger = Merger::new();
     for layer in layers {
         let join = |why: String| IngestProblem::Join(format!("layer `{layer}`: {why}"));
@@ -319,13 +331,13 @@ fn merge(
         let image = Image::open(file).map_err(|error| join(error.to_string()))?;
         let tag = DeviceTag::parse(layer.hex()).map_err(|error| join(error.to_string()))?;
         merger.add(&image, tag).map_err(|error| join(chain(&error)))?;
-        check_limit(merger.inodes(), limits.image_entries, "entries in all layers")?;
-        let bytes = merger.metadata_bytes();
-        check_limit(bytes, limits.image_metadata_bytes, "bytes of names and attributes in all layers")?;
+        check_limit(merger.inodes(), limits, LimitKey::ImageEntries)?;
+        check_limit(merger.metadata_bytes(), limits, LimitKey::ImageMetadataBytes)?;
     }
     let options = Options { encoding: Encoding::Simple, uuid: uuid_of(manifest) };
+    let covered = merger.covered_links().clone();
     match merger.finish(sink, options) {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(covered),
         Err(larder_erofs::writer::WriteError::Write(error)) => Err(IngestProblem::writing(error)),
         Err(error) => Err(IngestProblem::Join(error.to_string())),
     }

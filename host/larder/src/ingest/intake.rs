@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::account::Spent;
 use super::convert::{Blobs, Work};
 use super::limits::IngestLimits;
 use super::progress::Progress;
@@ -32,6 +33,7 @@ struct Taken<B> {
     blobs: B,
     images: Vec<NamedImage>,
     limits: IngestLimits,
+    spent: Spent,
     progress: Option<Arc<dyn Progress>>,
     cancelled: Arc<AtomicBool>,
 }
@@ -41,6 +43,7 @@ impl<B: Blobs> Taken<B> {
         Work {
             origin: self.blobs.origin(),
             limits: &self.limits,
+            spent: &self.spent,
             progress: self.progress.clone(),
             cancelled: &self.cancelled,
             publication: &self.publication,
@@ -79,7 +82,8 @@ impl Intake {
         let found = blocking("find images", move || {
             let publication = Publication::new(store, Arc::clone(&cancelled))?;
             let (blobs, images) = find(&publication, &limits)?;
-            let taken = Taken { publication, blobs, images, limits, progress, cancelled };
+            let spent = Spent::default();
+            let taken = Taken { publication, blobs, images, limits, spent, progress, cancelled };
             let needed = if wants_room { taken.work().needed(&taken.images, &taken.blobs)? } else { None };
             Ok((taken, needed))
         });

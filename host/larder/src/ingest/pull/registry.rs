@@ -23,7 +23,7 @@ use crate::ingest::convert::Blobs;
 use crate::ingest::document::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use crate::ingest::error::{IngestError, IngestProblem};
 use crate::ingest::layer::BlobSource;
-use crate::ingest::limits::IngestLimits;
+use crate::ingest::limits::{IngestLimits, LimitKey};
 use crate::ingest::metadata::KeptMetadata;
 use crate::ingest::progress::{LayerStep, Progress, ProgressEvent};
 use crate::ingest::source::{Documents, SourceLayer};
@@ -208,7 +208,7 @@ impl Registry {
 
     fn too_large(&self) -> IngestError {
         let limit = self.document_bytes;
-        self.fail(IngestProblem::Limit { limit, unit: "bytes in a manifest, index or config" })
+        self.fail(IngestProblem::Limit { limit, key: LimitKey::DocumentBytes })
     }
 }
 

@@ -16,11 +16,11 @@ mod resolve;
 
 pub(crate) use resolve::{Documents, Resolver};
 
+use super::account::check_limit;
 use super::bundle::Bundle;
 use super::document::Config;
 use super::error::{IngestError, IngestProblem};
-use super::layer::check_limit;
-use super::limits::IngestLimits;
+use super::limits::{IngestLimits, LimitKey};
 use crate::reference::{Digest, Reference};
 
 /// An image to be added to the cache: everything except the content of its layers.
@@ -84,7 +84,7 @@ pub(crate) fn find_images(
 
 /// Refuses archives with more images than the limits allow.
 fn check_count(resolver: &Resolver<'_>, images: usize) -> Result<(), IngestError> {
-    let checked = check_limit(images as u64, resolver.limits.images, "images in an archive");
+    let checked = check_limit(images as u64, resolver.limits, LimitKey::Images);
     checked.map_err(|problem| resolver.fail(problem))
 }
 
@@ -138,6 +138,6 @@ fn checked_diff_ids(
     if diff_ids.len() != layers {
         return Err(IngestProblem::LayerCount { layers, diff_ids: diff_ids.len() });
     }
-    check_limit(layers as u64, limits.layers, "layers")?;
+    check_limit(layers as u64, limits, LimitKey::Layers)?;
     Ok(diff_ids)
 }
