@@ -1,7 +1,8 @@
 //! What the layers of a load or pull have used of its limits. See [`limits`](super::limits) for what counts.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
 
 use super::error::IngestProblem;
 use super::limits::{IngestLimits, LimitKey};
@@ -14,7 +15,9 @@ pub(crate) struct Spent {
     /// The bytes beyond the ratio: those that were written, and all of them.
     written_beyond: AtomicU64,
     beyond: AtomicU64,
-    /// What the layers that are being converted hold in memory.
+    /// The layers that are being converted.
+    running: AtomicUsize,
+    /// What they hold in memory.
     entries: AtomicU64,
     metadata_bytes: AtomicU64,
 }
@@ -25,6 +28,7 @@ pub(crate) struct Account<'a> {
     spent: &'a Spent,
     /// Counts the compressed bytes of the layer.
     stored: &'a Meter,
+    idle_processors: usize,
     bytes: Cell<u64>,
     written: Cell<u64>,
     beyond: Cell<u64>,
@@ -36,7 +40,27 @@ pub(crate) struct Account<'a> {
 impl<'a> Account<'a> {
     pub(crate) fn new(limits: &'a IngestLimits, spent: &'a Spent, stored: &'a Meter) -> Self {
         let [bytes, written, beyond, written_beyond, entries, metadata_bytes] = [const { Cell::new(0) }; 6];
-        Self { limits, spent, stored, bytes, written, beyond, written_beyond, entries, metadata_bytes }
+        let running = spent.running.fetch_add(1, Ordering::Relaxed) + 1;
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let idle_processors = (processors / running).saturating_sub(1);
+        Self {
+            limits,
+            spent,
+            stored,
+            idle_processors,
+            bytes,
+            written,
+            beyond,
+            written_beyond,
+            entries,
+            metadata_bytes,
+        }
+    }
+
+    /// Returns the number of processors that the layer had to itself when it began, besides the one that it is converted
+    /// on.
+    pub(crate) fn idle_processors(&self) -> usize {
+        self.idle_processors
     }
 
     /// Counts bytes of the layer: decompressed ones, or holes.
@@ -76,6 +100,7 @@ impl<'a> Account<'a> {
 
 impl Drop for Account<'_> {
     fn drop(&mut self) {
+        self.spent.running.fetch_sub(1, Ordering::Relaxed);
         set(&self.entries, 0, &self.spent.entries);
         set(&self.metadata_bytes, 0, &self.spent.metadata_bytes);
     }

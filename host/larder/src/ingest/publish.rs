@@ -73,9 +73,16 @@ impl Publication {
     /// Setting `cancelled` ends waits for other processes.
     pub(crate) fn new(store: Arc<Store>, cancelled: Arc<AtomicBool>) -> MicrosandboxResult<Self> {
         let cache = store.cache();
+        let mut is_new = false;
         for directory in Room::ALL.map(Room::name).into_iter().chain([TEMPORARY]) {
             let path = cache.root().join(directory);
+            is_new |= !path.exists();
             fs::create_dir_all(&path).map_err(MicrosandboxError::io("make", &path))?;
+        }
+        if is_new {
+            // What is synced in a room is on disk only if the room is.
+            let synced = File::open(cache.root()).and_then(|root| root.sync_all());
+            synced.map_err(MicrosandboxError::io("sync", cache.root()))?;
         }
         let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
         Ok(Self { store, rooms, cancelled, state: Mutex::default() })

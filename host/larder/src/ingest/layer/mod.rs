@@ -4,10 +4,13 @@
 //! blob ── hash: blob digest ── decompress ── hash: diff ID, limits ── tar entries ── LayerBuilder ── limits ── file
 //! ```
 //!
+//! Hashing is done beside the rest if processors are idle, since there are fewer layers than processors.
+//!
 //! Everything is a stream: only the tree of names is held in memory. The image counts as the layer's only if both
 //! digests match, which is known at the end of the blob. Until then it has no name that any reader looks for.
 
 mod entries;
+mod hash;
 mod streams;
 
 use std::fs::File;
@@ -15,7 +18,6 @@ use std::io::{self, BufReader, Read};
 use std::sync::atomic::AtomicBool;
 
 use larder_erofs::writer::Summary;
-use sha2::{Digest as _, Sha256};
 
 use super::account::{Account, Spent};
 use super::compression::{self, Compression};
@@ -24,6 +26,7 @@ use super::limits::IngestLimits;
 use super::progress::Meter;
 use crate::reference::Digest;
 use entries::write_image;
+use hash::Hasher;
 use streams::{ContentReader, StoredReader};
 
 /// The number of bytes of a blob that are read at once.
@@ -77,27 +80,28 @@ pub(crate) fn convert(blob: LayerBlob<'_>, image: File, watch: &Watch<'_>) -> Re
     let mut stored = StoredReader {
         source: io::Cursor::new(head).chain(source),
         // A blob that is not compressed has one digest: that of its content.
-        hasher: (compression != Compression::None).then(Sha256::new),
+        hasher: (compression != Compression::None).then(|| hasher(2, &account)),
         watch,
     };
     let (converted, diff_id) = {
         let buffered = BufReader::with_capacity(CHUNK, &mut stored);
         let content = compression.reader(buffered, watch.cancelled).map_err(fail)?;
-        let mut content = ContentReader { source: content, hasher: Sha256::new(), account: &account };
+        let mut content = ContentReader { source: content, hasher: hasher(1, &account), account: &account };
         let converted = write_image(&mut content, image, expected, &account)
             .map_err(|failed| failed.of(origin).in_layer(expected))?;
         // Whatever stands behind the archive belongs to the digest.
         io::copy(&mut content, &mut io::sink()).map_err(|error| fail(IngestProblem::reading(error)))?;
-        (converted, digest_of(content.hasher))
+        (converted, content.hasher.finish())
     };
-    let found = stored.hasher.map_or_else(|| diff_id.clone(), digest_of);
+    let found = stored.hasher.map_or_else(|| diff_id.clone(), Hasher::finish);
     check_digest("the blob", digest, found).map_err(fail)?;
     check_digest("its content", expected, diff_id).map_err(fail)?;
     Ok(converted)
 }
 
-fn digest_of(hasher: Sha256) -> Digest {
-    Digest::of_hash(&hasher.finalize())
+/// Makes a hasher, on a thread of its own if this many processors are idle.
+fn hasher(idle: usize, account: &Account<'_>) -> Hasher {
+    if account.idle_processors() >= idle { Hasher::beside() } else { Hasher::here() }
 }
 
 pub(crate) fn check_digest(

@@ -4,16 +4,15 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::atomic::Ordering;
 
-use sha2::{Digest as _, Sha256};
-
 use super::Watch;
+use super::hash::Hasher;
 use crate::ingest::account::Account;
 use crate::ingest::error::IngestProblem;
 
 /// A reader of the blob as it is stored, which hashes and counts the bytes.
 pub(super) struct StoredReader<'a, R> {
     pub(super) source: R,
-    pub(super) hasher: Option<Sha256>,
+    pub(super) hasher: Option<Hasher>,
     pub(super) watch: &'a Watch<'a>,
 }
 
@@ -34,7 +33,7 @@ impl<R: Read> Read for StoredReader<'_, R> {
 /// A reader of the decompressed blob, which hashes the bytes and enforces the limits.
 pub(super) struct ContentReader<'a> {
     pub(super) source: Box<dyn Read + 'a>,
-    pub(super) hasher: Sha256,
+    pub(super) hasher: Hasher,
     pub(super) account: &'a Account<'a>,
 }
 
