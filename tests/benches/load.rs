@@ -47,7 +47,8 @@ fn measure(bytes: u64, rounds: usize) {
         let directory = tempfile::tempdir().expect("a directory");
         let image = LargeImage::make(directory.path(), packing, layers, layer_bytes);
         let stored = image.archive.metadata().expect("the archive").len() >> 20;
-        println!("{layers} layers of {} MiB, {name} ({stored} MiB): medians of {rounds}", layer_bytes >> 20);
+        let word = if layers == 1 { "layer" } else { "layers" };
+        println!("{layers} {word} of {} MiB, {name} ({stored} MiB): medians of {rounds}", layer_bytes >> 20);
         let mut contenders = vec![Contender::Larder];
         contenders.extend(peer.clone().map(Contender::Microsandbox));
         contenders.push(Contender::Floor);
