@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use larder::ingest::{ImageLoad, IngestLimits, IngestProblem, LimitKey};
 use larder::{ImageHandle, MicrosandboxError};
-use larder_tests::archive::{Item, Packing, TestImage, digest, layer, layout_files};
+use larder_tests::archive::{Item, Packing, TestImage, digest, layer, layout_files, pack};
 use larder_tests::{LoadTest, contents, entries, run};
 
 const MIB: usize = 1 << 20;
@@ -129,4 +129,26 @@ fn zeros_behind_the_archive_count() {
     let content = [layer(&[Item::File("a", b"a")]), vec![0; 4 * MIB]].concat();
     let set = |limits: &mut IngestLimits| (limits.ratio, limits.ratio_from_zeros) = (10, MIB as u64);
     assert_eq!(exceeded(&[&content], Packing::Gzip, set), LimitKey::RatioFromZeros);
+}
+
+/// An archive that is compressed as a whole counts in the same way, also where it holds no image.
+#[test]
+fn compressed_archives_count() {
+    let exceeded = |archive: &[u8]| {
+        let test = LoadTest::new();
+        let mut limits = IngestLimits::default();
+        (limits.ratio, limits.ratio_from_bytes, limits.ratio_from_zeros) = (10, MIB as u64, 8 * MIB as u64);
+        let load = ImageLoad::new(test.file("archive.tar", &pack(archive, Packing::Gzip))).limits(limits);
+        let error = run(async { load.run(&test.home.open().await).await }).expect_err("refused");
+        error.to_string().rsplit_once("limit of ").map(|(_, limit)| limit.to_owned())
+    };
+    let limit = |text: &str| Some(format!("{text}, beyond the ratio to its compressed size"));
+    let tar = |byte: u8, size: usize| layer(&[Item::File("data", &vec![byte; size])]);
+    assert_eq!(
+        exceeded(&tar(7, 4 * MIB)),
+        Some("1048576 bytes beyond the ratio to its compressed size".to_owned())
+    );
+    assert_eq!(exceeded(&tar(0, 16 * MIB)), limit("8388608 bytes, zeros among them"));
+    // Within the limits it is read, and is no image.
+    assert_eq!(exceeded(&tar(0, 4 * MIB)), None);
 }

@@ -28,8 +28,9 @@ use crate::reference::Digest;
 /// The user or group that Linux takes for nobody: an owner that is not to be changed.
 const UNCHANGED: u32 = u32::MAX;
 
-/// The bytes that Linux lists of the extended attributes of an inode, and the most that kernels before 6.4 count.
-const MAX_XATTRS: usize = 64 << 10;
+/// The bytes that the extended attributes of an inode take in an image at most. Kernels before 6.4 count them in 16 bits,
+/// with a header, and a directory may get the mark of an opaque one.
+const MAX_XATTRS: usize = (64 << 10) - 64;
 
 /// The error for an image that was not written, at an entry if there was one.
 pub(super) struct Failed {
@@ -181,7 +182,6 @@ fn owner(id: i64) -> Result<u32, IngestProblem> {
 fn metadata(entry: &TarEntry) -> Result<Metadata, IngestProblem> {
     let (seconds, nanoseconds) = entry.mtime;
     let mut xattrs = Xattrs::new();
-    let mut bytes = 0;
     for (name, value) in &entry.xattrs {
         // Marks of overlayfs come from whiteouts alone: in a layer they could show what lies elsewhere.
         if name.starts_with(b"trusted.overlay.") {
@@ -193,12 +193,11 @@ fn metadata(entry: &TarEntry) -> Result<Metadata, IngestProblem> {
             Err(XattrError::Namespace(_)) => {}
             Err(error) => return Err(IngestProblem::Entry(error.to_string())),
         }
-        bytes += name.len() + value.len();
     }
-    if bytes > MAX_XATTRS {
-        return Err(IngestProblem::Entry(format!(
-            "its extended attributes have {bytes} bytes, and Linux reads {MAX_XATTRS} of an inode"
-        )));
+    if xattrs.size() > MAX_XATTRS {
+        let size = xattrs.size();
+        let problem = format!("its extended attributes take {size} bytes, and at most {MAX_XATTRS} are read");
+        return Err(IngestProblem::Entry(problem));
     }
     Ok(Metadata {
         permissions: Permissions::from_mode(entry.mode),

@@ -10,29 +10,30 @@
 //! read. The links of an archive count from their directory, or from the root where there is nothing, as old versions of
 //! `docker save` count.
 
+mod decompress;
+mod directory;
+
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use larder_erofs::EntryPath;
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
-use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::account::check_limit;
 use super::cancel::Cancellable;
-use super::compression::{self, Compression};
 use super::error::{IngestError, IngestProblem};
 use super::limits::{IngestLimits, LimitKey};
 use super::tar::{TarKind, scan};
 use crate::artifacts::open_dir;
-use crate::artifacts::plain::without_temporary_name;
 use crate::reference::Digest;
+use decompress::{decompress, is_compressed};
+use directory::open_beneath;
 
 /// The number of bytes of a file that are held in memory.
 const BUFFER: usize = 256 << 10;
@@ -232,48 +233,6 @@ impl Bundle {
     }
 }
 
-fn open_beneath(directory: &OwnedFd, name: &str) -> Result<Option<Section>, IngestProblem> {
-    // Opening a pipe would wait for somebody to write to it.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let opened = match openat2(directory.as_fd(), name, flags, Mode::empty(), resolve) {
-        Err(Errno::XDEV) if is_blob(name) => openat(directory, name, flags, Mode::empty()),
-        // Filters of system calls may not know it.
-        Err(Errno::NOSYS | Errno::PERM) => open_without_links(directory, name, flags),
-        opened => opened,
-    };
-    let file = match opened {
-        Ok(file) => File::from(file),
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-        Err(Errno::XDEV | Errno::LOOP) => {
-            return Err(IngestProblem::Entry("it leads out of the directory".to_owned()));
-        }
-        Err(error) => return Err(IngestProblem::Read(error.into())),
-    };
-    if !file.metadata().map_err(IngestProblem::Read)?.is_file() {
-        return Err(IngestProblem::Entry("it is not a regular file".to_owned()));
-    }
-    Section::whole(file).map(Some).map_err(IngestProblem::Read)
-}
-
-/// Returns whether a file of a layout is named by the digest of its content.
-fn is_blob(name: &str) -> bool {
-    name.strip_prefix("blobs/sha256/").is_some_and(|hex| format!("sha256:{hex}").parse::<Digest>().is_ok())
-}
-
-/// Opens a file by its components, none of which may be a symbolic link but that of a blob.
-fn open_without_links(directory: &OwnedFd, name: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let path = normal(name.as_bytes()).map_err(|_| Errno::XDEV)?.ok_or(Errno::NOENT)?;
-    let mut parent: Option<OwnedFd> = None;
-    let (above, last) = path.rsplit_once('/').unwrap_or(("", &path));
-    for component in above.split('/').filter(|component| !component.is_empty()) {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        parent = Some(openat(parent.as_ref().unwrap_or(directory), component, flags, Mode::empty())?);
-    }
-    let flags = if is_blob(&path) { flags } else { flags | OFlags::NOFOLLOW };
-    openat(parent.as_ref().unwrap_or(directory), last, flags, Mode::empty())
-}
-
 /// Returns the normal form of a member's name: components with `/` between them, or `None` for the root.
 fn normal(name: &[u8]) -> Result<Option<String>, IngestProblem> {
     let path = EntryPath::parse_from_root(name).map_err(|error| IngestProblem::Entry(error.to_string()))?;
@@ -341,42 +300,6 @@ fn resolve(directory: &str, target: &str) -> Option<String> {
     Some(path.join("/"))
 }
 
-fn is_compressed(file: &File) -> Result<bool, IngestProblem> {
-    let mut head = [0; compression::HEAD as usize];
-    let length = file.read_at(&mut head, 0).map_err(IngestProblem::Read)?;
-    Ok(Compression::detect(&head[..length]) != Compression::None)
-}
-
-/// Decompresses an archive to a file without a name.
-fn decompress(
-    mut archive: impl Read,
-    temporary: &Path,
-    limits: &IngestLimits,
-    cancelled: &AtomicBool,
-) -> Result<File, IngestProblem> {
-    let mut head = Vec::new();
-    (&mut archive).take(compression::HEAD).read_to_end(&mut head).map_err(IngestProblem::reading)?;
-    let compression = Compression::detect(&head);
-    let archive = BufReader::with_capacity(BUFFER, io::Cursor::new(head).chain(archive));
-    let mut reader = compression.reader(archive, cancelled)?;
-    let mut file =
-        tempfile::tempfile_in(temporary).map_err(without_temporary_name).map_err(IngestProblem::writing)?;
-    let mut buffer = vec![0; BUFFER];
-    let mut bytes = 0;
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return Ok(file),
-            Ok(count) => {
-                bytes += count as u64;
-                check_limit(bytes, limits, LimitKey::ArchiveBytes)?;
-                file.write_all(&buffer[..count]).map_err(IngestProblem::writing)?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(IngestProblem::reading(error)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,27 +312,5 @@ mod tests {
         assert_eq!(targets("b/layer.tar", b"a/layer.tar"), ["b/a/layer.tar", "a/layer.tar"]);
         assert_eq!(targets("b/layer.tar", b"/a/layer.tar"), ["a/layer.tar"]);
         assert_eq!(targets("b/layer.tar", b"../../layer.tar"), Vec::<String>::new());
-    }
-
-    /// Where the kernel cannot be told to stay in a directory, no links are followed, but those of blobs.
-    #[test]
-    fn without_openat2() {
-        let root = tempfile::tempdir().expect("a directory");
-        let blob = format!("blobs/sha256/{}", "a".repeat(64));
-        std::fs::create_dir_all(root.path().join("blobs/sha256")).expect("directories");
-        std::fs::write(root.path().join("index.json"), "x").expect("a file");
-        for link in ["link.json", &blob] {
-            std::os::unix::fs::symlink(root.path().join("index.json"), root.path().join(link))
-                .expect("a link");
-        }
-        std::os::unix::fs::symlink("blobs", root.path().join("other")).expect("a link");
-        let directory = open_dir(root.path()).expect("opened").expect("a directory");
-        let open = |name: &str| open_without_links(&directory, name, OFlags::RDONLY).map(drop);
-        assert_eq!(open("index.json"), Ok(()));
-        assert_eq!(open(&blob), Ok(()));
-        assert_eq!(open("link.json"), Err(Errno::LOOP));
-        assert_eq!(open("../index.json"), Err(Errno::XDEV));
-        assert_eq!(open("missing/x"), Err(Errno::NOENT));
-        assert!(open("other/sha256").is_err());
     }
 }
