@@ -7,7 +7,7 @@ use std::path::Path;
 use larder::reference::{Digest, Reference};
 use larder_erofs::layer::LayerBuilder;
 use larder_erofs::writer::{Entry, Options};
-use larder_erofs::{EntryPath, Metadata, Permissions, Timestamp, XattrName, Xattrs};
+use larder_erofs::{EntryPath, Metadata, Name, Permissions, Timestamp, XattrName, Xattrs};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::{Value, json};
 
@@ -63,7 +63,7 @@ impl LayerOf {
     /// Adds an entry.
     pub fn add(mut self, path: impl AsRef<[u8]>, entry: Entry<'_>) -> Self {
         let path = EntryPath::parse(path.as_ref()).expect("a path");
-        self.builder.add(&path, self.metadata.clone(), entry).expect("an entry");
+        add_named(&mut self.builder, &path, self.metadata.clone(), entry);
         self
     }
 
@@ -88,6 +88,25 @@ impl LayerOf {
     /// Returns the EROFS image.
     pub fn done(self) -> Vec<u8> {
         self.builder.finish().expect("an image").0.into_inner()
+    }
+}
+
+/// Adds an entry to a layer, or what its name means in an archive: `.wh.NAME` removes a name, `.wh..wh..opq` what is below
+/// its directory.
+pub fn add_named(
+    builder: &mut LayerBuilder<Cursor<Vec<u8>>>,
+    path: &EntryPath,
+    metadata: Metadata,
+    entry: Entry<'_>,
+) {
+    let parent = path.parent().unwrap_or_default();
+    match path.file_name().and_then(|name| name.strip_prefix(b".wh.")) {
+        Some(b".wh..opq") => builder.opaque(&parent).expect("an opaque directory"),
+        Some(name) => {
+            let removed = parent.join(&Name::parse(name).expect("a name")).expect("a path");
+            builder.whiteout(&removed, metadata.mtime).expect("a whiteout");
+        }
+        None => drop(builder.add(path, metadata, entry).expect("an entry")),
     }
 }
 

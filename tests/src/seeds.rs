@@ -136,11 +136,11 @@ fn tar_program(directory: &Path, options: &[&str]) -> Vec<u8> {
 fn odd_layer() -> Vec<u8> {
     layer(&[
         Item::Dir("./"),
-        Item::Other("zero", b'3'),
-        Item::Other("block", b'4'),
-        Item::Other("fifo", b'6'),
-        Item::Other("contiguous", b'7'),
-        Item::Other("old", 0),
+        Item::Raw("zero", b'3', b""),
+        Item::Raw("block", b'4', b""),
+        Item::Raw("fifo", b'6', b""),
+        Item::Raw("contiguous", b'7', b""),
+        Item::Raw("old", 0, b""),
         Item::Dir("a"),
         Item::File("a/.wh..wh..opq", b""),
         Item::File("a/.wh..wh.plnk", b""),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use larder::{Image, ImageHandle};
+use larder_tests::archive::{Item, Packing, TestImage, layer, layout_files, write_directory};
 use larder_tests::judge::{Mount, can_mount, has_tools, tool, walk};
 use larder_tests::{Home, run, umoci_layout};
 
@@ -37,6 +38,55 @@ fn the_kernel_shows_what_umoci_unpacks() {
     assert!(expected.len() > 15, "{expected:?}");
     for (path, line) in &expected {
         assert_eq!(seen.get(path), Some(line), "{}", path.display());
+    }
+    assert_eq!(seen.len(), expected.len(), "{:?}", seen.keys());
+}
+
+/// Layers with absolute names, entries below links of the same layer, holes and zeros are for the kernel what umoci unpacks
+/// of them, and `fsck.erofs` finds nothing to say against them.
+#[test]
+fn odd_layers_are_what_umoci_unpacks() {
+    if !has_tools(&["umoci", "fsck.erofs"]) || !can_mount() {
+        return;
+    }
+    let lower = layer(&[
+        Item::Dir("/"),
+        Item::Dir("/usr"),
+        Item::Dir("/usr/lib"),
+        Item::Symlink("/lib", "usr/lib"),
+        Item::File("lib/a", b"a"),
+        Item::HardLink("/lib/same", "lib/a"),
+        Item::File("//usr//lib/gone", b"x"),
+        Item::Dir("etc"),
+        Item::Symlink("usr/up", "../../../etc"),
+        Item::File("usr/up/x", b"x"),
+        Item::File("zeros", &[0; 1 << 20]),
+        Item::File("mixed", &[&[7; 5000][..], &[0; 100_000], &[7; 5000]].concat()),
+    ]);
+    let upper = layer(&[Item::Dir("usr"), Item::Dir("usr/lib"), Item::File("/usr/lib/.wh.gone", b"")]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let layout = directory.path().join("layout");
+    let image = TestImage::new(&["latest"], vec![lower, upper]);
+    write_directory(&layout, &layout_files(std::slice::from_ref(&image), Packing::Gzip));
+    let text = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
+    let bundle = directory.path().join("bundle");
+    tool("umoci", ["unpack", "--image", &format!("{}:latest", layout.display()), &text(&bundle)]);
+    let home = Home::made();
+    let handle = load(&home, &layout, &["acme/app:1"]);
+    let name = |digest: &str| format!("{}.erofs", digest.replace(':', "_"));
+    let layers: Vec<PathBuf> =
+        image.diff_ids().iter().map(|diff_id| home.cache().join("layers").join(name(diff_id))).collect();
+    for layer in &layers {
+        let said = tool("fsck.erofs", [layer]);
+        assert!(!said.contains("<E>"), "{said}");
+    }
+    let fsmeta = home.cache().join("fsmeta").join(name(handle.manifest_digest().expect("a manifest")));
+    let mount = Mount::new(&fsmeta, &layers);
+    let (seen, expected) = (walk(mount.path()), walk(&bundle.join("rootfs")));
+    for (path, line) in &expected {
+        // Other file systems have no mode of a link, and these links have that of files.
+        let line = line.replacen("120777", "120644", 1);
+        assert_eq!(seen.get(path), Some(&line), "{}", path.display());
     }
     assert_eq!(seen.len(), expected.len(), "{:?}", seen.keys());
 }

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 use larder::MicrosandboxError;
 use larder::backend::HomeProblem;
-use larder::ingest::IngestProblem;
-use larder::policy::PolicyError;
+use larder::ingest::{IngestProblem, LimitUnit};
+use larder::policy::{ByteSize, PolicyError};
 
 use crate::builtin::{BUILTINS, UnknownPolicy};
 use crate::render::plain;
@@ -210,9 +210,10 @@ impl Failure {
 impl From<MicrosandboxError> for Failure {
     fn from(error: MicrosandboxError) -> Self {
         let (status, kind, hint) = classify(&error);
+        let hint = hint.map(Cow::from).or_else(|| hint_at_limit(&error).map(Cow::from));
         let error = invalid_config(&error).map_or_else(|| error.into(), anyhow::Error::msg);
         // A backtrace has a line for each function.
-        Self { status, kind, hint: hint.map(Cow::from), has_lines: kind == TRAPPED, error }
+        Self { status, kind, hint, has_lines: kind == TRAPPED, error }
     }
 }
 
@@ -391,7 +392,7 @@ fn classify_ingest(problem: &IngestProblem) -> Class {
         P::Platform { .. } => {
             (Status::Failed, "wrong-platform", Some("`--platform` takes an image for another machine"))
         }
-        P::Limit { .. } => (Status::Failed, "image-limit", None),
+        P::Limit { .. } | P::Files { .. } => (Status::Failed, "image-limit", None),
         P::WrongDigest { .. } | P::WrongSize { .. } => (Status::Failed, "image-digest", None),
         P::DiskFull => {
             (Status::Failed, "disk-full", Some("make room with `larder prune`; nothing was changed"))
@@ -407,6 +408,18 @@ fn classify_ingest(problem: &IngestProblem) -> Class {
         P::Cancelled => (Status::Failed, INTERRUPTED, None),
         _ => (Status::Failed, "image-invalid", None),
     }
+}
+
+/// Returns the option that raises the limit that an image exceeds.
+fn hint_at_limit(error: &MicrosandboxError) -> Option<String> {
+    let MicrosandboxError::Ingest(error) = error else { return None };
+    let &IngestProblem::Limit { limit, key } = error.problem() else { return None };
+    let twice = limit.saturating_mul(2).max(1);
+    let value = match key.unit() {
+        LimitUnit::Bytes => ByteSize::bytes(twice).to_string(),
+        _ => twice.to_string(),
+    };
+    Some(format!("`--limit {key}={value}` allows more, for an image that you trust"))
 }
 
 /// The hint at how policies are built, in a program that builds them.

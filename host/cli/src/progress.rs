@@ -157,10 +157,25 @@ impl IngestProgress {
         self.note(&format!("`{}` is tried again in {wait:.1} s: {}", plain(what), plain(why)));
     }
 
-    /// Prints a warning above the bars.
+    fn covered(&self, manifest: &str, links: u64, paths: &[String]) {
+        let manifest = short_digest(manifest);
+        let mut names: Vec<String> = paths.iter().map(|path| format!("`{}`", plain(path))).collect();
+        let more = links.saturating_sub(names.len() as u64);
+        if more > 0 {
+            names.push(format!("{more} more"));
+        }
+        let names = names.join(", ");
+        self.warn(&format!(
+            "image {manifest}: a layer has a directory where a layer below has a link to one, which hides what the link \
+             led to: {names}"
+        ));
+    }
+
+    /// Prints a warning above the bars. Programs have the event.
     fn warn(&self, text: &str) {
         match &self.bars {
             Some(bars) => bars.suspend(|| self.console.warn(text)),
+            None if self.console.is_json() => {}
             None => self.console.warn(text),
         }
     }
@@ -196,6 +211,16 @@ impl Progress for IngestProgress {
             }
             ProgressEvent::ImageSkipped { image, why } => {
                 self.warn(&format!("`{}` is left out: {}", plain(image), plain(why)));
+            }
+            ProgressEvent::EntriesSkipped { layer, count: entries, types } => {
+                let (layer, entries) = (short_digest(layer), count(entries as usize, "entry"));
+                let types = plain(types);
+                self.warn(&format!(
+                    "layer {layer}: {entries} left out, since no image has any of the types `{types}`"
+                ));
+            }
+            ProgressEvent::LinksCovered { manifest_digest, count, paths } => {
+                self.covered(manifest_digest, count, paths);
             }
             ProgressEvent::Retrying { what, wait_ms, why } => {
                 self.retrying(what, Duration::from_millis(wait_ms), why);

@@ -20,6 +20,9 @@
 //! A directory that no entry of its layer described ([`Inode::is_implied`](crate::reader::Inode::is_implied)) keeps the
 //! metadata of a lower layer.
 //!
+//! A directory that replaces a symbolic link to a directory of the layers below hides what the link led to. Most often
+//! whoever made the layer did not know of the link. [`Merger::covered_links`] names such links.
+//!
 //! Memory grows with the merged metadata. The layers are read one after the other and need not stay open.
 
 use std::collections::HashMap;
@@ -34,6 +37,18 @@ use crate::writer::layout::Plan;
 use crate::writer::sink::Sink;
 use crate::writer::tree::{Content, Directory, Extent, Node, NodeId, Tree};
 use crate::writer::{Options, Summary, WriteError, emit};
+
+/// The maximum number of links that [`CoveredLinks`] names.
+const MAX_COVERED: usize = 16;
+
+/// The symbolic links to directories that directories of upper layers replaced.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CoveredLinks {
+    /// The first of them.
+    pub paths: Vec<EntryPath>,
+    /// The number of all of them.
+    pub count: u64,
+}
 
 /// The maximum number of layers that can be merged.
 pub const MAX_LAYERS: usize = u16::MAX as usize;
@@ -108,6 +123,7 @@ pub struct Merger {
     /// The layers. Their mapped positions are only known at the end.
     layers: Vec<DeviceSlot>,
     metadata_bytes: u64,
+    covered: CoveredLinks,
 }
 
 impl Default for Merger {
@@ -119,7 +135,7 @@ impl Default for Merger {
 impl Merger {
     /// Makes a merger without layers: an empty root.
     pub fn new() -> Self {
-        Self { tree: Tree::new(), layers: Vec::new(), metadata_bytes: 0 }
+        Self { tree: Tree::new(), layers: Vec::new(), metadata_bytes: 0, covered: CoveredLinks::default() }
     }
 
     /// Puts a layer on top of the earlier ones. `tag` is written to the device table; it is usually the hexadecimal
@@ -139,7 +155,9 @@ impl Merger {
         let device = u16::try_from(self.layers.len() + 1).map_err(|_| MergeError::TooMany)?;
         self.layers.push(DeviceSlot { tag, blocks: layer.superblock().blocks, mapped: BlockAddr(0) });
         let room = Room::of_image(expected);
-        let mut applied = Layer { image: layer, device, links: HashMap::new(), room, metadata_bytes: 0 };
+        let links = HashMap::new();
+        let covered = &mut self.covered;
+        let mut applied = Layer { image: layer, device, links, room, metadata_bytes: 0, covered };
         for entry in layer.walk() {
             let entry = entry?;
             applied.apply(&mut self.tree, &entry.path, &entry.inode)?;
@@ -156,6 +174,12 @@ impl Merger {
     /// Returns the number of bytes of names, link targets and extended attributes that were read into memory so far.
     pub fn metadata_bytes(&self) -> u64 {
         self.metadata_bytes
+    }
+
+    /// Returns the links to directories that directories of upper layers replaced so far. Those that the layer removes as
+    /// well, by an opaque directory, are not among them.
+    pub fn covered_links(&self) -> &CoveredLinks {
+        &self.covered
     }
 
     /// Writes the merged image to `sink`, which is empty. Returns the sink, which is not yet synced.
@@ -192,6 +216,7 @@ struct Layer<'l, S> {
     links: HashMap<Nid, NodeId>,
     room: Room,
     metadata_bytes: u64,
+    covered: &'l mut CoveredLinks,
 }
 
 impl<S: ReadAt> Layer<'_, S> {
@@ -241,6 +266,13 @@ impl<S: ReadAt> Layer<'_, S> {
                 tree.get_mut(id).metadata = metadata;
             }
             return Ok(());
+        }
+        if let Some(id) = below
+            && matches!(tree.get(id).content, Content::Symlink(_))
+            && !opaque
+            && tree.leads_to_directory(path)
+        {
+            self.covered.add(path);
         }
         let (parent, name) = tree.place(path)?;
         let directory = Directory { implied: inode.is_implied(), ..Directory::default() };
@@ -296,6 +328,15 @@ impl<S: ReadAt> Layer<'_, S> {
                 Ok(Extent { device: self.device, start, size })
             }
             _ => Err(MergeError::NotFlat(path.clone())),
+        }
+    }
+}
+
+impl CoveredLinks {
+    fn add(&mut self, path: &EntryPath) {
+        self.count += 1;
+        if self.paths.len() < MAX_COVERED {
+            self.paths.push(path.clone());
         }
     }
 }

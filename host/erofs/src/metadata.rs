@@ -278,7 +278,7 @@ impl Xattrs {
     }
 
     /// Returns the size of the attributes in an image, in bytes.
-    pub(crate) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.size
     }
 

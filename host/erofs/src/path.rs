@@ -103,7 +103,7 @@ impl EntryPath {
     }
 
     /// Parses a relative path with `/` between its components. Empty components and `.` are left out, as the kernel
-    /// does. A caller that wants to accept absolute paths strips their leading `/` first.
+    /// does. [`parse_from_root`](Self::parse_from_root) accepts absolute paths too.
     ///
     /// # Errors
     ///
@@ -121,6 +121,16 @@ impl EntryPath {
             path.push_bytes(component)?;
         }
         Ok(path)
+    }
+
+    /// Parses a path from the root of the image, with or without `/` at its beginning.
+    ///
+    /// # Errors
+    ///
+    /// The same as those of [`parse`](Self::parse), but for [`PathError::Absolute`].
+    pub fn parse_from_root(bytes: &[u8]) -> Result<Self, PathError> {
+        let begin = bytes.iter().position(|&byte| byte != b'/').unwrap_or(bytes.len());
+        Self::parse(&bytes[begin..])
     }
 
     /// Returns the components joined with `/`, without one at the beginning. Empty for the root.
@@ -267,6 +277,17 @@ mod tests {
         );
         assert!(matches!(EntryPath::parse(&[b'x', b'/'].repeat(2049)), Err(PathError::TooLong(_))));
         assert!(EntryPath::parse(&[b'x', b'/'].repeat(2048)).is_ok());
+    }
+
+    /// Slashes at the beginning of a path from the root count for nothing, and `..` is refused behind them as well.
+    #[test]
+    fn leading_slashes_count_for_nothing() {
+        for name in [&b"etc/x"[..], b"/etc/x", b"//etc//x", b"/./etc/x"] {
+            assert_eq!(EntryPath::parse_from_root(name).unwrap().as_bytes(), b"etc/x");
+        }
+        assert!(EntryPath::parse_from_root(b"//").unwrap().is_root());
+        let error = EntryPath::parse_from_root(b"/../x").unwrap_err();
+        assert_eq!(error, PathError::Parent("../x".to_owned()));
     }
 
     /// A name of 255 bytes that are not UTF-8 is a name, and shows as escapes.

@@ -6,7 +6,7 @@ use std::io::Cursor;
 
 use common::listing::{Listing, of_image};
 use common::{Line, layer, metadata, options, path, whole_layer, with_xattrs};
-use larder_erofs::layer::{Applied, LayerBuilder, LayerError};
+use larder_erofs::layer::{LayerBuilder, LayerError};
 use larder_erofs::reader::Image;
 use larder_erofs::writer::{Added, Encoding, Entry, WriteError};
 use larder_erofs::{DeviceNumber, FileKind, XattrName};
@@ -77,53 +77,95 @@ fn a_removed_name_that_is_there() {
     }
 }
 
-/// What AUFS left in a layer is left out, with all that lies in it.
-#[test]
-fn aufs_is_ignored() {
-    let mut builder = LayerBuilder::new(Cursor::new(Vec::new()), options(Encoding::Simple)).unwrap();
-    for name in [".wh..wh.plnk", ".wh..wh.plnk/1.2", ".wh..wh.aufs", "a/.wh..wh.orph"] {
-        let entry = Entry::File { size: 3, data: &mut &b"abc"[..] };
-        assert_eq!(builder.add(&path(name), metadata(0o644), entry).unwrap(), Applied::Ignored, "{name}");
-    }
-    let image = builder.finish().unwrap().0.into_inner();
-    assert_eq!(names(&of_image(&Image::open(image.as_slice()).unwrap())), ["/"]);
-}
-
-/// Removals that remove nothing, or hold something, are named.
-#[test]
-fn invalid_whiteouts() {
-    let mut builder = LayerBuilder::new(Cursor::new(Vec::new()), options(Encoding::Simple)).unwrap();
-    let mut message = |name: &str| {
-        let entry = Entry::File { size: 0, data: &mut std::io::empty() };
-        builder.add(&path(name), metadata(0o644), entry).unwrap_err().to_string()
-    };
-    assert_eq!(message("a/.wh."), "`a/.wh.` is not a valid whiteout");
-    assert_eq!(message(".wh..."), "`.wh...` is not a valid whiteout");
-    assert_eq!(message(".wh.a/b"), "`.wh.a/b` is not a valid whiteout");
-}
-
 /// A hard link needs something to link to, which a removal is not.
 #[test]
 fn no_links_to_removals() {
     let mut builder = LayerBuilder::new(Cursor::new(Vec::new()), options(Encoding::Simple)).unwrap();
-    let entry = Entry::File { size: 0, data: &mut std::io::empty() };
-    assert_eq!(builder.add(&path(".wh.a"), metadata(0o644), entry).unwrap(), Applied::Whiteout);
+    builder.whiteout(&path("a"), metadata(0).mtime).unwrap();
     let error = builder.hard_link(&path("b"), &path("a")).unwrap_err();
     assert!(matches!(error, LayerError::Write(WriteError::MissingTarget { .. })));
     assert_eq!(error.to_string(), "`b` is a hard link to `a`, which is not there");
 }
 
-/// An entry below a symbolic link or file is refused: it would lie where the link points.
+/// An entry below a symbolic link or file is refused.
 #[test]
 fn nothing_goes_through_a_link() {
     let lines = [
         Line::new("lib", common::Item::Symlink(b"/etc".to_vec())),
         Line::file("lib/passwd", "root"),
         Line::file("lib/.wh.passwd", ""),
+        Line::file("lib/.wh..wh..opq", ""),
     ];
     let (image, taken) = layer(&lines, Encoding::Simple);
-    assert_eq!(taken, [true, false, false]);
+    assert_eq!(taken, [true, false, false, false]);
     assert_eq!(names(&of_image(&Image::open(image.as_slice()).unwrap())), ["/", "lib"]);
+}
+
+/// The path behind the links above an entry stays in the image: `..` ends at its root, an absolute target begins there, and
+/// what is not there is kept. Links in a circle, and those to impossible names, are named.
+#[test]
+fn links_are_resolved_within_the_image() {
+    let mut builder = LayerBuilder::new(Cursor::new(Vec::new()), options(Encoding::Simple)).unwrap();
+    for (name, target) in [
+        ("lib", "usr/lib"),
+        ("usr/up", "../../../etc"),
+        ("absolute", "/usr/lib64/.//sub"),
+        ("chain", "usr/up/more"),
+        ("loop", "loop2"),
+        ("loop2", "loop"),
+        ("root", "/"),
+    ] {
+        builder.add(&path(name), metadata(0o777), Entry::Symlink(target.as_bytes())).unwrap();
+    }
+    builder.add(&path("usr/lib64"), metadata(0o777), Entry::Symlink(b"lib")).unwrap();
+    let long = [b'n'; 300];
+    builder.add(&path("long"), metadata(0o777), Entry::Symlink(&long)).unwrap();
+    for (from, to) in [
+        ("lib/x", "usr/lib/x"),
+        ("lib", "lib"),
+        ("usr/up/x", "etc/x"),
+        ("absolute/x", "usr/lib/sub/x"),
+        ("chain/a/b", "etc/more/a/b"),
+        ("root/root/usr/x", "usr/x"),
+        ("plain/x", "plain/x"),
+        ("", ""),
+    ] {
+        assert_eq!(*builder.resolve(&path(from)).unwrap(), path(to), "{from}");
+    }
+    let message = |name: &str| builder.resolve(&path(name)).unwrap_err().to_string();
+    assert_eq!(message("loop/x"), "`loop/x` cannot be made: the links above it lead in a circle");
+    assert!(message("long/x").contains("a link above it leads to a name that cannot be: "));
+}
+
+/// A path that doubles behind each link is given up, and not followed for ever.
+#[test]
+fn links_that_grow_are_given_up() {
+    let mut builder = LayerBuilder::new(Cursor::new(Vec::new()), options(Encoding::Simple)).unwrap();
+    for number in 0..30 {
+        let target = format!("l{0}/../l{0}/..", number + 1);
+        builder
+            .add(&path(&format!("l{number}")), metadata(0o777), Entry::Symlink(target.as_bytes()))
+            .unwrap();
+    }
+    assert!(matches!(builder.resolve(&path("l0/x")), Err(WriteError::TooManyLinks(_))));
+}
+
+/// A file without a name is in the image under each name that it gets, as one file, and not without one.
+#[test]
+fn kept_files() {
+    let mut builder = LayerBuilder::new(Cursor::new(Vec::new()), options(Encoding::Simple)).unwrap();
+    let mut keep = |content: &str| {
+        let (size, mut data) = (content.len() as u64, content.as_bytes());
+        builder.keep(&path("kept"), metadata(0o644), size, &mut data).unwrap()
+    };
+    let (named, _) = (keep("content"), keep("nobody's"));
+    for name in ["a", "b/c"] {
+        assert_eq!(builder.link_kept(&path(name), named).unwrap(), Added::New);
+    }
+    let image = builder.finish().unwrap().0.into_inner();
+    let listing = of_image(&Image::open(image.as_slice()).unwrap());
+    assert_eq!(names(&listing), ["/", "a", "b", "b/c"]);
+    assert_eq!((listing[&path("a")].nlink, &listing[&path("b/c")].first), (2, &path("a")));
 }
 
 /// A directory that no entry described is known as such, until one does.
@@ -140,7 +182,6 @@ fn implied_directories_are_marked() {
 fn entries_say_what_they_did() {
     let mut builder = LayerBuilder::new(Cursor::new(Vec::new()), options(Encoding::Simple)).unwrap();
     let mut add = |name: &str| builder.add(&path(name), metadata(0o755), Entry::Directory).unwrap();
-    assert_eq!(add("a/b"), Applied::Added(Added::New));
-    assert_eq!(add("a"), Applied::Added(Added::Updated));
-    assert_eq!(builder.hard_link(&path("a/.wh..wh..opq"), &path("x")).unwrap(), Applied::Opaque);
+    assert_eq!(add("a/b"), Added::New);
+    assert_eq!(add("a"), Added::Updated);
 }

@@ -201,3 +201,38 @@ fn merging_is_reproducible() {
         assert!(merge(&layers, encoding) == merge(&layers, encoding));
     }
 }
+
+/// A directory over a link to a directory is told, with the link's path. One that is opaque, a link to something else, and a
+/// link over a link are not.
+#[test]
+fn covered_links() {
+    let link = |name: &str, target: &[u8]| Line::new(name, Item::Symlink(target.to_vec()));
+    let lower = [
+        Line::directory("usr/lib"),
+        link("lib", b"usr/lib"),
+        link("far", b"/lib/../lib"),
+        link("renewed", b"usr/lib"),
+        link("removed", b"usr/lib"),
+        link("nowhere", b"gone"),
+        Line::file("file", "x"),
+        link("to-file", b"file"),
+    ];
+    let upper = [
+        Line::file("lib/x", "x"),
+        Line::directory("far"),
+        link("renewed", b"usr"),
+        Line::empty(".wh.removed"),
+        Line::file("removed/x", "x"),
+        Line::directory("nowhere"),
+        Line::directory("to-file"),
+        Line::directory("usr/lib"),
+    ];
+    let mut merger = Merger::new();
+    for lines in [&lower[..], &upper] {
+        let layer = whole_layer(lines, Encoding::Simple);
+        merger.add(&Image::open(layer.as_slice()).unwrap(), DeviceTag::parse("tag").unwrap()).unwrap();
+    }
+    let covered = merger.covered_links();
+    assert_eq!(covered.paths, [path("far"), path("lib")]);
+    assert_eq!(covered.count, 2);
+}

@@ -24,8 +24,8 @@ pub enum Item<'a> {
     Symlink(&'a str, &'a str),
     /// A hard link to this name.
     HardLink(&'a str, &'a str),
-    /// An entry of another type.
-    Other(&'a str, u8),
+    /// An entry of another type, with this content.
+    Raw(&'a str, u8, &'a [u8]),
 }
 
 /// The compression of layer blobs.
@@ -82,7 +82,7 @@ pub fn layer(items: &[Item<'_>]) -> Vec<u8> {
             Item::File(name, content) => (name, b'0', content, ""),
             Item::Symlink(name, target) => (name, b'2', &[], *target),
             Item::HardLink(name, target) => (name, b'1', &[], *target),
-            Item::Other(name, kind) => (name, *kind, &[], ""),
+            Item::Raw(name, kind, content) => (name, *kind, content, ""),
         };
         let mut header = tar::Header::new_ustar();
         // Not through the crate's own checks: some names are bad on purpose.

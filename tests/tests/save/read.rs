@@ -9,6 +9,7 @@ use larder_erofs::layer::LayerBuilder;
 use larder_erofs::reader::Image;
 use larder_erofs::writer::{Entry, Options};
 use larder_erofs::{DeviceNumber, EntryPath, FileKind, Metadata, Permissions, Timestamp, XattrName, Xattrs};
+use larder_tests::real::add_named;
 use serde_json::Value;
 use tar::EntryType;
 
@@ -206,7 +207,7 @@ pub(crate) fn layer_of(tar: &[u8]) -> Vec<u8> {
             }
             kind => panic!("a member of kind {kind:?}"),
         };
-        builder.add(&path, metadata, kind).expect("an entry");
+        add_named(&mut builder, &path, metadata, kind);
     }
     builder.finish().expect("an image").0.into_inner()
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use larder::ImageHandle;
-use larder::ingest::{Platform, Progress};
+use larder::ingest::{IngestLimits, LimitKey, LimitUnit, Platform, Progress};
+use larder::policy::ByteSize;
 
 use super::Failures;
 use crate::cli::Context;
@@ -26,6 +27,49 @@ impl PlatformArgument {
     pub(super) fn get(&self) -> Option<Platform> {
         self.platform.clone()
     }
+}
+
+/// Limits on what an image may use.
+#[derive(Debug, clap::Args)]
+pub(super) struct LimitArguments {
+    /// Change a limit on what an image may use, such as `layer-bytes=100GiB`; can be given several times
+    #[arg(long = "limit", value_name = "KEY=VALUE", value_parser = limit, long_help = limit_help())]
+    limits: Vec<(LimitKey, u64)>,
+}
+
+impl LimitArguments {
+    /// Returns the limits, those that were not given as they are by default.
+    pub(super) fn limits(&self) -> IngestLimits {
+        let mut limits = IngestLimits::default();
+        self.limits.iter().for_each(|&(key, limit)| limits.set(key, limit));
+        limits
+    }
+}
+
+fn limit(text: &str) -> Result<(LimitKey, u64), String> {
+    let (key, value) = text.split_once('=').ok_or("a limit is written `KEY=VALUE`")?;
+    let key: LimitKey = key.parse().map_err(|unknown| format!("{unknown}"))?;
+    let value = match key.unit() {
+        LimitUnit::Bytes => value.parse::<ByteSize>().map_err(|error| error.to_string())?.as_bytes(),
+        _ => value.parse().map_err(|_| format!("`{value}` is not a number"))?,
+    };
+    Ok((key, value))
+}
+
+fn limit_help() -> String {
+    let defaults = IngestLimits::default();
+    let mut text =
+        "Change a limit on what an image may use; can be given several times. The keys, with what they are by default:\n"
+            .to_owned();
+    for key in LimitKey::ALL {
+        let limit = defaults.get(key);
+        let limit = match key.unit() {
+            LimitUnit::Bytes => ByteSize::bytes(limit).to_string(),
+            _ => limit.to_string(),
+        };
+        text += &format!("\n  {key}={limit}  {}", key.what());
+    }
+    text
 }
 
 /// Runs `work` for each of the sources. Continues after a failure, and stops at an interrupt.
@@ -83,4 +127,27 @@ fn show(images: &[ImageHandle], context: &Context) -> Result<(), Failure> {
         ]);
     }
     if images.is_empty() { Ok(()) } else { context.console.data(&table.render()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A limit is a size or a number, by its key, and the last one given counts.
+    #[test]
+    fn limits() {
+        assert_eq!(limit("layer-bytes=4GiB"), Ok((LimitKey::LayerBytes, 4 << 30)));
+        assert_eq!(limit("ratio=500"), Ok((LimitKey::Ratio, 500)));
+        for (bad, part) in [
+            ("layer-bytes", "`KEY=VALUE`"),
+            ("layer=1", "`layer` is not a limit"),
+            ("ratio=4GiB", "`4GiB` is not a number"),
+            ("layer-bytes=many", "`many` is not a size"),
+        ] {
+            let error = limit(bad).expect_err(bad);
+            assert!(error.contains(part), "{error}");
+        }
+        let given = ["ratio=1", "ratio=2"].map(|text| limit(text).expect("a limit")).to_vec();
+        assert_eq!(LimitArguments { limits: given }.limits().ratio, 2);
+    }
 }

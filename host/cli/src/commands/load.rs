@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use larder::ingest::ImageLoad;
 
-use super::intake::{PlatformArgument, take_in};
+use super::intake::{LimitArguments, PlatformArgument, take_in};
 use super::room::RoomArguments;
 use crate::cli::Context;
 use crate::exit::{Failure, Status};
@@ -37,6 +37,8 @@ pub(crate) struct Load {
     #[command(flatten)]
     platform: PlatformArgument,
     #[command(flatten)]
+    limits: LimitArguments,
+    #[command(flatten)]
     room: RoomArguments,
 }
 
@@ -52,10 +54,10 @@ impl Load {
             }
         }
         let local = context.open_or_make().await?;
-        let room = self.room.find(&local, context)?;
+        let (limits, room) = (self.limits.limits(), self.room.find(&local, context)?);
         let load = async |file: PathBuf, progress| {
             let load = if is_stdin(&file) { from_stdin()? } else { ImageLoad::new(file) };
-            let load = self.tags.iter().fold(load, ImageLoad::tag).progress(progress);
+            let load = self.tags.iter().fold(load, ImageLoad::tag).progress(progress).limits(limits);
             let load = self.selections.iter().fold(load, ImageLoad::select);
             let load = self.platform.get().into_iter().fold(load, ImageLoad::platform);
             let load = room.maker().into_iter().fold(load, ImageLoad::make_room);

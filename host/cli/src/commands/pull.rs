@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use larder::ingest::{Authorities, Credentials, HomeRegistries, ImagePull, Proxies, Transport, is_loopback};
 use larder::reference::Reference;
 
-use super::intake::{PlatformArgument, take_in};
+use super::intake::{LimitArguments, PlatformArgument, take_in};
 use super::room::RoomArguments;
 use crate::cli::Context;
 use crate::exit::{Failure, Status, UNREACHABLE};
@@ -52,6 +52,8 @@ pub(crate) struct Pull {
     #[command(flatten)]
     platform: PlatformArgument,
     #[command(flatten)]
+    limits: LimitArguments,
+    #[command(flatten)]
     room: RoomArguments,
 }
 
@@ -71,6 +73,7 @@ struct Access {
 impl Pull {
     pub(crate) async fn run(self, context: &Context) -> Result<Status, Failure> {
         self.check()?;
+        let limits = self.limits.limits();
         let local = context.open_or_make().await?;
         let access = self.access(HomeRegistries::read(local.home(), |name| env::var(name).ok())?)?;
         let room = self.room.find(&local, context)?;
@@ -81,6 +84,7 @@ impl Pull {
                 .transport(transport)
                 .authorities(access.authorities.clone())
                 .proxies(access.proxies.clone())
+                .limits(limits)
                 .progress(progress);
             let pull = self.platform.get().into_iter().fold(pull, ImagePull::platform);
             let pull = room.maker().into_iter().fold(pull, ImagePull::make_room);

@@ -123,3 +123,53 @@ fn load_chosen() {
     assert_eq!(foreign.status, 1, "{foreign}");
     assert!(foreign.stderr.contains("there is no image for `linux/s390x` in it"), "{foreign}");
 }
+
+/// A limit that an image exceeds is told with the option that raises it, and the option does. Keys and values that are none
+/// are refused with those that are.
+#[test]
+fn limits() {
+    let test = TestEnvironment::made();
+    let large = layer(&[Item::File("file", &[7; 300_000])]);
+    archive(&test, "large.tar", &docker_files(&[TestImage::new(&["acme/large:1"], vec![large])]));
+    let refused = test.larder("load large.tar --limit layer-bytes=200KiB");
+    assert_eq!(refused.status, 1, "{refused}");
+    let (limit, hint) =
+        ("it exceeds the limit of 204800 bytes in a layer", "`--limit layer-bytes=400KiB` allows more");
+    assert!(refused.stderr.contains(limit) && refused.stderr.contains(hint), "{refused}");
+    assert_eq!(test.larder("load large.tar --limit layer-bytes=400KiB --limit layers=1").status, 0);
+    for (option, part) in
+        [("layer=1", "`layer` is not a limit: there are `archive-bytes`"), ("layers=x", "`x`")]
+    {
+        let unknown = test.larder(&format!("load large.tar --limit {option}"));
+        assert!(unknown.status == 2 && unknown.stderr.contains(part), "{unknown}");
+    }
+    let help = test.larder("pull --help");
+    assert!(help.stdout.contains("layer-bytes=64GiB  bytes in a layer"), "{help}");
+}
+
+/// What is taken otherwise than its maker may have meant is a warning, and an event for programs.
+#[test]
+fn warnings() {
+    let test = TestEnvironment::made();
+    let lower = layer(&[
+        Item::Raw("label", b'V', b""),
+        Item::File("usr/lib/libc", b"x"),
+        Item::Symlink("lib", "usr/lib"),
+    ]);
+    let upper = layer(&[Item::File("lib/x", b"x")]);
+    archive(&test, "odd.tar", &docker_files(&[TestImage::new(&["acme/odd:1"], vec![lower, upper])]));
+    let loaded = test.larder("load odd.tar");
+    assert_eq!(loaded.status, 0, "{loaded}");
+    for part in
+        ["1 entry left out, since no image has any of the types `V`", "hides what the link led to: `lib`"]
+    {
+        let is_warning = |line: &str| line.starts_with("warning: ") && line.contains(part);
+        assert!(loaded.stderr.lines().any(is_warning), "{loaded}");
+    }
+    assert_eq!(test.larder("rm acme/odd:1 --yes").status, 0);
+    let events = test.larder("load odd.tar --format json");
+    for name in ["entries-skipped", "links-covered"] {
+        assert!(events.stderr.contains(&format!(r#""event":"{name}""#)), "{events}");
+    }
+    assert!(!events.stderr.contains(r#"{"warning""#), "{events}");
+}

@@ -163,19 +163,20 @@ fn number(tree: &Tree) -> (Vec<Placement>, Vec<Option<u32>>) {
 
 fn content_size(content: &Content) -> u64 {
     match content {
-        Content::Directory(directory) => dirent::encoded_size(names(directory)),
+        Content::Directory(directory) => dirent::encoded_size(names(directory).map(|(name, _)| name)),
         Content::File(extent) => extent.size,
         Content::Symlink(target) => target.len() as u64,
         _ => 0,
     }
 }
 
-/// Returns all names in a directory in their order, with `.` and `..` at their sorted positions.
-fn names(directory: &Directory) -> impl Iterator<Item = &[u8]> {
-    let mut dots = [&b"."[..], b".."].into_iter().peekable();
-    let mut children = directory.children.keys().map(crate::path::Name::as_bytes).peekable();
+/// Returns all names in a directory in their order, each with its node, and `.` and `..` without one at their sorted
+/// positions.
+fn names(directory: &Directory) -> impl Iterator<Item = (&[u8], Option<NodeId>)> {
+    let mut dots = [(&b"."[..], None), (b"..", None)].into_iter().peekable();
+    let mut children = directory.children.iter().map(|(name, &id)| (name.as_bytes(), Some(id))).peekable();
     std::iter::from_fn(move || match (dots.peek(), children.peek()) {
-        (Some(dot), Some(child)) if dot < child => dots.next(),
+        (Some(dot), Some(child)) if dot.0 < child.0 => dots.next(),
         (Some(_), None) => dots.next(),
         _ => children.next(),
     })
@@ -190,9 +191,9 @@ pub(crate) fn entries<'t>(
 ) -> Vec<dirent::Dirent<'t>> {
     let parent = &plan.inodes[inode.parent];
     names(directory)
-        .map(|name| {
-            let (slot, kind) = match directory.children.get(name) {
-                Some(&child) => (plan.slot_of(child), tree.get(child).content.kind()),
+        .map(|(name, child)| {
+            let (slot, kind) = match child {
+                Some(child) => (plan.slot_of(child), tree.get(child).content.kind()),
                 None if name == b"." => (inode.slot, FileKind::Directory),
                 None => (parent.slot, FileKind::Directory),
             };

@@ -18,6 +18,9 @@
 //! **The same entries produce the same bytes.** No clock, random number or hash order affects an image. The order of
 //! entries does: file data is in this order.
 //!
+//! **Zeros** of several blocks are not written: the sink is sought over them, so that a file has holes there. An image is as
+//! long with them.
+//!
 //! **One cost**: data of a file that a later entry replaces stays in the image, without a name.
 
 pub(crate) mod emit;
@@ -30,12 +33,15 @@ use std::io::{self, Read, Seek, Write};
 
 use crate::format::{BLOCK, BlockAddr};
 use crate::metadata::{DeviceNumber, Metadata};
-use crate::path::EntryPath;
+use crate::path::{EntryPath, PathError};
 use sink::{CopyError, Sink};
 use tree::{Content, Directory, Extent, Node, NodeId, Tree};
 
 /// The maximum length in bytes of the target of a symbolic link that Linux follows.
 pub const MAX_SYMLINK: usize = 4095;
+
+/// The maximum number of symbolic links that are followed for one path, as in Linux.
+pub const MAX_LINKS: usize = 40;
 
 /// The encoding of an image's metadata. Linux reads each since 5.4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -161,6 +167,19 @@ pub enum WriteError {
         obstacle: EntryPath,
     },
 
+    /// More than [`MAX_LINKS`] symbolic links lead to the directory of the entry: they lead in a circle.
+    #[error("`{0}` cannot be made: the links above it lead in a circle")]
+    TooManyLinks(EntryPath),
+
+    /// A symbolic link above the entry leads to names that cannot be in an image.
+    #[error("`{path}` cannot be made: a link above it leads to a name that cannot be: {source}")]
+    Unreachable {
+        /// The entry.
+        path: EntryPath,
+        /// The problem.
+        source: PathError,
+    },
+
     /// The entry for the root is not a directory.
     #[error("the root of an image can only be a directory")]
     RootIsADirectory,
@@ -228,7 +247,8 @@ pub struct ImageWriter<W> {
 }
 
 impl<W: Write + Seek> ImageWriter<W> {
-    /// Begins an image at the beginning of `sink`, which is empty. Writes to the sink are 256 KiB each.
+    /// Begins an image at the beginning of `sink`, which is empty and reads as zeros where it is sought over. Writes to the
+    /// sink are up to 256 KiB each.
     ///
     /// # Errors
     ///
@@ -274,12 +294,8 @@ impl<W: Write + Seek> ImageWriter<W> {
     ///
     /// [`WriteError::MissingTarget`] or [`WriteError::LinkToDirectory`], or another error that names the path.
     pub fn hard_link(&mut self, path: &EntryPath, target: &EntryPath) -> Result<Added, WriteError> {
-        self.check()?;
         let id = self.link_target(path, target)?;
-        let (parent, name) = self.tree.place(path)?;
-        let added = self.seen(parent, name);
-        self.tree.link(parent, name, id);
-        Ok(added)
+        self.link(path, id)
     }
 
     /// Writes everything that is not yet written, the superblock last. Returns the sink, which is not yet synced.
@@ -299,6 +315,28 @@ impl<W: Write + Seek> ImageWriter<W> {
 
     pub(crate) fn tree_mut(&mut self) -> &mut Tree {
         &mut self.tree
+    }
+
+    /// Adds the data of a file that has no name.
+    pub(crate) fn add_unnamed(
+        &mut self,
+        path: &EntryPath,
+        metadata: Metadata,
+        size: u64,
+        data: &mut dyn Read,
+    ) -> Result<NodeId, WriteError> {
+        self.check()?;
+        let content = Content::File(self.copy(path, size, data)?);
+        Ok(self.tree.push(Node { metadata, content }))
+    }
+
+    /// Adds a name for a node.
+    pub(crate) fn link(&mut self, path: &EntryPath, id: NodeId) -> Result<Added, WriteError> {
+        self.check()?;
+        let (parent, name) = self.tree.place(path)?;
+        let added = self.seen(parent, name);
+        self.tree.link(parent, name, id);
+        Ok(added)
     }
 
     /// Returns the node that a hard link would name.

@@ -1,11 +1,12 @@
 //! The tree of an image that is being made: all metadata, no file data.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::WriteError;
+use super::{MAX_LINKS, WriteError};
 use crate::format::BlockAddr;
 use crate::metadata::{DeviceNumber, FileKind, Metadata};
-use crate::path::{EntryPath, Name};
+use crate::path::{EntryPath, MAX_PATH, Name};
 
 /// An inode of a [`Tree`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -145,9 +146,22 @@ impl Tree {
     /// last component.
     pub(crate) fn place<'p>(&mut self, path: &'p EntryPath) -> Result<(NodeId, &'p [u8]), WriteError> {
         let name = path.file_name().ok_or(WriteError::RootIsADirectory)?;
+        let mut above = path.components();
+        above.next_back();
+        Ok((self.make_directories(path, above)?, name))
+    }
+
+    /// Returns the directory at `path`, which it creates with its parents if it is missing.
+    pub(crate) fn make_directory(&mut self, path: &EntryPath) -> Result<NodeId, WriteError> {
+        self.make_directories(path, path.components())
+    }
+
+    fn make_directories<'p>(
+        &mut self,
+        path: &EntryPath,
+        components: impl Iterator<Item = &'p [u8]>,
+    ) -> Result<NodeId, WriteError> {
         let mut parent = NodeId::ROOT;
-        let mut components = path.components();
-        components.next_back();
         for component in components {
             parent = match self.child(parent, component) {
                 Some(child) if self.directory(child).is_some() => child,
@@ -160,17 +174,78 @@ impl Tree {
                 }
             };
         }
-        Ok((parent, name))
+        Ok(parent)
+    }
+
+    /// Returns `path` with the symbolic links above its last component followed. See
+    /// [`LayerBuilder::resolve`](crate::layer::LayerBuilder::resolve).
+    pub(crate) fn resolve<'p>(&self, path: &'p EntryPath) -> Result<Cow<'p, EntryPath>, WriteError> {
+        let mut above = path.components();
+        let Some(name) = above.next_back() else { return Ok(Cow::Borrowed(path)) };
+        let mut parent = Some(NodeId::ROOT);
+        let is_plain = above.clone().all(|component| {
+            parent = parent.and_then(|parent| self.child(parent, component));
+            !parent.is_some_and(|id| matches!(self.get(id).content, Content::Symlink(_)))
+        });
+        if is_plain {
+            return Ok(Cow::Borrowed(path));
+        }
+        let steps =
+            self.follow(above.rev().collect()).ok_or_else(|| WriteError::TooManyLinks(path.clone()))?;
+        let mut resolved = EntryPath::root();
+        let names = steps.iter().map(|step| step.0).chain([name]);
+        for name in names {
+            let pushed = Name::parse(name).and_then(|name| resolved.push(&name));
+            pushed.map_err(|source| WriteError::Unreachable { path: path.clone(), source })?;
+        }
+        Ok(Cow::Owned(resolved))
+    }
+
+    /// Returns whether there is a directory at `path`, after following all symbolic links.
+    pub(crate) fn leads_to_directory(&self, path: &EntryPath) -> bool {
+        let steps = self.follow(path.components().rev().collect()).unwrap_or_default();
+        steps.last().and_then(|step| step.1).is_some_and(|id| self.directory(id).is_some())
+    }
+
+    /// Follows components from the root on, links among them; the last of `pending` is the first. Returns the names from
+    /// the root, each with its node if there is one, or `None` if there are more links than [`MAX_LINKS`], or more steps
+    /// than a path can have.
+    fn follow<'t>(&'t self, mut pending: Vec<&'t [u8]>) -> Option<Vec<(&'t [u8], Option<NodeId>)>> {
+        let mut steps: Vec<(&[u8], Option<NodeId>)> = Vec::new();
+        let mut links = 0;
+        let mut left = MAX_PATH;
+        while let Some(name) = pending.pop() {
+            left = left.checked_sub(1)?;
+            if name == b".." {
+                steps.pop();
+                continue;
+            }
+            if name.is_empty() || name == b"." {
+                continue;
+            }
+            let parent = steps.last().map_or(Some(NodeId::ROOT), |step| step.1);
+            let node = parent.and_then(|parent| self.child(parent, name));
+            let Some(Content::Symlink(target)) = node.map(|id| &self.get(id).content) else {
+                steps.push((name, node));
+                continue;
+            };
+            links += 1;
+            if links > MAX_LINKS {
+                return None;
+            }
+            if target.starts_with(b"/") {
+                steps.clear();
+            }
+            pending.extend(target.split(|&byte| byte == b'/').rev());
+        }
+        Some(steps)
     }
 
     /// Returns the error that names the first component of `path` that is not a directory.
     fn not_a_directory(&self, path: &EntryPath) -> WriteError {
         let mut obstacle = path.clone();
-        while let Some(parent) = obstacle.parent() {
-            obstacle = parent;
-            if self.find(&obstacle).is_some() {
-                break;
-            }
+        while self.find(&obstacle).is_none() && !obstacle.is_root() {
+            obstacle.pop();
         }
         WriteError::NotADirectory { path: path.clone(), obstacle }
     }

@@ -8,9 +8,9 @@ pub(crate) mod random;
 
 use std::io::Cursor;
 
-use larder_erofs::layer::LayerBuilder;
+use larder_erofs::layer::{LayerBuilder, LayerError};
 use larder_erofs::writer::{Encoding, Entry, Options};
-use larder_erofs::{DeviceNumber, EntryPath, Metadata, Permissions, Timestamp, XattrName, Xattrs};
+use larder_erofs::{DeviceNumber, EntryPath, Metadata, Name, Permissions, Timestamp, XattrName, Xattrs};
 
 pub(crate) const ENCODINGS: [Encoding; 2] = [Encoding::Simple, Encoding::Dense];
 
@@ -108,16 +108,30 @@ pub(crate) fn with_entry<T>(item: &Item, with: impl FnOnce(Entry<'_>) -> T) -> T
     }
 }
 
+/// Applies a line to a layer. Removals have the names that archives give them: `.wh.NAME` and `.wh..wh..opq`.
+pub(crate) fn apply(builder: &mut LayerBuilder<Cursor<Vec<u8>>>, line: &Line) -> Result<(), LayerError> {
+    let parent = line.path.parent().unwrap_or_default();
+    if line.path.components().any(|name| name.starts_with(b".wh..wh.") && name != b".wh..wh..opq") {
+        return Ok(());
+    }
+    match line.path.file_name().and_then(|name| name.strip_prefix(b".wh.")) {
+        Some(b".wh..opq") => return builder.opaque(&parent),
+        Some(name) => {
+            return builder.whiteout(&parent.join(&Name::parse(name).unwrap()).unwrap(), line.metadata.mtime);
+        }
+        None => {}
+    }
+    match &line.item {
+        Item::HardLink(target) => builder.hard_link(&line.path, target),
+        item => with_entry(item, |entry| builder.add(&line.path, line.metadata.clone(), entry)),
+    }
+    .map(drop)
+}
+
 /// The image of a layer, and which of its lines were taken.
 pub(crate) fn layer(lines: &[Line], encoding: Encoding) -> (Vec<u8>, Vec<bool>) {
     let mut builder = LayerBuilder::new(Cursor::new(Vec::new()), options(encoding)).unwrap();
-    let taken = lines
-        .iter()
-        .map(|line| match &line.item {
-            Item::HardLink(target) => builder.hard_link(&line.path, target).is_ok(),
-            item => with_entry(item, |entry| builder.add(&line.path, line.metadata.clone(), entry)).is_ok(),
-        })
-        .collect();
+    let taken = lines.iter().map(|line| apply(&mut builder, line).is_ok()).collect();
     (builder.finish().unwrap().0.into_inner(), taken)
 }
 

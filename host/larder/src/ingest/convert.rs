@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use super::account::Spent;
 use super::error::{IngestError, IngestProblem};
 use super::join::Dependents;
-use super::layer::{BlobSource, LayerBlob, Watch, convert};
+use super::layer::{BlobSource, Converted, LayerBlob, Watch, convert};
 use super::limits::IngestLimits;
 use super::progress::{LayerOutcome, LayerStep, Meter, Progress, ProgressEvent};
 use super::publish::Publication;
@@ -54,6 +55,7 @@ pub(crate) struct Work<'a> {
     /// The path or reference of the images.
     pub(crate) origin: &'a str,
     pub(crate) limits: &'a IngestLimits,
+    pub(crate) spent: &'a Spent,
     pub(crate) progress: Option<Arc<dyn Progress>>,
     pub(crate) cancelled: &'a AtomicBool,
     pub(crate) publication: &'a Publication,
@@ -195,8 +197,13 @@ impl Work<'_> {
         let meter = Meter::new(self.progress.clone(), &layer.diff_id, step, layer.size);
         let image = file.as_file().try_clone().map_err(|error| fail(IngestProblem::writing(error)))?;
         let blob = LayerBlob { origin: self.origin, source, digest: &layer.digest, diff_id: &layer.diff_id };
-        let watch = Watch { limits: self.limits, cancelled: self.cancelled, meter: &meter };
-        let summary = convert(blob, image, &watch)?;
+        let Self { limits, spent, cancelled, .. } = *self;
+        let Converted { summary, skipped } =
+            convert(blob, image, &Watch { limits, spent, cancelled, meter: &meter })?;
+        if skipped.count > 0 {
+            let types = &skipped.types.escape_ascii().to_string();
+            self.tell(ProgressEvent::EntriesSkipped { layer: name, count: skipped.count, types });
+        }
         if self.is_known(&layer.diff_id)? {
             self.publication.exclude_others(entry).map_err(|error| fail(IngestProblem::writing(error)))?;
             let mut found = self.part_dependents(&layer.diff_id, file.as_file())?;

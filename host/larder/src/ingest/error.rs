@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use larder_erofs::EntryPath;
 
 use super::Platform;
+use super::limits::{IngestLimits, LimitKey};
 use crate::reference::Digest;
 
 /// The error for an image that cannot be loaded or pulled. It is not in the cache.
@@ -44,6 +45,22 @@ pub enum IngestProblem {
     /// The archive is not a tar archive, or is damaged.
     #[error("it is no valid tar archive: {0}")]
     Tar(String),
+
+    /// It is compressed in a way that is not read.
+    #[error("it is compressed with {0}: decompress it first, or compress it with gzip or zstd")]
+    Compression(&'static str),
+
+    /// It needs too much memory to decompress.
+    #[error(
+        "its zstd window has {} MiB, and at most {} MiB are used: compress it without `--long`, or with `--long=27`",
+        .window >> 20, .limit >> 20
+    )]
+    Window {
+        /// The window of a frame, in bytes.
+        window: u64,
+        /// The largest window that is used, in bytes.
+        limit: u64,
+    },
 
     /// A document is invalid.
     #[error("`{document}` cannot be read: {why}")]
@@ -106,13 +123,13 @@ pub enum IngestProblem {
     #[error("{0}")]
     Entry(String),
 
-    /// A limit of [`IngestLimits`](super::IngestLimits) was exceeded.
-    #[error("it exceeds the limit of {limit} {unit}")]
+    /// A limit of [`IngestLimits`] was exceeded.
+    #[error("it exceeds the limit of {limit} {}", .key.what())]
     Limit {
         /// The limit.
         limit: u64,
-        /// The unit, such as `bytes in a layer`.
-        unit: &'static str,
+        /// The name of the limit.
+        key: LimitKey,
     },
 
     /// No image has a name with a repository, and the caller gave none.
@@ -249,29 +266,36 @@ impl IngestProblem {
         IngestError { origin: origin.to_owned(), layer: None, entry: None, problem: Box::new(self) }
     }
 
+    /// Returns the problem of exceeding a limit.
+    pub(crate) fn limit(limits: &IngestLimits, key: LimitKey) -> Self {
+        Self::Limit { limit: limits.get(key), key }
+    }
+
     /// Returns the problem for an error of reading. Extracts a problem that [`into_io`](Self::into_io) put
     /// into the error.
     pub(crate) fn reading(error: io::Error) -> Self {
-        if error.get_ref().is_some_and(|inner| inner.is::<Self>()) {
-            let inner = error.into_inner().and_then(|inner| inner.downcast::<Self>().ok());
-            return inner.map_or(Self::Truncated, |problem| *problem);
-        }
+        Self::of_io(error, Self::Read)
+    }
+
+    /// Returns the problem for an error of writing to the cache. Extracts a problem like [`reading`](Self::reading).
+    pub(crate) fn writing(error: io::Error) -> Self {
+        Self::of_io(error, Self::Write)
+    }
+
+    fn of_io(error: io::Error, otherwise: fn(io::Error) -> Self) -> Self {
+        let error = match error.downcast::<Self>() {
+            Ok(problem) => return problem,
+            Err(error) => error,
+        };
         match error.kind() {
             io::ErrorKind::UnexpectedEof => Self::Truncated,
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
-            _ => Self::Read(error),
+            _ => otherwise(error),
         }
     }
 
-    /// Returns the problem for an error of writing to the cache.
-    pub(crate) fn writing(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
-            _ => Self::Write(error),
-        }
-    }
-
-    /// Returns the problem as the error of a reader. [`reading`](Self::reading) returns the problem again.
+    /// Returns the problem as the error of a reader or writer. [`reading`](Self::reading) and [`writing`](Self::writing) return
+    /// the problem again.
     pub(crate) fn into_io(self) -> io::Error {
         io::Error::other(self)
     }

@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use super::account::Spent;
 use super::bundle::Bundle;
 use super::error::{IngestError, IngestProblem};
 use super::input::Input;
@@ -42,7 +43,8 @@ pub fn layer(blob: &[u8], limits: &IngestLimits) -> Result<Vec<u8>, IngestError>
     let mut image = memory_file(&[]).map_err(fail)?;
     let digest = Digest::of(blob);
     let meter = Meter::new(None, &digest, LayerStep::Convert, blob.len() as u64);
-    let watch = Watch { limits, cancelled: &AtomicBool::new(false), meter: &meter };
+    let (spent, cancelled) = (&Spent::default(), &AtomicBool::new(false));
+    let watch = Watch { limits, spent, cancelled, meter: &meter };
     let source = Box::new(io::Cursor::new(blob.to_owned()));
     let blob = LayerBlob { origin: ORIGIN, source, digest: &digest, diff_id: &digest };
     match convert(blob, image.try_clone().map_err(fail)?, &watch) {

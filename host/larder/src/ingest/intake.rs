@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::account::Spent;
 use super::convert::{Blobs, Layers, Work, batches};
 use super::join::joined;
 use super::limits::IngestLimits;
@@ -36,6 +37,7 @@ struct Call<B> {
     publication: Publication,
     blobs: B,
     limits: IngestLimits,
+    spent: Spent,
     progress: Option<Arc<dyn Progress>>,
     cancelled: Arc<AtomicBool>,
 }
@@ -45,6 +47,7 @@ impl<B: Blobs> Call<B> {
         Work {
             origin: self.blobs.origin(),
             limits: &self.limits,
+            spent: &self.spent,
             progress: self.progress.clone(),
             cancelled: &self.cancelled,
             publication: &self.publication,
@@ -105,7 +108,8 @@ impl Intake {
         let found = blocking("find images", move || {
             let publication = Publication::new(store, on_failure, Arc::clone(&cancelled))?;
             let (blobs, images) = find(&publication, &limits)?;
-            let call = Call { publication, blobs, limits, progress, cancelled };
+            let spent = Spent::default();
+            let call = Call { publication, blobs, limits, spent, progress, cancelled };
             let needed = if wants_room { call.work().needed(&images, &call.blobs)? } else { None };
             let batches = batches(images).map_err(|problem| call.work().fail(problem))?;
             Ok((Arc::new(call), batches, needed))

@@ -12,14 +12,16 @@ use std::fs::File;
 use std::sync::atomic::Ordering;
 
 use larder_erofs::format::{BLOCK_SIZE, DeviceTag};
-use larder_erofs::merge::{MergeError, Merger};
+use larder_erofs::merge::{CoveredLinks, MergeError, Merger};
 use larder_erofs::reader::Image;
 use larder_erofs::vmdk::{Extent, descriptor};
 use larder_erofs::writer::{Encoding, Options};
 
+use super::account::check_limit;
 use super::convert::{DoneLayer, Layers, Work};
 use super::error::IngestProblem;
-use super::layer::{check_limit, uuid_of};
+use super::layer::uuid_of;
+use super::limits::LimitKey;
 use super::progress::ProgressEvent;
 use super::source::{NamedImage, SourceImage};
 use crate::artifacts::lease::{Claim, Claims};
@@ -170,7 +172,12 @@ impl Work<'_> {
             let file = self.publication.begin(&fsmeta)?;
             let sink = file.as_file().try_clone().map_err(|error| self.writing(error))?;
             let image = Dependent { manifest: manifest.clone(), layers: layers.to_vec() };
-            self.merge(sink, &image, None).map_err(|problem| self.fail(problem))?;
+            let covered = self.merge(sink, &image, None).map_err(|problem| self.fail(problem))?;
+            if covered.count > 0 {
+                let paths: Vec<String> = covered.paths.iter().map(ToString::to_string).collect();
+                let (manifest_digest, count) = (manifest.as_str(), covered.count);
+                self.tell(ProgressEvent::LinksCovered { manifest_digest, count, paths: &paths });
+            }
             self.publication.publish(&fsmeta, file).map_err(|error| self.writing(error))?;
         } else {
             self.publication.reuse(&fsmeta).map_err(|error| self.writing(error))?;
@@ -210,7 +217,12 @@ impl Work<'_> {
     }
 
     /// Writes the fsmeta image of an image. `new` is a layer that is not in place yet.
-    fn merge(&self, sink: File, image: &Dependent, new: Option<&NewFile<'_>>) -> Result<(), IngestProblem> {
+    fn merge(
+        &self,
+        sink: File,
+        image: &Dependent,
+        new: Option<&NewFile<'_>>,
+    ) -> Result<CoveredLinks, IngestProblem> {
         let limits = self.limits;
         let mut merger = Merger::new();
         for layer in &image.layers {
@@ -223,13 +235,13 @@ impl Work<'_> {
             let opened = opened.map_err(|error| join(error.to_string()))?;
             let tag = DeviceTag::parse(layer.hex()).map_err(|error| join(error.to_string()))?;
             merger.add(&opened, tag).map_err(|error| join(chain(&error)))?;
-            check_limit(merger.inodes(), limits.image_entries, "entries in all layers")?;
-            let bytes = merger.metadata_bytes();
-            check_limit(bytes, limits.image_metadata_bytes, "bytes of names and attributes in all layers")?;
+            check_limit(merger.inodes(), limits, LimitKey::ImageEntries)?;
+            check_limit(merger.metadata_bytes(), limits, LimitKey::ImageMetadataBytes)?;
         }
         let options = Options { encoding: Encoding::Simple, uuid: uuid_of(&image.manifest) };
+        let covered = merger.covered_links().clone();
         match merger.finish(sink, options) {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(covered),
             Err(larder_erofs::writer::WriteError::Write(error)) => Err(IngestProblem::writing(error)),
             Err(error) => Err(IngestProblem::Join(error.to_string())),
         }

@@ -7,7 +7,9 @@
 //! convert    layers in parallel, each through `layer`, in batches
 //! join       fsmeta and VMDK of each image
 //! layer      one blob to one EROFS image, with checks of both digests
+//! whiteout   names in a layer that remove something, or that AUFS left there
 //! tar        tar archives as streams
+//! limits     limits on what an image may use; `account` counts what it does use
 //! publish    names for complete artifacts, leases until the rows are in, undone if that fails
 //! kept       complete layers of a pull that failed
 //! room       room for what is taken in, before its first byte
@@ -27,10 +29,12 @@
 //! names of a layer, and of all layers of an image while they are joined. [`IngestLimits`] bounds it.
 //!
 //! # Bad input
-//! Layers are written only as EROFS images in the cache: a name in a layer is never a name on this machine. Absolute
-//! names and names that lead upwards are refused anyway, since only a malicious archive has them. The target of a
-//! symbolic link is data.
+//! Layers are written only as EROFS images in the cache: a name in a layer is never a name on this machine. Names are
+//! relative to the root of the layer or archive, with or without a slash at their beginning. Names that lead upwards are
+//! refused, since only a malicious archive has them. The target of a symbolic link is data; where an entry of the layer
+//! lies below the link, it is followed within the names of the layer.
 
+mod account;
 mod bundle;
 pub(crate) mod cancel;
 mod compression;
@@ -57,9 +61,10 @@ mod room;
 mod save;
 mod source;
 mod tar;
+mod whiteout;
 
 pub use error::{IngestError, IngestProblem};
-pub use limits::IngestLimits;
+pub use limits::{IngestLimits, LimitKey, LimitUnit, UnknownLimit};
 pub use load::ImageLoad;
 pub use platform::{Platform, PlatformError};
 pub use progress::{LayerOutcome, LayerStep, Progress, ProgressEvent};

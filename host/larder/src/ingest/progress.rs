@@ -74,6 +74,26 @@ pub enum ProgressEvent<'a> {
         /// The reason.
         why: &'a str,
     },
+    /// Entries of a layer were left out, since no image has entries of their types: labels of volumes, for instance.
+    EntriesSkipped {
+        /// The layer.
+        layer: &'a str,
+        /// The number of entries.
+        count: u64,
+        /// The characters of their types in the archive, each once.
+        types: &'a str,
+    },
+    /// Layers of an image replace symbolic links of the layers below them by directories, and the links led to
+    /// directories: what was reached through a link is no longer there. The layers were probably made without knowing of
+    /// the links.
+    LinksCovered {
+        /// The digest of the manifest in the index.
+        manifest_digest: &'a str,
+        /// The number of such links.
+        count: u64,
+        /// The paths of the first of them.
+        paths: &'a [String],
+    },
     /// A download failed and is tried again.
     Retrying {
         /// The thing that is downloaded.

@@ -68,7 +68,7 @@ pub(super) fn needed(
 /// Returns how long the content of a layer is, as far as that is known; otherwise the length of its blob.
 fn content_bytes(layer: &SourceLayer, blobs: &impl Blobs) -> u64 {
     let known = match compression(layer, blobs) {
-        Compression::None => None,
+        Compression::None | Compression::Foreign(_) => None,
         Compression::Gzip => {
             let last = layer.size.saturating_sub(GZIP_LENGTH);
             blobs.part(layer, last, GZIP_LENGTH).and_then(|bytes| gzip_length(&bytes))

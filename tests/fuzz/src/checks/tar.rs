@@ -22,6 +22,7 @@ fn limits() -> IngestLimits {
     limits.layer_metadata_bytes = 16 << 10;
     limits.ratio = 50;
     limits.ratio_from_bytes = 256 << 10;
+    limits.ratio_from_zeros = 512 << 10;
     limits
 }
 

@@ -17,7 +17,7 @@ use crate::ingest::convert::Blobs;
 use crate::ingest::document::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use crate::ingest::error::{IngestError, IngestProblem};
 use crate::ingest::layer::BlobSource;
-use crate::ingest::limits::IngestLimits;
+use crate::ingest::limits::{IngestLimits, LimitKey};
 use crate::ingest::metadata::KeptMetadata;
 use crate::ingest::progress::{LayerStep, Progress, ProgressEvent};
 use crate::ingest::source::{Documents, SourceLayer};
@@ -39,7 +39,7 @@ impl From<Problem> for IngestProblem {
             Problem::Unreachable(why) => Self::Unreachable(why),
             Problem::NoAuthorities => Self::NoAuthorities,
             Problem::Failed(why) => Self::Registry(why),
-            Problem::TooLarge(limit) => Self::Limit { limit, unit: "bytes in a manifest, index or config" },
+            Problem::TooLarge(limit) => Self::Limit { limit, key: LimitKey::DocumentBytes },
             Problem::WrongDigest { expected, found } => {
                 Self::WrongDigest { what: "the manifest", expected, found }
             }

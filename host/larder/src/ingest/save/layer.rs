@@ -11,11 +11,12 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::{self, Read as _, Write};
 
-use super::tar::{Kind, Member, write_end, write_header, write_padding};
 use larder_erofs::format::Nid;
-use larder_erofs::layer::{OPAQUE_MARKER, WHITEOUT_PREFIX};
 use larder_erofs::reader::{Image, ReadAt, ReadError, WalkEntry, WalkError};
 use larder_erofs::{EntryPath, FileKind, MAX_NAME, Metadata, Permissions, Xattrs};
+
+use super::super::whiteout::{OPAQUE_MARKER, WHITEOUT_PREFIX};
+use super::tar::{Kind, Member, write_end, write_header, write_padding};
 
 /// The number of bytes of a file that are held in memory.
 const CHUNK: usize = 256 << 10;

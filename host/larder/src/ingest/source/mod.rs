@@ -22,11 +22,11 @@ use std::collections::HashMap;
 
 use resolve::PassedOver;
 
+use super::account::check_limit;
 use super::bundle::Bundle;
 use super::document::Config;
 use super::error::{IngestError, IngestProblem};
-use super::layer::check_limit;
-use super::limits::IngestLimits;
+use super::limits::{IngestLimits, LimitKey};
 use super::platform::Platform;
 use crate::reference::{Digest, Reference};
 
@@ -120,7 +120,7 @@ pub(crate) fn find_images(
 
 /// Refuses archives with more images than the limits allow.
 fn check_count(resolver: &Resolver<'_>, images: usize) -> Result<(), IngestError> {
-    let checked = check_limit(images as u64, resolver.limits.images, "images in an archive");
+    let checked = check_limit(images as u64, resolver.limits, LimitKey::Images);
     checked.map_err(|problem| resolver.fail(problem))
 }
 
@@ -150,6 +150,6 @@ fn checked_diff_ids(
     if diff_ids.len() != layers {
         return Err(IngestProblem::LayerCount { layers, diff_ids: diff_ids.len() });
     }
-    check_limit(layers as u64, limits.layers, "layers")?;
+    check_limit(layers as u64, limits, LimitKey::Layers)?;
     Ok(diff_ids)
 }

@@ -16,7 +16,7 @@ use crate::ingest::document::{
 };
 use crate::ingest::error::{IngestError, IngestProblem};
 use crate::ingest::layer::check_digest;
-use crate::ingest::limits::IngestLimits;
+use crate::ingest::limits::{IngestLimits, LimitKey};
 use crate::ingest::platform::Platform;
 use crate::reference::Digest;
 
@@ -86,10 +86,11 @@ impl<'a> Resolver<'a> {
     /// documents is exceeded.
     pub(super) fn count(&self, size: u64) -> Result<(), IngestError> {
         let size = size.min(self.limits.document_bytes).max(SMALLEST_DOCUMENT);
-        let left = self.left.get().checked_sub(size).ok_or_else(|| {
-            let limit = self.limits.all_documents_bytes;
-            self.fail(IngestProblem::Limit { limit, unit: "bytes in all manifests, indexes and configs" })
-        })?;
+        let left = self
+            .left
+            .get()
+            .checked_sub(size)
+            .ok_or_else(|| self.fail(IngestProblem::limit(self.limits, LimitKey::AllDocumentsBytes)))?;
         self.left.set(left);
         Ok(())
     }

@@ -2,34 +2,42 @@
 //!
 //! Files are read from any position. In a plain tar archive, one scan finds the beginning of each file. A compressed
 //! archive, or one that is not in a file, is first decompressed to a file without a name in `tmp/`, which the kernel always
-//! deletes. Nothing outside of a directory is read, even if its symbolic links lead there.
+//! deletes.
+//!
+//! Names count from the root of the container, with or without a slash at their beginning. Symbolic links are followed
+//! within an archive, and within a directory. Of a directory, a blob of a layout may be a link that leads out of it, since
+//! Bazel writes layouts so: the content has to match the digest that is the name. No other file outside of a directory is
+//! read. The links of an archive count from their directory, or from the root where there is nothing, as old versions of
+//! `docker save` count.
+
+mod decompress;
+mod directory;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io::{self, Read, Seek as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use larder_erofs::EntryPath;
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
+use super::account::check_limit;
 use super::cancel::Cancellable;
-use super::compression::Compression;
 use super::error::{IngestError, IngestProblem};
 use super::input::Input;
-use super::limits::IngestLimits;
+use super::limits::{IngestLimits, LimitKey};
 use super::tar::{TarKind, scan};
 use crate::artifacts::open_dir;
-use crate::artifacts::plain::without_temporary_name;
 use crate::reference::Digest;
+use decompress::{decompress, is_compressed};
+use directory::open_beneath;
 
 /// The number of bytes of a file that are held in memory.
-const BUFFER: usize = 128 << 10;
+const BUFFER: usize = 256 << 10;
 
 /// The maximum number of links to links that are followed for an archive member.
 const MAX_LINKS: usize = 8;
@@ -124,8 +132,8 @@ enum Member {
         offset: u64,
         length: u64,
     },
-    /// The same file as this other member.
-    Link(String),
+    /// The same file as the first of these other members that is there.
+    Link(Vec<String>),
 }
 
 impl Bundle {
@@ -141,7 +149,8 @@ impl Bundle {
         let fail = |problem: IngestProblem| problem.of(&name);
         let unreadable = |error| fail(IngestProblem::Read(error));
         let spooled = |source: &mut dyn Read| {
-            decompress(Cancellable { source, cancelled: &cancelled }, temporary, limits).map_err(fail)
+            decompress(Cancellable { source, cancelled: &cancelled }, temporary, limits, &cancelled)
+                .map_err(fail)
         };
         let file = match input {
             Input::Path(path) if path.is_dir() => {
@@ -201,7 +210,7 @@ impl Bundle {
         let fail = |problem: IngestProblem| problem.of(&self.name).at_entry(name.as_bytes());
         if section.len() > self.document_bytes {
             let limit = self.document_bytes;
-            return Err(fail(IngestProblem::Limit { limit, unit: "bytes in a manifest, index or config" }));
+            return Err(fail(IngestProblem::Limit { limit, key: LimitKey::DocumentBytes }));
         }
         let mut text = Vec::new();
         section.reader().read_to_end(&mut text).map_err(|error| fail(IngestProblem::reading(error)))?;
@@ -218,7 +227,11 @@ impl Bundle {
                         Some(&Member::File { offset, length }) => {
                             return Ok(Some(Section { file: Arc::clone(file), offset, length }));
                         }
-                        Some(Member::Link(target)) => name.clone_from(target),
+                        Some(Member::Link(targets)) => {
+                            let there = targets.iter().find(|target| members.contains_key(*target));
+                            let Some(target) = there else { return Ok(None) };
+                            name.clone_from(target);
+                        }
                         None => return Ok(None),
                     }
                 }
@@ -228,25 +241,9 @@ impl Bundle {
     }
 }
 
-fn open_beneath(directory: &OwnedFd, name: &str) -> Result<Option<Section>, IngestProblem> {
-    // Opening a pipe would wait for somebody to write to it.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let file = match openat2(directory.as_fd(), name, flags, Mode::empty(), resolve) {
-        Ok(file) => File::from(file),
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-        Err(Errno::XDEV) => return Err(IngestProblem::Entry("it leads out of the directory".to_owned())),
-        Err(error) => return Err(IngestProblem::Read(error.into())),
-    };
-    if !file.metadata().map_err(IngestProblem::Read)?.is_file() {
-        return Err(IngestProblem::Entry("it is not a regular file".to_owned()));
-    }
-    Section::whole(file).map(Some).map_err(IngestProblem::Read)
-}
-
 /// Returns the normal form of a member's name: components with `/` between them, or `None` for the root.
 fn normal(name: &[u8]) -> Result<Option<String>, IngestProblem> {
-    let path = EntryPath::parse(name).map_err(|error| IngestProblem::Entry(error.to_string()))?;
+    let path = EntryPath::parse_from_root(name).map_err(|error| IngestProblem::Entry(error.to_string()))?;
     Ok(String::from_utf8(path.as_bytes().to_vec()).ok().filter(|name| !name.is_empty()))
 }
 
@@ -257,25 +254,20 @@ fn members_of(
 ) -> Result<HashMap<String, Member>, IngestError> {
     let mut members = HashMap::new();
     let mut failed_at = None;
-    let mut left = limits.archive_entries;
+    let mut entries = 0;
     let scanned = scan(file, |entry, offset| {
         let mut add = || -> Result<(), IngestProblem> {
-            left = left.checked_sub(1).ok_or(IngestProblem::Limit {
-                limit: limits.archive_entries,
-                unit: "entries in an archive",
-            })?;
+            entries += 1;
+            check_limit(entries, limits, LimitKey::ArchiveEntries)?;
             let Some(name) = normal(&entry.path)? else { return Ok(()) };
             let member = match &entry.kind {
                 TarKind::File if entry.sparse.is_none() => Member::File { offset, length: entry.stored },
                 TarKind::HardLink(target) => match normal(target)? {
-                    Some(target) => Member::Link(target),
+                    Some(target) => Member::Link(vec![target]),
                     None => return Ok(()),
                 },
                 // Old versions of `docker save` write a layer once, and link to it.
-                TarKind::Symlink(target) => match resolve(&name, target) {
-                    Some(target) => Member::Link(target),
-                    None => return Ok(()),
-                },
+                TarKind::Symlink(target) => Member::Link(targets(&name, target)),
                 _ => return Ok(()),
             };
             members.insert(name, member);
@@ -293,12 +285,18 @@ fn members_of(
     }
 }
 
-/// Returns the member that a symbolic link leads to, or `None` if it leads out of the archive, where no file is read.
-fn resolve(link: &str, target: &[u8]) -> Option<String> {
-    let target = std::str::from_utf8(target).ok().filter(|target| !target.starts_with('/'))?;
-    let mut path: Vec<&str> = link.split('/').collect();
-    path.pop();
-    for part in target.split('/') {
+/// Returns the members that a symbolic link may lead to: that counted from its directory, and that from the root. None
+/// leads out of the archive.
+fn targets(link: &str, target: &[u8]) -> Vec<String> {
+    let Ok(target) = std::str::from_utf8(target) else { return Vec::new() };
+    let directory = link.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let from = if target.starts_with('/') { &[""][..] } else { &[directory, ""] };
+    from.iter().filter_map(|directory| resolve(directory, target)).collect()
+}
+
+fn resolve(directory: &str, target: &str) -> Option<String> {
+    let mut path = Vec::new();
+    for part in directory.split('/').chain(target.split('/')) {
         match part {
             "" | "." => {}
             ".." => {
@@ -312,41 +310,22 @@ fn resolve(link: &str, target: &[u8]) -> Option<String> {
 
 /// Returns whether a file can be read where it is: it is a regular file, at its beginning, and not compressed.
 fn is_plain(mut file: &File) -> Result<bool, IngestProblem> {
-    if !file.metadata().map_err(IngestProblem::Read)?.is_file()
-        || file.stream_position().map_err(IngestProblem::Read)? > 0
-    {
-        return Ok(false);
-    }
-    let mut head = [0; 4];
-    let length = file.read_at(&mut head, 0).map_err(IngestProblem::Read)?;
-    Ok(Compression::detect(&head[..length]) == Compression::None)
-}
-
-/// Decompresses an archive to a file without a name.
-fn decompress(archive: impl Read, temporary: &Path, limits: &IngestLimits) -> Result<File, IngestProblem> {
-    let mut archive = BufReader::with_capacity(BUFFER, archive);
-    let compression = Compression::detect(archive.fill_buf().map_err(IngestProblem::reading)?);
-    let mut file =
-        tempfile::tempfile_in(temporary).map_err(without_temporary_name).map_err(IngestProblem::writing)?;
-    let reader = compression.reader(archive).map_err(IngestProblem::reading)?;
-    let limit = limits.archive_bytes;
-    let copied = io::copy(&mut reader.take(limit.saturating_add(1)), &mut file);
-    if copied.map_err(IngestProblem::reading)? > limit {
-        return Err(IngestProblem::Limit { limit, unit: "bytes in an archive" });
-    }
-    Ok(file)
+    Ok(file.metadata().map_err(IngestProblem::Read)?.is_file()
+        && file.stream_position().map_err(IngestProblem::Read)? == 0
+        && !is_compressed(file)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Links of an archive are followed within the archive and not out of it.
+    /// Links of an archive are followed within the archive and not out of it, from their directory or from the root.
     #[test]
     fn links() {
-        assert_eq!(resolve("b/layer.tar", b"../a/layer.tar").as_deref(), Some("a/layer.tar"));
-        assert_eq!(resolve("layer.tar", b"./a//layer.tar").as_deref(), Some("a/layer.tar"));
-        assert_eq!(resolve("b/layer.tar", b"../../layer.tar"), None);
-        assert_eq!(resolve("b/layer.tar", b"/etc/passwd"), None);
+        assert_eq!(targets("b/layer.tar", b"../a/layer.tar"), ["a/layer.tar"]);
+        assert_eq!(targets("layer.tar", b"./a//layer.tar"), ["a/layer.tar", "a/layer.tar"]);
+        assert_eq!(targets("b/layer.tar", b"a/layer.tar"), ["b/a/layer.tar", "a/layer.tar"]);
+        assert_eq!(targets("b/layer.tar", b"/a/layer.tar"), ["a/layer.tar"]);
+        assert_eq!(targets("b/layer.tar", b"../../layer.tar"), Vec::<String>::new());
     }
 }
