@@ -266,6 +266,14 @@ impl Client {
 
     /// Sends a request, with what the registry asks to be shown.
     async fn ask(&self, request: Request) -> Result<Answer, Fault> {
+        match self.converse(request).await {
+            Ok(answer) => Ok(answer),
+            // The service for tokens may refuse as well.
+            Err(fault) => Err(self.access.explain(fault).await),
+        }
+    }
+
+    async fn converse(&self, request: Request) -> Result<Answer, Fault> {
         let Request { method, url, headers, .. } = request;
         let mut shown = self.access.current(&self.network).await?;
         let mut tokens = 0;
