@@ -12,6 +12,7 @@
 //! - `store`: rows and files together: removing, recovering, collecting garbage, verifying
 //! - [`backend`]: the choice of the cache for the image API: [`LocalBackend`], a home on this machine
 //! - [`plan`]: plans of removals, applying them, and their history
+//! - `registry`: a client of registries, and the credentials for them
 //! - [`ingest`]: loading, pulling and saving images: archives and registries
 //! - [`maintenance`]: pins, verification, and an operator's other tasks
 //! - [`image`]: the image API, [`Image`], with microsandbox's names and meaning

@@ -61,6 +61,23 @@ fn unusable_credentials() {
     }
 }
 
+/// That is so too where it is the service for tokens that refuses.
+#[test]
+fn unusable_credentials_for_tokens() {
+    let registry = TestRegistry::with_rule(&[], Packing::Gzip, |request| {
+        if request.path.starts_with("/token") {
+            return Answer::error(403, "DENIED", "nobody");
+        }
+        let realm = format!("Bearer realm=\"http://{}/token\"", request.headers["host"]);
+        Answer::header(401, "WWW-Authenticate", &realm)
+    });
+    let (_directory, path) = file("{");
+    let said = refusal(&registry, pull(&registry, "acme/app:1").credentials(Credentials::Docker(path)));
+    assert!(said.contains("cannot be used: it cannot be understood"), "{said}");
+    let said = refusal(&registry, pull(&registry, "acme/app:1"));
+    assert!(said.ends_with("the registry refuses it: nobody"), "{said}");
+}
+
 /// A registry's user is found in Docker's configuration, in podman's by a part of the repository, and in the settings of a
 /// home.
 #[test]

@@ -82,6 +82,26 @@ fn the_resource_challenges() {
     assert_eq!(registry.requests().iter().filter(|request| shown(request).is_none()).count(), 2);
 }
 
+/// A registry that hides what strangers may not see, and asks for credentials at its root alone, is shown those that there
+/// are.
+#[test]
+fn hidden_repositories() {
+    for status in [401, 403, 404] {
+        let registry =
+            TestRegistry::with_rule(&image(), Packing::Gzip, move |request| match shown(request) {
+                Some(BASIC) => Answer::Right,
+                _ if request.path == "/v2/" => {
+                    Answer::header(401, "WWW-Authenticate", "Basic realm=\"acme\"")
+                }
+                _ => Answer::header(status, "X-Nothing", "to see"),
+            });
+        into_home(&Home::made(), pull(&registry, "acme/app:1").credentials(acme())).expect("pulled");
+        let asked = registry.requests().len();
+        refusal(&registry, pull(&registry, "acme/app:1"));
+        assert_eq!(registry.requests().len(), asked + 1);
+    }
+}
+
 /// Of several challenges the strongest counts, in one header or in two and in any order.
 #[test]
 fn two_challenges() {

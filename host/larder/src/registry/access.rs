@@ -123,6 +123,11 @@ impl Access {
         state.found.as_ref().map_or(&Secret::None, |found| &found.secret)
     }
 
+    /// Returns whether there are credentials, which are looked for if that was not done before.
+    pub(super) async fn has_credentials(&self) -> bool {
+        *self.secret(&mut *self.state.lock().await).await != Secret::None
+    }
+
     /// Returns the fault with the trouble that there was with the credentials, if access is refused because of that.
     pub(super) async fn explain(&self, fault: Fault) -> Fault {
         match (&fault.problem, &self.state.lock().await.found) {

@@ -266,6 +266,14 @@ impl Client {
 
     /// Sends a request, with what the registry asks to be shown.
     async fn ask(&self, request: Request) -> Result<Answer, Fault> {
+        match self.converse(request).await {
+            Ok(answer) => Ok(answer),
+            // The service for tokens may refuse as well.
+            Err(fault) => Err(self.access.explain(fault).await),
+        }
+    }
+
+    async fn converse(&self, request: Request) -> Result<Answer, Fault> {
         let Request { method, url, headers, .. } = request;
         let mut shown = self.access.current(&self.network).await?;
         let mut tokens = 0;
@@ -276,12 +284,21 @@ impl Client {
             let answer = self.network.send(request).await?;
             self.reached.store(true, Ordering::Relaxed);
             // What another host refuses is nothing that the registry's credentials are for.
-            if answer.status() != StatusCode::UNAUTHORIZED || !answer.is_of_the_host() || tokens == TOKENS {
+            if !answer.is_of_the_host() || tokens == TOKENS {
                 return Ok(answer);
             }
-            let Some(challenge) = Challenge::strongest(answer.headers(WWW_AUTHENTICATE.as_str())) else {
-                return Ok(answer);
+            let challenge = match answer.status() {
+                StatusCode::UNAUTHORIZED => Challenge::strongest(answer.headers(WWW_AUTHENTICATE.as_str())),
+                StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => None,
+                _ => return Ok(answer),
             };
+            let challenge = match challenge {
+                None if shown.is_none() && self.access.has_credentials().await => {
+                    self.root_challenge().await?
+                }
+                challenge => challenge,
+            };
+            let Some(challenge) = challenge else { return Ok(answer) };
             let helps = match (&challenge, shown.as_ref().map(|shown| shown.kind)) {
                 (_, None) | (Challenge::Bearer(_), Some(Kind::Credentials)) => tokens == 0,
                 (Challenge::Bearer(service), Some(Kind::Token)) => service.refusal == Refusal::Other,
@@ -297,6 +314,16 @@ impl Client {
             shown = answered;
             tokens += 1;
         }
+    }
+
+    /// Returns what the root of the registry asks for. Some registries refuse or deny what strangers may not see, and ask for
+    /// credentials there alone.
+    async fn root_challenge(&self) -> Result<Option<Challenge>, Fault> {
+        let mut url = self.root.clone();
+        url.set_path("/v2/");
+        let answer = self.network.send(Request::new(Method::GET, url)).await?;
+        let asks = answer.status() == StatusCode::UNAUTHORIZED && answer.is_of_the_host();
+        Ok(Challenge::strongest(answer.headers(WWW_AUTHENTICATE.as_str())).filter(|_| asks))
     }
 
     fn url(&self, kind: &str, name: &str) -> Url {

@@ -18,6 +18,9 @@ use crate::registry::{Client, Fault, Part, Problem};
 /// one read from a connection: up to some hundred kilobytes.
 const AHEAD: usize = 1 << 20;
 
+/// The minimum number of bytes that a piece counts as, because each has a cost.
+const SMALLEST_PIECE: usize = 1 << 10;
+
 /// Some bytes, with the room that they take until they are read.
 struct Piece {
     bytes: Bytes,
@@ -123,7 +126,7 @@ impl Transfer {
         if bytes.is_empty() {
             return Ok(());
         }
-        let needed = u32::try_from(bytes.len().min(AHEAD)).unwrap_or(u32::MAX);
+        let needed = u32::try_from(bytes.len().clamp(SMALLEST_PIECE, AHEAD)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).acquire_many_owned(needed).await;
         let sent = room.ok().and_then(|room| self.pieces.send(Ok(Piece { bytes, _room: room })).ok());
         if sent.is_none() {
