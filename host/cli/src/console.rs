@@ -1,7 +1,8 @@
 //! The only code that prints, prompts, or checks for a terminal.
 //!
 //! Data goes to standard output, everything else to standard error. With `--format json`, standard error is for
-//! programs, too: one JSON object a line, `{"error": …}` or `{"warning": …}`, without texts that are only for people.
+//! programs, too: one JSON object a line, such as `{"error": …}` or `{"warning": …}`, without texts that are only for
+//! people.
 //!
 //! No message reaches a terminal as anything but text, whatever archive, registry, policy or file its parts are of: what
 //! moves the cursor or reorders text is replaced here, and line feeds where the message is not the program's own lines.

@@ -165,7 +165,8 @@ pub enum ImageArchiveFormat {
     /// The format that `docker save` writes and `docker load` reads: a tar file with `manifest.json` and plain layers.
     #[default]
     Docker,
-    /// An image layout (OCI image specification, image layout) as a tar file, with gzip layers.
+    /// An image layout (OCI image specification, image layout) as a tar file, with gzip layers; and with the
+    /// `manifest.json` that `docker load` reads.
     Oci,
 }
 

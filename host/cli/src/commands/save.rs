@@ -19,7 +19,8 @@ use crate::render::{count, plain};
 /// The archive has the layers and the config of each image, rebuilt from the cache: the digests of layers and manifests
 /// differ from those that were pulled, so signatures over manifests do not survive. Images that share layers share them in
 /// the archive. The same images give the same bytes. An existing file is replaced when the archive is complete. Standard
-/// output gets the archive where no file is named, and then standard error what was saved.
+/// output gets the archive where no file is named, and then standard error gets what was saved, for programs as an object
+/// `{"saved": …}`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -83,6 +84,7 @@ impl Save {
         let Self { references, output, .. } = self;
         let local = context.open().await?;
         let save = if is_stdout {
+            context.waits_for_stream();
             ImageSave::to_writer(references, "standard output", stdout()?)
         } else {
             output::refuse_in_home(&output, &local)?;

@@ -4,9 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use larder_erofs::reader;
 use larder_tests::archive::{Item, Packing, TestImage, docker_files, layer, tar_of};
@@ -14,7 +18,8 @@ use larder_tests::judge::tool;
 use larder_tests::real::{LayerOf, RealImage, fill, metadata_path};
 use larder_tests::registry::TestRegistry;
 use larder_tests::{Running, contents};
-use rustix::process::Signal;
+use rustix::io::ioctl_fionread;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::TestEnvironment;
 
@@ -231,4 +236,58 @@ fn prune_interrupted() {
         let rest = test.larder("prune --yes");
         assert!(rest.stdout.starts_with("removed 38 images"), "{rest}");
     }
+}
+
+/// Ends a program by a signal, and returns its exit status.
+///
+/// # Panics
+/// Panics if it does not end.
+#[track_caller]
+fn ended(mut child: Child) -> Option<i32> {
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("a program that runs");
+    let (send, end) = channel();
+    thread::spawn(move || send.send(child.wait().expect("its end")));
+    end.recv_timeout(Duration::from_secs(60)).expect("it ends").code()
+}
+
+/// A save whose archive nobody takes ends when it is asked to.
+#[test]
+fn save_interrupted_at_a_full_pipe() {
+    let test = TestEnvironment::made();
+    let layer = LayerOf::new().file("large", vec![7; 3_000_000]).done();
+    let image = RealImage {
+        reference: "acme/app:1",
+        config: serde_json::json!({ "architecture": "amd64", "os": "linux" }),
+        layers: vec![layer],
+    };
+    fill(&test.home.path(), &[image]);
+    let mut child = test.command("save acme/app:1 --format json").spawn().expect("it started");
+    let pipe = child.stdout.take().expect("its output");
+    let said = BufReader::new(child.stderr.take().expect("its messages")).lines();
+    // The first piece of the file is longer than a pipe, which holds 16 pages, not each of them full.
+    while ioctl_fionread(&pipe).expect("a number") < 32 << 10 {
+        thread::yield_now();
+    }
+    assert_eq!(ended(child), Some(1));
+    assert!(said.map_while(Result::ok).any(|line| line.contains(r#""kind":"interrupted""#)));
+    drop(pipe);
+}
+
+/// A load whose archive never comes ends when it is asked to.
+#[test]
+fn load_interrupted_at_an_empty_pipe() {
+    let test = TestEnvironment::made();
+    let mut child = test.command("load -").stdin(Stdio::piped()).spawn().expect("it started");
+    let pipe = child.stdin.take().expect("its input");
+    let catches = |status: &str| {
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("its signals");
+        let caught = u64::from_str_radix(caught.trim(), 16).expect("a mask");
+        caught >> (Signal::TERM.as_raw() - 1) & 1 == 1
+    };
+    while !catches(&fs::read_to_string(format!("/proc/{}/status", child.id())).expect("its status")) {
+        thread::yield_now();
+    }
+    assert_eq!(ended(child), Some(1));
+    drop(pipe);
+    assert_eq!(contents(&test.home), BTreeMap::new());
 }

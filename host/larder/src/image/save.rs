@@ -27,13 +27,14 @@ impl Image {
     ///
     /// The layers are rebuilt from the files of the cache. Their contents and metadata and the image's config are
     /// preserved. The digests of layers and manifests are usually different, and the config's digest changes if a diff
-    /// ID does. Sockets are left out, because tar has no form for them. A reference with a digest and no tag is saved
-    /// without a name. The same images produce the same bytes.
+    /// ID does. Sockets are left out, because tar has no form for them, and so are extended attributes whose names have a
+    /// `=` or are not UTF-8. A reference with a digest and no tag is saved without a name. The same images produce the
+    /// same bytes.
     ///
     /// Only the owner can read the archive. It appears as a whole and replaces an existing file. Until then, and if
     /// saving fails, the existing file stays. Dropping the future ends the work and leaves no file.
     ///
-    /// [`ImageSave`] reports progress and the saved images, and documents exactly what is preserved.
+    /// [`ImageSave`] writes to streams, compresses, reports progress and the saved images, and documents exactly what is preserved.
     ///
     /// # Errors
     /// [`ImageNotFound`](crate::MicrosandboxError::ImageNotFound) or

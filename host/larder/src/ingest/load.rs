@@ -50,7 +50,7 @@ impl ImageLoad {
 
     /// Makes a load of an archive in an open file, which may be a pipe. Errors call it by `name`, such as `standard
     /// input`. A regular file that is at its beginning and not compressed is read where it is; anything else is copied to
-    /// a file without a name in the cache first.
+    /// a file without a name in the cache first. Dropping the future ends that when the file gives something, or ends.
     pub fn from_file(name: &str, file: File) -> Self {
         Self::of(Input::File { name: name.to_owned(), file })
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::documents::texts;
 use crate::ingest::Platform;
 use crate::ingest::metadata::KeptMetadata;
 use crate::records::{ImageConfigDetail, ImageDetail};
@@ -79,7 +80,7 @@ fn rebuilt(detail: &ImageDetail, diff_ids: &[Digest]) -> String {
             ("Entrypoint", entrypoint.as_ref().map(|entrypoint| json!(entrypoint))),
             ("WorkingDir", working_dir.as_ref().map(|directory| json!(directory))),
             ("User", user.as_ref().map(|user| json!(user))),
-            ("Labels", labels.clone().filter(Value::is_object)),
+            ("Labels", labels.as_ref().and_then(Value::as_object).map(|labels| texts(labels.clone()).into())),
             ("StopSignal", stop_signal.as_ref().map(|signal| json!(signal))),
         ];
         fields.extend(known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));

@@ -107,6 +107,7 @@ impl Documents {
             "config": descriptor(OCI_CONFIG, &config_digest, config.len() as u64),
             "layers": layers.collect::<Vec<_>>(),
         });
+        let annotations = texts(annotations);
         if !annotations.is_empty() {
             manifest["annotations"] = annotations.into();
         }
@@ -125,6 +126,17 @@ impl Documents {
         }
         archive.add_bytes("manifest.json", Value::from(self.docker).to_string().as_bytes())
     }
+}
+
+/// Returns those values that are texts, and empty texts for `null`, as readers in Go take it. They read nothing of a
+/// document with another value.
+pub(super) fn texts(values: Map<String, Value>) -> Map<String, Value> {
+    let text = |(key, value)| match value {
+        Value::String(_) => Some((key, value)),
+        Value::Null => Some((key, Value::from(""))),
+        _ => None,
+    };
+    values.into_iter().filter_map(text).collect()
 }
 
 fn blob_name(digest: &Digest) -> String {
@@ -163,4 +175,18 @@ fn platform(config: &str) -> Option<Value> {
 
 fn descriptor(media_type: &str, digest: &Digest, size: u64) -> Value {
     json!({ "mediaType": media_type, "digest": digest.as_str(), "size": size })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Annotations and labels are texts for whoever reads them.
+    #[test]
+    fn values_are_texts() {
+        let Value::Object(values) = json!({ "a": "b", "number": 1, "null": null, "list": ["a"] }) else {
+            panic!("an object")
+        };
+        assert_eq!(Value::from(texts(values)), json!({ "a": "b", "null": "" }));
+    }
 }

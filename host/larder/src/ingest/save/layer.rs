@@ -51,8 +51,8 @@ pub(super) trait Watch {
 /// Writes a layer's image as a tar archive.
 pub(super) fn write_layer<S: ReadAt>(
     image: &Image<S>,
-    out: &mut impl Write,
-    watch: &impl Watch,
+    out: &mut dyn Write,
+    watch: &dyn Watch,
 ) -> Result<Written, LayerFault> {
     let mut layer = LayerTar {
         image,
@@ -69,17 +69,17 @@ pub(super) fn write_layer<S: ReadAt>(
     Ok(layer.written)
 }
 
-struct LayerTar<'a, S, W, P> {
+struct LayerTar<'a, S> {
     image: &'a Image<S>,
-    out: &'a mut W,
-    watch: &'a P,
+    out: &'a mut dyn Write,
+    watch: &'a dyn Watch,
     /// The first name of each inode that has several.
     linked: HashMap<Nid, EntryPath>,
     buffer: Vec<u8>,
     written: Written,
 }
 
-impl<S: ReadAt, W: Write, P: Watch> LayerTar<'_, S, W, P> {
+impl<S: ReadAt> LayerTar<'_, S> {
     fn entry(&mut self, entry: &WalkEntry) -> Result<(), LayerFault> {
         self.watch.read(0)?;
         let WalkEntry { path, inode, .. } = entry;

@@ -162,7 +162,7 @@ impl Saving {
                 let mut tar = Hashing::new(io::sink());
                 let written = write_layer(image, &mut tar, &*watch.cancelled)?;
                 let (_, digest, size) = tar.finish();
-                let write = |mut out: &mut dyn Write| write_layer(image, &mut out, watch).map(drop);
+                let write = |out: &mut dyn Write| write_layer(image, out, watch).map(drop);
                 archive.add_known(&documents.layer_name(&digest), size, write)?;
                 Ok(saved(written, digest.clone(), digest, size))
             }

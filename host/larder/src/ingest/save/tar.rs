@@ -127,7 +127,7 @@ pub(super) struct Member<'a> {
 }
 
 /// Writes everything before the content of a member.
-pub(super) fn write_header(member: &Member<'_>, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn write_header(member: &Member<'_>, out: &mut dyn Write) -> io::Result<()> {
     let Metadata { permissions, uid, gid, mtime, .. } = member.metadata;
     let mut pax = Vec::new();
     let mut header = Header::new(USTAR, member.kind, permissions.bits().into(), member.size.min(MAX_LONG));
@@ -159,17 +159,17 @@ pub(super) fn write_header(member: &Member<'_>, out: &mut impl Write) -> io::Res
 }
 
 /// Writes the padding after a content of this length.
-pub(super) fn write_padding(size: u64, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn write_padding(size: u64, out: &mut dyn Write) -> io::Result<()> {
     let over = (size % BLOCK as u64) as usize;
     out.write_all(&[0; BLOCK][..(BLOCK - over) % BLOCK])
 }
 
 /// Writes the end of an archive.
-pub(super) fn write_end(out: &mut impl Write) -> io::Result<()> {
+pub(super) fn write_end(out: &mut dyn Write) -> io::Result<()> {
     out.write_all(&[0; 2 * BLOCK])
 }
 
-fn write_pax(records: &[u8], out: &mut impl Write) -> io::Result<()> {
+fn write_pax(records: &[u8], out: &mut dyn Write) -> io::Result<()> {
     let mut header = Header::new(USTAR, Kind::Pax, 0o644, records.len() as u64);
     header.text(Header::NAME, b"PaxHeader");
     out.write_all(&header.finish())?;
