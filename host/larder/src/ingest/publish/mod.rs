@@ -10,9 +10,12 @@
 //! reference is replaced under its publication lease, so that a reader of the metadata can take the leases on what it
 //! names.
 //!
-//! A call that fails or is dropped before the rows are in the index takes back what it published ([`Undo`]). **After a crash**
+//! A call that fails or is dropped before the rows are in the index takes back what it published ([`undo`]). **After a crash**
 //! there are no rows. Complete entries are orphans, which the next call uses and a prune collects, and incomplete ones are in
 //! `tmp/` under names of their own.
+
+mod rows;
+mod undo;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, Permissions};
@@ -28,21 +31,16 @@ use tempfile::NamedTempFile;
 
 use super::error::IngestProblem;
 use super::kept::{self, TEMPORARY};
-use super::metadata;
-use super::source::NamedImage;
-use crate::artifacts::lease::{self, Claim, Claims, Held};
+use crate::artifacts::lease::{self, Held};
 use crate::artifacts::plain::{MAX_METADATA, open_file_at, read_at, without_temporary_name};
-use crate::artifacts::unlink::unlink_now;
 use crate::artifacts::{CacheDir, Entry, Room, RoomDir, Rooms};
-use crate::catalog::journal::PullCost;
-use crate::catalog::owners::LiveOwners;
-use crate::catalog::publish::{NewImage, NewOrigin, insert};
-use crate::catalog::{PooledReader, Writer};
+use crate::catalog::PooledReader;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::failpoint::failpoint;
-use crate::records::ImageHandle;
-use crate::reference::Reference;
 use crate::store::Store;
+use undo::Undo;
+
+pub(crate) use undo::OnFailure;
 
 /// The entries that a call has published, and the leases that it needs. If it is dropped before the rows are in the
 /// index, it takes everything back.
@@ -52,42 +50,6 @@ pub(crate) struct Publication {
     cancelled: Arc<AtomicBool>,
     on_failure: OnFailure,
     state: Mutex<State>,
-}
-
-/// The fate of complete layers of a call that fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OnFailure {
-    /// They are deleted.
-    TakeBack,
-    /// They are kept in `tmp/` for the next call, and collected after a day as other work.
-    #[cfg(feature = "registry")]
-    Keep,
-}
-
-/// What is undone if a call fails before the rows are in the index: each published entry is deleted under its exclusive lease if no
-/// row owns it, and metadata is as it was, under the lock that it was replaced under.
-#[derive(Default)]
-struct Undo {
-    /// The entries that did not exist before.
-    fresh: Vec<Entry>,
-    /// The metadata as it was before.
-    replaced: Vec<(Entry, Vec<u8>)>,
-    /// The locks of the metadata.
-    turns: Vec<Turn>,
-}
-
-impl Undo {
-    fn is_empty(&self) -> bool {
-        self.fresh.is_empty() && self.replaced.is_empty() && self.turns.is_empty()
-    }
-
-    /// Leaves what the rows of an image own now. Metadata is written for one image at a time.
-    fn settle(&mut self, image: &NewImage) {
-        let own: HashSet<Entry> = image.entries().collect();
-        self.fresh.retain(|entry| entry.room != Room::Manifests && !own.contains(entry));
-        self.replaced.clear();
-        self.turns.clear();
-    }
 }
 
 /// The exclusive right to make an entry. Dropping it lets the next call make the entry.
@@ -349,61 +311,11 @@ impl Publication {
         Ok(whole.then_some(length))
     }
 
-    /// Writes the metadata of every reference of an image, each under its lock, which is held until the rows are in the index.
-    pub(crate) fn describe(&self, image: &NamedImage) -> MicrosandboxResult<()> {
-        let text = metadata::encode(&image.image);
-        let mut wanted: Vec<(Entry, &Reference)> =
-            image.references.iter().map(|reference| (Entry::metadata(reference), reference)).collect();
-        // Whoever takes several locks takes them in one order.
-        wanted.sort_by(|a, b| a.0.cmp(&b.0));
-        for (entry, reference) in wanted {
-            let turn = self.hold(&entry, || {})?;
-            self.state().undo.turns.push(turn);
-            self.write_metadata(&entry, &text).map_err(|error| {
-                MicrosandboxError::from(IngestProblem::writing(error).of(reference.as_str()))
-            })?;
-            failpoint!("ingest.described");
-        }
-        self.sync()
-    }
-
-    fn write_metadata(&self, entry: &Entry, text: &str) -> io::Result<()> {
-        match self.read_small(entry) {
-            Ok(before) if before == text.as_bytes() => return self.reuse(entry),
-            Ok(before) => self.state().undo.replaced.push((entry.clone(), before)),
-            // Nothing of that length is metadata.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::FileTooLarge) => {}
-            Err(error) => return Err(error),
-        }
-        self.write_small(entry, text.as_bytes())
-    }
-
     /// Writes an entry that fits into memory.
     pub(crate) fn write_small(&self, entry: &Entry, content: &[u8]) -> io::Result<()> {
         let mut file = self.begin(entry).map_err(io::Error::other)?;
         file.write_all(content)?;
         self.publish(entry, file)
-    }
-
-    /// Adds an image to the index in one transaction, with the cost of a pull. It cannot be taken back any longer.
-    pub(crate) fn commit(
-        &self,
-        writer: &mut Writer,
-        image: &NewImage,
-        origin: NewOrigin,
-        cost: Option<PullCost>,
-        now: chrono::DateTime<chrono::Utc>,
-    ) -> MicrosandboxResult<Vec<ImageHandle>> {
-        let action = "add images";
-        let handles = writer.change(action, |connection| {
-            let handles = insert(connection, image, origin, cost, now);
-            let handles = handles.map_err(MicrosandboxError::db(action))?;
-            failpoint!("ingest.inserted");
-            Ok(handles)
-        })?;
-        failpoint!("ingest.committed");
-        self.state().undo.settle(image);
-        Ok(handles)
     }
 }
 
@@ -431,70 +343,5 @@ fn not_locked(error: io::Error, action: &'static str, entry: &Entry, path: &Path
     match error.kind() {
         io::ErrorKind::Interrupted => IngestProblem::Cancelled.of(&entry.name).into(),
         _ => MicrosandboxError::io(action, path)(error),
-    }
-}
-
-impl Drop for Publication {
-    fn drop(&mut self) {
-        let State { held, undo, .. } = std::mem::take(&mut *self.state());
-        if undo.is_empty() {
-            return;
-        }
-        let Undo { fresh, replaced, turns } = undo;
-        for (entry, before) in replaced {
-            if let Err(error) = self.write_small(&entry, &before) {
-                let path = self.cache().path_of(&entry);
-                tracing::warn!("could not restore `{}`: {error}", path.display());
-            }
-        }
-        if let Err(error) = self.sync() {
-            tracing::warn!("{error}");
-        }
-        // Who waits for the lock of a reference finds its metadata as it was before.
-        drop(turns);
-        self.state().held.clear();
-        // An exclusive lease is not to be had while we hold a shared one.
-        drop(held);
-        if let Err(error) = self.take_back(&fresh) {
-            tracing::warn!("files that nothing owns are left for the next prune: {error}");
-        }
-    }
-}
-
-impl Publication {
-    /// Takes back what this call published, unless another process uses it or a row owns it now. A failure does not stop the
-    /// others.
-    fn take_back(&self, fresh: &[Entry]) -> MicrosandboxResult<()> {
-        let reader = self.reader()?;
-        let mut owners = LiveOwners::new(&reader);
-        for entry in fresh {
-            if let Err(error) = self.take_back_one(entry, &mut owners) {
-                tracing::warn!("a file that nothing owns is left for the next prune: {error}");
-            }
-        }
-        Ok(())
-    }
-
-    fn take_back_one(&self, entry: &Entry, owners: &mut LiveOwners<'_>) -> MicrosandboxResult<()> {
-        let path = self.cache().path_of(entry);
-        let failed = || MicrosandboxError::io("delete", &path);
-        let mut claims = Claims::default();
-        // Somebody else uses it, and answers for it.
-        if claims.claim(&self.rooms, entry).map_err(failed())? == Claim::Busy {
-            return Ok(());
-        }
-        let owned = owners.own(entry);
-        if owned.map_err(MicrosandboxError::db("find out what owns a file"))? {
-            return Ok(());
-        }
-        if self.on_failure != OnFailure::TakeBack
-            && entry.room == Room::Layers
-            && let Some(room) = self.rooms.get(entry.room)
-            && kept::keep(self.cache(), room, entry).is_ok()
-        {
-            return Ok(());
-        }
-        unlink_now(&self.rooms, entry).map_err(failed())?;
-        Ok(())
     }
 }
