@@ -148,6 +148,16 @@ fn odd_layer() -> Vec<u8> {
         Item::HardLink("a/fifo", "/fifo"),
         Item::File("zero", b"replaced"),
         Item::Dir("zero"),
+        Item::Raw("label", b'V', b"x"),
+        Item::Symlink("through", "/a/b"),
+        Item::Symlink("a/b/up", "../../../a"),
+        Item::File("//through/up/below", b"below"),
+        Item::File(".wh..wh.plnk/1.2", b"kept"),
+        Item::HardLink("kept", "/.wh..wh.plnk/1.2"),
+        Item::Raw("././@LongLink", b'L', &[b'n'; 120]),
+        Item::Raw("x", b'x', b"7 uid=\n9 mtime=\n"),
+        Item::Raw("x", b'x', b"10 uid=-2\n"),
+        Item::File("zeros", &[0; 40_000]),
     ])
 }
 

@@ -1,11 +1,15 @@
 //! What other tools write is loaded, and what the kernel then shows is what they themselves make of it.
 
+use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use larder::{Image, ImageHandle};
-use larder_tests::archive::{Item, Packing, TestImage, layer, layout_files, write_directory};
+use larder_tests::archive::{
+    Item, Packing, TestImage, digest, docker_files, layer, layout_files, write_directory,
+};
 use larder_tests::judge::{Mount, can_mount, has_tools, tool, walk};
-use larder_tests::{Home, run, umoci_layout};
+use larder_tests::{Home, LoadTest, entries, run, umoci_layout};
 
 fn load(home: &Home, input: &Path, tags: &[&str]) -> ImageHandle {
     let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
@@ -127,5 +131,53 @@ fn skopeo_copies() {
         let handle = load(&home, &archive, &[]);
         assert_eq!(handle.reference(), format!("docker.io/{tag}"));
         assert_eq!(home.files("layers"), layers, "{format}");
+    }
+}
+
+/// A file with holes and long names are what GNU tar archived, in each of its formats.
+#[test]
+fn formats_of_gnu_tar() {
+    if !has_tools(&["tar"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path().join("root");
+    let long = ["d".repeat(100), "f".repeat(140)].join("/");
+    fs::create_dir_all(root.join(&long).parent().expect("a parent")).expect("a directory");
+    fs::write(root.join(&long), "long").expect("a file");
+    // More regions than have room in a header and in the first block behind it.
+    let holes = fs::File::create(root.join("holes")).expect("a file");
+    for region in 0..40_u64 {
+        holes.write_all_at(&[region as u8; 4096], region * 64 * 1024).expect("written");
+    }
+    holes.set_len(40 * 64 * 1024 + 1000).expect("a length");
+    let content = digest(&fs::read(root.join("holes")).expect("a file"));
+    let short = ["--exclude", "d*"];
+    for options in [
+        &["--format=v7", short[0], short[1]][..],
+        &["--format=ustar", short[0], short[1]],
+        &["--format=oldgnu", "--sparse"],
+        &["--format=gnu", "--sparse"],
+        &["--format=posix"],
+        &["--format=posix", "--sparse", "--sparse-version=0.0"],
+        &["--format=posix", "--sparse", "--sparse-version=0.1"],
+        &["--format=posix", "--sparse", "--sparse-version=1.0"],
+    ] {
+        let archive = directory.path().join("layer.tar");
+        let place = [root.as_os_str(), archive.as_os_str()].map(|path| path.to_str().expect("UTF-8"));
+        let arguments = ["--create", "--directory", place[0], "--file", place[1]];
+        tool("tar", arguments.into_iter().chain(options.iter().copied()).chain(["."]));
+        let layer = fs::read(&archive).expect("the archive");
+        // The formats of sparse files leave the holes out.
+        assert_eq!(layer.len() < 1 << 20, options.contains(&"--sparse"), "{options:?}");
+        let test = LoadTest::new();
+        let diff_id = digest(&layer);
+        let image = TestImage::new(&["acme/app:1"], vec![layer]);
+        let handles = test.load(&test.archive(&docker_files(&[image])), &[]).expect("loaded");
+        let seen = entries(&test.home, handles[0].manifest_digest().expect("a manifest"), &[diff_id]);
+        assert_eq!(seen["holes"].content, content, "{options:?}");
+        if !options.contains(&short[0]) {
+            assert_eq!(seen[&long].content, digest(b"long"), "{options:?}");
+        }
     }
 }

@@ -21,7 +21,7 @@
 //! metadata of a lower layer.
 //!
 //! A directory that replaces a symbolic link to a directory of the layers below hides what the link led to. Most often
-//! whoever made the layer did not know of the link. [`Merger::covered_links`] names such links.
+//! the layer was made without knowing of the link. [`Merger::covered_links`] names such links.
 //!
 //! Memory grows with the merged metadata. The layers are read one after the other and need not stay open.
 

@@ -8,7 +8,7 @@
 //!   4 KiB and more are holes in the EROFS image and take no disk: files of zeros, swap files, and `lastlog` are real. So
 //!   the ratio has two allowances. What layers *write to the disk* beyond `ratio` times their compressed size may be
 //!   `ratio-from-bytes` together. What they *have*, zeros and holes among it, may be `ratio-from-zeros` more than that
-//!   ratio together: it costs time here, and is as long as that for whoever copies the image.
+//!   ratio together: it takes time here, and each copy of the image is as long as that.
 //!   The same holds for an archive that is compressed as a whole, and decompressed before anything else.
 //! - **Memory** is taken for names: `layer-entries` and `layer-metadata-bytes` bound it for a layer, `image-entries` and
 //!   `image-metadata-bytes` for the layers of an image while they are joined, and also for all layers that are converted

@@ -12,7 +12,7 @@ use crate::reference::Digest;
 
 /// Opens a file of a directory. Returns `None` if there is none.
 pub(super) fn open_beneath(directory: &OwnedFd, name: &str) -> Result<Option<Section>, IngestProblem> {
-    // Opening a pipe would wait for somebody to write to it.
+    // Opening a pipe would wait for its writer.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let opened = match openat2(directory.as_fd(), name, flags, Mode::empty(), resolve) {

@@ -5,7 +5,7 @@
 //! are looked up, and nothing leads out of its root.
 //!
 //! An entry of a type that no image has is left out and counted: volume labels and other records of a vendor's tar. POSIX
-//! has readers take unknown types for files, which would put files into the image that nobody made.
+//! has readers take unknown types for files, which would put files into the image that were none.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -25,7 +25,7 @@ use crate::ingest::tar::{SparseReader, TarEntry, TarKind, TarStream};
 use crate::ingest::whiteout::Meaning;
 use crate::reference::Digest;
 
-/// The user or group that Linux takes for nobody: an owner that is not to be changed.
+/// The number that is no user or group: an owner that is not to be changed.
 const UNCHANGED: u32 = u32::MAX;
 
 /// The bytes that the extended attributes of an inode take in an image at most. Kernels before 6.4 count them in 16 bits,

@@ -41,7 +41,7 @@ impl Hasher {
             while let Ok(mut chunk) = to_hash.recv() {
                 hasher.update(&chunk);
                 chunk.clear();
-                // At the end nobody wants it back.
+                // At the end there is no use for it.
                 let _ = hashed.try_send(chunk);
             }
             hasher

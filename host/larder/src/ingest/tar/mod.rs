@@ -376,6 +376,18 @@ mod tests {
         assert_eq!(entries[1].path, b"c");
     }
 
+    /// A file has as many regions as a database has, in the map before its data.
+    #[test]
+    fn many_regions() {
+        let pax = b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n30 GNU.sparse.realsize=900000\n";
+        let map: String = (0..20_000).map(|region| format!("{}\n1\n", 40 * region)).collect();
+        let map = archive(&[format!("20000\n{map}").as_bytes()]);
+        let data = [map, vec![b'x'; 20_000]].concat();
+        let bytes = archive(&[&header("a", b'x', pax.len()), pax, &header("b", b'0', data.len()), &data]);
+        let entries = entries(&bytes).expect("an entry");
+        assert_eq!((entries[0].stored, entries[0].hole_bytes()), (20_000, 880_000));
+    }
+
     /// Headers without end are given up, before they are read into memory.
     #[test]
     fn headers_without_end() {
