@@ -16,6 +16,7 @@ use crate::console::{Console, Format, Verbosity};
 use crate::exit::{Failure, Status};
 use crate::interrupt::Interrupts;
 use crate::logging;
+use crate::render::is_harmless;
 
 /// An OCI image cache for microVM sandboxes, cleaned up by small WebAssembly programs.
 ///
@@ -187,15 +188,18 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return Status::Done.into();
     }
-    let mut arguments = std::env::args().skip_while(|argument| argument != "--format");
-    let json = std::env::args().any(|argument| argument == "--format=json")
-        || arguments.nth(1).is_some_and(|format| format == "json");
+    let arguments: Vec<String> =
+        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let mut format = arguments.iter().skip_while(|argument| *argument != "--format");
+    let json = arguments.iter().any(|argument| argument == "--format=json")
+        || format.nth(1).is_some_and(|format| format == "json");
     let format = if json { Format::Json } else { Format::Human };
     let console = Console::new(format, Verbosity::Normal);
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<UnknownPolicy>());
     match source {
         Some(unknown) => console.failure(&unknown.into()),
-        None if json => {
+        // The parser quotes arguments as they are: those of a pattern of the shell may be names of anything.
+        None if json || !arguments.iter().all(|argument| argument.chars().all(is_harmless)) => {
             let text = error.render().to_string();
             let first = text.lines().next().unwrap_or_default();
             console.failure(&Failure::usage(first.trim_start_matches("error: ").to_owned()));

@@ -328,6 +328,16 @@ mod tests {
         assert_eq!(fs::read_dir(temporary).expect("a directory").count(), 0);
     }
 
+    /// What cannot be written beside a stream is not said of the stream.
+    #[test]
+    fn spools_have_errors_of_their_own() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let mut archive = Archive::stream(Box::new(io::sink()), file.path().to_owned());
+        let added = archive.add(|_| Ok::<_, io::Error>(("a".to_owned(), ())));
+        let said = added.expect_err("no directory").to_string();
+        assert!(said.starts_with(&format!("a temporary file in `{}`: ", file.path().display())), "{said}");
+    }
+
     /// Content of another length than its header says ends the archive.
     #[test]
     fn lengths_are_kept() {
