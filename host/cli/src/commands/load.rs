@@ -43,7 +43,7 @@ impl Load {
         let local = context.open_or_make().await?;
         let (tags, room) = (self.tags, self.room.find(&local, context)?);
         let load = async |file: PathBuf, progress| {
-            let load = if is_stdin(&file) { from_stdin(context)? } else { ImageLoad::new(file) };
+            let load = if is_stdin(&file) { from_stdin()? } else { ImageLoad::new(file) };
             let load = tags.iter().fold(load, ImageLoad::tag).progress(progress);
             let load = room.maker().into_iter().fold(load, ImageLoad::make_room);
             Ok(load.run(&local).await?)
@@ -75,8 +75,7 @@ fn is_stdin(file: &Path) -> bool {
     file == Path::new(STDIN)
 }
 
-fn from_stdin(context: &Context) -> Result<ImageLoad, Failure> {
-    context.waits_for_stream();
+fn from_stdin() -> Result<ImageLoad, Failure> {
     let stdin = io::stdin().as_fd().try_clone_to_owned();
     let stdin = stdin.map_err(|error| Failure::failed("input", "could not read standard input", error))?;
     Ok(ImageLoad::from_file("standard input", File::from(stdin)))

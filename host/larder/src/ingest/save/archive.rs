@@ -38,7 +38,7 @@ enum Target {
         output: PathBuf,
     },
     Stream {
-        stream: BufWriter<Box<dyn Write + Send>>,
+        stream: Box<dyn Write + Send>,
         /// The directory for files without names.
         temporary: PathBuf,
     },
@@ -67,9 +67,8 @@ impl Archive {
         Ok(Self { target: Target::File { file, output }, end: 0, names: HashSet::new() })
     }
 
-    /// Begins an archive that is written to a stream. `temporary` is a directory for files without names.
+    /// Begins an archive that is written to a stream, which has a buffer. `temporary` is a directory for files without names.
     pub(super) fn stream(stream: Box<dyn Write + Send>, temporary: PathBuf) -> Self {
-        let stream = BufWriter::with_capacity(BUFFER, stream);
         Self { target: Target::Stream { stream, temporary }, end: 0, names: HashSet::new() }
     }
 
