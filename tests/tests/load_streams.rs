@@ -1,12 +1,14 @@
 //! Images are loaded from what is open: files, pipes and readers.
 
 use std::fs::File;
-use std::io::{Cursor, Read as _, Write as _};
+use std::io::{self, Cursor, Read, Write as _};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use larder::ingest::ImageLoad;
 use larder_tests::archive::{Packing, TestImage, docker_files, pack, tar_of};
 use larder_tests::{LoadTest, contents, run};
+use tokio::sync::oneshot;
 
 fn archive() -> Vec<u8> {
     tar_of(&docker_files(&[TestImage::small(&["acme/app:1"])]))
@@ -65,4 +67,49 @@ fn streams_have_names() {
         assert_eq!(refused, Err(format!("`a stream`: {problem}")));
         assert!(contents(&test.home).is_empty());
     }
+}
+
+/// A stream that fails in the middle says why, and what had come is not left.
+#[test]
+fn streams_that_fail() {
+    struct Failing;
+    impl Read for Failing {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("the line went dead"))
+        }
+    }
+    let test = LoadTest::new();
+    let input = Cursor::new(archive()[..5000].to_vec()).chain(Failing);
+    let refused = load(&test, ImageLoad::from_reader("a stream", input));
+    assert_eq!(refused, Err("`a stream`: it cannot be read: the line went dead".to_owned()));
+    assert!(contents(&test.home).is_empty());
+}
+
+/// A stream that gives nothing keeps nobody waiting: dropping the future ends the work, but for the thread that reads.
+#[test]
+fn streams_that_give_nothing() {
+    struct Stalled {
+        reached: Option<oneshot::Sender<()>>,
+        never: Receiver<()>,
+    }
+    impl Read for Stalled {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            self.reached.take().map(|reached| reached.send(()));
+            let _ = self.never.recv();
+            Ok(0)
+        }
+    }
+    let test = LoadTest::new();
+    let ((reached, is_reached), (keep, never)) = (oneshot::channel(), channel());
+    run(async {
+        let local = test.home.open().await;
+        let input = Stalled { reached: Some(reached), never };
+        tokio::select! {
+            loaded = ImageLoad::from_reader("a stream", input).run(&local) => panic!("it was done before: {loaded:?}"),
+            reached = is_reached => reached.expect("a read"),
+        }
+        // The runtime ends when its blocking tasks have.
+    });
+    assert!(contents(&test.home).is_empty());
+    drop(keep);
 }

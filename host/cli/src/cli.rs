@@ -1,9 +1,8 @@
 //! The arguments that every command has, and running a command to its exit status.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::{CommandFactory as _, Parser};
@@ -16,6 +15,7 @@ use crate::console::{Console, Format, Verbosity};
 use crate::exit::{Failure, Status};
 use crate::interrupt::Interrupts;
 use crate::logging;
+use crate::render::is_harmless;
 
 /// An OCI image cache for microVM sandboxes, cleaned up by small WebAssembly programs.
 ///
@@ -81,11 +81,7 @@ pub(crate) struct Context {
     home: Option<PathBuf>,
     now: Option<DateTime<Utc>>,
     interrupts: OnceCell<Interrupts>,
-    waits_for_stream: Cell<bool>,
 }
-
-/// The time that interrupted work gets for its clean-up when it may be waiting for a stream.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Context {
     /// Runs `work` until it completes or the program is interrupted by Ctrl-C or `SIGTERM`. An interrupt drops the
@@ -110,12 +106,6 @@ impl Context {
         let listening = Interrupts::listen()
             .map_err(|error| Failure::failed("signals", "could not listen for signals", error))?;
         Ok(self.interrupts.get_or_init(|| listening))
-    }
-
-    /// Says that the work reads standard input or writes standard output as it goes. After an interrupt, the program does
-    /// not wait for what may never come or be taken: nothing but files without names is left behind then.
-    pub(crate) fn waits_for_stream(&self) {
-        self.waits_for_stream.set(true);
     }
 
     /// Opens the home, which has to exist.
@@ -157,8 +147,7 @@ pub(crate) fn main() -> ExitCode {
         Some(format) => logging::install_service(format, verbosity),
         None => logging::install(&console),
     }
-    let context =
-        Context { console, home, now, interrupts: OnceCell::new(), waits_for_stream: Cell::default() };
+    let context = Context { console, home, now, interrupts: OnceCell::new() };
     let fail = |failure: Failure| {
         context.console.failure(&failure);
         failure.status()
@@ -172,11 +161,7 @@ pub(crate) fn main() -> ExitCode {
     };
     let status = runtime.block_on(cli.command.run(&context)).unwrap_or_else(fail);
     // What was cancelled cleans up after itself. That may take a moment, and the error is out by then.
-    if context.waits_for_stream.get() {
-        runtime.shutdown_timeout(PATIENCE);
-    } else {
-        drop(runtime);
-    }
+    drop(runtime);
     status.into()
 }
 
@@ -187,15 +172,18 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return Status::Done.into();
     }
-    let mut arguments = std::env::args().skip_while(|argument| argument != "--format");
-    let json = std::env::args().any(|argument| argument == "--format=json")
-        || arguments.nth(1).is_some_and(|format| format == "json");
+    let arguments: Vec<String> =
+        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let mut format = arguments.iter().skip_while(|argument| *argument != "--format");
+    let json = arguments.iter().any(|argument| argument == "--format=json")
+        || format.nth(1).is_some_and(|format| format == "json");
     let format = if json { Format::Json } else { Format::Human };
     let console = Console::new(format, Verbosity::Normal);
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<UnknownPolicy>());
     match source {
         Some(unknown) => console.failure(&unknown.into()),
-        None if json => {
+        // The parser quotes arguments as they are: those of a pattern of the shell may be names of anything.
+        None if json || !arguments.iter().all(|argument| argument.chars().all(is_harmless)) => {
             let text = error.render().to_string();
             let first = text.lines().next().unwrap_or_default();
             console.failure(&Failure::usage(first.trim_start_matches("error: ").to_owned()));

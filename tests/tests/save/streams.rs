@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
 use larder::ingest::{GzipLevel, ImageSave, LayerCompression};
 use larder::{ImageArchiveFormat, MicrosandboxError};
 use larder_tests::real::{LayerOf, fill};
 use larder_tests::{Home, contents, run};
+use tokio::sync::oneshot;
 
 use crate::archives::{FORMATS, everything, image};
 use crate::read::{docker, holds, layer_of, oci};
@@ -140,4 +142,36 @@ fn compression_is_of_the_form_alone() {
         assert!(sizes[0] > sizes[1], "{sizes:?}");
     }
     assert_eq!((GzipLevel::new(0), GzipLevel::new(10)), (None, None));
+}
+
+/// A stream that takes nothing keeps nobody waiting: dropping the future ends the work, but for the thread that writes.
+#[test]
+fn streams_that_take_nothing() {
+    struct Stalled {
+        reached: Option<oneshot::Sender<()>>,
+        never: Mutex<Receiver<()>>,
+    }
+    impl Write for Stalled {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            self.reached.take().map(|reached| reached.send(()));
+            let _ = self.never.lock().expect("no panic").recv();
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let home = with_images();
+    let ((reached, is_reached), (keep, never)) = (oneshot::channel(), channel());
+    let stream = Stalled { reached: Some(reached), never: Mutex::new(never) };
+    run(async {
+        let local = home.open().await;
+        let save = ImageSave::to_writer(["acme/app:1"], "a stream", stream).run(&local);
+        tokio::select! {
+            saved = save => panic!("it was done before: {saved:?}"),
+            reached = is_reached => reached.expect("a piece"),
+        }
+        // The runtime ends when its blocking tasks have.
+    });
+    drop(keep);
 }

@@ -56,7 +56,7 @@ impl Load {
         let local = context.open_or_make().await?;
         let (limits, room) = (self.limits.limits(), self.room.find(&local, context)?);
         let load = async |file: PathBuf, progress| {
-            let load = if is_stdin(&file) { from_stdin(context)? } else { ImageLoad::new(file) };
+            let load = if is_stdin(&file) { from_stdin()? } else { ImageLoad::new(file) };
             let load = self.tags.iter().fold(load, ImageLoad::tag).progress(progress).limits(limits);
             let load = self.selections.iter().fold(load, ImageLoad::select);
             let load = self.platform.get().into_iter().fold(load, ImageLoad::platform);
@@ -90,8 +90,7 @@ fn is_stdin(file: &Path) -> bool {
     file == Path::new(STDIN)
 }
 
-fn from_stdin(context: &Context) -> Result<ImageLoad, Failure> {
-    context.waits_for_stream();
+fn from_stdin() -> Result<ImageLoad, Failure> {
     let stdin = io::stdin().as_fd().try_clone_to_owned();
     let stdin = stdin.map_err(|error| Failure::failed("input", "could not read standard input", error))?;
     Ok(ImageLoad::from_file("standard input", File::from(stdin)))

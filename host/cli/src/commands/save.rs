@@ -84,7 +84,6 @@ impl Save {
         let Self { references, output, .. } = self;
         let local = context.open().await?;
         let save = if is_stdout {
-            context.waits_for_stream();
             ImageSave::to_writer(references, "standard output", stdout()?)
         } else {
             output::refuse_in_home(&output, &local)?;

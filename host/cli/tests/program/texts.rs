@@ -1,5 +1,8 @@
 //! Texts of archives, names of files and of policies reach a terminal as text.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
 use larder_tests::Terminal;
 use larder_tests::archive::{Files, TestImage, blob_name, digest, docker_files, tar_of};
 use serde_json::{Value, json};
@@ -139,5 +142,12 @@ fn names_are_texts() {
         let mut command = test.command("");
         command.args(arguments).arg(format!("./{HOSTILE}"));
         check(&shown(&Terminal::start(command).written()), arguments[0]);
+    }
+    for argument in [format!("--{HOSTILE}"), format!("--sort={HOSTILE}")] {
+        let mut command = test.command("ls");
+        command.arg(argument).arg(OsStr::from_bytes(b"--\xff"));
+        let text = shown(&Terminal::start(command).written());
+        check(&text, "ls");
+        assert!(text.starts_with("error: "), "{text}");
     }
 }

@@ -50,13 +50,14 @@ impl ImageLoad {
 
     /// Makes a load of an archive in an open file, which may be a pipe. Errors call it by `name`, such as `standard
     /// input`. A regular file that is at its beginning and not compressed is read where it is; anything else is copied to
-    /// a file without a name in the cache first. Dropping the future ends that when the file gives something, or ends.
+    /// a file without a name in the cache first.
     pub fn from_file(name: &str, file: File) -> Self {
         Self::of(Input::File { name: name.to_owned(), file })
     }
 
     /// Makes a load of an archive that is read to its end, and copied to a file without a name in the cache first.
-    /// Errors call it by `name`.
+    /// Errors call it by `name`. A thread of its own reads, which ends with the reader, even if the future is dropped
+    /// before.
     pub fn from_reader(name: &str, reader: impl Read + Send + 'static) -> Self {
         Self::of(Input::Reader { name: name.to_owned(), reader: Box::new(reader) })
     }

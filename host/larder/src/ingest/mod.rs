@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! input      what is loaded: a path, or something that is open already
+//! streams    pipes and the like, which may keep the work waiting for ever
 //! bundle     the container of images: directories and tar archives, files by name
 //! source     the images for a platform in a bundle or a registry, with their names
 //! convert    layers in parallel, each through `layer`, in batches
@@ -60,6 +61,7 @@ mod pull;
 mod room;
 mod save;
 mod source;
+mod streams;
 mod tar;
 mod whiteout;
 

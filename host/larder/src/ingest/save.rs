@@ -11,7 +11,7 @@
 //!
 //! # Memory
 //! Memory grows with the number of directories and hard-linked files of a layer, not with sizes. Compression has two blocks
-//! of 1 MiB for each of at most eight threads.
+//! of 1 MiB for each of at most eight threads, and a stream a few pieces of 256 KiB.
 //!
 //! # What survives a crash
 //! An archive in a file appears complete and synced, by its final rename. Dropping the future ends the work soon and
@@ -41,6 +41,7 @@ pub use error::SaveError;
 pub use report::{SaveReport, SavedImage, SavedLayer, SavedManifest};
 
 use super::progress::Progress;
+use super::streams::Outgoing;
 use crate::artifacts::unowned::TEMPORARY;
 use crate::backend::LocalBackend;
 use crate::catalog::journal::{self, NewUse, UseKind};
@@ -106,8 +107,8 @@ impl ImageSave {
     /// The archive has the same bytes as in a file.
     ///
     /// Nothing is written to the stream before the first image is found. Layers that are compressed are written to a file
-    /// without a name in the cache first, since their lengths come before them. Dropping the future ends the work when
-    /// the stream takes what is being written, or fails.
+    /// without a name in the cache first, since their lengths come before them. A thread of its own writes. If the future
+    /// is dropped, it ends when the stream takes what is being written, or fails; the rest of the work ends soon.
     pub fn to_writer<R: Into<String>>(
         references: impl IntoIterator<Item = R>,
         name: &str,
@@ -163,7 +164,9 @@ impl ImageSave {
                     (path, archive)
                 }
                 Output::Stream { name, stream } => {
-                    (name, Archive::stream(stream, store.cache().root().join(TEMPORARY)))
+                    let stream = Outgoing::start(stream, Arc::clone(&cancelled));
+                    let stream = stream.map_err(MicrosandboxError::io("write", &name))?;
+                    (name, Archive::stream(Box::new(stream), store.cache().root().join(TEMPORARY)))
                 }
             };
             let (documents, packing) = (Documents::new(format, compression), Packing::new(compression)?);

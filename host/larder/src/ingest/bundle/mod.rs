@@ -30,6 +30,7 @@ use super::cancel::Cancellable;
 use super::error::{IngestError, IngestProblem};
 use super::input::Input;
 use super::limits::{IngestLimits, LimitKey};
+use super::streams::Incoming;
 use super::tar::{TarKind, scan};
 use crate::artifacts::open_dir;
 use crate::reference::Digest;
@@ -164,8 +165,11 @@ impl Bundle {
         };
         let file = match file {
             Ok(file) if is_plain(&file).map_err(fail)? => file,
-            Ok(mut file) => spooled(&mut file)?,
-            Err(mut reader) => spooled(&mut reader)?,
+            Ok(mut file) if file.metadata().map_err(unreadable)?.is_file() => spooled(&mut file)?,
+            Ok(file) => spooled(&mut Incoming::start(file, Arc::clone(&cancelled)).map_err(unreadable)?)?,
+            Err(reader) => {
+                spooled(&mut Incoming::start(reader, Arc::clone(&cancelled)).map_err(unreadable)?)?
+            }
         };
         let members = members_of(&file, &name, limits)?;
         let files = Files::Archive { file: Arc::new(file), members };

@@ -38,7 +38,7 @@ enum Target {
         output: PathBuf,
     },
     Stream {
-        stream: BufWriter<Box<dyn Write + Send>>,
+        stream: Box<dyn Write + Send>,
         /// The directory for files without names.
         temporary: PathBuf,
     },
@@ -67,9 +67,8 @@ impl Archive {
         Ok(Self { target: Target::File { file, output }, end: 0, names: HashSet::new() })
     }
 
-    /// Begins an archive that is written to a stream. `temporary` is a directory for files without names.
+    /// Begins an archive that is written to a stream, which has a buffer. `temporary` is a directory for files without names.
     pub(super) fn stream(stream: Box<dyn Write + Send>, temporary: PathBuf) -> Self {
-        let stream = BufWriter::with_capacity(BUFFER, stream);
         Self { target: Target::Stream { stream, temporary }, end: 0, names: HashSet::new() }
     }
 
@@ -326,6 +325,16 @@ mod tests {
         }
         assert!(*streamed.lock().expect("no panic") == fs::read(&output).expect("the archive"));
         assert_eq!(fs::read_dir(temporary).expect("a directory").count(), 0);
+    }
+
+    /// What cannot be written beside a stream is not said of the stream.
+    #[test]
+    fn spools_have_errors_of_their_own() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let mut archive = Archive::stream(Box::new(io::sink()), file.path().to_owned());
+        let added = archive.add(|_| Ok::<_, io::Error>(("a".to_owned(), ())));
+        let said = added.expect_err("no directory").to_string();
+        assert!(said.starts_with(&format!("a temporary file in `{}`: ", file.path().display())), "{said}");
     }
 
     /// Content of another length than its header says ends the archive.
