@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use larder::ingest::{ImageLoad, ImageSave, LayerCompression};
+use larder::ingest::{ImageLoad, ImageSave, LayerCompression, ZstdLevel};
 use larder::{Image, ImageArchiveFormat};
 use larder_tests::archive::this_architecture;
 use larder_tests::judge::{Mount, can_mount, has_tools, tool, walk};
@@ -100,7 +100,11 @@ fn podman_sees_the_original() {
     let home = loaded(&layout, &["acme/app:1", "acme/app:2"]);
     let expected = walk(&unpacked);
     for format in FORMATS {
-        for compression in [LayerCompression::None, LayerCompression::of(ImageArchiveFormat::Oci)] {
+        for compression in [
+            LayerCompression::None,
+            LayerCompression::of(ImageArchiveFormat::Oci),
+            LayerCompression::Zstd(ZstdLevel::DEFAULT),
+        ] {
             let archive = store.path("saved.tar");
             let stream = File::create(&archive).expect("a file");
             let save = ImageSave::to_writer(["acme/app:1", "acme/app:2"], "a stream", stream);

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
-use larder::ingest::{GzipLevel, ImageSave, LayerCompression};
+use larder::ingest::{GzipLevel, ImageSave, LayerCompression, ZstdLevel};
 use larder::{ImageArchiveFormat, MicrosandboxError};
 use larder_tests::real::{LayerOf, fill};
 use larder_tests::{Home, contents, run};
@@ -45,8 +45,11 @@ impl Write for Stream {
     }
 }
 
-const COMPRESSIONS: [LayerCompression; 2] =
-    [LayerCompression::None, LayerCompression::Gzip(GzipLevel::DEFAULT)];
+const COMPRESSIONS: [LayerCompression; 3] = [
+    LayerCompression::None,
+    LayerCompression::Gzip(GzipLevel::DEFAULT),
+    LayerCompression::Zstd(ZstdLevel::DEFAULT),
+];
 
 /// A home with two images that share a layer of some megabytes.
 fn with_images() -> Home {
@@ -125,8 +128,11 @@ fn compression_is_of_the_form_alone() {
         let save = ImageSave::new(["acme/app:1"], &output).format(format).compression(compression);
         run(async { save.run(&home.open().await).await }).expect("an archive").images.remove(0)
     };
-    let [fast, small] = [1, 9].map(|level| LayerCompression::Gzip(GzipLevel::new(level).expect("a level")));
-    for format in FORMATS {
+    let gzip = |level| LayerCompression::Gzip(GzipLevel::new(level).expect("a level"));
+    let zstd = |level| LayerCompression::Zstd(ZstdLevel::new(level).expect("a level"));
+    for (format, [fast, small]) in
+        FORMATS.into_iter().flat_map(|format| [(format, [gzip(1), gzip(9)]), (format, [zstd(1), zstd(19)])])
+    {
         let plain = saved(format, LayerCompression::None);
         assert!(plain.layers.iter().all(|layer| layer.blob_digest == layer.diff_id));
         let sizes = [fast, small].map(|compression| {
@@ -142,6 +148,7 @@ fn compression_is_of_the_form_alone() {
         assert!(sizes[0] > sizes[1], "{sizes:?}");
     }
     assert_eq!((GzipLevel::new(0), GzipLevel::new(10)), (None, None));
+    assert_eq!((ZstdLevel::new(0), ZstdLevel::new(20)), (None, None));
 }
 
 /// A stream that takes nothing keeps nobody waiting: dropping the future ends the work, but for the thread that writes.

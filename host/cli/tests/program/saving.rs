@@ -80,6 +80,7 @@ fn save_refused() {
         test.larder("save acme/app:1 -o app.tar --as zip"),
         test.larder("save acme/app:1 -o app.tar --compression-level 3"),
         test.larder("save acme/app:1 -o app.tar --compression gzip --compression-level 10"),
+        test.larder("save acme/app:1 -o app.tar --compression zstd --compression-level 20"),
     );
     assert!(!test.directory().join("app.tar").exists());
 }
@@ -89,7 +90,9 @@ fn save_refused() {
 #[test]
 fn save_to_standard_output() {
     let (test, _) = with_images();
-    for form in ["--as docker", "--as oci", "--compression gzip --compression-level 1"] {
+    for form in
+        ["--as docker", "--as oci", "--compression gzip --compression-level 1", "--as oci --compression zstd"]
+    {
         assert_eq!(test.larder(&format!("save acme/app:1 {form} -o app.tar")).status, 0);
         let expected = fs::read(test.directory().join("app.tar")).expect("the archive");
         for output in ["", "-o -", "-o - --format json", "-q"] {

@@ -75,7 +75,7 @@ pub use pull::ImagePull;
 pub use room::{AsItIs, MakeRoom};
 pub use save::{
     ConfigOrigin, GzipLevel, ImageSave, LayerCompression, SaveError, SaveReport, SavedImage, SavedLayer,
-    SavedManifest,
+    SavedManifest, ZstdLevel,
 };
 
 #[cfg(feature = "registry")]

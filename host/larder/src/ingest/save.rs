@@ -1,7 +1,7 @@
 //! Saving images of a cache as archives.
 //!
 //! A cache keeps no blobs: its layers are EROFS images. So an archive's layers are rebuilt from those (`layer`,
-//! `tar`), compressed (`gzip`), with the config, the manifest and the archive around them (`config`, `archive`,
+//! `tar`), compressed (`blocks`), with the config, the manifest and the archive around them (`config`, `archive`,
 //! `documents`). [`ImageSave`] documents what is preserved.
 //!
 //! # Locking
@@ -19,11 +19,11 @@
 //! left of an archive in a stream lists no images.
 
 mod archive;
+mod blocks;
 mod compression;
 mod config;
 mod documents;
 mod error;
-mod gzip;
 mod layer;
 mod report;
 mod saving;
@@ -35,7 +35,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use compression::{GzipLevel, LayerCompression};
+pub use compression::{GzipLevel, LayerCompression, ZstdLevel};
 pub use config::ConfigOrigin;
 pub use error::SaveError;
 pub use report::{SaveReport, SavedImage, SavedLayer, SavedManifest};

@@ -11,6 +11,8 @@ pub enum LayerCompression {
     None,
     /// Gzip (RFC 1952), which everything reads, on all processors.
     Gzip(GzipLevel),
+    /// Zstandard (RFC 8878), which is faster and smaller, on all processors. Docker reads it from version 23 on.
+    Zstd(ZstdLevel),
 }
 
 impl LayerCompression {
@@ -21,6 +23,31 @@ impl LayerCompression {
             ImageArchiveFormat::Docker => Self::None,
             ImageArchiveFormat::Oci => Self::Gzip(GzipLevel::DEFAULT),
         }
+    }
+}
+
+/// A level of Zstandard: 1 is the fastest and 19 the smallest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ZstdLevel(i32);
+
+impl ZstdLevel {
+    /// The usual level, 3.
+    pub const DEFAULT: Self = Self(3);
+
+    /// Returns a level from 1 to 19, and `None` for another number.
+    pub fn new(level: u32) -> Option<Self> {
+        i32::try_from(level).ok().filter(|level| (1..=19).contains(level)).map(Self)
+    }
+
+    /// Returns the number.
+    pub fn get(self) -> u32 {
+        self.0.unsigned_abs()
+    }
+}
+
+impl Default for ZstdLevel {
+    fn default() -> Self {
+        Self::DEFAULT
     }
 }
 

@@ -58,6 +58,7 @@ impl Documents {
             (ImageArchiveFormat::Oci, _) => blob_name(digest),
             (ImageArchiveFormat::Docker, LayerCompression::None) => format!("{}.tar", digest.hex()),
             (ImageArchiveFormat::Docker, LayerCompression::Gzip(_)) => format!("{}.tar.gz", digest.hex()),
+            (ImageArchiveFormat::Docker, LayerCompression::Zstd(_)) => format!("{}.tar.zst", digest.hex()),
         }
     }
 
@@ -99,6 +100,7 @@ impl Documents {
         let media_type = match self.compression {
             LayerCompression::None => OCI_LAYER.to_owned(),
             LayerCompression::Gzip(_) => format!("{OCI_LAYER}+gzip"),
+            LayerCompression::Zstd(_) => format!("{OCI_LAYER}+zstd"),
         };
         let layers = layers.iter().map(|layer| descriptor(&media_type, &layer.blob_digest, layer.size_bytes));
         let mut manifest = json!({

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use larder_erofs::reader::Image as ErofsImage;
 
 use super::archive::{Archive, Hashing};
-use super::compression::{GzipLevel, LayerCompression};
+use super::blocks::{Blocks, Codec, Compressors};
+use super::compression::LayerCompression;
 use super::config;
 use super::documents::{Documents, NewImage};
-use super::gzip::{Compressors, Gzip};
 use super::layer::{LayerFault, Watch, Written, write_layer};
 use super::source::{Target, layer_file};
 use super::{SaveError, SaveReport, SavedImage, SavedLayer, interrupted};
@@ -44,18 +44,19 @@ pub(super) struct Saving {
 /// A compression, with what does it.
 pub(super) enum Packing {
     Plain,
-    Gzip(GzipLevel, Compressors),
+    Blocks(Codec, Compressors),
 }
 
 impl Packing {
     pub(super) fn new(compression: LayerCompression) -> MicrosandboxResult<Self> {
-        match compression {
-            LayerCompression::None => Ok(Self::Plain),
-            LayerCompression::Gzip(level) => match Compressors::start() {
-                Ok(compressors) => Ok(Self::Gzip(level, compressors)),
-                Err(error) => Err(MicrosandboxError::io("compress", "layers".as_ref())(error)),
-            },
-        }
+        let codec = match compression {
+            LayerCompression::None => return Ok(Self::Plain),
+            LayerCompression::Gzip(level) => Codec::Gzip(level),
+            LayerCompression::Zstd(level) => Codec::Zstd(level),
+        };
+        let compressors =
+            Compressors::start().map_err(MicrosandboxError::io("compress", "layers".as_ref()))?;
+        Ok(Self::Blocks(codec, compressors))
     }
 }
 
@@ -172,11 +173,11 @@ impl Saving {
                 let (_, digest, size) = tar.finish();
                 Ok((documents.layer_name(&digest), saved(written, digest.clone(), digest, size)))
             }),
-            Packing::Gzip(level, compressors) => archive.add(|member| {
-                let mut tar = Hashing::new(Gzip::new(Hashing::new(member), *level, compressors)?);
+            Packing::Blocks(codec, compressors) => archive.add(|member| {
+                let mut tar = Hashing::new(Blocks::new(Hashing::new(member), *codec, compressors)?);
                 let written = write_layer(image, &mut tar, watch)?;
-                let (gzip, diff_id, _) = tar.finish();
-                let (_, blob_digest, size) = gzip.finish()?.finish();
+                let (blocks, diff_id, _) = tar.finish();
+                let (_, blob_digest, size) = blocks.finish()?.finish();
                 Ok((documents.layer_name(&blob_digest), saved(written, diff_id, blob_digest, size)))
             }),
         }
