@@ -75,7 +75,7 @@ pub(crate) fn oci(archive: &Path) -> Vec<(Saved, Value)> {
         let layers = manifest["layers"].as_array().expect("layers").iter();
         let content = |layer: &Value| {
             let blob = blob(layer);
-            let suffix = if is_gzip(&blob) { "+gzip" } else { "" };
+            let suffix = suffix(&blob);
             assert_eq!(layer["mediaType"], format!("application/vnd.oci.image.layer.v1.tar{suffix}"));
             plain(&blob)
         };
@@ -91,17 +91,23 @@ pub(crate) fn oci(archive: &Path) -> Vec<(Saved, Value)> {
     index["manifests"].as_array().expect("manifests").iter().map(image).collect()
 }
 
-fn is_gzip(blob: &[u8]) -> bool {
-    blob.starts_with(&[0x1f, 0x8b])
+/// The end of the media type of a blob.
+fn suffix(blob: &[u8]) -> &'static str {
+    match blob {
+        [0x1f, 0x8b, ..] => "+gzip",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "+zstd",
+        _ => "",
+    }
 }
 
-/// What a blob holds: one member of gzip, or the blob itself.
+/// What a blob holds: one member of gzip, frames of zstd, or the blob itself.
 fn plain(blob: &[u8]) -> Vec<u8> {
-    if !is_gzip(blob) {
-        return blob.to_vec();
-    }
     let mut plain = Vec::new();
-    flate2::read::GzDecoder::new(blob).read_to_end(&mut plain).expect("gzip");
+    match suffix(blob) {
+        "+gzip" => drop(flate2::read::GzDecoder::new(blob).read_to_end(&mut plain).expect("gzip")),
+        "+zstd" => zstd::stream::copy_decode(blob, &mut plain).expect("zstd"),
+        _ => plain.extend_from_slice(blob),
+    }
     plain
 }
 
