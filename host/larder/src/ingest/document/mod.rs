@@ -2,13 +2,16 @@
 //!
 //! Unknown fields are ignored. `null` means an absent value: Docker writes it for empty lists.
 
+mod loose;
+
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::error::IngestProblem;
 use super::platform::Platform;
 use crate::reference::Digest;
+use loose::{annotations, command, map, nullable, text, texts};
 
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -29,56 +32,6 @@ const LAYERS: [&str; 4] = [
     "application/vnd.docker.image.rootfs.foreign.diff.tar",
 ];
 const COMPRESSIONS: [&str; 5] = ["", "+gzip", "+zstd", ".gzip", ".zstd"];
-
-/// Deserializes a value that may be `null`, which means an absent value.
-fn nullable<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
-}
-
-/// Deserializes a list of texts in which `null` means an empty text.
-fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let list = Option::<Vec<Option<String>>>::deserialize(deserializer)?.unwrap_or_default();
-    Ok(list.into_iter().map(Option::unwrap_or_default).collect())
-}
-
-/// Deserializes a map of texts in which `null` means an empty text.
-fn map<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
-    let map = Option::<BTreeMap<String, Option<String>>>::deserialize(deserializer)?.unwrap_or_default();
-    Ok(map.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect())
-}
-
-/// Deserializes the command of a config. Old versions of Docker wrote a single word as a text.
-fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Command {
-        Word(String),
-        Words(Vec<Option<String>>),
-    }
-    let command = Option::<Command>::deserialize(deserializer)?;
-    Ok(command.map(|command| match command {
-        Command::Word(word) => vec![word],
-        Command::Words(words) => words.into_iter().map(Option::unwrap_or_default).collect(),
-    }))
-}
-
-/// Deserializes the annotations of a descriptor. Those that are no texts are ignored.
-fn annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Value {
-        Text(String),
-        Other(serde::de::IgnoredAny),
-    }
-    let map = Option::<BTreeMap<String, Value>>::deserialize(deserializer)?.unwrap_or_default();
-    let text = |(key, value)| match value {
-        Value::Text(text) => Some((key, text)),
-        Value::Other(_) => None,
-    };
-    Ok(map.into_iter().filter_map(text).collect())
-}
 
 /// A reference in a document to another document or a blob.
 #[derive(Debug, Clone, Deserialize)]
@@ -205,7 +158,7 @@ impl DocumentKind {
         #[derive(Default, Deserialize)]
         #[serde(rename_all = "camelCase", default)]
         struct Probe {
-            #[serde(deserialize_with = "self::text")]
+            #[serde(deserialize_with = "loose::text")]
             media_type: Option<String>,
             manifests: Option<serde::de::IgnoredAny>,
             layers: Option<serde::de::IgnoredAny>,
@@ -301,10 +254,6 @@ pub(crate) struct RuntimeConfig {
     pub(crate) exposed_ports: BTreeMap<String, serde::de::IgnoredAny>,
     #[serde(deserialize_with = "nullable")]
     pub(crate) volumes: BTreeMap<String, serde::de::IgnoredAny>,
-}
-
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Option::<String>::deserialize(deserializer).map(|text| text.filter(|text| !text.is_empty()))
 }
 
 /// Parses a document.
