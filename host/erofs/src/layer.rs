@@ -19,10 +19,11 @@
 use std::borrow::Cow;
 use std::io::{Read, Seek, Write};
 
-use crate::metadata::{DeviceNumber, Metadata, Permissions, Timestamp, XattrError, Xattrs, opaque_name};
+use crate::metadata::{DeviceNumber, Metadata, Permissions, Timestamp};
 use crate::path::EntryPath;
 use crate::writer::tree::{Content, Directory, Node, NodeId};
 use crate::writer::{Added, Entry, ImageWriter, Options, Summary, WriteError, check_entry};
+use crate::xattr::{XattrError, Xattrs, opaque_name};
 
 /// The error for an entry that was not added to a layer.
 #[derive(Debug, thiserror::Error)]

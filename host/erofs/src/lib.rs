@@ -17,6 +17,7 @@
 
 mod metadata;
 mod path;
+mod xattr;
 
 pub mod format;
 pub mod layer;
@@ -25,7 +26,6 @@ pub mod reader;
 pub mod vmdk;
 pub mod writer;
 
-pub use metadata::{
-    DeviceNumber, FileKind, Iter, Metadata, Permissions, Timestamp, XattrError, XattrName, Xattrs,
-};
+pub use metadata::{DeviceNumber, FileKind, Metadata, Permissions, Timestamp};
 pub use path::{EntryPath, MAX_NAME, MAX_PATH, Name, PathError};
+pub use xattr::{Iter, XattrError, XattrName, Xattrs};

@@ -29,7 +29,7 @@ use std::collections::HashMap;
 use std::io::{Seek, Write};
 
 use crate::format::{BLOCK, BlockAddr, DataLayout, DeviceSlot, DeviceTag, Nid};
-use crate::metadata::{FileKind, Metadata, opaque_name};
+use crate::metadata::{FileKind, Metadata};
 use crate::path::EntryPath;
 use crate::reader::room::Room;
 use crate::reader::{Image, Inode, Place, ReadAt, ReadError, WalkError};
@@ -37,6 +37,7 @@ use crate::writer::layout::Plan;
 use crate::writer::sink::Sink;
 use crate::writer::tree::{Content, Directory, Extent, Node, NodeId, Tree};
 use crate::writer::{Options, Summary, WriteError, emit};
+use crate::xattr::opaque_name;
 
 /// The maximum number of links that [`CoveredLinks`] names.
 const MAX_COVERED: usize = 16;

@@ -4,16 +4,10 @@
 //! as its number the distance from the superblock's `xattr_start` in units of 4 bytes.
 
 use super::{FormatError, u16_at, u32_at};
-use crate::metadata::XattrName;
+use crate::xattr::{XATTR_ENTRY_SIZE, XattrName};
 
 /// The size in bytes of the header of an inode's attributes (`struct erofs_xattr_ibody_header`).
 pub(crate) const XATTR_HEADER_SIZE: usize = 12;
-
-/// The size in bytes of the header of an entry (`struct erofs_xattr_entry`).
-pub(crate) const XATTR_ENTRY_SIZE: usize = 4;
-
-/// The maximum size in bytes of the attributes beside an inode, without their header.
-pub(crate) const MAX_INLINE_XATTRS: usize = (u16::MAX as usize - 1) * 4;
 
 /// The maximum number of shared entries that an inode can refer to.
 pub(crate) const MAX_SHARED_XATTRS: usize = u8::MAX as usize;
@@ -29,11 +23,6 @@ pub(crate) fn body_size(count: u16) -> u64 {
 /// Returns the count for a body of `size` bytes. A body is empty, or a header and a multiple of 4.
 pub(crate) fn body_count(size: usize) -> u16 {
     if size == 0 { 0 } else { ((size - XATTR_HEADER_SIZE) / 4 + 1) as u16 }
-}
-
-/// Returns the size of an entry in an image, in bytes.
-pub(crate) fn entry_size(name: &XattrName, value: &[u8]) -> usize {
-    (XATTR_ENTRY_SIZE + name.suffix().len() + value.len()).next_multiple_of(4)
 }
 
 /// Appends an entry to `out`, whose length is a multiple of 4.
@@ -144,7 +133,7 @@ mod tests {
         for (name, value) in names.iter().zip([&b""[..], b"12345", &[7; 300]]) {
             let before = bytes.len();
             encode_entry(name, value, &mut bytes);
-            assert_eq!(bytes.len() - before, entry_size(name, value));
+            assert_eq!(bytes.len() - before, crate::xattr::entry_size(name, value));
         }
         assert_eq!(body_size(body_count(bytes.len())), bytes.len() as u64);
         let body = XattrBody::parse(&bytes).unwrap();

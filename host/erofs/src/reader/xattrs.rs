@@ -1,9 +1,9 @@
 //! Extended attributes of inodes, with shared entries and long prefixes.
 
 use super::{Image, Inode, ReadAt, ReadError};
-use crate::format::xattr::{LONG_PREFIX, XATTR_ENTRY_SIZE};
+use crate::format::xattr::LONG_PREFIX;
 use crate::format::{FormatError, XattrBody, XattrEntry, feature_incompat};
-use crate::metadata::{Namespace, XattrName, Xattrs};
+use crate::xattr::{Namespace, XATTR_ENTRY_SIZE, XattrName, Xattrs};
 
 /// A prefix that several names of extended attributes share.
 pub(super) struct Prefix {

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use super::tree::{Content, Directory, Extent, NodeId, Tree};
 use super::{Encoding, WriteError};
-use crate::format::xattr::{MAX_SHARED_XATTRS, XATTR_HEADER_SIZE, entry_size};
+use crate::format::xattr::{MAX_SHARED_XATTRS, XATTR_HEADER_SIZE};
 use crate::format::{BLOCK, ChunkFormat, DataLayout, InodeForm, NULL_BLOCK, SLOT_SIZE, dirent};
-use crate::metadata::{FileKind, Metadata, Timestamp, XattrName, Xattrs};
+use crate::metadata::{FileKind, Metadata, Timestamp};
+use crate::xattr::{XattrName, Xattrs, entry_size};
 
 /// An inode and its position.
 pub(crate) struct Placement {
