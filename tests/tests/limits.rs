@@ -142,13 +142,13 @@ fn compressed_archives_count() {
         let error = run(async { load.run(&test.home.open().await).await }).expect_err("refused");
         error.to_string().rsplit_once("limit of ").map(|(_, limit)| limit.to_owned())
     };
-    let limit = |text: &str| Some(format!("{text}, beyond the ratio to its compressed size"));
+    let limit = |text: &str| Some(format!("{text}, beyond the ratio to their compressed size"));
     let tar = |byte: u8, size: usize| layer(&[Item::File("data", &vec![byte; size])]);
     assert_eq!(
         exceeded(&tar(7, 4 * MIB)),
-        Some("1048576 bytes beyond the ratio to its compressed size".to_owned())
+        Some("1048576 bytes that layers write beyond the ratio to their compressed size".to_owned())
     );
-    assert_eq!(exceeded(&tar(0, 16 * MIB)), limit("8388608 bytes, zeros among them"));
+    assert_eq!(exceeded(&tar(0, 16 * MIB)), limit("8388608 bytes that layers have, zeros among them"));
     // Within the limits it is read, and is no image.
     assert_eq!(exceeded(&tar(0, 4 * MIB)), None);
 }

@@ -32,6 +32,8 @@ struct State {
     converted: usize,
     cached: usize,
     bytes: u64,
+    /// The references that are in the index.
+    added: Vec<String>,
     closed: bool,
 }
 
@@ -59,6 +61,11 @@ impl IngestProgress {
             text += &format!("{word}{} already there", count(state.cached, "layer"));
         }
         text
+    }
+
+    /// Returns the references that were added since the last time.
+    pub(crate) fn take_added(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().added)
     }
 
     /// Removes all bars.
@@ -206,6 +213,7 @@ impl Progress for IngestProgress {
                     short_digest(layer)
                 ));
             }
+            ProgressEvent::ImageAdded { reference, .. } => state.added.push(reference.to_owned()),
             ProgressEvent::WaitingForIndex => {
                 self.note("waiting for another program that changes the index");
             }

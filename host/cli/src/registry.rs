@@ -27,8 +27,11 @@ fn podman_files(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
         return vec![file];
     }
     let config = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")));
-    let directories = [set("XDG_RUNTIME_DIR"), config].into_iter().flatten();
-    directories.map(|directory| directory.join("containers/auth.json")).collect()
+    let of_the = |directory: PathBuf| directory.join("containers/auth.json");
+    // Without a session, as for a job of the system, podman has a directory of its own for each user.
+    let of_the_system = format!("/run/containers/{}/auth.json", rustix::process::geteuid().as_raw());
+    let files = [set("XDG_RUNTIME_DIR").map(of_the), Some(of_the_system.into()), config.map(of_the)];
+    files.into_iter().flatten().collect()
 }
 
 /// Returns a variable as a path. One that is empty is not set.
@@ -65,6 +68,9 @@ mod tests {
             };
             let podman: Vec<String> =
                 podman_files(variable).iter().map(|path| path.display().to_string()).collect();
+            // Who runs the test has one of the system.
+            let podman: Vec<String> =
+                podman.into_iter().filter(|path| !path.starts_with("/run/containers/")).collect();
             (docker_config(variable), podman)
         };
         assert_eq!(of(&[("DOCKER_CONFIG", "/d"), ("HOME", "/h")]).0, Some("/d/config.json".into()));

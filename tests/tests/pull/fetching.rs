@@ -242,6 +242,7 @@ fn progress_is_told() {
                     format!("end {bytes}")
                 }
                 ProgressEvent::ImageReady { layers, .. } => format!("{layers} layers"),
+                ProgressEvent::ImageAdded { .. } => "added".to_owned(),
                 other => format!("{other:?}"),
             };
             self.0.lock().expect("a list").push(line);
@@ -257,6 +258,7 @@ fn progress_is_told() {
         format!("{bytes} of {bytes}"),
         format!("end {bytes}"),
         "1 layers".to_owned(),
+        "added".to_owned(),
     ];
     assert_eq!(*told.0.lock().expect("a list"), expected);
 }

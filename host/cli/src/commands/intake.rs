@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use larder::ImageHandle;
 use larder::ingest::{IngestLimits, LimitKey, LimitUnit, Platform, Progress};
 use larder::policy::ByteSize;
+use larder::{Image, ImageHandle, LocalBackend};
 
 use super::Failures;
 use crate::cli::Context;
@@ -72,9 +72,11 @@ fn limit_help() -> String {
     text
 }
 
-/// Runs `work` for each of the sources. Continues after a failure, and stops at an interrupt.
+/// Runs `work` for each of the sources. Continues after a failure, and stops at an interrupt. What was added before a failure is
+/// shown as well.
 pub(super) async fn take_in<S>(
     context: &Context,
+    local: &LocalBackend,
     sources: Vec<S>,
     mut work: impl AsyncFnMut(S, Arc<dyn Progress>) -> Result<Vec<ImageHandle>, Failure>,
 ) -> Result<Status, Failure> {
@@ -90,7 +92,15 @@ pub(super) async fn take_in<S>(
         } else {
             progress.clear();
         }
-        images.extend(failures.catch(taken).into_iter().flatten());
+        let added = progress.take_added();
+        match failures.catch(taken) {
+            Some(taken) => images.extend(taken),
+            None => {
+                for reference in &added {
+                    images.extend(Image::get_local(local, reference).await);
+                }
+            }
+        }
         if interrupted {
             break;
         }

@@ -23,15 +23,14 @@ Examples:
   larder load layout/ --tag acme/app:1
   larder load layout/ --tag acme/app --select v1 --select v2")]
 pub(crate) struct Load {
-    /// Archives or directories; `-`, or none, is an archive from standard input
+    /// Archives or directories; without one, or for `-`, an archive is read from standard input
     #[arg(value_name = "FILE", value_hint = clap::ValueHint::AnyPath)]
     files: Vec<PathBuf>,
-    /// The name of the image, instead of those in the archive; without a tag, images keep those that they have; can be given
-    /// several times
+    /// Name the image REF instead of as in the archive; a repository alone keeps the tags of the archive; can be given several
+    /// times
     #[arg(long = "tag", short, value_name = "REF")]
     tags: Vec<String>,
-    /// Load only this image of the archive: a name or a tag in it, or the digest of a manifest or config; can be given several
-    /// times
+    /// Load only the images with this name, tag, or digest of a manifest or config; can be given several times
     #[arg(long = "select", value_name = "IMAGE")]
     selections: Vec<String>,
     #[command(flatten)]
@@ -63,7 +62,7 @@ impl Load {
             let load = room.maker().into_iter().fold(load, ImageLoad::make_room);
             Ok(load.run(&local).await?)
         };
-        let status = take_in(context, files, load).await;
+        let status = take_in(context, &local, files, load).await;
         room.settle().await;
         status
     }

@@ -16,13 +16,14 @@ use crate::render::plain;
 
 /// Pull images from their registries
 ///
-/// Of an image for several platforms, the one for this machine is pulled. Every digest is verified. What is in the cache is
-/// not downloaded, and a download that breaks off continues where it ended. Layers that are complete when
-/// a pull fails are kept for the next one, for a day.
+/// Pulls the image for this machine where there are several, and verifies every digest. What is in the cache is not downloaded. A
+/// connection that breaks is replaced, and the download goes on where it ended. If a pull fails, its complete layers are kept for a
+/// day, for the next one. A reference names one image: the one that it named before goes with the next clean-up.
 ///
-/// Credentials are those of this home's `config.json`, of `docker login` or of `podman login`, unless others are given; `-v`
-/// says which. Registries without encryption and certificates of authorities that the home's `config.json` names count, too.
-/// Proxies are those of `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, and none for this machine itself; `ALL_PROXY` is not read.
+/// Uses the credentials of microsandbox for this home (`registries.hosts.HOST.auth` in its `config.json`), of `docker login` or of
+/// `podman login`, unless others are given; `-v` says which. Honours that file's registries without encryption and its
+/// certificates of authorities, too. Uses the proxies of `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, except for this machine
+/// itself, and does not read `ALL_PROXY`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -31,19 +32,19 @@ Examples:
   larder pull registry.acme.example/app:1 --ca acme.pem
   pass show registry | larder pull registry.acme.example/app:1 --user ci --password-stdin")]
 pub(crate) struct Pull {
-    /// The images
+    /// The references of the images
     #[arg(required = true, value_name = "REF")]
     references: Vec<String>,
-    /// Reach registries on this machine, or that of HOST, without encryption
-    #[arg(long, value_name = "HOST", num_args = 0..=1, require_equals = true, default_missing_value = THIS_MACHINE)]
+    /// Reach registries on this machine, or the one at HOST, without encryption
+    #[arg(long, value_name = "HOST[:PORT]", num_args = 0..=1, require_equals = true, default_missing_value = THIS_MACHINE)]
     plain_http: Vec<String>,
     /// Trust the authorities in this file of certificates (PEM), too
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     ca: Option<PathBuf>,
-    /// The user to log in as, instead of that of other programs. All images have to be of one registry
+    /// Log in as this user, with `--password-stdin`; all images must be on one registry
     #[arg(long, value_name = "NAME", requires = "password_stdin")]
     user: Option<String>,
-    /// Read the user's password, or a token, from standard input
+    /// Read the password of the user, or a token, from standard input
     #[arg(long, requires = "user")]
     password_stdin: bool,
     /// Use no credentials, even after `docker login`
@@ -59,6 +60,11 @@ pub(crate) struct Pull {
 
 /// The value of `--plain-http` without one.
 const THIS_MACHINE: &str = "";
+
+/// Returns whether a registry is the one at a host, at any port if none is given.
+fn is_at(registry: &str, host: &str) -> bool {
+    registry.strip_prefix(host).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+}
 
 /// The settings for all registries.
 struct Access {
@@ -77,7 +83,7 @@ impl Pull {
         let local = context.open_or_make().await?;
         let access = self.access(HomeRegistries::read(local.home(), |name| env::var(name).ok())?)?;
         let room = self.room.find(&local, context)?;
-        let status = take_in(context, self.references, async |reference, progress| {
+        let status = take_in(context, &local, self.references, async |reference, progress| {
             let transport = access.transport(&reference);
             let pull = ImagePull::new(reference)
                 .credentials(access.credentials.clone())
@@ -122,7 +128,7 @@ impl Pull {
                      `--plain-http={registry}` names another"
                 )));
             }
-            if host != THIS_MACHINE && !registries.contains(host.as_str()) {
+            if host != THIS_MACHINE && !registries.iter().any(|registry| is_at(registry, host)) {
                 return Err(Failure::usage(format!("no image is of the registry `{}`", plain(host))));
             }
         }
@@ -164,7 +170,10 @@ impl Access {
     fn transport(&self, reference: &str) -> Transport {
         let Ok(reference) = reference.parse::<Reference>() else { return Transport::Https };
         let registry = reference.registry();
-        let is_meant = |host: &String| host == registry || (host == THIS_MACHINE && is_loopback(registry));
+        let is_meant = |host: &String| match host.as_str() {
+            THIS_MACHINE => is_loopback(registry),
+            host => is_at(registry, host),
+        };
         match self.plain.iter().any(is_meant) {
             true => Transport::PlainHttp,
             false => self.home.transport(registry),

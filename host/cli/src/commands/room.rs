@@ -24,7 +24,7 @@ use crate::render::{count, plain};
 /// What makes room for a load or pull.
 #[derive(Debug, clap::Args)]
 pub(super) struct RoomArguments {
-    /// Begin even if the image seems not to fit, and make no room for it
+    /// Skip the check for free space, and make no room
     #[arg(long)]
     no_room: bool,
 }

@@ -18,11 +18,12 @@ use crate::render::{count, plain};
 
 /// Save images to an archive
 ///
-/// The archive has the layers and the config of each image, rebuilt from the cache: the digests of layers and manifests
-/// differ from those that were pulled, so signatures over manifests do not survive. Images that share layers share them in
-/// the archive. The same images give the same bytes. An existing file is replaced when the archive is complete. Standard
-/// output gets the archive where no file is named, and then standard error gets what was saved, for programs as an object
-/// `{"saved": …}`.
+/// Rebuilds the layers and the config of each image from the cache: the digests of layers and manifests differ from those that were
+/// pulled, so signatures over manifests do not survive, and what loads the archive has another image. Images that share layers
+/// share them in the archive. The same images give the same bytes.
+///
+/// Replaces an existing file when the archive is complete. Without `-o`, writes the archive to standard output and the report to
+/// standard error; with `--format json`, that is an object `{"saved": …}`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -31,19 +32,19 @@ Examples:
   larder save acme/app:1 | ssh other larder load
   larder save acme/app:1 -o app.tar && skopeo inspect docker-archive:app.tar")]
 pub(crate) struct Save {
-    /// The images
+    /// The references of the images
     #[arg(required = true, value_name = "REF")]
     references: Vec<String>,
-    /// The archive; `-` is standard output
+    /// Write the archive to this file; `-` is standard output
     #[arg(long, short, value_name = "FILE", value_hint = clap::ValueHint::FilePath, default_value = "-")]
     output: PathBuf,
-    /// What `docker load` reads, or an OCI image layout
+    /// Choose the form of the archive
     #[arg(long = "as", value_name = "FORM", default_value = "docker")]
     form: Form,
-    /// The compression of the layers [default: none in what `docker load` reads, gzip in a layout]
+    /// Choose the compression of the layers [default: none for docker, gzip for oci]
     #[arg(long, value_name = "KIND")]
     compression: Option<Compression>,
-    /// The level, from 1, the fastest, to the smallest: 9 of gzip [default: 6], 19 of zstd [default: 3]
+    /// Set the level: 1 to 9 for gzip [default: 6], 1 to 19 for zstd [default: 3]; higher is smaller and slower
     #[arg(long, value_name = "N")]
     compression_level: Option<u32>,
 }
@@ -51,20 +52,20 @@ pub(crate) struct Save {
 /// The form of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Form {
-    /// What `docker load` reads, with plain layers
+    /// A `docker save` archive
     Docker,
-    /// An OCI image layout as a tar file, with gzip layers; `docker load` reads it as well
+    /// An OCI image layout in a tar file, which `docker load` reads as well
     Oci,
 }
 
 /// The compression of layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Compression {
-    /// The largest archive, in the least time
+    /// Plain layers: the largest archive, in the least time
     None,
-    /// What everything reads, on all processors
+    /// What everything reads
     Gzip,
-    /// Faster and smaller, on all processors; Docker reads it from version 23 on
+    /// Faster and smaller; Docker reads it from version 23 on
     Zstd,
 }
 

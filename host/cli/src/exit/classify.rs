@@ -105,20 +105,14 @@ fn classify_ingest(problem: &IngestProblem) -> Class {
         P::NotInRegistry => (
             Status::NotFound,
             "image-not-found",
-            Some("a registry also says so where it does not know who asks: `docker login`, or `--user`"),
+            Some("some registries answer this to whoever is not logged in: `docker login`, or `--user`"),
         ),
         P::Refused(_) => (
             Status::Failed,
             "registry-refused",
-            Some("log in with `docker login`, or give `--user` and `--password-stdin`"),
+            Some("`docker login`, or `--user` and `--password-stdin`, give the registry other credentials"),
         ),
-        P::Unreachable(_) => (
-            Status::Failed,
-            UNREACHABLE,
-            Some(
-                "a registry without encryption is reached with `--plain-http`, one with an authority of its own with `--ca`",
-            ),
-        ),
+        P::Unreachable(why) => (Status::Failed, UNREACHABLE, hint_at_connection(why)),
         P::NoAuthorities => (
             Status::Failed,
             UNREACHABLE,
@@ -129,7 +123,7 @@ fn classify_ingest(problem: &IngestProblem) -> Class {
             (Status::Failed, "credentials", Some("`--user` and `--password-stdin` give others"))
         }
         P::Platform { .. } => {
-            (Status::Failed, "wrong-platform", Some("`--platform` takes an image for another machine"))
+            (Status::Failed, "wrong-platform", Some("`--platform` chooses another of these"))
         }
         P::Limit { .. } | P::Files { .. } => (Status::Failed, "image-limit", None),
         P::WrongDigest { .. } | P::WrongSize { .. } => (Status::Failed, "image-digest", None),
@@ -158,7 +152,15 @@ pub(super) fn hint_at_limit(error: &MicrosandboxError) -> Option<String> {
         LimitUnit::Bytes => ByteSize::bytes(twice).to_string(),
         _ => twice.to_string(),
     };
-    Some(format!("`--limit {key}={value}` allows more, for an image that you trust"))
+    Some(format!("`--limit {key}={value}` doubles the limit, for an image that you trust"))
+}
+
+/// Returns what may make a registry reachable.
+fn hint_at_connection(why: &str) -> Option<&'static str> {
+    if why.contains("certificate") {
+        return Some("`--ca FILE` trusts the authorities in a file of certificates");
+    }
+    (!why.contains("no such host")).then_some("a registry without encryption is reached with `--plain-http`")
 }
 
 /// The hint at how policies are built, in a program that builds them.

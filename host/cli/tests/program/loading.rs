@@ -52,11 +52,14 @@ fn load_for_programs() {
     assert_eq!(loaded[0]["manifest_digest"], loaded[1]["manifest_digest"]);
     let ready =
         json!({ "event": "image-ready", "manifest_digest": loaded[0]["manifest_digest"], "layers": 1 });
+    let added = json!({
+        "event": "image-added", "reference": "docker.io/acme/app:1", "manifest_digest": loaded[0]["manifest_digest"],
+    });
     let started = json!({ "event": "layer-started", "layer": digest, "step": "convert", "bytes": bytes });
     let done =
         |outcome| json!({ "event": "layer-done", "layer": digest, "outcome": outcome, "bytes": bytes });
-    assert_eq!(outputs[0].milestones(), [started, done("converted"), ready.clone()]);
-    assert_eq!(outputs[1].milestones(), [done("cached"), ready]);
+    assert_eq!(outputs[0].milestones(), [started, done("converted"), ready.clone(), added.clone()]);
+    assert_eq!(outputs[1].milestones(), [done("cached"), ready, added]);
     assert!(outputs[0].stderr.matches("layer-advanced").count() > 1, "{}", outputs[0]);
     let quiet = test.larder("load image.tar --format json --quiet");
     assert_eq!((quiet.status, quiet.stderr.as_str()), (0, ""));
@@ -124,6 +127,24 @@ fn load_chosen() {
     assert!(foreign.stderr.contains("there is no image for `linux/s390x` in it"), "{foreign}");
 }
 
+/// Images of an archive that were complete before one that cannot be loaded are shown, whether for people or for programs.
+#[test]
+fn load_failed_in_the_middle() {
+    let test = TestEnvironment::made();
+    let image =
+        |name: &str, file: &str| TestImage::new(&[name], vec![layer(&[Item::File(file, name.as_bytes())])]);
+    let images = [image("acme/a:1", "a"), image("acme/b:1", "../b"), image("acme/c:1", "c")];
+    archive(&test, "some.tar", &docker_files(&images));
+    for format in ["human", "json"] {
+        let output = test.larder(&format!("load some.tar --format {format}"));
+        assert_eq!(output.status, 1, "{output}");
+        assert!(output.stdout.contains("docker.io/acme/a:1"), "{output}");
+        assert!(!output.stdout.contains("acme/b") && !output.stdout.contains("acme/c"), "{output}");
+        assert!(output.stderr.contains("`../b` has a component `..`"), "{output}");
+    }
+    assert_eq!(test.home.texts("SELECT reference FROM image_ref"), ["docker.io/acme/a:1".to_owned()].into());
+}
+
 /// A limit that an image exceeds is told with the option that raises it, and the option does. Keys and values that are none
 /// are refused with those that are.
 #[test]
@@ -134,7 +155,7 @@ fn limits() {
     let refused = test.larder("load large.tar --limit layer-bytes=200KiB");
     assert_eq!(refused.status, 1, "{refused}");
     let (limit, hint) =
-        ("it exceeds the limit of 204800 bytes in a layer", "`--limit layer-bytes=400KiB` allows more");
+        ("it exceeds the limit of 204800 bytes in a layer", "`--limit layer-bytes=400KiB` doubles the limit");
     assert!(refused.stderr.contains(limit) && refused.stderr.contains(hint), "{refused}");
     assert_eq!(test.larder("load large.tar --limit layer-bytes=400KiB --limit layers=1").status, 0);
     for (option, part) in

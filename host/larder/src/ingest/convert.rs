@@ -1,7 +1,8 @@
 //! Converting the layers of images in parallel.
 //!
-//! Images are worked on in batches, so that leases are held on a bounded number of layers at a time. When a layer fails, the others
-//! of its batch end at once, and the images whose layers are all there are added all the same.
+//! Images are worked on in batches, so that leases are held on a bounded number of layers at a time. When a layer fails, no other
+//! begins; the images before its own, whose layers have begun, are completed and added all the same. The layers of an only image end
+//! at once.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -89,19 +90,22 @@ impl Work<'_> {
         let done: Mutex<HashMap<Digest, DoneLayer>> = Mutex::default();
         let dependents: Mutex<Dependents> = Mutex::default();
         let failure: Mutex<Option<MicrosandboxError>> = Mutex::default();
+        let is_only = images.len() == 1;
         let work = || {
             while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if self.cancelled.load(Ordering::Relaxed) {
+                if locked(&failure).is_some() || self.cancelled.load(Ordering::Relaxed) {
                     return;
                 }
                 match self.layer(layer, blobs, &dependents) {
                     Ok(made) => drop(locked(&done).insert(layer.diff_id.clone(), made)),
                     Err(error) => {
                         locked(&failure).get_or_insert(error);
-                        // Nobody wants the others any more: they end with an error of their own, which is not told.
-                        self.cancelled.store(true, Ordering::Relaxed);
-                        // Those that wait for bytes see no flag.
-                        blobs.stop();
+                        // Nobody wants the others any more: they end with an error of their own, which is not told. Those of
+                        // earlier images have begun, and make these complete.
+                        if is_only {
+                            self.cancelled.store(true, Ordering::Relaxed);
+                            blobs.stop();
+                        }
                         return;
                     }
                 }
@@ -112,8 +116,8 @@ impl Work<'_> {
             work();
         });
         let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if failure.is_some() {
-            // What is complete goes on. Where the caller is gone as well, nobody commits it.
+        if failure.is_some() && is_only {
+            // Images that have to be joined again are. Where the caller is gone as well, nobody commits anything.
             self.cancelled.store(false, Ordering::Relaxed);
         }
         let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -30,6 +30,10 @@ pub enum IngestProblem {
     #[error("it is neither a `docker save` archive nor an OCI image layout")]
     NotAnArchive,
 
+    /// The archive has no bytes.
+    #[error("it is empty")]
+    Empty,
+
     /// The archive or blob ends too early.
     #[error("it is cut off")]
     Truncated,

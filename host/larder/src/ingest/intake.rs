@@ -202,7 +202,14 @@ async fn add<B: Blobs + Send + 'static>(
         });
         match added.await {
             Err(error) if is_busy(&error) => call.work().tell(ProgressEvent::WaitingForIndex),
-            added => return added,
+            added => {
+                for handle in added.iter().flatten() {
+                    let (reference, manifest) = (handle.reference(), handle.manifest_digest());
+                    let manifest_digest = manifest.unwrap_or_default();
+                    call.work().tell(ProgressEvent::ImageAdded { reference, manifest_digest });
+                }
+                return added;
+            }
         }
     }
 }

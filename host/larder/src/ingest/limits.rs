@@ -121,8 +121,8 @@ macro_rules! limits {
 }
 
 limits! {
-    /// The bytes of an archive after decompression: 256 GiB.
-    archive_bytes ArchiveBytes "archive-bytes": 256 << 30, Bytes "bytes in an archive";
+    /// The bytes of a compressed archive after decompression, or of one that is not a file: 256 GiB.
+    archive_bytes ArchiveBytes "archive-bytes": 256 << 30, Bytes "bytes in an archive that is compressed or not a file";
     /// The entries of an archive: 100,000. Their names are held in memory.
     archive_entries ArchiveEntries "archive-entries": 100_000, Count "entries in an archive";
     /// The images of an archive: 4,096.
@@ -155,11 +155,11 @@ limits! {
     ratio Ratio "ratio": 300, Count "times its compressed size";
     /// The bytes that all layers of a load or pull write to the disk beyond [`ratio`](Self::ratio) times their
     /// compressed size: 1 GiB.
-    ratio_from_bytes RatioFromBytes "ratio-from-bytes": 1 << 30, Bytes "bytes beyond the ratio to its compressed size";
+    ratio_from_bytes RatioFromBytes "ratio-from-bytes": 1 << 30, Bytes "bytes that layers write beyond the ratio to their compressed size";
     /// The bytes that all layers of a load or pull have, zeros and holes among them, beyond [`ratio`](Self::ratio) times
     /// their compressed size: 16 GiB.
     ratio_from_zeros RatioFromZeros "ratio-from-zeros": 16 << 30,
-        Bytes "bytes, zeros among them, beyond the ratio to its compressed size";
+        Bytes "bytes that layers have, zeros among them, beyond the ratio to their compressed size";
 }
 
 #[cfg(test)]

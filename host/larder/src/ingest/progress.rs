@@ -60,6 +60,13 @@ pub enum ProgressEvent<'a> {
         /// The number of layers.
         layers: usize,
     },
+    /// A reference of an image is in the index.
+    ImageAdded {
+        /// The reference.
+        reference: &'a str,
+        /// The digest of the manifest in the index.
+        manifest_digest: &'a str,
+    },
     /// The call waits for a layer that another call or process makes.
     Waiting {
         /// The layer.

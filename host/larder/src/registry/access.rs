@@ -135,6 +135,11 @@ impl Access {
                 let (path, why) = (trouble.path.clone(), trouble.why.clone());
                 Fault::lasting(Problem::Credentials { path, why })
             }
+            (Problem::Refused(why), Some(Found { secret: Secret::Password { user, .. }, .. })) => {
+                let user = format!("as the user `{user}`");
+                let why = why.as_ref().map_or_else(|| user.clone(), |why| format!("{why} ({user})"));
+                Fault { problem: Problem::Refused(Some(why)), ..fault }
+            }
             _ => fault,
         }
     }

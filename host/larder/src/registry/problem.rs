@@ -85,7 +85,7 @@ impl Fault {
     /// Returns the fault of a connection, without the URL, which may be signed.
     pub(super) fn of_connection(error: reqwest::Error) -> Self {
         let error = error.without_url();
-        let problem = Problem::Unreachable(chain(&error));
+        let problem = Problem::Unreachable(in_words(chain(&error)));
         if error.is_builder() {
             Self::lasting(problem)
         } else if error.is_connect() {
@@ -101,6 +101,20 @@ pub(super) fn first_line(text: &str) -> String {
     const SHOWN: usize = 200;
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     line.chars().filter(|character| !character.is_control()).take(SHOWN).collect()
+}
+
+/// Returns what an error of a connection means, if its text says that in terms of its library.
+fn in_words(text: String) -> String {
+    const KNOWN: [(&str, &str); 6] = [
+        ("InvalidContentType", "it does not speak TLS"),
+        ("UnknownIssuer", "its certificate is of an authority that this machine does not trust"),
+        ("CaUsedAsEndEntity", "its certificate is that of an authority, and not that of a server"),
+        ("dns error", "there is no such host"),
+        ("Connection refused", "it refuses the connection"),
+        ("end of file before message length reached", "the connection broke"),
+    ];
+    let known = KNOWN.into_iter().find(|(said, _)| text.contains(said));
+    known.map_or(text, |(_, means)| means.to_owned())
 }
 
 /// Returns an error and its sources in one text, each source once.

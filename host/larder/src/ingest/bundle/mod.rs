@@ -171,6 +171,9 @@ impl Bundle {
                 spooled(&mut Incoming::start(reader, Arc::clone(&cancelled)).map_err(unreadable)?)?
             }
         };
+        if file.metadata().map_err(unreadable)?.len() == 0 {
+            return Err(fail(IngestProblem::Empty));
+        }
         let members = members_of(&file, &name, limits)?;
         let files = Files::Archive { file: Arc::new(file), members };
         Ok(Self { name, files, document_bytes: limits.document_bytes, cancelled })

@@ -52,7 +52,7 @@ impl Archive {
         let output = match fs::metadata(output) {
             Ok(metadata) if metadata.is_file() => fs::canonicalize(output)?,
             Ok(metadata) if metadata.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-            Ok(_) => return Err(io::Error::other("it is neither a file nor a free name")),
+            Ok(_) => return Err(io::Error::other("it is something else than a regular file")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => output.to_owned(),
             Err(error) => return Err(error),
         };

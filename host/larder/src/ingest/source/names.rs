@@ -69,7 +69,10 @@ impl Selection {
         match name {
             SourceName::Tag(tag) => *tag == self.text,
             SourceName::Whole(name) => {
-                *name == self.text || self.reference.is_some() && name.parse().ok() == self.reference
+                let parsed: Option<Reference> = name.parse().ok();
+                *name == self.text
+                    || self.reference.is_some() && parsed == self.reference
+                    || parsed.is_some_and(|parsed| parsed.tag() == Some(self.text.as_str()))
             }
         }
     }
