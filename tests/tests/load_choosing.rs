@@ -1,9 +1,10 @@
 //! The choice among what an archive holds, and the names that images get.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
-use larder::ImageHandle;
-use larder::ingest::{ImageLoad, Platform, Progress, ProgressEvent};
+use larder::ingest::{ImageLoad, MakeRoom, Platform, Progress, ProgressEvent};
+use larder::{ImageHandle, MicrosandboxResult};
 use larder_tests::archive::{
     Files, Item, Packing, TestImage, add_blob, add_manifest, digest, docker_files, foreign_architecture,
     layer, layout_files, this_architecture,
@@ -238,6 +239,78 @@ fn names_are_compared_as_references() {
     assert_eq!(references(&handles), ["docker.io/library/alpine:3"]);
     let handles = test.load(&test.path("archive.tar"), &["x:1", "docker.io/library/x:1"]).expect("loaded");
     assert_eq!(references(&handles), ["docker.io/library/x:1"]);
+}
+
+/// Makes no room, and must not be asked.
+struct NoRoom;
+
+impl MakeRoom for NoRoom {
+    fn make_room(&self, bytes: u64) -> Pin<Box<dyn Future<Output = MicrosandboxResult<()>> + Send + '_>> {
+        panic!("{bytes} bytes for an image that cannot be loaded")
+    }
+}
+
+/// No room is made for a layer whose blob is shorter than its descriptor says.
+#[test]
+fn stated_sizes_make_no_room() {
+    let test = LoadTest::new();
+    let mut files = Files::new();
+    let image = image(b"x");
+    let mut layer = add_blob(&mut files, "application/vnd.oci.image.layer.v1.tar", image.layers[0].clone());
+    layer["size"] = json!(1_u64 << 50);
+    let config = image.config().to_string().into_bytes();
+    let config = add_blob(&mut files, "application/vnd.oci.image.config.v1+json", config);
+    let manifest = json!({ "schemaVersion": 2, "config": config, "layers": [layer] });
+    let member = add_blob(&mut files, MANIFEST, manifest.to_string().into_bytes());
+    let load = ImageLoad::new(test.archive(&layout(files, &[named(member, "acme/app:1")])));
+    let error = run(async { load.make_room(Arc::new(NoRoom)).run(&test.home.open().await).await });
+    let error = error.expect_err("another size").to_string();
+    assert!(
+        error.ends_with(&format!("has {} bytes instead of {}", image.layers[0].len(), 1_u64 << 50)),
+        "{error}"
+    );
+}
+
+/// A name with a digest is for the manifest of that digest alone, whoever gives it.
+#[test]
+fn digests_in_names() {
+    let other = format!("acme/app@{}", digest(b"another"));
+    let mut bad = image(b"1");
+    bad.names = vec![other.clone(), "acme/app:1".to_owned()];
+    let test = LoadTest::new();
+    let files = layout_files(std::slice::from_ref(&bad), Packing::Plain);
+    let Chosen { names, skipped } = choose(&test, &files, &[], &[]).expect("loaded");
+    assert_eq!(names, ["docker.io/acme/app:1"]);
+    assert!(skipped[0].0.contains(&other) && skipped[0].1.contains("another manifest"), "{skipped:?}");
+    let manifest = test.home.texts("SELECT digest FROM manifest").pop_first().expect("a manifest");
+    let refusal = choose(&test, &files, &[&other], &[]).err().expect("another digest");
+    assert!(refusal.ends_with(&format!("has another digest than its manifest, `{manifest}`")), "{refusal}");
+    let right = format!("acme/app:2@{manifest}");
+    let Chosen { names, .. } = choose(&test, &files, &[&right], &[]).expect("loaded");
+    assert_eq!(names, [format!("docker.io/{right}")]);
+}
+
+/// Of two images of an archive with the same name, the last one gets it, and the other is told.
+#[test]
+fn one_name_twice() {
+    let named = |content: &[u8]| TestImage { names: vec!["acme/app:1".to_owned()], ..image(content) };
+    let test = LoadTest::new();
+    let Chosen { names, skipped } =
+        choose(&test, &docker_files(&[named(b"1"), named(b"2")]), &[], &[]).expect("loaded");
+    assert_eq!((names.len(), skipped.len()), (1, 1));
+    assert!(skipped[0].1.contains("the same name"), "{skipped:?}");
+    assert_eq!(test.home.count("SELECT count(*) FROM manifest"), 1);
+}
+
+/// What an archive says is cut in a message, however long it is.
+#[test]
+fn long_texts_are_cut() {
+    let test = LoadTest::new();
+    let long = "x".repeat(1 << 20);
+    let manifest = json!([{ "Config": long, "RepoTags": ["a:1"], "Layers": [] }]);
+    let files = Files::from([("manifest.json".to_owned(), manifest.to_string().into_bytes())]);
+    let refusal = test.refused_archive(&files);
+    assert!(refusal.len() < 5000 && refusal.contains("xxx"), "{} bytes", refusal.len());
 }
 
 /// A listener to what is left out.

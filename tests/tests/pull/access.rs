@@ -19,6 +19,17 @@ fn closed() -> TestRegistry {
     })
 }
 
+/// What a registry sends back of the credentials is in no message: neither the password, nor the header, nor a token.
+#[test]
+fn echoed_secrets() {
+    let registry = TestRegistry::with_rule(&[], Packing::Gzip, |request| match shown(request) {
+        Some(header) => Answer::error(403, "DENIED", &format!("no access for {header} (secret)")),
+        None => Answer::header(401, "WWW-Authenticate", "Basic realm=\"acme\""),
+    });
+    let said = refusal(&registry, pull(&registry, "acme/app:1").credentials(acme()));
+    assert!(said.contains("no access for Basic … (…)") && said.contains("as the user `acme`"), "{said}");
+}
+
 /// User and password open a registry that wants them, and so does Docker's configuration; without, or with others, it
 /// stays closed.
 #[test]

@@ -99,6 +99,9 @@ fn classify_ingest(problem: &IngestProblem) -> Class {
             ),
         ),
         P::Name(_) => (Status::Usage, "invalid-reference", Some("`--tag` gives the image another name")),
+        P::OtherDigest { .. } => {
+            (Status::Usage, "invalid-reference", Some("`--tag` without a digest names it"))
+        }
         P::NotInArchive { .. } => (Status::NotFound, "image-not-found", None),
         P::NoImage(_) => (Status::Failed, "image-invalid", None),
         P::Held { .. } => (Status::InUse, "image-in-use", None),

@@ -39,6 +39,11 @@ pub(crate) trait Blobs: Sync {
     /// fails.
     fn open(&self, layer: &SourceLayer) -> Result<BlobSource, IngestError>;
 
+    /// Refuses a layer whose blob is known to have another size than is stated.
+    fn check_size(&self, _: &SourceLayer) -> Result<(), IngestError> {
+        Ok(())
+    }
+
     /// Returns a part of the blob of a layer, without the rest. `None` if that cannot be had, or fails.
     fn part(&self, layer: &SourceLayer, offset: u64, length: u64) -> Option<Vec<u8>>;
 
@@ -141,6 +146,8 @@ impl Work<'_> {
                 held += 1;
             }
             if self.sound(&entry)?.is_none() && !self.publication.is_kept(&entry) {
+                // Nothing goes for an image that cannot be loaded.
+                blobs.check_size(layer)?;
                 missing.push(layer);
             }
         }

@@ -179,6 +179,15 @@ pub enum IngestProblem {
     #[error("it holds {} images, and the given names can be for one only: {}", .0.len(), list(.0))]
     Ambiguous(Vec<String>),
 
+    /// A name that the caller gave has the digest of another manifest.
+    #[error("`{reference}` has another digest than its manifest, `{manifest}`")]
+    OtherDigest {
+        /// The reference.
+        reference: String,
+        /// The digest of the image's manifest.
+        manifest: Digest,
+    },
+
     /// A name in the archive is not a reference.
     #[error("{0}")]
     Name(#[from] crate::reference::ReferenceError),
@@ -351,7 +360,13 @@ impl fmt::Display for IngestError {
         if let Some(entry) = &self.entry {
             write!(f, ", entry `{entry}`")?;
         }
-        write!(f, ": {}", self.problem)
+        // What strangers write is in it, and may be as long as a document.
+        const SHOWN: usize = 2000;
+        let problem = self.problem.to_string();
+        match problem.char_indices().nth(SHOWN) {
+            Some((end, _)) => write!(f, ": {}…", &problem[..end]),
+            None => write!(f, ": {problem}"),
+        }
     }
 }
 

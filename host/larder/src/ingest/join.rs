@@ -9,11 +9,12 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::sync::atomic::Ordering;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use larder_erofs::format::{BLOCK_SIZE, DeviceTag};
 use larder_erofs::merge::{CoveredLinks, MergeError, Merger};
-use larder_erofs::reader::Image;
+use larder_erofs::reader::{Image, ReadAt};
 use larder_erofs::vmdk::{Extent, descriptor};
 use larder_erofs::writer::{Encoding, Options};
 
@@ -231,10 +232,14 @@ impl Work<'_> {
                 Some(new) => new.file.try_clone(),
                 None => self.publication.open(&Entry::named(Room::Layers, layer)),
             };
-            let opened = Image::open(file.map_err(|error| join(error.to_string()))?);
+            let file = file.map_err(|error| join(error.to_string()))?;
+            let opened = Image::open(UntilCancelled { file, cancelled: self.cancelled });
             let opened = opened.map_err(|error| join(error.to_string()))?;
             let tag = DeviceTag::parse(layer.hex()).map_err(|error| join(error.to_string()))?;
-            merger.add(&opened, tag).map_err(|error| join(chain(&error)))?;
+            merger.add(&opened, tag).map_err(|error| match self.cancelled.load(Ordering::Relaxed) {
+                true => IngestProblem::Cancelled,
+                false => join(chain(&error)),
+            })?;
             check_limit(merger.inodes(), limits, LimitKey::ImageEntries)?;
             check_limit(merger.metadata_bytes(), limits, LimitKey::ImageMetadataBytes)?;
         }
@@ -245,6 +250,25 @@ impl Work<'_> {
             Err(larder_erofs::writer::WriteError::Write(error)) => Err(IngestProblem::writing(error)),
             Err(error) => Err(IngestProblem::Join(error.to_string())),
         }
+    }
+}
+
+/// A layer that can be read until the work is cancelled.
+struct UntilCancelled<'a> {
+    file: File,
+    cancelled: &'a AtomicBool,
+}
+
+impl ReadAt for UntilCancelled<'_> {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(IngestProblem::Cancelled.into_io());
+        }
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.file.length()
     }
 }
 

@@ -171,12 +171,17 @@ impl Blobs for Bundle {
     }
 
     fn open(&self, layer: &SourceLayer) -> Result<BlobSource, IngestError> {
-        let section = self.get(&layer.blob)?;
-        if section.len() != layer.size {
-            let (what, found) = (layer.digest.to_string(), section.len());
-            return Err(IngestProblem::WrongSize { what, expected: layer.size, found }.of(self.name()));
+        self.check_size(layer)?;
+        Ok(Box::new(self.get(&layer.blob)?.reader()))
+    }
+
+    fn check_size(&self, layer: &SourceLayer) -> Result<(), IngestError> {
+        let found = self.get(&layer.blob)?.len();
+        if found == layer.size {
+            return Ok(());
         }
-        Ok(Box::new(section.reader()))
+        let what = layer.digest.to_string();
+        Err(IngestProblem::WrongSize { what, expected: layer.size, found }.of(self.name()))
     }
 
     fn part(&self, layer: &SourceLayer, offset: u64, length: u64) -> Option<Vec<u8>> {

@@ -110,7 +110,8 @@ impl Access {
             return Ok(Some(state.show(header, Kind::Credentials, None)));
         }
         let scope = format!("repository:{}:pull", self.place.repository);
-        let token = token::request(network, &service, &scope, secret).await?;
+        let token = token::request(network, &service, &scope, secret).await;
+        let token = token.map_err(|fault| state.without_secrets(fault))?;
         let until = Instant::now().checked_add(token.validity);
         state.service = Some(service);
         Ok(Some(state.show(header(&token.text)?, Kind::Token, until)))
@@ -130,7 +131,9 @@ impl Access {
 
     /// Returns the fault with the trouble that there was with the credentials, if access is refused because of that.
     pub(super) async fn explain(&self, fault: Fault) -> Fault {
-        match (&fault.problem, &self.state.lock().await.found) {
+        let state = self.state.lock().await;
+        let fault = state.without_secrets(fault);
+        match (&fault.problem, &state.found) {
             (Problem::Refused(_), Some(Found { secret: Secret::None, trouble: Some(trouble) })) => {
                 let (path, why) = (trouble.path.clone(), trouble.why.clone());
                 Fault::lasting(Problem::Credentials { path, why })
@@ -146,6 +149,26 @@ impl Access {
 }
 
 impl State {
+    /// Returns a fault whose text has nothing that was shown, which a registry may have sent back.
+    fn without_secrets(&self, fault: Fault) -> Fault {
+        let shown = self.shown.as_ref().and_then(|shown| shown.header.to_str().ok());
+        let shown = shown.and_then(|header| header.split_once(' ')).map(|(_, secret)| secret.to_owned());
+        let secrets: Vec<String> =
+            self.found.iter().flat_map(|found| found.secret.texts()).chain(shown).collect();
+        let clean = |why: String| {
+            secrets
+                .iter()
+                .filter(|secret| !secret.is_empty())
+                .fold(why, |why, secret| why.replace(secret, "…"))
+        };
+        let problem = match fault.problem {
+            Problem::Refused(why) => Problem::Refused(why.map(clean)),
+            Problem::Failed(why) => Problem::Failed(clean(why)),
+            problem => problem,
+        };
+        Fault { problem, ..fault }
+    }
+
     fn show(&mut self, mut header: HeaderValue, kind: Kind, until: Option<Instant>) -> Shown {
         header.set_sensitive(true);
         let number = self.shown.as_ref().map_or(0, |shown| shown.number + 1);

@@ -83,8 +83,9 @@ impl HomeRegistries {
             Err(error) => return Err(MicrosandboxError::io("read", &path)(error)),
         };
         let invalid = |what: String| MicrosandboxError::InvalidConfig(format!("`{}` {what}", path.display()));
-        let document: Document = serde_json::from_slice(&text)
-            .map_err(|error| invalid(format!("cannot be understood, at line {}: {error}", error.line())))?;
+        let document: Document = serde_json::from_slice(&text).map_err(|error| {
+            invalid(format!("cannot be understood, at line {}, column {}", error.line(), error.column()))
+        })?;
         let Registries { ca_certs, hosts } = document.registries.unwrap_or_default();
         let secrets = document.paths.and_then(|paths| paths.secrets).unwrap_or_else(|| home.join("secrets"));
         let authorities = match ca_certs {

@@ -170,10 +170,41 @@ impl Read for BlobReader {
                 into[..count].copy_from_slice(&bytes.split_to(count));
                 return Ok(count);
             }
-            self.piece = match self.pieces.blocking_recv() {
-                Some(piece) => Some(piece.map_err(IngestProblem::into_io)?),
+            // Its room is free before the next piece is waited for.
+            self.piece = None;
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.piece = Some(piece.map_err(IngestProblem::into_io)?),
                 None => return Ok(0),
-            };
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A piece that takes all the room is passed on while the reader waits for it: what the reader has read takes none.
+    #[tokio::test]
+    async fn what_was_read_takes_no_room() {
+        let room = Arc::new(Semaphore::new(AHEAD));
+        let (sender, pieces) = mpsc::unbounded_channel();
+        let mut reader = BlobReader { pieces, piece: None };
+        let send = async |bytes: &'static [u8], needed: usize| {
+            let room = Arc::clone(&room).acquire_many_owned(u32::try_from(needed).expect("a number"));
+            let room =
+                tokio::time::timeout(Duration::from_secs(60), room).await.expect("room").expect("open");
+            let piece = Piece { bytes: Bytes::from_static(bytes), _room: room };
+            assert!(sender.send(Ok(piece)).is_ok());
+        };
+        send(b"small", SMALLEST_PIECE).await;
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut read = [0; 10];
+            reader.read_exact(&mut read).map(|()| read)
+        });
+        send(b"large", AHEAD).await;
+        assert_eq!(&reading.await.expect("a thread").expect("read"), b"smalllarge");
     }
 }

@@ -109,7 +109,17 @@ pub(super) fn assign(images: Vec<SourceImage>, wanted: &Wanted) -> Result<Found,
         } else {
             given(&image, &wanted.names, is_only)
         };
-        let is_wrong = wrong.len() > before;
+        let (references, of_others): (Vec<_>, Vec<_>) =
+            references.into_iter().partition(|reference| is_digest_right(reference, &image));
+        if let Some(reference) = of_others.first().filter(|_| !wanted.names.is_empty()) {
+            let reference = reference.to_string();
+            return Err(IngestProblem::OtherDigest { reference, manifest: image.manifest });
+        }
+        let is_wrong = wrong.len() > before || !of_others.is_empty();
+        found.skipped.extend(of_others.iter().map(|reference| {
+            let why = format!("its digest is that of another manifest than `{}`", image.manifest);
+            Skipped { image: reference.to_string(), why }
+        }));
         let skipped =
             |error: &ReferenceError| Skipped { image: error.text().to_owned(), why: error.problem() };
         found.skipped.extend(wrong[before..].iter().map(skipped));
@@ -119,6 +129,9 @@ pub(super) fn assign(images: Vec<SourceImage>, wanted: &Wanted) -> Result<Found,
             true => found.skipped.push(Skipped { image: shown(&image), why: nameless(&image).to_owned() }),
         }
     }
+    if wanted.names.is_empty() {
+        found.images = one_image_each(found.images, &mut found.skipped);
+    }
     if found.images.is_empty() {
         let skipped = || found.skipped.into_iter().map(|skipped| skipped.image).collect();
         let first = wrong.into_iter().next();
@@ -126,6 +139,35 @@ pub(super) fn assign(images: Vec<SourceImage>, wanted: &Wanted) -> Result<Found,
     }
     check_unique(&found.images, wanted)?;
     Ok(found)
+}
+
+/// Returns whether a reference that has a digest has that of the image's manifest. An archive could otherwise put any content under
+/// a name that promises its own.
+fn is_digest_right(reference: &Reference, image: &SourceImage) -> bool {
+    reference.digest().is_none_or(|digest| digest == image.manifest.as_str())
+}
+
+/// Returns the images with each name for one of them: of several under one name, the last counts.
+fn one_image_each(images: Vec<NamedImage>, skipped: &mut Vec<Skipped>) -> Vec<NamedImage> {
+    let mut owners: HashMap<Reference, usize> = HashMap::new();
+    for (place, named) in images.iter().enumerate() {
+        owners.extend(named.references.iter().map(|reference| (reference.clone(), place)));
+    }
+    let mut left = Vec::new();
+    for (place, mut named) in images.into_iter().enumerate() {
+        named.references.retain(|reference| {
+            let is_own = owners.get(reference) == Some(&place);
+            if !is_own {
+                let why = "another image of the archive has the same name".to_owned();
+                skipped.push(Skipped { image: reference.to_string(), why });
+            }
+            is_own
+        });
+        if !named.references.is_empty() {
+            left.push(named);
+        }
+    }
+    left
 }
 
 /// Returns the chosen images, each with the names by which it was chosen, or with all if it was chosen by a digest.

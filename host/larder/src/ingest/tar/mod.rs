@@ -106,7 +106,7 @@ impl<R: Read> TarStream<R> {
         let link = pax.link_path.take().or(long_link).unwrap_or_else(|| header.link_name());
         let kind = match header.kind() {
             // Tar before POSIX has no type for directories.
-            b'0' | 0 if path.ends_with(b"/") => TarKind::Directory,
+            0 if path.ends_with(b"/") => TarKind::Directory,
             b'0' | 0 | b'7' | b'S' => TarKind::File,
             b'1' => TarKind::HardLink(link),
             b'2' => TarKind::Symlink(link),
@@ -116,9 +116,10 @@ impl<R: Read> TarStream<R> {
             b'6' => TarKind::Fifo,
             other => TarKind::Other(other),
         };
-        // What has no data is not believed to have some.
-        let stored = match kind {
-            TarKind::File | TarKind::Other(_) => pax.size.map_or_else(|| header.size(), Ok)?,
+        // What has no data is not believed to have some. A file may have, whatever its name makes of it: its data is not the next
+        // header.
+        let stored = match (&kind, header.kind()) {
+            (TarKind::File | TarKind::Other(_), _) | (_, 0) => pax.size.map_or_else(|| header.size(), Ok)?,
             _ => 0,
         };
         self.data_left = stored;
@@ -336,6 +337,20 @@ mod tests {
                 Ok(None) => return Ok(entries),
                 Err(problem) => return Err(problem.to_string()),
             }
+        }
+    }
+
+    /// The data of a file is never the next header, whatever its name says of it: before POSIX a slash at its end made a directory.
+    #[test]
+    fn data_is_no_header() {
+        let hidden = header("evil", b'0', 0);
+        for (kind, is_dir) in [(b'0', false), (0, true)] {
+            let bytes =
+                archive(&[&header("a/", kind, BLOCK), &hidden, &header("b", b'0', 0), &[0; 2 * BLOCK]]);
+            let entries = entries(&bytes).expect("entries");
+            let names: Vec<&[u8]> = entries.iter().map(|entry| entry.path.as_slice()).collect();
+            assert_eq!(names, [&b"a/"[..], b"b"]);
+            assert_eq!(matches!(entries[0].kind, TarKind::Directory), is_dir);
         }
     }
 

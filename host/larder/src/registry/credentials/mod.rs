@@ -91,6 +91,17 @@ pub(crate) enum Secret {
 }
 
 impl Secret {
+    /// Returns the texts that nobody may read.
+    pub(super) fn texts(&self) -> Vec<String> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Password { user, password } => {
+                vec![BASE64_STANDARD.encode(format!("{user}:{password}")), password.clone()]
+            }
+            Self::Identity(token) | Self::Bearer(token) => vec![token.clone()],
+        }
+    }
+
     /// Returns the header of a user and a password.
     pub(super) fn basic(&self) -> Option<HeaderValue> {
         let Self::Password { user, password } = self else { return None };
