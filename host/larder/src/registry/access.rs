@@ -14,6 +14,9 @@ use super::token;
 /// The time before its end at which a token counts as expired.
 const MARGIN: Duration = Duration::from_secs(5);
 
+/// The length as of which a text that was shown is a secret: a shorter one is in words by chance.
+const SHORTEST_SECRET: usize = 4;
+
 /// The access to a registry.
 pub(super) struct Access {
     credentials: Credentials,
@@ -158,7 +161,7 @@ impl State {
         let clean = |why: String| {
             secrets
                 .iter()
-                .filter(|secret| !secret.is_empty())
+                .filter(|secret| secret.len() >= SHORTEST_SECRET)
                 .fold(why, |why, secret| why.replace(secret, "…"))
         };
         let problem = match fault.problem {
