@@ -61,7 +61,6 @@ impl Reference {
     }
 
     /// Returns the digest, which may be one of any algorithm.
-    #[cfg(feature = "registry")]
     pub(crate) fn digest(&self) -> Option<&str> {
         self.text.split_once('@').map(|(_, digest)| digest)
     }
