@@ -1,7 +1,7 @@
 //! The common part of load and pull: find the images, make their artifacts, add them to the index.
 //!
-//! Images are added one by one, each in a transaction of its own. The caller holds nobody up while it waits for the index at that
-//! point, so it waits for as long as another program changes the index.
+//! Images are added one by one, each in a transaction of its own. The caller holds nobody up while it waits for the index
+//! at that point, so it waits much longer for another program that changes it than any other change does.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -182,7 +182,10 @@ async fn add_all<B: Blobs + Send + 'static>(
     Ok(handles)
 }
 
-/// Adds the rows of an image to the index, and waits for it as long as another program changes it.
+/// The number of times that the index is waited for, each as long as any other change waits for it.
+const ATTEMPTS: u32 = 8;
+
+/// Adds the rows of an image to the index, and waits for another program that changes it.
 async fn add<B: Blobs + Send + 'static>(
     call: &Arc<Call<B>>,
     local: &LocalBackend,
@@ -190,7 +193,9 @@ async fn add<B: Blobs + Send + 'static>(
     origin: NewOrigin,
 ) -> MicrosandboxResult<Vec<ImageHandle>> {
     let image = Arc::new(image);
+    let mut left = ATTEMPTS;
     loop {
+        left -= 1;
         let (call, image, now) = (Arc::clone(call), Arc::clone(&image), local.now());
         let adding = Arc::clone(&call);
         let added = local.store().write("add images", move |writer, _| {
@@ -201,7 +206,7 @@ async fn add<B: Blobs + Send + 'static>(
             Ok(handles)
         });
         match added.await {
-            Err(error) if is_busy(&error) => call.work().tell(ProgressEvent::WaitingForIndex),
+            Err(error) if left > 0 && is_busy(&error) => call.work().tell(ProgressEvent::WaitingForIndex),
             added => {
                 for handle in added.iter().flatten() {
                     let (reference, manifest) = (handle.reference(), handle.manifest_digest());

@@ -81,7 +81,9 @@ impl Publication {
         let reader = self.reader()?;
         let mut owners = LiveOwners::new(&reader);
         for entry in fresh {
-            if let Err(error) = self.take_back_one(entry, &mut owners) {
+            let first = self.take_back_one(entry, &mut owners);
+            // What was short for a moment, such as files that can be open, may be there again.
+            if let Err(error) = first.or_else(|_| self.take_back_one(entry, &mut owners)) {
                 tracing::warn!("a file that nothing owns is left for the next prune: {error}");
             }
         }
