@@ -111,6 +111,11 @@ impl Entry {
         digest.parse::<Digest>().ok().map(|digest| Self::of(room, digest.hex()))
     }
 
+    /// Returns the entries of a manifest's own files: its fsmeta image and its VMDK descriptor.
+    pub(crate) fn joined(manifest: &Digest) -> [Self; 2] {
+        [Room::Fsmeta, Room::Vmdk].map(|room| Self::named(room, manifest))
+    }
+
     /// Returns its path, relative to the cache.
     pub(crate) fn path(&self) -> PathBuf {
         Path::new(self.room.name()).join(&self.name)

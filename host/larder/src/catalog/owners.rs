@@ -29,7 +29,7 @@ impl Owner {
     pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> + use<> {
         let [first, second] = match self {
             Self::Layer(diff_id) => [Some(Entry::named(Room::Layers, diff_id)), None],
-            Self::Manifest(digest) => [Room::Fsmeta, Room::Vmdk].map(|room| Some(Entry::named(room, digest))),
+            Self::Manifest(digest) => Entry::joined(digest).map(Some),
             Self::Reference(reference) => [Some(Entry::metadata(reference)), None],
         };
         first.into_iter().chain(second)

@@ -40,8 +40,7 @@ impl NewImage {
     /// Returns the files that its rows own, except the metadata of its references.
     pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> {
         let layers = self.layers.iter().map(|layer| Entry::named(Room::Layers, &layer.diff_id));
-        let joined = [Room::Fsmeta, Room::Vmdk].map(|room| Entry::named(room, &self.manifest));
-        layers.chain(joined)
+        layers.chain(Entry::joined(&self.manifest))
     }
 }
 
@@ -81,20 +80,6 @@ impl NewOrigin {
             Self::Registry => "registry",
         }
     }
-}
-
-/// Returns whether the index has a layer.
-pub(crate) fn has_layer(connection: &Connection, diff_id: &Digest) -> rusqlite::Result<bool> {
-    connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM main.layer WHERE diff_id = ?1)")?
-        .query_row([diff_id.as_str()], |row| row.get(0))
-}
-
-/// Returns whether the index has a manifest.
-pub(crate) fn has_manifest(connection: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
-    connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM main.manifest WHERE digest = ?1)")?
-        .query_row([digest.as_str()], |row| row.get(0))
 }
 
 /// Returns the manifests that have this layer, each with its layers from bottom to top.

@@ -1,90 +1,22 @@
 //! Converting the layers of images in parallel.
 //!
-//! Images are worked on in batches, so that leases are held on a bounded number of layers at a time. When a layer fails, no other
-//! begins; the images before its own, whose layers have begun, are completed and added all the same. The layers of an only image end
-//! at once.
+//! When a layer fails, no other begins; the images before its own, whose layers have begun, are completed and added all the
+//! same. The layers of an only image end at once.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use super::account::Spent;
-use super::error::{IngestError, IngestProblem};
-use super::join::Dependents;
-use super::layer::{BlobSource, Converted, LayerBlob, Watch, convert};
-use super::limits::IngestLimits;
-use super::progress::{LayerOutcome, LayerStep, Meter, Progress, ProgressEvent};
-use super::publish::Publication;
-use super::room;
+use super::blobs::Blobs;
+use super::error::IngestProblem;
+use super::layer::{Converted, LayerBlob, Watch, convert};
+use super::progress::{LayerOutcome, Meter, ProgressEvent};
 use super::source::{NamedImage, SourceLayer};
-use crate::artifacts::{Entry, Room, lease};
-use crate::catalog::journal::PullCost;
-use crate::catalog::publish::has_layer;
+use super::work::{Dependents, DoneLayer, Layers, Work, distinct};
+use crate::artifacts::{Entry, Room};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::reference::Digest;
-
-/// A source of the blobs of layers.
-pub(crate) trait Blobs: Sync {
-    /// The step of a blob until it is an EROFS image.
-    const STEP: LayerStep;
-
-    /// Returns the path or reference that the blobs belong to, for errors.
-    fn origin(&self) -> &str;
-
-    /// Returns the maximum number of layers that are processed at a time.
-    fn concurrency(&self) -> usize;
-
-    /// Opens the blob of a layer that the cache does not have. The blob is as long as the layer states, or reading it
-    /// fails.
-    fn open(&self, layer: &SourceLayer) -> Result<BlobSource, IngestError>;
-
-    /// Refuses a layer whose blob is known to have another size than is stated.
-    fn check_size(&self, _: &SourceLayer) -> Result<(), IngestError> {
-        Ok(())
-    }
-
-    /// Returns a part of the blob of a layer, without the rest. `None` if that cannot be had, or fails.
-    fn part(&self, layer: &SourceLayer, offset: u64, length: u64) -> Option<Vec<u8>>;
-
-    /// Ends all reading, of blobs that were opened and of those that would be, with an error.
-    fn stop(&self) {}
-
-    /// Returns the cost so far, if blobs of layers came over the network.
-    fn cost(&self) -> Option<PullCost> {
-        None
-    }
-}
-
-/// The parameters of a call.
-pub(crate) struct Work<'a> {
-    /// The path or reference of the images.
-    pub(crate) origin: &'a str,
-    pub(crate) limits: &'a IngestLimits,
-    pub(crate) spent: &'a Spent,
-    pub(crate) progress: Option<Arc<dyn Progress>>,
-    pub(crate) cancelled: &'a AtomicBool,
-    pub(crate) publication: &'a Publication,
-}
-
-/// A layer whose artifact is in place.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct DoneLayer {
-    /// The length of the artifact, in bytes.
-    pub(crate) length: u64,
-    /// Whether this call made it.
-    pub(crate) is_new: bool,
-}
-
-/// The layers of a batch.
-pub(crate) struct Layers {
-    /// Those that are in place, by diff ID.
-    pub(crate) done: HashMap<Digest, DoneLayer>,
-    /// The first failure. The layers that had not begun then are missing.
-    pub(crate) failure: Option<MicrosandboxError>,
-    /// The other images that have to be joined again.
-    pub(crate) dependents: Dependents,
-}
 
 impl Work<'_> {
     /// Makes the layers of these images that the cache does not have, and holds the leases of all.
@@ -128,44 +60,6 @@ impl Work<'_> {
         let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         let dependents = dependents.into_inner().unwrap_or_else(PoisonError::into_inner);
         Layers { done, failure, dependents }
-    }
-
-    /// Returns the bytes that these images need for layers that the cache does not have; none if there is room for any. Those that it
-    /// has are held from now on, as far as that many leases can be held, so that making room takes none of them.
-    pub(crate) fn needed(
-        &self,
-        images: &[NamedImage],
-        blobs: &impl Blobs,
-    ) -> MicrosandboxResult<Option<u64>> {
-        let mut missing = Vec::new();
-        let mut held = 0;
-        for layer in distinct(images) {
-            let entry = Entry::named(Room::Layers, &layer.diff_id);
-            if held < lease::most_held() && self.sound(&entry)?.is_some() {
-                drop(self.publication.hold(&entry, || {})?);
-                held += 1;
-            }
-            if self.sound(&entry)?.is_none() && !self.publication.is_kept(&entry) {
-                // Nothing goes for an image that cannot be loaded.
-                blobs.check_size(layer)?;
-                missing.push(layer);
-            }
-        }
-        room::needed(&missing, blobs, self.publication.cache().root())
-    }
-
-    pub(crate) fn fail(&self, problem: IngestProblem) -> IngestError {
-        problem.of(self.origin)
-    }
-
-    pub(crate) fn writing(&self, error: std::io::Error) -> MicrosandboxError {
-        self.fail(IngestProblem::writing(error)).into()
-    }
-
-    pub(crate) fn tell(&self, event: ProgressEvent<'_>) {
-        if let Some(progress) = &self.progress {
-            progress.event(event);
-        }
     }
 
     /// Makes the artifact of a layer, unless the cache has it.
@@ -215,7 +109,7 @@ impl Work<'_> {
             let types = &skipped.types.escape_ascii().to_string();
             self.tell(ProgressEvent::EntriesSkipped { layer: name, count: skipped.count, types });
         }
-        if self.is_known(&layer.diff_id)? {
+        if self.is_owned(entry)? {
             self.publication.exclude_others(entry).map_err(|error| fail(IngestProblem::writing(error)))?;
             let mut found = self.part_dependents(&layer.diff_id, file.as_file())?;
             locked(dependents).append(&mut found);
@@ -225,57 +119,6 @@ impl Work<'_> {
         self.tell(ProgressEvent::LayerDone { layer: name, outcome, bytes: layer.size });
         Ok(summary.bytes())
     }
-
-    fn is_known(&self, diff_id: &Digest) -> MicrosandboxResult<bool> {
-        let reader = self.publication.reader()?;
-        has_layer(&reader, diff_id).map_err(MicrosandboxError::db("look a layer up"))
-    }
-
-    /// Returns the length of a valid image, as [`Publication::sound_image`] does.
-    pub(crate) fn sound(&self, entry: &Entry) -> MicrosandboxResult<Option<u64>> {
-        let path = self.publication.cache().path_of(entry);
-        self.publication.sound_image(entry).map_err(MicrosandboxError::io("open", &path))
-    }
-}
-
-/// Returns the layers of images, each once: those of an image before those of the next, and the largest first, so that none of
-/// them begins when the others are done.
-fn distinct(images: &[NamedImage]) -> Vec<&SourceLayer> {
-    let mut seen = HashSet::new();
-    let mut layers = Vec::new();
-    for named in images {
-        let begin = layers.len();
-        layers.extend(named.image.layers.iter().filter(|layer| seen.insert(&layer.diff_id)));
-        layers[begin..].sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.diff_id.cmp(&b.diff_id)));
-    }
-    layers
-}
-
-/// Splits images into batches of which each has as many layers as leases can be held at once.
-///
-/// # Errors
-/// The limit, if one image has more layers.
-pub(crate) fn batches(images: Vec<NamedImage>) -> Result<Vec<Vec<NamedImage>>, IngestProblem> {
-    // Beside the layers, an image in progress holds those of its own files and names.
-    let limit = lease::most_held();
-    let mut batches: Vec<Vec<NamedImage>> = Vec::new();
-    let mut layers: HashSet<Digest> = HashSet::new();
-    for named in images {
-        let own: HashSet<Digest> = named.image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
-        if own.len() > limit {
-            return Err(IngestProblem::Files { layers: own.len(), limit });
-        }
-        let fits = layers.union(&own).count() <= limit;
-        match batches.last_mut().filter(|_| fits) {
-            Some(batch) => batch.push(named),
-            None => {
-                layers.clear();
-                batches.push(vec![named]);
-            }
-        }
-        layers.extend(own);
-    }
-    Ok(batches)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

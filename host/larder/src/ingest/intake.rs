@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::account::Spent;
-use super::convert::{Blobs, Layers, Work, batches};
-use super::join::joined;
+use super::blobs::Blobs;
 use super::limits::IngestLimits;
 use super::progress::{Progress, ProgressEvent};
 use super::publish::{OnFailure, Publication};
 use super::room::{self, MakeRoom};
 use super::source::NamedImage;
+use super::work::{Layers, Work, batches};
 use crate::artifacts::{CacheDir, Entry};
 use crate::backend::LocalBackend;
 use crate::catalog::publish::{NewImage, NewOrigin};
@@ -165,7 +165,9 @@ async fn add_all<B: Blobs + Send + 'static>(
     for batch in batches {
         let (making, batch) = (Arc::clone(call), Arc::new(batch));
         let images = Arc::clone(&batch);
-        let layers = Arc::new(blocking("make layers", move || Ok(making.layers(&images))).await?);
+        let mut layers = blocking("make layers", move || Ok(making.layers(&images))).await?;
+        let failure = layers.failure.take();
+        let layers = Arc::new(layers);
         for (place, named) in batch.iter().enumerate() {
             if !named.image.layers.iter().all(|layer| layers.done.contains_key(&layer.diff_id)) {
                 break;
@@ -175,7 +177,7 @@ async fn add_all<B: Blobs + Send + 'static>(
             handles.extend(add(call, local, image, origin).await?);
         }
         call.publication.release_all();
-        if let Some(failure) = Arc::into_inner(layers).and_then(|layers| layers.failure) {
+        if let Some(failure) = failure {
             return Err(failure);
         }
     }
@@ -200,7 +202,7 @@ async fn add<B: Blobs + Send + 'static>(
         let adding = Arc::clone(&call);
         let added = local.store().write("add images", move |writer, _| {
             let handles = adding.publication.commit(writer, &image, origin, adding.blobs.cost(), now)?;
-            let own = joined(&image.manifest).into_iter();
+            let own = Entry::joined(&image.manifest).into_iter();
             let names = image.references.iter().map(Entry::metadata);
             adding.publication.release(&own.chain(names).collect::<Vec<_>>());
             Ok(handles)

@@ -19,28 +19,18 @@ use larder_erofs::vmdk::{Extent, descriptor};
 use larder_erofs::writer::{Encoding, Options};
 
 use super::account::check_limit;
-use super::convert::{DoneLayer, Layers, Work};
 use super::error::IngestProblem;
 use super::layer::uuid_of;
 use super::limits::LimitKey;
 use super::progress::ProgressEvent;
 use super::source::{NamedImage, SourceImage};
+use super::work::{Dependent, Dependents, DoneLayer, Layers, Work};
 use crate::artifacts::lease::{Claim, Claims};
 use crate::artifacts::unlink::unlink_now;
 use crate::artifacts::{Entry, Room};
-use crate::catalog::publish::{NewImage, NewLayer, has_manifest, manifests_with_layer};
+use crate::catalog::publish::{NewImage, NewLayer, manifests_with_layer};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::reference::Digest;
-
-/// An image in the index that has a layer of this call.
-pub(crate) struct Dependent {
-    manifest: Digest,
-    /// The diff IDs, from bottom to top.
-    layers: Vec<Digest>,
-}
-
-/// The images that have to be joined again.
-pub(crate) type Dependents = Vec<Dependent>;
 
 /// A layer that is not in place yet.
 struct NewFile<'a> {
@@ -85,7 +75,7 @@ impl Work<'_> {
             if all_there {
                 self.join(&manifest, &layers, false)?;
             }
-            self.publication.release(&joined(&manifest));
+            self.publication.release(&Entry::joined(&manifest));
         }
         self.publication.sync()
     }
@@ -98,7 +88,7 @@ impl Work<'_> {
         let dependents = self.with_layer(diff_id)?;
         let new = NewFile { diff_id, file };
         for dependent in &dependents {
-            for entry in joined(&dependent.manifest) {
+            for entry in Entry::joined(&dependent.manifest) {
                 let path = self.publication.cache().path_of(&entry);
                 let mut claims = Claims::default();
                 let claim = claims.claim(self.publication.rooms(), &entry);
@@ -138,11 +128,11 @@ impl Work<'_> {
 
     /// Returns whether the index has an image whose fsmeta image is missing.
     fn is_parted(&self, manifest: &Digest) -> MicrosandboxResult<bool> {
-        if self.sound(&Entry::named(Room::Fsmeta, manifest))?.is_some() {
+        let fsmeta = Entry::named(Room::Fsmeta, manifest);
+        if self.sound(&fsmeta)?.is_some() {
             return Ok(false);
         }
-        let reader = self.publication.reader()?;
-        has_manifest(&reader, manifest).map_err(MicrosandboxError::db("look an image up"))
+        self.is_owned(&fsmeta)
     }
 
     /// Returns the images with one of these layers whose fsmeta image is missing.
@@ -167,7 +157,7 @@ impl Work<'_> {
         // Descriptors hold absolute paths.
         let root = root.canonicalize().map_err(MicrosandboxError::io("find", root))?;
         let parts: Vec<Entry> = layers.iter().map(|layer| Entry::named(Room::Layers, layer)).collect();
-        let [fsmeta, vmdk] = joined(manifest);
+        let [fsmeta, vmdk] = Entry::joined(manifest);
         let _turn = self.publication.hold(&fsmeta, || {})?;
         if anew || !self.fits(&fsmeta, &parts)? {
             let file = self.publication.begin(&fsmeta)?;
@@ -270,11 +260,6 @@ impl ReadAt for UntilCancelled<'_> {
     fn length(&self) -> io::Result<u64> {
         self.file.length()
     }
-}
-
-/// Returns the entries of an image's own files: its fsmeta image and its VMDK descriptor.
-pub(crate) fn joined(manifest: &Digest) -> [Entry; 2] {
-    [Room::Fsmeta, Room::Vmdk].map(|room| Entry::named(room, manifest))
 }
 
 /// Returns an error and its sources in one text.

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
+use super::blobs::Blobs;
 use super::bundle::Bundle;
-use super::convert::Blobs;
 use super::error::{IngestError, IngestProblem};
 use super::input::Input;
 use super::intake::Intake;

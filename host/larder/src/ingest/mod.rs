@@ -5,7 +5,9 @@
 //! streams    pipes and the like, which may keep the work waiting for ever
 //! bundle     the container of images: directories and tar archives, files by name
 //! source     the images for a platform in a bundle or a registry, with their names
-//! convert    layers in parallel, each through `layer`, in batches
+//! blobs      sources of the blobs of layers
+//! work       what is worked on, in batches
+//! convert    layers in parallel, each through `layer`
 //! join       fsmeta and VMDK of each image
 //! layer      one blob to one EROFS image, with checks of both digests
 //! whiteout   names in a layer that remove something, or that AUFS left there
@@ -36,6 +38,7 @@
 //! lies below the link, it is followed within the names of the layer.
 
 mod account;
+mod blobs;
 mod bundle;
 pub(crate) mod cancel;
 mod compression;
@@ -64,6 +67,7 @@ mod source;
 mod streams;
 mod tar;
 mod whiteout;
+mod work;
 
 pub use error::{IngestError, IngestProblem};
 pub use limits::{IngestLimits, LimitKey, LimitUnit, UnknownLimit};

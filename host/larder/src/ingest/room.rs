@@ -8,11 +8,12 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use super::blobs::Blobs;
 use super::compression::Compression;
-use super::convert::Blobs;
 use super::error::IngestProblem;
-use super::source::SourceLayer;
-use crate::artifacts;
+use super::source::{NamedImage, SourceLayer};
+use super::work::{Work, distinct};
+use crate::artifacts::{self, Entry, Room, lease};
 use crate::backend::LocalBackend;
 use crate::catalog::blocking;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
@@ -50,13 +51,35 @@ const ZSTD_HEADER: u64 = 18;
 /// Content is hardly ever more than so many times as long as its blob.
 const EXPANSION: u64 = 10;
 
+impl Work<'_> {
+    /// Returns the bytes that these images need for layers that the cache does not have; none if there is room for any. Those that it
+    /// has are held from now on, as far as that many leases can be held, so that making room takes none of them.
+    pub(crate) fn needed(
+        &self,
+        images: &[NamedImage],
+        blobs: &impl Blobs,
+    ) -> MicrosandboxResult<Option<u64>> {
+        let mut missing = Vec::new();
+        let mut held = 0;
+        for layer in distinct(images) {
+            let entry = Entry::named(Room::Layers, &layer.diff_id);
+            if held < lease::most_held() && self.sound(&entry)?.is_some() {
+                drop(self.publication.hold(&entry, || {})?);
+                held += 1;
+            }
+            if self.sound(&entry)?.is_none() && !self.publication.is_kept(&entry) {
+                // Nothing goes for an image that cannot be loaded.
+                blobs.check_size(layer)?;
+                missing.push(layer);
+            }
+        }
+        needed(&missing, blobs, self.publication.cache().root())
+    }
+}
+
 /// Returns the bytes that a load or pull needs for layers that the cache does not have; none if so many more are available
 /// that nobody has to know.
-pub(super) fn needed(
-    layers: &[&SourceLayer],
-    blobs: &impl Blobs,
-    cache: &Path,
-) -> MicrosandboxResult<Option<u64>> {
+fn needed(layers: &[&SourceLayer], blobs: &impl Blobs, cache: &Path) -> MicrosandboxResult<Option<u64>> {
     let stored = layers.iter().map(|layer| layer.size).fold(BESIDES, u64::saturating_add);
     if layers.is_empty() || measure(cache)? >= stored.saturating_mul(EXPANSION) {
         return Ok(None);

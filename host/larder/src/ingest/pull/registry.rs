@@ -13,7 +13,7 @@ use super::blob::{BlobReader, Transfer, part};
 use crate::artifacts::plain::{MAX_METADATA, read_at};
 use crate::catalog::journal::PullCost;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::ingest::convert::Blobs;
+use crate::ingest::blobs::Blobs;
 use crate::ingest::document::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use crate::ingest::error::{IngestError, IngestProblem};
 use crate::ingest::layer::BlobSource;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::resolve::{PassedOver, UNKNOWN};
+use super::resolve::{Candidate, PassedOver, UNKNOWN};
 use super::{Documents, Resolver, SourceImage, SourceName, check_count};
 use crate::ingest::bundle::{Bundle, Section};
 use crate::ingest::document::{Descriptor, Index, parse};
@@ -51,9 +51,14 @@ pub(super) fn images(
 /// Members of an index of which one is an image.
 struct Group<'d> {
     names: Vec<SourceName>,
-    members: Vec<&'d Descriptor>,
-    /// The rank of the first member.
-    rank: u32,
+    members: Vec<Candidate<'d>>,
+}
+
+impl Group<'_> {
+    /// Returns whether each member suits as well as this rank, or has a platform that is not known.
+    fn is_as_good_as(&self, rank: u32) -> bool {
+        self.members.iter().all(|member| member.rank == rank || member.rank == UNKNOWN)
+    }
 }
 
 /// Returns the members of an index in groups: those of one name are for several platforms. What has no name is an image of its
@@ -61,21 +66,23 @@ struct Group<'d> {
 fn groups<'d>(members: &'d [Descriptor], resolver: &Resolver<'_>, passed: &mut PassedOver) -> Vec<Group<'d>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     let mut places: HashMap<Vec<SourceName>, usize> = HashMap::new();
+    let mut best = UNKNOWN;
     for member in members {
-        let Some(rank) = resolver.rank(member, passed) else { continue };
+        let Some(candidate) = resolver.candidate(member, passed) else { continue };
         let names = names_of(member);
+        if names.is_empty() {
+            best = best.min(candidate.rank);
+        }
         let place = places.get(&names).copied().filter(|_| !names.is_empty());
         match place.and_then(|place| groups.get_mut(place)) {
-            Some(group) => group.members.push(member),
+            Some(group) => group.members.push(candidate),
             None => {
                 places.insert(names.clone(), groups.len());
-                groups.push(Group { names, members: vec![member], rank });
+                groups.push(Group { names, members: vec![candidate] });
             }
         }
     }
-    let unnamed = groups.iter().filter(|group| group.names.is_empty());
-    let best = unnamed.map(|group| group.rank).min().unwrap_or(UNKNOWN);
-    groups.retain(|group| !group.names.is_empty() || group.rank == best || group.rank == UNKNOWN);
+    groups.retain(|group| !group.names.is_empty() || group.is_as_good_as(best));
     groups
 }
 

@@ -131,13 +131,14 @@ pub(super) fn assign(images: Vec<SourceImage>, wanted: &Wanted) -> Result<Found,
     }
     if wanted.names.is_empty() {
         found.images = one_image_each(found.images, &mut found.skipped);
+    } else {
+        check_unique(&found.images)?;
     }
     if found.images.is_empty() {
         let skipped = || found.skipped.into_iter().map(|skipped| skipped.image).collect();
         let first = wrong.into_iter().next();
         return Err(first.map_or_else(|| IngestProblem::Unnamed(skipped()), IngestProblem::Name));
     }
-    check_unique(&found.images, wanted)?;
     Ok(found)
 }
 
@@ -249,9 +250,9 @@ fn push_new(references: &mut Vec<Reference>, reference: Reference) {
 }
 
 /// Refuses to give one name to two images.
-fn check_unique(images: &[NamedImage], wanted: &Wanted) -> Result<(), IngestProblem> {
+fn check_unique(images: &[NamedImage]) -> Result<(), IngestProblem> {
     let mut owners: HashMap<&Reference, &SourceImage> = HashMap::new();
-    for named in images.iter().filter(|_| !wanted.names.is_empty()) {
+    for named in images {
         for reference in &named.references {
             if let Some(other) = owners.insert(reference, &named.image) {
                 return Err(IngestProblem::Ambiguous(vec![shown(other), shown(&named.image)]));

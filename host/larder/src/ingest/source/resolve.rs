@@ -60,10 +60,10 @@ impl PassedOver {
 }
 
 /// A member of an index that may be the image for the wanted platform.
-struct Candidate<'d> {
+pub(super) struct Candidate<'d> {
     descriptor: &'d Descriptor,
     platform: Platform,
-    rank: u32,
+    pub(super) rank: u32,
 }
 
 /// A resolver that finds images for one platform.
@@ -99,15 +99,13 @@ impl<'a> Resolver<'a> {
         problem.of(self.documents.origin())
     }
 
-    /// Returns the best image among the members of an index, or `None` if there is none: `passed` has the reasons then.
-    pub(super) fn choose<'d>(
+    /// Returns the best image among candidates, or `None` if none is one: `passed` has the reasons then.
+    pub(super) fn choose(
         &self,
-        members: impl IntoIterator<Item = &'d Descriptor>,
+        mut candidates: Vec<Candidate<'_>>,
         depth: usize,
         passed: &mut PassedOver,
     ) -> Result<Option<SourceImage>, IngestError> {
-        let mut candidates: Vec<_> =
-            members.into_iter().filter_map(|member| self.judge(member, passed)).collect();
         // Stable: of several that suit equally, the first counts.
         candidates.sort_by_key(|candidate| candidate.rank);
         for candidate in candidates {
@@ -123,12 +121,12 @@ impl<'a> Resolver<'a> {
         Ok(None)
     }
 
-    /// Returns the rank of a member of an index for the wanted platform, or `None` if it is passed over.
-    pub(super) fn rank(&self, member: &Descriptor, passed: &mut PassedOver) -> Option<u32> {
-        self.judge(member, passed).map(|candidate| candidate.rank)
-    }
-
-    fn judge<'d>(&self, descriptor: &'d Descriptor, passed: &mut PassedOver) -> Option<Candidate<'d>> {
+    /// Returns a member of an index as a candidate, or `None` if it is passed over.
+    pub(super) fn candidate<'d>(
+        &self,
+        descriptor: &'d Descriptor,
+        passed: &mut PassedOver,
+    ) -> Option<Candidate<'d>> {
         if let Some(kind) = descriptor.foreign_kind() {
             passed.kinds.push(kind);
             return None;
@@ -193,7 +191,9 @@ impl<'a> Resolver<'a> {
             }
             DocumentKind::Index if depth < MAX_INDEX_DEPTH => {
                 let index: Index = parse(name, &text).map_err(|problem| self.fail(problem))?;
-                self.choose(&index.manifests, depth + 1, passed)
+                let members = index.manifests.iter();
+                let candidates = members.filter_map(|member| self.candidate(member, passed)).collect();
+                self.choose(candidates, depth + 1, passed)
             }
             DocumentKind::Index => Err(self.fail(IngestProblem::Document {
                 document: digest.to_string(),

@@ -1,13 +1,8 @@
 //! The fields of a header, which is one block (POSIX, `pax`: "ustar Interchange Format").
 
+use super::field::{Block, number, size};
 use super::sparse::{self, Region};
 use crate::ingest::error::IngestProblem;
-
-/// The number of bytes of a block.
-pub(super) const BLOCK: usize = 512;
-
-/// A block of an archive.
-pub(super) type Block = [u8; BLOCK];
 
 /// The position of the checksum.
 const CHECKSUM: std::ops::Range<usize> = 148..156;
@@ -117,28 +112,9 @@ fn text(field: &[u8]) -> &[u8] {
     field.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
-pub(super) fn size(number: i64) -> Result<u64, IngestProblem> {
-    u64::try_from(number).map_err(|_| IngestProblem::Tar("a size is below zero".to_owned()))
-}
-
-/// Parses a number: octal digits between spaces and NULs, or two's complement if the first bit is set, which does not
-/// count (GNU).
-pub(super) fn number(field: &[u8]) -> Option<i64> {
-    let [first, rest @ ..] = field else { return None };
-    if first & 0x80 != 0 {
-        let begin = i64::from(((first << 1).cast_signed()) >> 1);
-        return rest.iter().try_fold(begin, |number, &byte| Some(number.checked_mul(256)? | i64::from(byte)));
-    }
-    let begin = field.iter().position(|byte| !b" \0".contains(byte)).unwrap_or(field.len());
-    let digits = field[begin..].split(|byte| b" \0".contains(byte)).next().unwrap_or_default();
-    digits.iter().try_fold(0_i64, |number, &byte| match byte {
-        b'0'..=b'7' => number.checked_mul(8).map(|number| number | i64::from(byte - b'0')),
-        _ => None,
-    })
-}
-
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::field::BLOCK;
     use super::*;
 
     /// Makes a block with these fields and the checksum that belongs to it.
@@ -150,27 +126,6 @@ pub(super) mod tests {
         let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
         block[CHECKSUM].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
         block.to_vec()
-    }
-
-    /// Numbers are octal, or binary with a sign.
-    #[test]
-    fn numbers() {
-        let table: [(&[u8], Option<i64>); 11] = [
-            (b"0000644\0", Some(0o644)),
-            (b"   644 \0", Some(0o644)),
-            (b"\0\0\0\0", Some(0)),
-            (b"777", Some(0o777)),
-            (b"12a", None),
-            (b"8", None),
-            (b"\x80\0\0\0\0\0\x01\0", Some(256)),
-            (b"\xff\xff\xff\xff\xff\xff\xff\xfe", Some(-2)),
-            (b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff", Some(i64::MAX)),
-            (b"\x80\0\0\0\x80\0\0\0\0\0\0\0", None),
-            (b"\xff\xff\xff\xff\x80\0\0\0\0\0\0\0", Some(i64::MIN)),
-        ];
-        for (field, expected) in table {
-            assert_eq!(number(field), expected, "{}", field.escape_ascii());
-        }
     }
 
     /// Checksums are of bytes with or without a sign.

@@ -17,6 +17,7 @@
 //! or cut off, since some tools forget to write them. A single block of zeros between entries is skipped.
 
 mod entry;
+mod field;
 mod header;
 mod pax;
 mod scan;
@@ -25,7 +26,8 @@ mod sparse;
 use std::io::{self, Read};
 
 pub(crate) use entry::{TarEntry, TarKind};
-use header::{BLOCK, Block, Header};
+use field::{BLOCK, Block};
+use header::Header;
 use pax::Pax;
 pub(crate) use scan::scan;
 use sparse::Region;

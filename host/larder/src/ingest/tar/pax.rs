@@ -1,6 +1,6 @@
 //! The records of an extended header (POSIX, `pax`: "pax Extended Header").
 
-use super::header::size;
+use super::field::size;
 use super::sparse::{self, Region};
 use crate::ingest::error::IngestProblem;
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 
-use super::header::BLOCK;
+use super::field::BLOCK;
 use super::{TarEntry, TarStream};
 use crate::ingest::error::IngestProblem;
 

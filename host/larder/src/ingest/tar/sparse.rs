@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use super::header::{Block, number, size};
+use super::field::{Block, number, size};
 use crate::ingest::error::IngestProblem;
 
 /// The maximum number of regions of a file: 4 MiB of memory.

@@ -125,8 +125,7 @@ impl Examiner<'_> {
 
     /// Returns whether an image exists only as a flat disk.
     fn is_flat_only(&self, image: &Composition) -> io::Result<bool> {
-        let layered = [Room::Fsmeta, Room::Vmdk].map(|room| Entry::named(room, &image.manifest));
-        for entry in &layered {
+        for entry in &Entry::joined(&image.manifest) {
             if self.rooms.stat(entry)?.is_some() {
                 return Ok(false);
             }
