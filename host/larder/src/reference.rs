@@ -211,12 +211,7 @@ pub struct DigestError(String);
 impl Digest {
     /// Returns the digest of some bytes.
     pub fn of(bytes: &[u8]) -> Self {
-        Self::of_hash(&Sha256::digest(bytes))
-    }
-
-    /// Returns the digest of bytes with this SHA-256.
-    pub(crate) fn of_hash(hash: &[u8]) -> Self {
-        Self(format!("sha256:{}", hex(hash)))
+        Self::from_hash(Sha256::new_with_prefix(bytes))
     }
 
     /// Returns the digest of everything that was hashed.

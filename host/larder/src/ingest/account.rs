@@ -90,7 +90,7 @@ impl<'a> Account<'a> {
     }
 
     fn beyond_ratio(&self, bytes: u64) -> u64 {
-        bytes.saturating_sub(self.stored.done().saturating_mul(self.limits.ratio))
+        self.limits.beyond_ratio(bytes, self.stored.done())
     }
 
     fn check(&self, count: u64, key: LimitKey) -> Result<(), IngestProblem> {

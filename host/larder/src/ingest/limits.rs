@@ -112,6 +112,11 @@ macro_rules! limits {
                 match key { $(LimitKey::$key => self.$field,)+ }
             }
 
+            /// Returns the bytes beyond the ratio to so many stored ones.
+            pub(crate) const fn beyond_ratio(&self, bytes: u64, stored: u64) -> u64 {
+                bytes.saturating_sub(stored.saturating_mul(self.ratio))
+            }
+
             /// Sets the limit of this key.
             pub const fn set(&mut self, key: LimitKey, limit: u64) {
                 match key { $(LimitKey::$key => self.$field = limit,)+ }

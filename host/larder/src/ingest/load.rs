@@ -8,7 +8,7 @@ use std::thread;
 
 use super::blobs::Blobs;
 use super::bundle::Bundle;
-use super::error::{IngestError, IngestProblem};
+use super::error::IngestError;
 use super::input::Input;
 use super::intake::Intake;
 use super::layer::BlobSource;
@@ -171,17 +171,12 @@ impl Blobs for Bundle {
     }
 
     fn open(&self, layer: &SourceLayer) -> Result<BlobSource, IngestError> {
-        self.check_size(layer)?;
-        Ok(Box::new(self.get(&layer.blob)?.reader()))
+        let section = self.sized(self.get(&layer.blob)?, &layer.digest, layer.size)?;
+        Ok(Box::new(section.reader()))
     }
 
     fn check_size(&self, layer: &SourceLayer) -> Result<(), IngestError> {
-        let found = self.get(&layer.blob)?.len();
-        if found == layer.size {
-            return Ok(());
-        }
-        let what = layer.digest.to_string();
-        Err(IngestProblem::WrongSize { what, expected: layer.size, found }.of(self.name()))
+        self.sized(self.get(&layer.blob)?, &layer.digest, layer.size).map(drop)
     }
 
     fn part(&self, layer: &SourceLayer, offset: u64, length: u64) -> Option<Vec<u8>> {

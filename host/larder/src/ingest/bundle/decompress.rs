@@ -44,11 +44,8 @@ pub(super) fn decompress(
     cancelled: &AtomicBool,
 ) -> Result<File, IngestProblem> {
     let stored = Cell::new(0);
-    let mut archive = Counted { source: archive, count: &stored };
-    let mut head = Vec::new();
-    (&mut archive).take(compression::HEAD).read_to_end(&mut head).map_err(IngestProblem::reading)?;
-    let compression = Compression::detect(&head);
-    let archive = BufReader::with_capacity(BUFFER, io::Cursor::new(head).chain(archive));
+    let (compression, archive) = Compression::of(archive).map_err(IngestProblem::reading)?;
+    let archive = BufReader::with_capacity(BUFFER, Counted { source: archive, count: &stored });
     let mut reader = compression.reader(archive, cancelled)?;
     let mut file =
         tempfile::tempfile_in(temporary).map_err(without_temporary_name).map_err(IngestProblem::writing)?;
@@ -72,9 +69,9 @@ pub(super) fn decompress(
                 };
                 output.map_err(IngestProblem::writing)?;
                 check_limit(bytes, limits, LimitKey::ArchiveBytes)?;
-                let allowed = stored.get().saturating_mul(limits.ratio);
-                check_limit(bytes.saturating_sub(allowed), limits, LimitKey::RatioFromZeros)?;
-                check_limit(written.saturating_sub(allowed), limits, LimitKey::RatioFromBytes)?;
+                let beyond = |bytes| limits.beyond_ratio(bytes, stored.get());
+                check_limit(beyond(bytes), limits, LimitKey::RatioFromZeros)?;
+                check_limit(beyond(written), limits, LimitKey::RatioFromBytes)?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(IngestProblem::reading(error)),

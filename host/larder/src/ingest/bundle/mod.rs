@@ -27,6 +27,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::account::check_limit;
 use super::cancel::Cancellable;
+use super::document::blob_name;
 use super::error::{IngestError, IngestProblem};
 use super::input::Input;
 use super::limits::{IngestLimits, LimitKey};
@@ -70,12 +71,11 @@ impl Section {
 
     /// Returns a part of it.
     pub(crate) fn part(&self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
-        let is_inside = offset.checked_add(length).is_some_and(|end| end <= self.length);
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
-        match is_inside {
-            true => self.file.read_exact_at(&mut bytes, self.offset + offset).map(|()| bytes),
-            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        if offset.checked_add(length).is_none_or(|end| end > self.length) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+        self.file.read_exact_at(&mut bytes, self.offset + offset).map(|()| bytes)
     }
 
     pub(crate) fn reader(&self) -> SectionReader {
@@ -117,7 +117,7 @@ pub(crate) struct Bundle {
     /// The name of the bundle, as the caller gave it.
     name: String,
     files: Files,
-    document_bytes: u64,
+    limits: IngestLimits,
     cancelled: Arc<AtomicBool>,
 }
 
@@ -157,7 +157,7 @@ impl Bundle {
             Input::Path(path) if path.is_dir() => {
                 let directory = open_dir(&path).map_err(unreadable)?;
                 let files = Files::Directory(directory.ok_or_else(|| fail(IngestProblem::NotAnArchive))?);
-                return Ok(Self { name, files, document_bytes: limits.document_bytes, cancelled });
+                return Ok(Self { name, files, limits: *limits, cancelled });
             }
             Input::Path(path) => Ok(File::open(path).map_err(unreadable)?),
             Input::File { file, .. } => Ok(file),
@@ -176,7 +176,7 @@ impl Bundle {
         }
         let members = members_of(&file, &name, limits)?;
         let files = Files::Archive { file: Arc::new(file), members };
-        Ok(Self { name, files, document_bytes: limits.document_bytes, cancelled })
+        Ok(Self { name, files, limits: *limits, cancelled })
     }
 
     /// Returns the name of the bundle, as the caller gave it.
@@ -196,7 +196,16 @@ impl Bundle {
 
     /// Returns the blob of a digest, if it is where an OCI image layout has it.
     pub(crate) fn blob(&self, digest: &Digest) -> Result<Section, IngestError> {
-        self.get(&format!("blobs/sha256/{}", digest.hex()))
+        self.get(&blob_name(digest))
+    }
+
+    /// Returns a blob if it has the size that is stated of it.
+    pub(crate) fn sized(&self, blob: Section, digest: &Digest, size: u64) -> Result<Section, IngestError> {
+        if blob.len() == size {
+            return Ok(blob);
+        }
+        let (what, found) = (digest.to_string(), blob.len());
+        Err(IngestProblem::WrongSize { what, expected: size, found }.of(&self.name))
     }
 
     /// Reads a whole file and returns its digest.
@@ -206,7 +215,7 @@ impl Bundle {
         let mut buffer = vec![0; BUFFER];
         loop {
             match reader.read(&mut buffer)? {
-                0 => return Ok(Digest::of_hash(&hasher.finalize())),
+                0 => return Ok(Digest::from_hash(hasher)),
                 count => hasher.update(&buffer[..count]),
             }
         }
@@ -215,13 +224,8 @@ impl Bundle {
     /// Returns the whole content of a file, which is not large.
     pub(crate) fn document(&self, section: &Section, name: &str) -> Result<Vec<u8>, IngestError> {
         let fail = |problem: IngestProblem| problem.of(&self.name).at_entry(name.as_bytes());
-        if section.len() > self.document_bytes {
-            let limit = self.document_bytes;
-            return Err(fail(IngestProblem::Limit { limit, key: LimitKey::DocumentBytes }));
-        }
-        let mut text = Vec::new();
-        section.reader().read_to_end(&mut text).map_err(|error| fail(IngestProblem::reading(error)))?;
-        Ok(text)
+        check_limit(section.len(), &self.limits, LimitKey::DocumentBytes).map_err(fail)?;
+        section.part(0, section.len()).map_err(|error| fail(IngestProblem::reading(error)))
     }
 
     fn look_up(&self, name: &str) -> Result<Option<Section>, IngestProblem> {

@@ -38,6 +38,13 @@ impl Compression {
         }
     }
 
+    /// Detects the compression of what a reader has, and returns a reader of all of it.
+    pub(crate) fn of<R: Read>(mut source: R) -> io::Result<(Self, impl Read + use<R>)> {
+        let mut head = Vec::new();
+        (&mut source).take(HEAD).read_to_end(&mut head)?;
+        Ok((Self::detect(&head), io::Cursor::new(head).chain(source)))
+    }
+
     /// Returns a reader of the decompressed bytes. Consecutive members and frames are read as one. Waiting for memory ends
     /// if it is `cancelled`.
     ///

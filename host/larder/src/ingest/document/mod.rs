@@ -21,6 +21,11 @@ pub(crate) const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manif
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
+/// Returns the name of a blob in an OCI image layout (image layout specification, "Blobs").
+pub(crate) fn blob_name(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
 /// The media types that old registries and builders gave to configs. Docker takes them for configs, too.
 const LEGACY_CONFIGS: [&str; 3] = ["application/octet-stream", "application/json", "text/html"];
 

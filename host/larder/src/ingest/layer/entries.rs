@@ -20,7 +20,7 @@ use larder_erofs::{
 use super::streams::ImageFile;
 use super::{Converted, Skipped, uuid_of};
 use crate::ingest::account::Account;
-use crate::ingest::error::IngestProblem;
+use crate::ingest::error::{IngestError, IngestProblem};
 use crate::ingest::tar::{SparseReader, TarEntry, TarKind, TarStream};
 use crate::ingest::whiteout::Meaning;
 use crate::reference::Digest;
@@ -32,46 +32,26 @@ const UNCHANGED: u32 = u32::MAX;
 /// with a header, and a directory may get the mark of an opaque one.
 const MAX_XATTRS: usize = (64 << 10) - 64;
 
-/// The error for an image that was not written, at an entry if there was one.
-pub(super) struct Failed {
-    problem: IngestProblem,
-    entry: Option<Vec<u8>>,
-}
-
-impl From<IngestProblem> for Failed {
-    fn from(problem: IngestProblem) -> Self {
-        Self { problem, entry: None }
-    }
-}
-
-impl Failed {
-    /// Returns the error with the path or reference that the layer belongs to.
-    pub(super) fn of(self, origin: &str) -> crate::ingest::IngestError {
-        let error = self.problem.of(origin);
-        match &self.entry {
-            Some(entry) => error.at_entry(entry),
-            None => error,
-        }
-    }
-}
-
 /// Writes the image of an archive.
 pub(super) fn write_image(
     content: impl Read,
     file: File,
     diff_id: &Digest,
+    origin: &str,
     account: &Account<'_>,
-) -> Result<Converted, Failed> {
+) -> Result<Converted, IngestError> {
+    let fail = |problem: IngestProblem| problem.of(origin);
     let options = Options { encoding: Encoding::Simple, uuid: uuid_of(diff_id) };
-    let builder = LayerBuilder::new(ImageFile { file, account }, options).map_err(of_write)?;
+    let builder =
+        LayerBuilder::new(ImageFile { file, account }, options).map_err(|error| fail(of_write(error)))?;
     let mut layer = Layer { builder, aufs_links: HashMap::new(), skipped: Skipped::default() };
     let mut archive = TarStream::new(content);
     let (mut entries, mut held) = (0_u64, 0_u64);
     let mut last: Option<Vec<u8>> = None;
     loop {
         let next = archive.next_entry().map_err(|problem| {
-            let entry = last.take().filter(|_| matches!(problem, IngestProblem::Truncated));
-            Failed { problem, entry }
+            let last = last.take().filter(|_| matches!(problem, IngestProblem::Truncated));
+            last.iter().fold(fail(problem), |error, last| error.at_entry(last))
         })?;
         let Some(mut entry) = next else { break };
         let name = std::mem::take(&mut entry.path);
@@ -82,10 +62,10 @@ pub(super) fn write_image(
             .holds(entries.max(layer.builder.inodes()), held)
             .and_then(|()| account.has(entry.hole_bytes()))
             .and_then(|()| layer.add(&mut archive, &name, entry));
-        added.map_err(|problem| Failed { problem, entry: Some(name.clone()) })?;
+        added.map_err(|problem| fail(problem).at_entry(&name))?;
         last = Some(name);
     }
-    let (_, summary) = layer.builder.finish().map_err(of_write)?;
+    let (_, summary) = layer.builder.finish().map_err(|error| fail(of_write(error)))?;
     Ok(Converted { summary, skipped: layer.skipped })
 }
 

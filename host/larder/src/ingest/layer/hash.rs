@@ -79,7 +79,7 @@ impl Hasher {
                 thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             }
         };
-        Digest::of_hash(&hasher.finalize())
+        Digest::from_hash(hasher)
     }
 }
 

@@ -20,7 +20,8 @@ use std::sync::atomic::AtomicBool;
 use larder_erofs::writer::Summary;
 
 use super::account::{Account, Spent};
-use super::compression::{self, Compression};
+use super::cancel::Cancellable;
+use super::compression::Compression;
 use super::error::{IngestError, IngestProblem};
 use super::limits::IngestLimits;
 use super::progress::Meter;
@@ -69,26 +70,25 @@ pub(crate) struct Skipped {
 
 /// Writes the EROFS image of a layer to `image`, which is empty. Does not sync the file.
 pub(crate) fn convert(blob: LayerBlob<'_>, image: File, watch: &Watch<'_>) -> Result<Converted, IngestError> {
-    let LayerBlob { origin, mut source, digest, diff_id: expected } = blob;
+    let LayerBlob { origin, source, digest, diff_id: expected } = blob;
     let fail = |problem: IngestProblem| problem.of(origin).in_layer(expected);
-    let mut head = Vec::new();
-    let read = (&mut source).take(compression::HEAD).read_to_end(&mut head);
-    read.map_err(|error| fail(IngestProblem::reading(error)))?;
-    let compression = Compression::detect(&head);
+    let source = Cancellable { source, cancelled: watch.cancelled };
+    let (compression, source) =
+        Compression::of(source).map_err(|error| fail(IngestProblem::reading(error)))?;
     let account = Account::new(watch.limits, watch.spent, watch.meter);
 
     let mut stored = StoredReader {
-        source: io::Cursor::new(head).chain(source),
+        source,
         // A blob that is not compressed has one digest: that of its content.
         hasher: (compression != Compression::None).then(|| hasher(2, &account)),
-        watch,
+        meter: watch.meter,
     };
     let (converted, diff_id) = {
         let buffered = BufReader::with_capacity(CHUNK, &mut stored);
         let content = compression.reader(buffered, watch.cancelled).map_err(fail)?;
         let mut content = ContentReader { source: content, hasher: hasher(1, &account), account: &account };
-        let converted = write_image(&mut content, image, expected, &account)
-            .map_err(|failed| failed.of(origin).in_layer(expected))?;
+        let converted = write_image(&mut content, image, expected, origin, &account)
+            .map_err(|error| error.in_layer(expected))?;
         // Whatever stands behind the archive belongs to the digest.
         io::copy(&mut content, &mut io::sink()).map_err(|error| fail(IngestProblem::reading(error)))?;
         (converted, content.hasher.finish())

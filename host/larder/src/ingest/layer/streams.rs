@@ -2,30 +2,26 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::sync::atomic::Ordering;
 
-use super::Watch;
 use super::hash::Hasher;
 use crate::ingest::account::Account;
 use crate::ingest::error::IngestProblem;
+use crate::ingest::progress::Meter;
 
 /// A reader of the blob as it is stored, which hashes and counts the bytes.
 pub(super) struct StoredReader<'a, R> {
     pub(super) source: R,
     pub(super) hasher: Option<Hasher>,
-    pub(super) watch: &'a Watch<'a>,
+    pub(super) meter: &'a Meter,
 }
 
 impl<R: Read> Read for StoredReader<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.watch.cancelled.load(Ordering::Relaxed) {
-            return Err(IngestProblem::Cancelled.into_io());
-        }
         let count = self.source.read(into)?;
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&into[..count]);
         }
-        self.watch.meter.add(count as u64);
+        self.meter.add(count as u64);
         Ok(count)
     }
 }

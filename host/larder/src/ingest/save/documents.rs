@@ -18,7 +18,7 @@ use super::archive::Archive;
 use super::compression::LayerCompression;
 use super::{SavedLayer, SavedManifest};
 use crate::ingest::Platform;
-use crate::ingest::document::{Config, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST};
+use crate::ingest::document::{Config, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, blob_name};
 use crate::records::ImageArchiveFormat;
 use crate::reference::Digest;
 
@@ -139,10 +139,6 @@ pub(super) fn texts(values: Map<String, Value>) -> Map<String, Value> {
         _ => None,
     };
     values.into_iter().filter_map(text).collect()
-}
-
-fn blob_name(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
 }
 
 /// Returns one descriptor for each tag, or one without a name.

@@ -6,7 +6,7 @@ use super::resolve::{Candidate, PassedOver, UNKNOWN};
 use super::{Documents, Resolver, SourceImage, SourceName, check_count};
 use crate::ingest::bundle::{Bundle, Section};
 use crate::ingest::document::{Descriptor, Index, parse};
-use crate::ingest::error::{IngestError, IngestProblem};
+use crate::ingest::error::IngestError;
 use crate::reference::Digest;
 
 impl Documents for Bundle {
@@ -19,11 +19,7 @@ impl Documents for Bundle {
     }
 
     fn config(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, IngestError> {
-        let section = self.blob(digest)?;
-        if section.len() != size {
-            let (what, found) = (digest.to_string(), section.len());
-            return Err(IngestProblem::WrongSize { what, expected: size, found }.of(self.name()));
-        }
+        let section = self.sized(self.blob(digest)?, digest, size)?;
         self.document(&section, digest.as_str())
     }
 }

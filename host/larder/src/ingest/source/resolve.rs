@@ -12,7 +12,7 @@ use std::collections::HashSet;
 
 use super::{SourceImage, SourceLayer, checked_diff_ids};
 use crate::ingest::document::{
-    Config, Descriptor, DocumentKind, Index, Manifest, OCI_LAYER, OCI_MANIFEST, parse,
+    Config, Descriptor, DocumentKind, Index, Manifest, OCI_LAYER, OCI_MANIFEST, blob_name, parse,
 };
 use crate::ingest::error::{IngestError, IngestProblem};
 use crate::ingest::layer::check_digest;
@@ -300,7 +300,7 @@ impl Parts<'_> {
             let blob_digest = layer.digest(digest.as_str())?;
             layers.push(SourceLayer {
                 diff_id,
-                blob: format!("blobs/sha256/{}", blob_digest.hex()),
+                blob: blob_name(&blob_digest),
                 digest: blob_digest,
                 size: layer.size,
                 media_type: layer.media_type.clone().unwrap_or_else(|| OCI_LAYER.to_owned()),

@@ -183,6 +183,8 @@ impl<R: Read> TarStream<R> {
         let mut number: Option<u64> = None;
         loop {
             let mut byte = [0];
+            // Otherwise each byte is a call of its own of what is below.
+            self.fill(1)?;
             self.data().read_exact(&mut byte).map_err(IngestProblem::reading)?;
             *used += 1;
             let digit = match (byte[0], number) {

@@ -54,9 +54,9 @@ impl Pax {
             return Some(());
         }
         let bytes = (!value.is_empty()).then_some(value);
-        let text = || bytes.map(|bytes| std::str::from_utf8(bytes).ok()).transpose_flat();
-        let number = || text()?.map(|text| text.parse::<i64>().ok()).transpose_flat();
-        let length = || number()?.map(|number| size(number).ok()).transpose_flat();
+        let text = || bytes.map(std::str::from_utf8).transpose().ok();
+        let number = || text()?.map(str::parse::<i64>).transpose().ok();
+        let length = || number()?.map(size).transpose().ok();
         let sparse = &mut self.sparse;
         match key {
             b"path" => self.path = bytes.map(<[u8]>::to_vec),
@@ -64,7 +64,7 @@ impl Pax {
             b"size" => self.size = length()?,
             b"uid" => self.uid = number()?,
             b"gid" => self.gid = number()?,
-            b"mtime" => self.mtime = text()?.map(parse_time).transpose_flat()?,
+            b"mtime" => self.mtime = text()?.map(|text| parse_time(text).ok_or(())).transpose().ok()?,
             b"GNU.sparse.name" => sparse.name = bytes.map(<[u8]>::to_vec),
             b"GNU.sparse.size" | b"GNU.sparse.realsize" => sparse.size = length()?,
             b"GNU.sparse.major" => sparse.version = Some((length()??, sparse.version.unwrap_or_default().1)),
@@ -81,21 +81,6 @@ impl Pax {
             _ => {}
         }
         Some(())
-    }
-}
-
-/// Turns a value that may be missing and may be invalid inside out.
-trait TransposeFlat<T> {
-    fn transpose_flat(self) -> Option<Option<T>>;
-}
-
-impl<T> TransposeFlat<T> for Option<Option<T>> {
-    fn transpose_flat(self) -> Option<Option<T>> {
-        match self {
-            Some(Some(value)) => Some(Some(value)),
-            Some(None) => None,
-            None => Some(None),
-        }
     }
 }
 
