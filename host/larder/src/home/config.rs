@@ -32,13 +32,8 @@ struct Paths {
 /// it guesses nothing. A relative path is invalid, since it would mean a different directory on each start.
 pub(crate) fn cache_dir(paths: &HomePaths) -> MicrosandboxResult<Option<PathBuf>> {
     let path = paths.home.join("config.json");
-    let text = match read(&path) {
-        Ok(text) => text,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(paths.problem(HomeProblem::Unreadable(error))),
-    };
+    let text = read_if_any(&path).map_err(|error| paths.problem(HomeProblem::Unreadable(error)))?;
+    let Some(text) = text else { return Ok(None) };
     let invalid = |what: String| MicrosandboxError::InvalidConfig(format!("`{}` {what}", path.display()));
     let config: Config = serde_json::from_slice(&text).map_err(|error| {
         invalid(format!("cannot be understood: {}", in_words(&error.to_string(), "an object")))
@@ -52,8 +47,9 @@ pub(crate) fn cache_dir(paths: &HomePaths) -> MicrosandboxResult<Option<PathBuf>
     }
 }
 
-/// Reads a document of microsandbox: a regular file of at most 1 MiB. Does not wait for a file of another type.
-pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads a document of settings: a regular file of at most 1 MiB, or `None` if there is nothing of this name. Does not
+/// wait for a file of another type.
+pub(crate) fn read_if_any(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let opened = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
     let file = match opened {
         Ok(file) => File::from(file),
@@ -62,6 +58,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
             let problem = format!("`{}` is a symbolic link that leads nowhere", path.display());
             return Err(io::Error::other(problem));
         }
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         Err(error) => {
             let error = io::Error::from(error);
             return Err(io::Error::new(error.kind(), format!("`{}`: {error}", path.display())));
@@ -75,5 +72,5 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     if text.len() as u64 > MAX_BYTES {
         return Err(io::Error::other(format!("`{}` is larger than 1 MiB", path.display())));
     }
-    Ok(text)
+    Ok(Some(text))
 }

@@ -3,8 +3,6 @@
 //! It is read when something is decided and again when that is done, and never kept: the operator may change it at any
 //! time. A file that cannot be understood stops what it may have been meant to stop; reading a home goes on without it.
 
-use std::io;
-
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -36,13 +34,9 @@ const KEYS: Keys = Keys {
 /// [`MicrosandboxError::InvalidConfig`] with line and key for a file that cannot be understood: nothing is guessed about
 /// what is to stay. [`MicrosandboxError::Home`] with its path where it cannot be read.
 pub(crate) fn read(paths: &HomePaths) -> MicrosandboxResult<Guard> {
-    let bytes = match config::read(&paths.settings) {
-        Ok(bytes) => bytes,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Guard::default());
-        }
-        Err(error) => return Err(paths.problem(HomeProblem::Unreadable(error))),
-    };
+    let bytes = config::read_if_any(&paths.settings)
+        .map_err(|error| paths.problem(HomeProblem::Unreadable(error)))?;
+    let Some(bytes) = bytes else { return Ok(Guard::default()) };
     parse(&bytes).map_err(|slip| {
         MicrosandboxError::InvalidConfig(format!(
             "`{}`{slip}; until that is mended, neither a prune nor a policy removes anything",

@@ -174,8 +174,10 @@ pub(crate) fn check_downgrades(paths: &HomePaths) -> MicrosandboxResult<()> {
         }
         let journal = entry.path().join("journal.json");
         // A journal that cannot be read was not finished either.
-        let phase =
-            config::read(&journal).ok().and_then(|text| serde_json::from_slice::<Journal>(&text).ok()?.phase);
+        let phase = config::read_if_any(&journal)
+            .ok()
+            .flatten()
+            .and_then(|text| serde_json::from_slice::<Journal>(&text).ok()?.phase);
         if phase.as_deref() != Some("complete") {
             return Err(paths.problem(HomeProblem::Downgrading(journal)));
         }

@@ -25,9 +25,9 @@ use crate::reference::Digest;
 #[cfg(feature = "registry")]
 use crate::registry::challenge::{Challenge, TokenService};
 #[cfg(feature = "registry")]
-use crate::registry::credentials::Place;
-#[cfg(feature = "registry")]
 use crate::registry::credentials::file::{Format, look_up};
+#[cfg(feature = "registry")]
+use crate::registry::credentials::secret::Place;
 
 /// The name of the input in errors.
 const ORIGIN: &str = "input";

@@ -6,7 +6,8 @@ use reqwest::header::HeaderValue;
 use tokio::sync::Mutex;
 
 use super::challenge::{Challenge, TokenService};
-use super::credentials::{Credentials, Found, Place, Secret};
+use super::credentials::secret::{Place, Secret};
+use super::credentials::{Credentials, Found};
 use super::network::Network;
 use super::problem::{Fault, Problem};
 use super::token;
@@ -113,8 +114,7 @@ impl Access {
             return Ok(Some(state.show(header, Kind::Credentials, None)));
         }
         let scope = format!("repository:{}:pull", self.place.repository);
-        let token = token::request(network, &service, &scope, secret).await;
-        let token = token.map_err(|fault| state.without_secrets(fault))?;
+        let token = token::request(network, &service, &scope, secret).await?;
         let until = Instant::now().checked_add(token.validity);
         state.service = Some(service);
         Ok(Some(state.show(header(&token.text)?, Kind::Token, until)))

@@ -69,7 +69,7 @@ impl Waits {
         }
         let random_part = wait / 100 * u32::from(self.backoff.jitter_percent.min(100));
         let part = u32::try_from(random() % 1024).unwrap_or_default();
-        Some(wait - random_part * part / 1024)
+        Some(wait - random_part / 1024 * part)
     }
 }
 
@@ -98,6 +98,8 @@ mod tests {
         }
         let exact = Backoff { jitter_percent: 0, ..backoff };
         assert_eq!(seconds(&mut exact.waits(), 1023), all);
+        let endless = Backoff { first_wait: Duration::MAX, longest_wait: Duration::MAX, ..backoff };
+        assert!(seconds(&mut endless.waits(), 1023).iter().all(|wait| *wait > Duration::MAX / 2));
         let odd = Backoff { jitter_percent: 255, ..backoff };
         assert!(seconds(&mut odd.waits(), 1023).iter().all(|wait| *wait < Duration::from_secs(1)));
     }

@@ -12,7 +12,8 @@ use super::access::{Access, Kind};
 use super::answer::{Answer, Blob, ContentRange};
 use super::backoff::{Backoff, Waits};
 use super::challenge::{Challenge, Refusal};
-use super::credentials::{Credentials, Place};
+use super::credentials::Credentials;
+use super::credentials::secret::Place;
 use super::network::{Authorities, Network, Proxies, Request, Transport, host_of};
 use super::problem::{Fault, Problem, Remedy};
 use crate::reference::{Digest, Reference};
@@ -185,7 +186,7 @@ impl Client {
     ) -> Result<Document, Fault> {
         let answer = self.ask(self.manifest_request(Method::GET, name, accepts)).await?;
         if answer.status() != StatusCode::OK {
-            return Err(self.access.explain(answer.fault().await).await);
+            return Err(self.refused(answer).await);
         }
         for warning in answer.warnings() {
             tracing::warn!("`{}` warns: {warning}", host_of(&self.root));
@@ -255,7 +256,7 @@ impl Client {
                 Ok(is_right.then(|| answer.blob(first)))
             }
             (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE, _) => Ok(None),
-            _ => Err(self.access.explain(answer.fault().await).await),
+            _ => Err(self.refused(answer).await),
         }
     }
 
@@ -271,6 +272,11 @@ impl Client {
             // The service for tokens may refuse as well.
             Err(fault) => Err(self.access.explain(fault).await),
         }
+    }
+
+    /// Returns the fault of an answer that is not the one asked for.
+    async fn refused(&self, answer: Answer) -> Fault {
+        self.access.explain(answer.fault().await).await
     }
 
     async fn converse(&self, request: Request) -> Result<Answer, Fault> {

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::credentials::{Secret, Trouble};
+use super::credentials::secret::{Secret, Trouble};
 use super::network::{Authorities, Transport};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::home::config::read;
+use crate::home::config::read_if_any;
 
 /// The registries in the settings of a home: which are reached without encryption, who logs in to them, and which
 /// authorities are trusted beside those of this machine.
@@ -75,13 +74,8 @@ impl HomeRegistries {
     /// of a pull that needs it.
     pub fn read(home: &Path, variable: impl Fn(&str) -> Option<String>) -> MicrosandboxResult<Self> {
         let path = home.join("config.json");
-        let text = match read(&path) {
-            Ok(text) => text,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                b"{}".to_vec()
-            }
-            Err(error) => return Err(MicrosandboxError::io("read", &path)(error)),
-        };
+        let text = read_if_any(&path).map_err(MicrosandboxError::io("read", &path))?;
+        let text = text.unwrap_or_else(|| b"{}".to_vec());
         let invalid = |what: String| MicrosandboxError::InvalidConfig(format!("`{}` {what}", path.display()));
         let document: Document = serde_json::from_slice(&text).map_err(|error| {
             invalid(format!("cannot be understood, at line {}, column {}", error.line(), error.column()))

@@ -8,7 +8,7 @@ use reqwest::{Method, Url};
 use serde::Deserialize;
 
 use super::challenge::TokenService;
-use super::credentials::Secret;
+use super::credentials::secret::Secret;
 use super::network::{Network, Request, Transport, host_of, strip};
 use super::problem::{Fault, Problem};
 

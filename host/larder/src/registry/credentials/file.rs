@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::helper::Helper;
-use super::{Place, Secret};
+use super::secret::{Place, Secret};
 
 /// The other names of Docker Hub.
 const DOCKER_HUB: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];

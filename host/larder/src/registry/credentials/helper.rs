@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::Secret;
+use super::secret::Secret;
 
 /// The maximum number of bytes that are read of a helper's answer.
 const ANSWER_BYTES: u64 = 64 << 10;

@@ -3,6 +3,7 @@
 //! ```text
 //! file    Docker's `config.json` and podman's `auth.json`
 //! helper  programs that keep credentials for Docker and podman
+//! secret  what a registry is shown, and for which repository
 //! ```
 //!
 //! Nothing is looked for before a registry asks. What cannot be used then, such as a helper that is not installed, is
@@ -10,19 +11,16 @@
 
 pub(crate) mod file;
 mod helper;
+pub(crate) mod secret;
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use reqwest::header::HeaderValue;
-
 use self::file::{Format, LookUp};
+use self::secret::{Place, Secret, Trouble};
 use super::settings::HomeRegistries;
-use crate::home::config::read;
+use crate::home::config::read_if_any;
 
 /// The time after which a helper is ended.
 const HELPER_TIME: Duration = Duration::from_secs(30);
@@ -65,71 +63,6 @@ impl fmt::Debug for Credentials {
             Self::FirstOf(all) => f.debug_tuple("FirstOf").field(all).finish(),
         }
     }
-}
-
-/// A repository, for which credentials are looked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// The registry, such as `docker.io` or `localhost:5000`.
-    pub(crate) registry: String,
-    /// The repository in it, such as `library/python`.
-    pub(crate) repository: String,
-}
-
-/// What a registry or its token service is shown.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Secret {
-    None,
-    Password {
-        user: String,
-        password: String,
-    },
-    /// A token that is exchanged for others.
-    Identity(String),
-    /// A token for the registry itself.
-    Bearer(String),
-}
-
-impl Secret {
-    /// Returns the texts that nobody may read.
-    pub(super) fn texts(&self) -> Vec<String> {
-        match self {
-            Self::None => Vec::new(),
-            Self::Password { user, password } => {
-                vec![BASE64_STANDARD.encode(format!("{user}:{password}")), password.clone()]
-            }
-            Self::Identity(token) | Self::Bearer(token) => vec![token.clone()],
-        }
-    }
-
-    /// Returns the header of a user and a password.
-    pub(super) fn basic(&self) -> Option<HeaderValue> {
-        let Self::Password { user, password } = self else { return None };
-        let encoded = BASE64_STANDARD.encode(format!("{user}:{password}"));
-        let mut header = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
-        header.set_sensitive(true);
-        Some(header)
-    }
-}
-
-/// Hides the secret.
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Password { .. } => "Password",
-            Self::Identity(_) => "Identity",
-            Self::Bearer(_) => "Bearer",
-        })
-    }
-}
-
-/// Credentials that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Trouble {
-    /// The file that has them.
-    pub(crate) path: PathBuf,
-    pub(crate) why: String,
 }
 
 /// The result of looking for credentials.
@@ -192,13 +125,7 @@ impl Credentials {
 
 async fn in_file(path: &Path, format: Format, place: &Place) -> Result<Option<(Secret, String)>, Trouble> {
     let fail = |why: String| Trouble { path: path.to_owned(), why };
-    let text = match read(path) {
-        Ok(text) => text,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(fail(error.to_string())),
-    };
+    let Some(text) = read_if_any(path).map_err(|error| fail(error.to_string()))? else { return Ok(None) };
     let LookUp { helper, entry } = file::look_up(&text, format, place).map_err(fail)?;
     let mut trouble = None;
     if let Some(helper) = helper {
