@@ -5,7 +5,7 @@ use larder::backend::HomeProblem;
 use larder::ingest::{IngestProblem, LimitUnit};
 use larder::policy::{ByteSize, PolicyError};
 
-use super::{INTERRUPTED, Status, TRAPPED, UNREACHABLE};
+use super::status::{INTERRUPTED, Status, TRAPPED, UNREACHABLE};
 
 pub(super) type Class = (Status, &'static str, Option<&'static str>);
 

@@ -3,11 +3,11 @@
 //! Exit statuses and kinds are stable. This is the only place that decides them.
 
 mod classify;
+mod status;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
-use std::process::ExitCode;
 
 use larder::MicrosandboxError;
 use larder::policy::PolicyError;
@@ -15,70 +15,10 @@ use larder::policy::PolicyError;
 use crate::builtin::{BUILTINS, UnknownPolicy};
 use crate::render::plain;
 use classify::{classify, hint_at_limit, invalid_config};
+use status::{INTERRUPTED, TRAPPED};
 
 pub(crate) use classify::refused_config;
-
-/// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Status {
-    /// Everything was done.
-    Done = 0,
-    /// Something failed, damage was found, or the answer was no.
-    Failed = 1,
-    /// The arguments, or a file that they name, cannot be used as they are.
-    Usage = 2,
-    /// There is no such image.
-    NotFound = 3,
-    /// An image is in use, pinned, or held by a live operation.
-    InUse = 4,
-    /// The policy could not be loaded, failed, or broke a limit.
-    Policy = 5,
-    /// There is no grant, a cap of it refused the plan, or a removal was refused for want of a right and nothing went. That
-    /// a guard kept something is no failure.
-    Denied = 6,
-    /// The plan was applied, and some of its entries were spared.
-    Spared = 7,
-}
-
-/// The answer to a probe, with the statuses that monitoring plugins have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Probe {
-    /// All is well.
-    Ok = 0,
-    /// Somebody should look.
-    Warning = 1,
-    /// Somebody has to look.
-    Critical = 2,
-    /// It could not be found out.
-    Unknown = 3,
-}
-
-impl From<Probe> for Status {
-    /// Returns the status of the same number.
-    fn from(probe: Probe) -> Self {
-        match probe {
-            Probe::Ok => Self::Done,
-            Probe::Warning => Self::Failed,
-            Probe::Critical => Self::Usage,
-            Probe::Unknown => Self::NotFound,
-        }
-    }
-}
-
-/// The kind of what was not done since the program was asked to end.
-const INTERRUPTED: &str = "interrupted";
-
-/// The kind of a policy that broke off.
-const TRAPPED: &str = "policy-trapped";
-
-/// The kind of the failure to reach a registry.
-pub(crate) const UNREACHABLE: &str = "registry-unreachable";
-
-impl From<Status> for ExitCode {
-    fn from(status: Status) -> Self {
-        Self::from(status as u8)
-    }
-}
+pub(crate) use status::{Probe, Status, UNREACHABLE};
 
 /// An error on its way to the console.
 #[derive(Debug)]
@@ -92,15 +32,13 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    fn new(status: Status, kind: &'static str, error: anyhow::Error) -> Self {
+        Self { status, kind, hint: None, has_lines: false, error }
+    }
+
     /// The arguments, or a file that they name, cannot be used.
     pub(crate) fn usage(message: String) -> Self {
-        Self {
-            status: Status::Usage,
-            kind: "usage",
-            hint: None,
-            has_lines: false,
-            error: anyhow::Error::msg(message),
-        }
+        Self::new(Status::Usage, "usage", anyhow::Error::msg(message))
     }
 
     /// Something failed that is no error of the library.
@@ -110,7 +48,7 @@ impl Failure {
         source: impl std::error::Error + Send + Sync + 'static,
     ) -> Self {
         let error = anyhow::Error::new(source).context(message.into());
-        Self { status: Status::Failed, kind, hint: None, has_lines: false, error }
+        Self::new(Status::Failed, kind, error)
     }
 
     /// A file that the arguments name could not be read.
@@ -127,21 +65,19 @@ impl Failure {
     /// Nobody agreed to what was shown.
     pub(crate) fn declined() -> Self {
         let error = anyhow::Error::msg("nothing was changed");
-        Self { status: Status::Failed, kind: "declined", hint: None, has_lines: false, error }
+        Self::new(Status::Failed, "declined", error)
     }
 
     /// A job did not reach its goal.
     pub(crate) fn goal_unmet(message: String) -> Self {
         let hint = "what holds the rest is in use, pinned, kept by a guard or beyond the grants, or is not Larder's: `larder df`";
-        let error = anyhow::Error::msg(message);
-        Self { status: Status::Failed, kind: "goal-unmet", hint: Some(hint.into()), has_lines: false, error }
+        Self::new(Status::Failed, "goal-unmet", anyhow::Error::msg(message)).with_hint(hint)
     }
 
     /// The program was asked to end in the middle of something.
     pub(crate) fn interrupted() -> Self {
-        let error = anyhow::Error::msg("interrupted");
-        let hint = Some("what was begun is being taken back; Ctrl-C once more ends at once");
-        Self { status: Status::Failed, kind: INTERRUPTED, hint: hint.map(Cow::from), has_lines: false, error }
+        Self::new(Status::Failed, INTERRUPTED, anyhow::Error::msg("interrupted"))
+            .with_hint("what was begun is being taken back; Ctrl-C once more ends at once")
     }
 
     /// Whether it is that.
@@ -152,15 +88,14 @@ impl Failure {
     /// The policy was allowed nothing of what it wanted.
     pub(crate) fn denied() -> Self {
         let error = anyhow::Error::msg("the grant allows none of what the policy wants to remove");
-        Self { status: Status::Denied, kind: "denied", hint: None, has_lines: false, error }
+        Self::new(Status::Denied, "denied", error)
     }
 
     /// Returns the error of a policy that was to change something without a grant; `suggest` is the command that writes
     /// one.
     pub(crate) fn no_grant(suggest: &str) -> Self {
         let error = anyhow::Error::msg("a policy removes nothing without a grant");
-        let hint = Some(hint_at_grant(suggest).into());
-        Self { status: Status::Denied, kind: "no-grant", hint, has_lines: false, error }
+        Self::new(Status::Denied, "no-grant", error).with_hint(hint_at_grant(suggest))
     }
 
     /// The same, as the failure to load, compile or otherwise use a policy.
@@ -199,12 +134,12 @@ impl Failure {
         self.kind
     }
 
-    /// What can be done about it.
+    /// Returns the advice on what to do about it.
     pub(crate) fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
-    /// What happened, and what caused it, outermost first.
+    /// Returns the messages of the error and of its causes, outermost first.
     pub(crate) fn messages(&self) -> impl Iterator<Item = String> {
         self.error.chain().map(ToString::to_string)
     }
@@ -239,7 +174,7 @@ impl From<&UnknownPolicy> for Failure {
     }
 }
 
-/// What there is to do about a program without policies.
+/// The advice for a program without policies.
 pub(crate) const NO_BUILTINS: &str =
     "this program was built without policies, `cargo xtask build` builds one with them";
 
@@ -267,31 +202,13 @@ impl From<larder_kit::KitError> for Failure {
             _ => (Status::Failed, "failed"),
         };
         // What a compiler says has lines.
-        Self { status, kind, hint: None, has_lines: true, error: error.into() }
+        Self::new(status, kind, error.into()).with_lines()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Exit statuses are what scripts rely on: each keeps its number.
-    #[test]
-    fn statuses_keep_their_numbers() {
-        let table = [
-            (Status::Done, 0),
-            (Status::Failed, 1),
-            (Status::Usage, 2),
-            (Status::NotFound, 3),
-            (Status::InUse, 4),
-            (Status::Policy, 5),
-            (Status::Denied, 6),
-            (Status::Spared, 7),
-        ];
-        for (status, number) in table {
-            assert_eq!(status as u8, number, "{status:?}");
-        }
-    }
 
     /// What caused an error is said once, after it.
     #[test]
