@@ -1,6 +1,7 @@
 //! Loading an image of about 900 MB in three layers and in one, as gzip, zstd and plain, beside the least that its digests
 //! cost, which is to decompress and hash the same bytes with the same crates; beside `gunzip | sha256sum`, also with the
-//! `gunzip` of libdeflate where it is installed; and beside microsandbox, where `cargo xtask peer` has built it. Larder's images are synced to the disk when a load is done, and microsandbox's are not.
+//! `gunzip` of libdeflate where it is installed; and beside microsandbox, where `cargo xtask peer` has built it. Larder's
+//! images are synced to the disk when a load is done, and microsandbox's are not.
 //!
 //! Each measurement is a process from its start to its end, on an empty home, with the input in the kernel's cache and
 //! nothing left to be written to the disk. All of them take turns, so that what else the machine does meets all alike.
@@ -10,12 +11,11 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use larder::{Image, LocalBackend};
 use larder_tests::archive::Packing;
-use larder_tests::{Home, LargeImage, Peer, Usage, run};
-use serde_json::{Value, json};
+use larder_tests::contest::{Medians, Run, child, contest, of_child};
+use larder_tests::{Home, LargeImage, Peer, run};
 use sha2::{Digest as _, Sha256};
 
 fn main() {
@@ -55,15 +55,8 @@ fn measure(bytes: u64, rounds: usize) {
         if packing == Packing::Gzip {
             contenders.extend(shells.iter().map(|program| Contender::Shell(program)));
         }
-        let mut runs: Vec<Vec<Run>> = contenders.iter().map(|_| Vec::new()).collect();
-        // The first round fills the kernel's cache and is forgotten.
-        for round in 0..=rounds {
-            for (contender, runs) in contenders.iter().zip(&mut runs) {
-                let run = contender.run(&image);
-                runs.extend((round > 0).then_some(run));
-            }
-        }
-        report(&contenders, &runs);
+        let medians = contest(&contenders, rounds, Contender::name, |contender| contender.run(&image));
+        report(&contenders, &medians);
     }
 }
 
@@ -73,13 +66,6 @@ enum Contender {
     Microsandbox(Peer),
     Floor,
     Shell(&'static str),
-}
-
-/// One process.
-struct Run {
-    wall: Duration,
-    cpu: Duration,
-    peak_memory_kib: u64,
 }
 
 impl Contender {
@@ -94,41 +80,16 @@ impl Contender {
 
     fn run(&self, image: &LargeImage) -> Run {
         let home = Home::made();
-        // What an earlier process left to be written is not this one's.
-        rustix::fs::sync();
-        let clock = Instant::now();
-        let (cpu, peak_memory_kib) = match self {
+        Run::measure(|| match self {
             Self::Larder => of_child(&["larder".as_ref(), home.path().as_ref(), image.archive.as_ref()]),
             Self::Floor => of_child(&["floor".as_ref(), image.layout.as_ref()]),
             Self::Shell(program) => of_child(&["shell".as_ref(), program.as_ref(), image.layout.as_ref()]),
             Self::Microsandbox(peer) => {
                 let report = peer.call(&home.path(), ["load".as_ref(), image.archive.as_os_str()]);
-                let report = report.unwrap_or_else(|refusal| panic!("{refusal}"));
-                (report.cpu(), report.peak_memory_kib)
+                report.unwrap_or_else(|refusal| panic!("{refusal}")).usage()
             }
-        };
-        Run { wall: clock.elapsed(), cpu, peak_memory_kib }
+        })
     }
-}
-
-/// Runs this program as a child that does one thing. Gives its processor time and its peak of memory.
-fn of_child(arguments: &[&std::ffi::OsStr]) -> (Duration, u64) {
-    let mut command = Command::new(std::env::current_exe().expect("this program"));
-    let output = command.arg("child").args(arguments).output().expect("a child");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let said: Value = serde_json::from_slice(&output.stdout).expect("what it used");
-    let number = |key: &str| said[key].as_u64().expect("a number");
-    (Duration::from_millis(number("cpu_ms")), number("peak_memory_kib"))
-}
-
-/// Does the work, and tells what it used.
-fn child(work: impl FnOnce()) {
-    work();
-    let usage = Usage::of_this_process();
-    println!(
-        "{}",
-        json!({ "cpu_ms": usage.cpu.as_millis() as u64, "peak_memory_kib": usage.peak_memory_kib })
-    );
 }
 
 fn load(home: &Path, archive: &Path) {
@@ -195,42 +156,19 @@ fn gunzip_and_sha256sum(program: &str, layout: &Path) {
     assert!(status.is_ok_and(|status| status.success()), "{script}");
 }
 
-fn report(contenders: &[Contender], runs: &[Vec<Run>]) {
-    println!("{:<30} {:>8} {:>15} {:>8} {:>12}", "what", "wall s", "least and most", "cpu s", "memory MiB");
-    for (contender, runs) in contenders.iter().zip(runs) {
-        let (wall, cpu, memory) = medians(runs);
-        let walls = || runs.iter().map(|run| run.wall.as_secs_f64());
-        let (least, most) = (walls().fold(f64::INFINITY, f64::min), walls().fold(0.0, f64::max));
-        let spread = format!("{least:.2} … {most:.2}");
-        println!("{:<30} {wall:>8.2} {spread:>15} {cpu:>8.2} {memory:>12.0}", contender.name());
-    }
+fn report(contenders: &[Contender], medians: &[Medians]) {
     let of = |wanted: fn(&Contender) -> bool| {
-        contenders.iter().zip(runs).find(|(contender, _)| wanted(contender)).map(|(_, runs)| medians(runs))
+        contenders.iter().zip(medians).find(|(contender, _)| wanted(contender)).map(|(_, medians)| *medians)
     };
-    let Some((wall, cpu, memory)) = of(|contender| matches!(contender, Contender::Larder)) else { return };
-    if let Some((their_wall, their_cpu, their_memory)) =
-        of(|other| matches!(other, Contender::Microsandbox(_)))
-    {
-        let (wall, cpu, memory) = (wall / their_wall, cpu / their_cpu, memory / their_memory);
+    let Some(larder) = of(|contender| matches!(contender, Contender::Larder)) else { return };
+    if let Some(theirs) = of(|other| matches!(other, Contender::Microsandbox(_))) {
+        let (wall, cpu) = (larder.wall / theirs.wall, larder.cpu / theirs.cpu);
+        let memory = larder.memory / theirs.memory;
         println!("larder / microsandbox: wall {wall:.2} (at most 1), cpu {cpu:.2}, memory {memory:.2}");
     }
-    if let Some((their_wall, their_cpu, _)) = of(|other| matches!(other, Contender::Floor)) {
-        let (wall, cpu) = (wall / their_wall, cpu / their_cpu);
+    if let Some(floor) = of(|other| matches!(other, Contender::Floor)) {
+        let (wall, cpu) = (larder.wall / floor.wall, larder.cpu / floor.cpu);
         println!("larder / decompress and hash: wall {wall:.2}, cpu {cpu:.2} (at most 1.3)");
     }
-    println!("larder's memory: {memory:.0} MiB (at most 128)\n");
-}
-
-/// The medians of wall and processor time in seconds, and of memory in MiB.
-fn medians(runs: &[Run]) -> (f64, f64, f64) {
-    let median = |of: fn(&Run) -> f64| {
-        let mut numbers: Vec<f64> = runs.iter().map(of).collect();
-        numbers.sort_by(f64::total_cmp);
-        numbers[numbers.len() / 2]
-    };
-    (
-        median(|run| run.wall.as_secs_f64()),
-        median(|run| run.cpu.as_secs_f64()),
-        median(|run| run.peak_memory_kib as f64 / 1024.0),
-    )
+    println!("larder's memory: {:.0} MiB (at most 128)\n", larder.memory);
 }

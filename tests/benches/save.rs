@@ -11,12 +11,11 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use larder::{Image, ImageArchiveFormat, LocalBackend};
 use larder_tests::archive::Packing;
-use larder_tests::{Home, LargeImage, Peer, Usage, run};
-use serde_json::{Value, json};
+use larder_tests::contest::{Medians, Run, child, contest, of_child};
+use larder_tests::{Home, LargeImage, Peer, run};
 
 const REFERENCE: &str = "docker.io/acme/large:1";
 
@@ -48,15 +47,11 @@ fn measure(bytes: u64, rounds: usize) {
             let mut contenders = vec![Contender::Larder];
             contenders.extend(peer.clone().map(Contender::Microsandbox));
             contenders.push(Contender::Shell(image.layout.join("blobs/sha256")));
-            let mut runs: Vec<Vec<Run>> = contenders.iter().map(|_| Vec::new()).collect();
-            // The first round fills the kernel's cache and is forgotten.
-            for round in 0..=rounds {
-                for (contender, runs) in contenders.iter().zip(&mut runs) {
-                    let run = contender.run(form, &home.path(), &directory.path().join("saved.tar"));
-                    runs.extend((round > 0).then_some(run));
-                }
-            }
-            report(&contenders, &runs);
+            let output = directory.path().join("saved.tar");
+            let medians = contest(&contenders, rounds, Contender::name, |contender| {
+                contender.run(form, &home.path(), &output)
+            });
+            report(&contenders, &medians);
         }
     }
 }
@@ -69,56 +64,27 @@ enum Contender {
     Shell(PathBuf),
 }
 
-/// One process.
-struct Run {
-    wall: Duration,
-    cpu: Duration,
-    peak_memory_kib: u64,
-}
-
 impl Contender {
-    fn name(&self) -> &'static str {
-        match self {
+    fn name(&self) -> String {
+        let name = match self {
             Self::Larder => "larder, synced",
             Self::Microsandbox(_) => "microsandbox",
             Self::Shell(_) => "shell",
-        }
+        };
+        name.to_owned()
     }
 
     fn run(&self, form: &str, home: &Path, output: &Path) -> Run {
         let _ = fs::remove_file(output);
-        // What an earlier process left to be written is not this one's.
-        rustix::fs::sync();
-        let clock = Instant::now();
-        let (cpu, peak_memory_kib) = match self {
+        Run::measure(|| match self {
             Self::Larder => of_child(&[form.as_ref(), home.as_ref(), output.as_ref()]),
             Self::Shell(layers) => of_child(&["shell".as_ref(), form.as_ref(), layers.as_ref()]),
             Self::Microsandbox(peer) => {
                 let call: [&OsStr; 4] = ["save".as_ref(), form.as_ref(), output.as_ref(), REFERENCE.as_ref()];
-                let report = peer.call(home, call).unwrap_or_else(|refusal| panic!("{refusal}"));
-                (report.cpu(), report.peak_memory_kib)
+                peer.call(home, call).unwrap_or_else(|refusal| panic!("{refusal}")).usage()
             }
-        };
-        Run { wall: clock.elapsed(), cpu, peak_memory_kib }
+        })
     }
-}
-
-/// Runs this program as a child that does one thing. Gives its processor time and its peak of memory.
-fn of_child(arguments: &[&OsStr]) -> (Duration, u64) {
-    let mut command = Command::new(std::env::current_exe().expect("this program"));
-    let output = command.arg("child").args(arguments).output().expect("a child");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let said: Value = serde_json::from_slice(&output.stdout).expect("what it used");
-    let number = |key: &str| said[key].as_u64().expect("a number");
-    (Duration::from_millis(number("cpu_ms")), number("peak_memory_kib"))
-}
-
-/// Does the work, and tells what it used.
-fn child(work: impl FnOnce()) {
-    work();
-    let usage = Usage::of_this_process();
-    let cpu_ms = usage.cpu.as_millis() as u64;
-    println!("{}", json!({ "cpu_ms": cpu_ms, "peak_memory_kib": usage.peak_memory_kib }));
 }
 
 fn save(form: &str, home: &Path, output: &Path) {
@@ -138,32 +104,11 @@ fn in_shell(form: &str, layers: &Path) {
     assert!(status.is_ok_and(|status| status.success()), "{script}");
 }
 
-fn report(contenders: &[Contender], runs: &[Vec<Run>]) {
-    println!("{:<20} {:>8} {:>15} {:>8} {:>12}", "what", "wall s", "least and most", "cpu s", "memory MiB");
-    let all: Vec<[f64; 3]> = runs.iter().map(|runs| medians(runs)).collect();
-    for ((contender, runs), [wall, cpu, memory]) in contenders.iter().zip(runs).zip(&all) {
-        let walls = || runs.iter().map(|run| run.wall.as_secs_f64());
-        let (least, most) = (walls().fold(f64::INFINITY, f64::min), walls().fold(0.0, f64::max));
-        let spread = format!("{least:.2} … {most:.2}");
-        println!("{:<20} {wall:>8.2} {spread:>15} {cpu:>8.2} {memory:>12.0}", contender.name());
-    }
-    for (other, [wall, cpu, _]) in contenders.iter().zip(&all).skip(1) {
-        let (wall, cpu) = (all[0][0] / wall, all[0][1] / cpu);
+fn report(contenders: &[Contender], medians: &[Medians]) {
+    let Some((larder, others)) = medians.split_first() else { return };
+    for (other, theirs) in contenders.iter().skip(1).zip(others) {
+        let (wall, cpu) = (larder.wall / theirs.wall, larder.cpu / theirs.cpu);
         println!("larder / {}: wall {wall:.2}, cpu {cpu:.2}", other.name());
     }
     println!();
-}
-
-/// The medians of wall and processor time in seconds, and of memory in MiB.
-fn medians(runs: &[Run]) -> [f64; 3] {
-    let median = |of: fn(&Run) -> f64| {
-        let mut numbers: Vec<f64> = runs.iter().map(of).collect();
-        numbers.sort_by(f64::total_cmp);
-        numbers[numbers.len() / 2]
-    };
-    [
-        median(|run| run.wall.as_secs_f64()),
-        median(|run| run.cpu.as_secs_f64()),
-        median(|run| run.peak_memory_kib as f64 / 1024.0),
-    ]
 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::future::Future;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use chrono::{DateTime, Utc};
 use larder::LocalBackend;
@@ -66,6 +68,28 @@ impl Home {
     /// Returns the directory of its artifacts.
     pub fn cache(&self) -> PathBuf {
         self.path().join("cache")
+    }
+
+    /// Runs an operation on it in a process that ends at the n-th time that it gets to a failpoint. `program` is
+    /// `larder-crash`. Returns whether it got there.
+    pub fn crash(
+        &self,
+        program: &str,
+        operation: &str,
+        argument: impl AsRef<OsStr>,
+        failpoint: &str,
+        nth: u32,
+    ) -> bool {
+        let mut child = Command::new(program);
+        child.arg(self.path()).arg(operation).arg(argument).args([failpoint, &nth.to_string()]);
+        let output = child.output().expect("the child ran");
+        let aborted = output.status.signal() == Some(6);
+        assert!(
+            aborted || output.status.success(),
+            "{failpoint}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        aborted
     }
 
     /// Opens a backend on it, whose clock is always at [`FIXTURE_NOW`].

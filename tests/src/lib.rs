@@ -2,6 +2,7 @@
 
 mod build;
 mod component;
+pub mod contest;
 pub mod docker_registry;
 mod guest;
 mod home;
@@ -25,7 +26,7 @@ pub use guest::{ENGINE, guest, hostile_guest, hostile_guests};
 pub use home::{FIXTURE_NOW, Home, fixtures, index_of, lines_of, run};
 pub use larder_images as archive;
 pub use large::LargeImage;
-pub use load_test::{LoadTest, Seen, contents, entries, tree};
+pub use load_test::{LoadTest, Outcomes, Seen, contents, entries, tree};
 pub use peer::{Peer, PeerReport};
 pub use podman::ImageStore;
 pub use running::Running;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
+use larder::ingest::{LayerOutcome, Progress, ProgressEvent};
 use larder::{Image, ImageHandle, MicrosandboxResult};
 use larder_erofs::reader::{self, Inode};
 use larder_erofs::{FileKind, Metadata};
@@ -150,4 +152,16 @@ fn content(image: &reader::Image<File>, inode: &Inode) -> Vec<u8> {
     let mut bytes = Vec::new();
     image.data(inode).expect("a file").read_to_end(&mut bytes).expect("its content");
     bytes
+}
+
+/// The outcomes of the layers of a load, in the order in which they were done.
+#[derive(Debug, Default)]
+pub struct Outcomes(pub Mutex<Vec<LayerOutcome>>);
+
+impl Progress for Outcomes {
+    fn event(&self, event: ProgressEvent<'_>) {
+        if let ProgressEvent::LayerDone { outcome, .. } = event {
+            self.0.lock().expect("a list").push(outcome);
+        }
+    }
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::component::target;
 use crate::judge::SKIPPED;
+use crate::usage::Usage;
 
 /// The program that makes one call of the SDK on a home.
 #[derive(Debug, Clone)]
@@ -26,8 +27,7 @@ pub struct PeerReport {
     opened_ns: u64,
     calls_ns: Vec<u64>,
     cpu_ms: u64,
-    /// The peak memory of the process, in KiB.
-    pub peak_memory_kib: u64,
+    peak_memory_kib: u64,
 }
 
 impl PeerReport {
@@ -41,9 +41,9 @@ impl PeerReport {
         self.calls_ns.iter().copied().map(Duration::from_nanos).collect()
     }
 
-    /// Returns the processor time of the whole process.
-    pub fn cpu(&self) -> Duration {
-        Duration::from_millis(self.cpu_ms)
+    /// Returns the processor time and the peak memory of the whole process.
+    pub fn usage(&self) -> Usage {
+        Usage { cpu: Duration::from_millis(self.cpu_ms), peak_memory_kib: self.peak_memory_kib }
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -160,12 +159,7 @@ fn homes_that_were_begun() {
 fn a_killed_maker() {
     let home = Home::missing();
     for failpoint in larder::failpoint::HOME_NAMES {
-        let output = Command::new(env!("CARGO_BIN_EXE_larder-crash"))
-            .arg(home.path())
-            .args(["prune", "", failpoint, "1"])
-            .output()
-            .expect("the child ran");
-        assert_eq!(output.status.signal(), Some(6));
+        assert!(home.crash(env!("CARGO_BIN_EXE_larder-crash"), "prune", "", failpoint, 1));
         assert!(!home.path().join("db/msb.db").exists());
         assert!(list(&home).expect_err("no home").contains("is not a microsandbox home"));
     }

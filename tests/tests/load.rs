@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use larder::ingest::{ImageLoad, LayerOutcome, Progress, ProgressEvent};
+use larder::ingest::{ImageLoad, LayerOutcome};
 use larder::maintenance::VerifyDepth;
 use larder::snapshot::Origin;
 use larder::{Image, ImageHandle, MicrosandboxError};
@@ -14,7 +14,7 @@ use larder_tests::archive::{
     Files, Packing, TestImage, add_blob, add_manifest, digest, docker_files, foreign_architecture, layer,
     layout_files, pack, tar_of, write_directory,
 };
-use larder_tests::{LoadTest, contents, run, tree};
+use larder_tests::{LoadTest, Outcomes, contents, run, tree};
 use serde_json::json;
 
 /// Every form in which images come gives the same artifacts, and what a sandbox sees is what the layers make together.
@@ -130,17 +130,6 @@ fn pruned_again() {
     test.load(&test.archive(&docker_files(&[TestImage::small(&["acme/app:1"])])), &[]).expect("loaded");
     run(async { Image::prune_local(&test.home.open().await).await }).expect("pruned");
     assert_eq!(contents(&test.home), BTreeMap::new());
-}
-
-#[derive(Default)]
-struct Outcomes(Mutex<Vec<LayerOutcome>>);
-
-impl Progress for Outcomes {
-    fn event(&self, event: ProgressEvent<'_>) {
-        if let ProgressEvent::LayerDone { outcome, .. } = event {
-            self.0.lock().expect("a list").push(outcome);
-        }
-    }
 }
 
 /// A layer that the cache has is not converted again, one whose artifact is damaged is.

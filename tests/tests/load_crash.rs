@@ -2,9 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
-use std::process::Command;
 
 use larder::Image;
 use larder::maintenance::VerifyDepth;
@@ -12,19 +9,8 @@ use larder_erofs::reader;
 use larder_tests::archive::{Item, TestImage, docker_files, layer, tar_of};
 use larder_tests::{Home, run};
 
-/// Loads in a process that ends at a failpoint. Says whether it got there.
-fn crash(home: &Home, archive: &Path, failpoint: &str, nth: u32) -> bool {
-    let output = Command::new(env!("CARGO_BIN_EXE_larder-crash"))
-        .arg(home.path())
-        .arg("load")
-        .arg(archive)
-        .args([failpoint, &nth.to_string()])
-        .output()
-        .expect("the child ran");
-    let aborted = output.status.signal() == Some(6);
-    assert!(aborted || output.status.success(), "{failpoint}: {}", String::from_utf8_lossy(&output.stderr));
-    aborted
-}
+/// The program that ends at a failpoint.
+const CRASH: &str = env!("CARGO_BIN_EXE_larder-crash");
 
 /// Whatever lies under a name that the index could give is whole.
 fn assert_whole(home: &Home, when: &str) {
@@ -61,7 +47,7 @@ fn every_step_can_be_the_last() {
         for nth in [1, 2, 3, 4, 6, 8, 9] {
             let home = Home::made();
             let when = format!("{failpoint}, {nth}");
-            if !crash(&home, &archive, failpoint, nth) {
+            if !home.crash(CRASH, "load", &archive, failpoint, nth) {
                 continue;
             }
             reached.insert(failpoint);

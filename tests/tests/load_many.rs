@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
-use std::process::Command;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use larder::ingest::{ImageLoad, LayerOutcome, Progress, ProgressEvent};
 use larder_tests::archive::{Files, Item, TestImage, docker_files, layer};
-use larder_tests::{Home, LoadTest, contents, run, tree};
+use larder_tests::{Home, LoadTest, Outcomes, contents, run, tree};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// The program that ends at a failpoint.
+const CRASH: &str = env!("CARGO_BIN_EXE_larder-crash");
 
 /// Lets this process open at most so many files.
 fn open_files(limit: u64) {
@@ -205,7 +205,7 @@ fn killed_while_a_base_is_made_again() {
             let shared = Shared::new();
             shared.damage();
             let when = format!("{failpoint}, {nth}");
-            if !crash(shared.home(), &shared.archive(), failpoint, nth) {
+            if !shared.home().crash(CRASH, "load", shared.archive(), failpoint, nth) {
                 break;
             }
             killed += 1;
@@ -219,20 +219,6 @@ fn killed_while_a_base_is_made_again() {
         }
     }
     assert!(killed > 15, "{killed} moments");
-}
-
-/// Loads in a process that ends at a failpoint. Says whether it got there.
-fn crash(home: &Home, archive: &Path, failpoint: &str, nth: u32) -> bool {
-    let output = Command::new(env!("CARGO_BIN_EXE_larder-crash"))
-        .arg(home.path())
-        .arg("load")
-        .arg(archive)
-        .args([failpoint, &nth.to_string()])
-        .output()
-        .expect("the child ran");
-    let aborted = output.status.signal() == Some(6);
-    assert!(aborted || output.status.success(), "{failpoint}: {}", String::from_utf8_lossy(&output.stderr));
-    aborted
 }
 
 /// Changes the index from the moment at which the image is ready until the load says that it waits.
@@ -279,18 +265,6 @@ fn a_busy_index_is_waited_for() {
         let handles = run(async { load.run(&test.home.open().await).await }).expect("loaded");
         assert_eq!(handles[0].reference(), "docker.io/acme/app:2");
     });
-}
-
-/// What the outcomes of layers were.
-#[derive(Default)]
-struct Outcomes(Mutex<Vec<LayerOutcome>>);
-
-impl Progress for Outcomes {
-    fn event(&self, event: ProgressEvent<'_>) {
-        if let ProgressEvent::LayerDone { outcome, .. } = event {
-            self.0.lock().expect("a list").push(outcome);
-        }
-    }
 }
 
 /// A layer that images of one archive share is made once.

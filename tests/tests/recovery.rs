@@ -3,27 +3,21 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::Command;
 
 use larder::Image;
 use larder::maintenance::{FindingKind, VerifyDepth};
 use larder::plan::{RecoveredFiles, RunState, Verdict};
 use larder_tests::{Home, run};
 
+/// The program that ends at a failpoint.
+const CRASH: &str = env!("CARGO_BIN_EXE_larder-crash");
+
 const IN_USE: [&str; 3] =
     ["docker.io/acme/app00000:v0", "docker.io/acme/app00001:v0", "docker.io/acme/app00002:v0"];
 
-/// Runs an operation that ends at a failpoint. Says whether it got there.
+/// Runs an operation that ends at a failpoint. Returns whether it got there.
 fn crash(home: &Home, operation: &str, reference: &str, failpoint: &str, nth: u32) -> bool {
-    let output = Command::new(env!("CARGO_BIN_EXE_larder-crash"))
-        .arg(home.path())
-        .args([operation, reference, failpoint, &nth.to_string()])
-        .output()
-        .expect("the child ran");
-    let aborted = output.status.signal() == Some(6);
-    assert!(aborted || output.status.success(), "{failpoint}: {}", String::from_utf8_lossy(&output.stderr));
-    aborted
+    home.crash(CRASH, operation, reference, failpoint, nth)
 }
 
 /// Opens the home for a change that changes nothing.
