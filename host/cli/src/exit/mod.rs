@@ -1,4 +1,4 @@
-//! What each error is at the command line: an exit status, a kind for programs, a hint for people.
+//! Each error at the command line: an exit status, a kind for programs, a hint for people.
 //!
 //! Exit statuses and kinds are stable. This is the only place that decides them.
 
@@ -26,7 +26,7 @@ pub(crate) struct Failure {
     status: Status,
     kind: &'static str,
     hint: Option<Cow<'static, str>>,
-    /// Whether line feeds in the messages are the program's own.
+    /// True if line feeds in the messages are the program's own.
     has_lines: bool,
     error: anyhow::Error,
 }
@@ -80,7 +80,7 @@ impl Failure {
             .with_hint("what was begun is being taken back; Ctrl-C once more ends at once")
     }
 
-    /// Whether it is that.
+    /// Returns whether it is that.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.kind == INTERRUPTED
     }

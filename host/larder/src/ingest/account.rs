@@ -1,4 +1,4 @@
-//! What the layers of a load or pull have used of its limits. See [`limits`](super::limits) for what counts.
+//! The share of its limits that the layers of a load or pull have used. See [`limits`](super::limits) for what counts.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ pub(crate) struct Spent {
     beyond: AtomicU64,
     /// The layers that are being converted.
     running: AtomicUsize,
-    /// What they hold in memory.
+    /// The memory that they hold, in bytes.
     entries: AtomicU64,
     metadata_bytes: AtomicU64,
 }

@@ -91,7 +91,7 @@ pub struct ImageSave {
     progress: Option<Arc<dyn Progress>>,
 }
 
-/// Where an archive is written.
+/// The place that an archive is written to.
 enum Output {
     File(PathBuf),
     Stream { name: PathBuf, stream: Box<dyn Write + Send> },

@@ -34,7 +34,7 @@ pub(crate) struct Work<'a> {
 pub(crate) struct DoneLayer {
     /// The length of the artifact, in bytes.
     pub(crate) length: u64,
-    /// Whether this call made it.
+    /// True if this call made it, and not an earlier one.
     pub(crate) is_new: bool,
 }
 

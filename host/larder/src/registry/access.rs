@@ -1,4 +1,4 @@
-//! What is shown to a registry: Basic credentials, or a token that is renewed before it expires and when it is refused.
+//! Access to a registry: Basic credentials, or a token that is renewed before it expires and when it is refused.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ struct State {
     service: Option<TokenService>,
 }
 
-/// What is shown with a request.
+/// The credentials that are shown with a request.
 #[derive(Debug, Clone)]
 pub(super) struct Shown {
     pub(super) header: HeaderValue,

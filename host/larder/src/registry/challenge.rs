@@ -1,4 +1,4 @@
-//! What a registry asks for with a 401: the header `WWW-Authenticate` (RFC 9110, section 11.6.1).
+//! The challenges of a registry with a 401: the header `WWW-Authenticate` (RFC 9110, section 11.6.1).
 
 use http_auth::ChallengeRef;
 use http_auth::parser::ChallengeParser;

@@ -1,4 +1,4 @@
-//! What can go wrong with a request, and whether another try may help.
+//! The ways in which a request can fail, and whether another try may help.
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What a call that fails takes back.
+//! Taking back what a call that fails has published.
 
 use std::collections::HashSet;
 

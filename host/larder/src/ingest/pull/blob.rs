@@ -34,16 +34,16 @@ pub(super) struct Transfer {
     size: u64,
     /// The number of bytes that the reader has.
     offset: u64,
-    /// Whether the registry sends the rest of a blob.
+    /// The trust in the registry's parts of blobs.
     ranges: Ranges,
     room: Arc<Semaphore>,
     pieces: mpsc::UnboundedSender<Result<Piece, IngestProblem>>,
 }
 
-/// Whether a registry sends parts of blobs.
+/// Trust in a registry to send the parts of blobs that are requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ranges {
-    /// It may.
+    /// It sends them, as far as is known.
     Trusted,
     /// It sends other parts than are requested.
     Wrong,

@@ -34,7 +34,7 @@ impl Wanted {
 #[derive(Debug, Clone)]
 pub(crate) struct NewName {
     reference: Reference,
-    /// Whether the text has neither a tag nor a digest, and so names a repository.
+    /// True if the text has neither a tag nor a digest, and so names a repository.
     is_repository: bool,
 }
 

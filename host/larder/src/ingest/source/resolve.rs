@@ -41,7 +41,7 @@ pub(crate) trait Documents {
     fn config(&self, digest: &Digest, size: u64) -> Result<Vec<u8>, IngestError>;
 }
 
-/// What was passed over on the way to an image: the reasons, if none is found.
+/// The members that were passed over on the way to an image: the reasons, if none is found.
 #[derive(Debug, Default)]
 pub(crate) struct PassedOver {
     /// The platforms of images for other machines.

@@ -41,7 +41,7 @@ const CHUNK: usize = 128 << 10;
 /// The maximum number of bytes before the data of an entry: long names, extended headers, and the map of a sparse file.
 const MAX_HEADERS: u64 = 8 << 20;
 
-/// What the headers before an entry say of it.
+/// The records of the headers before an entry, which are about it.
 #[derive(Default)]
 struct Extensions {
     long_name: Option<Vec<u8>>,

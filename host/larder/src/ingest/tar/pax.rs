@@ -7,7 +7,7 @@ use crate::ingest::error::IngestProblem;
 /// The prefix of the keys of extended attributes.
 const XATTR: &[u8] = b"SCHILY.xattr.";
 
-/// What an extended header says of its entry. An empty value counts as none, but for extended attributes.
+/// The records of an extended header about its entry. An empty value counts as none, but for extended attributes.
 #[derive(Debug, Default)]
 pub(super) struct Pax {
     pub(super) path: Option<Vec<u8>>,
@@ -20,7 +20,7 @@ pub(super) struct Pax {
     pub(super) sparse: PaxSparse,
 }
 
-/// What an extended header says of a file with holes, in the formats 0.0, 0.1 and 1.0 of GNU.
+/// The records of an extended header about a file with holes, in the formats 0.0, 0.1 and 1.0 of GNU.
 #[derive(Debug, Default)]
 pub(super) struct PaxSparse {
     pub(super) version: Option<(u64, u64)>,

@@ -35,7 +35,7 @@ pub(crate) enum Format {
     Podman,
 }
 
-/// What a file has for a repository.
+/// The entry of a file for a repository.
 #[derive(Debug)]
 pub(crate) struct LookUp {
     /// The helper to ask first.
