@@ -1,8 +1,7 @@
 //! The built program under `strace`: which calls it makes on a home, and what it does when one of them fails.
 //!
 //! A counter of `strace` belongs to one thread and one call. Where the number of a call is also that of one outside the
-//! home, such as the loader's, the call is picked among those with its path. A `write` always is: threads wake each other by
-//! writes to an eventfd, which no disk makes fail, and which of them writes first is not the same in each run.
+//! home, such as the loader's, the call is picked among those with its path.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -132,17 +131,19 @@ pub(crate) fn run(mut command: Command, said: &Path) -> Result<Ended, String> {
     Ok(Ended { status: status.code(), stdout: read("stdout"), stderr: read("stderr"), hits: Vec::new() })
 }
 
-/// Runs a program with a fault.
+/// Runs a program with a fault. Returns nothing where it hangs since the fault hit a call outside of the home, too: threads
+/// wake each other by writes to an eventfd, which no disk makes fail, and which thread makes a call of which number is not
+/// the same in each run.
 ///
 /// # Errors
-/// Where it hangs, or ends by itself as no program should.
+/// Where it hangs otherwise, or ends by itself as no program should.
 pub(crate) fn run_with(
     command: &Command,
     site: &Site,
     fault: Fault,
     home: &Path,
     said: &Path,
-) -> Result<Ended, String> {
+) -> Result<Option<Ended>, String> {
     let trace = said.join("trace");
     let inject = match fault {
         Fault::Error(error) => format!("{}:error={error}:when={}", site.call, site.number),
@@ -155,16 +156,23 @@ pub(crate) fn run_with(
         // Quicker; with it, strace 6.1 neither kills nor looks at paths.
         options.push("--seccomp-bpf".to_owned());
     }
-    let mut ended = run(traced(command, &trace, &[site.call], &options), said)?;
+    let ended = run(traced(command, &trace, &[site.call], &options), said);
     let text = fs::read_to_string(&trace).unwrap_or_default();
+    let injected = || text.lines().filter(|line| line.contains("(INJECTED)"));
+    let is_of_home = |line: &str| {
+        let (_, arguments) = line.split_once('(').unwrap_or_default();
+        path_of(arguments).is_some_and(|path| Path::new(path).starts_with(home))
+    };
+    let mut ended = match ended {
+        Err(_) if fault != Fault::Kill && !injected().all(is_of_home) => return Ok(None),
+        ended => ended?,
+    };
     ended.hits = match fault {
-        Fault::Error(_) => {
-            text.lines().filter(|line| line.contains("(INJECTED)")).map(str::to_owned).collect()
-        }
+        Fault::Error(_) => injected().map(str::to_owned).collect(),
         Fault::Kill if ended.status.is_none() => text.lines().last().map(str::to_owned).into_iter().collect(),
         Fault::Kill => Vec::new(),
     };
-    Ok(ended)
+    Ok(Some(ended))
 }
 
 fn traced(command: &Command, trace: &Path, calls: &[&str], options: &[String]) -> Command {
@@ -211,7 +219,7 @@ pub(crate) fn sites(command: &Command, home: &Path, said: &Path) -> BTreeSet<Sit
         .into_iter()
         .map(|((name, number), (path, among))| {
             let call = calls.iter().copied().find(|call| *call == name).expect("a call");
-            if name == "write" || of_others.contains(&(name, number)) {
+            if of_others.contains(&(name, number)) {
                 let path = Path::new(path).strip_prefix(home).expect("a path of the home").to_owned();
                 Site { call, number: among, path: Some(path) }
             } else {
