@@ -18,7 +18,9 @@ use classify::{classify, hint_at_limit, invalid_config};
 use status::{INTERRUPTED, TRAPPED};
 
 pub(crate) use classify::refused_config;
-pub(crate) use status::{Probe, Status, UNREACHABLE};
+#[cfg(feature = "registry")]
+pub(crate) use status::UNREACHABLE;
+pub(crate) use status::{Probe, Status};
 
 /// An error on its way to the console.
 #[derive(Debug)]
