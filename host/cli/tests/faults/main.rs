@@ -3,8 +3,9 @@
 //! names nothing that is gone, what is protected is whole, what went is on record, one fault stops no other image, and
 //! the next change finishes what was begun.
 //!
-//! An evenly drawn sample is run; with `LARDER_FAULTS=all`, as `cargo xtask faults` has it, everything is. The table at
-//! the end counts them by call and operation.
+//! An evenly drawn sample is run; with `LARDER_FAULTS=all`, as `cargo xtask faults` has it, everything is, and with
+//! `LARDER_FAULTS="rm load:fcntl"` all of an operation or of a call in it. The table at the end counts them by call and
+//! operation.
 
 mod rules;
 mod strace;
@@ -206,6 +207,15 @@ impl Results {
     }
 }
 
+/// Returns whether the faults of a call are wanted: `all`, or operations, each of which may name a call, as in `load:fcntl`.
+fn is_wanted(wanted: &str, operation: &Operation, site: &Site) -> bool {
+    let is_meant = |word: &str| match word.split_once(':') {
+        Some((name, call)) => (name, call) == (operation.name, site.call),
+        None => word == "all" || word == operation.name,
+    };
+    wanted.is_empty() || wanted.split_whitespace().any(is_meant)
+}
+
 /// Takes so many of the cases of each operation, spread evenly over them.
 fn sample(cases: Vec<Case<'_>>, count: usize) -> Vec<Case<'_>> {
     // A step that shares nothing with the number of faults of a call comes by all of them.
@@ -228,22 +238,20 @@ fn every_fault() {
     let operations = Operation::all(&template);
     let wanted = env::var("LARDER_FAULTS").unwrap_or_default();
     let mut cases = Vec::new();
-    for operation in operations
-        .iter()
-        .filter(|operation| wanted.is_empty() || wanted == "all" || wanted.contains(operation.name))
-    {
+    for operation in &operations {
         let (home, lease) = template.copy();
         operation.prepare(&template, &home, said.path());
         let sites = strace::sites(&operation.command(&template, &home), &home.path(), said.path());
         drop(lease);
         let of_operation: Vec<Case<'_>> = sites
             .into_iter()
+            .filter(|site| is_wanted(&wanted, operation, site))
             .flat_map(|site| {
                 let faults: Vec<Fault> = site.faults().collect();
                 faults.into_iter().map(move |fault| Case { operation, site: site.clone(), fault })
             })
             .collect();
-        assert!(of_operation.len() > 50, "{}: {}", operation.name, of_operation.len());
+        assert!(!wanted.is_empty() || of_operation.len() > 50, "{}: {}", operation.name, of_operation.len());
         cases.extend(if wanted.is_empty() {
             sample(of_operation, SAMPLE / operations.len())
         } else {

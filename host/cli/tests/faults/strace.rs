@@ -34,9 +34,8 @@ const CALLS: [(&str, &[&str]); 16] = [
     ("mkdirat", &["EACCES", "ENOSPC"]),
 ];
 
-/// After this, a program hangs: the index is waited for up to forty seconds, several times where its lock is never released
-/// since the release failed.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// After this, a program hangs: the index is waited for up to forty seconds.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

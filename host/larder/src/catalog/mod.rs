@@ -9,6 +9,10 @@
 //! a connection compares the current file of that name with the one that is open, and opens the new file if they
 //! differ.
 //!
+//! Locks of the index belong to the process. If the system fails to release one, SQLite keeps it until the process has no
+//! connection to that file. So when a lock cannot be had, idle connections are closed, and those in use are closed instead
+//! of becoming idle. Whoever asks next has new ones.
+//!
 //! # Reading
 //! Reading needs only the tables and columns that the queries name: no lock, no migration, no write. A home without
 //! Larder's own tables is read as if they were empty ([`reader`]).
@@ -46,7 +50,7 @@ mod schema;
 mod time;
 mod writer;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
@@ -58,7 +62,7 @@ pub(crate) use time::Clock;
 pub(crate) use writer::Writer;
 
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::home::{HomePaths, MissingHome};
+use crate::home::{HomeError, HomePaths, HomeProblem, MissingHome};
 
 /// The maximum number of readers at once. More readers would not be faster: listing is bound by the processor.
 const READERS: usize = 4;
@@ -70,6 +74,8 @@ pub(crate) struct Catalog {
     clock: Clock,
     permits: Arc<Semaphore>,
     readers: Mutex<Vec<Reader>>,
+    /// The number of times that connections were closed because a lock could not be had.
+    closures: AtomicU64,
     /// The writer. Absent until the first change.
     writer: Arc<tokio::sync::Mutex<Option<Writer>>>,
 }
@@ -79,6 +85,8 @@ pub(crate) struct PooledReader {
     /// The reader. Present until drop.
     reader: Option<Reader>,
     catalog: Arc<Catalog>,
+    /// The closures before it was lent. After another one it is closed on drop.
+    closures: u64,
     /// The permit, whose drop lets the next reader run. Absent for a reader that is lent for long, because it must not
     /// block others.
     _permit: Option<OwnedSemaphorePermit>,
@@ -103,7 +111,7 @@ impl Drop for PooledReader {
     fn drop(&mut self) {
         let Some(reader) = self.reader.take() else { return };
         let connection = reader.connection();
-        if !reader.is_reusable() {
+        if !reader.is_reusable() || self.closures != self.catalog.closures.load(Ordering::Relaxed) {
             return;
         }
         if !connection.is_autocommit() && connection.execute_batch("ROLLBACK").is_err() {
@@ -141,6 +149,7 @@ impl Catalog {
             clock,
             permits: Arc::new(Semaphore::new(READERS)),
             readers: Mutex::new(Vec::new()),
+            closures: AtomicU64::new(0),
             writer: Arc::default(),
         }
     }
@@ -160,9 +169,23 @@ impl Catalog {
         let catalog = Arc::clone(self);
         blocking(action, move || {
             let reader = catalog.lend(Some(permit))?;
-            query(&reader).map_err(|error| catalog.paths.blame(error))
+            query(&reader).map_err(|error| catalog.blame(error))
         })
         .await
+    }
+
+    /// Runs `query` with a reader, on this thread, and once more with a new one if the index could not be locked.
+    pub(crate) fn ask<T>(
+        self: &Arc<Self>,
+        action: &'static str,
+        mut query: impl FnMut(&Connection) -> rusqlite::Result<T>,
+    ) -> MicrosandboxResult<T> {
+        let mut ask = || query(&*self.reader()?).map_err(self.db(action));
+        let closures = self.closures.load(Ordering::Relaxed);
+        ask().or_else(|error| {
+            let is_retried = closures != self.closures.load(Ordering::Relaxed);
+            if is_retried { ask() } else { Err(error) }
+        })
     }
 
     /// Lends a reader to a blocking task, for as long as the task needs to see one state of the index.
@@ -176,8 +199,28 @@ impl Catalog {
         writer::check_fit(connection, &self.paths, (self.clock)())
     }
 
+    /// Returns a function for `map_err` that turns an error of a connection into an error of the home, if the home is the
+    /// cause.
+    pub(crate) fn db(&self, action: &'static str) -> impl FnOnce(rusqlite::Error) -> MicrosandboxError {
+        move |source| self.blame(MicrosandboxError::Database { action, source })
+    }
+
+    /// Turns an error of a connection into an error of the home, if the home is the cause. Closes connections if the index
+    /// could not be locked.
+    fn blame(&self, error: MicrosandboxError) -> MicrosandboxError {
+        let error = self.paths.blame(error);
+        if is_locked(&error) {
+            self.closures.fetch_add(1, Ordering::Relaxed);
+            drop(std::mem::take(&mut *self.readers.lock().unwrap_or_else(PoisonError::into_inner)));
+            // Whoever uses the writer closes it.
+            drop(self.writer.try_lock().ok().and_then(|mut writer| writer.take()));
+        }
+        error
+    }
+
     fn lend(self: &Arc<Self>, permit: Option<OwnedSemaphorePermit>) -> MicrosandboxResult<PooledReader> {
         let file = self.paths.index_file();
+        let closures = self.closures.load(Ordering::Relaxed);
         let idle = {
             let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
             readers.retain(|reader| reader.is_of(file));
@@ -185,9 +228,9 @@ impl Catalog {
         };
         let reader = match idle {
             Some(reader) if reader.is_current() => reader,
-            _ => Reader::open(&self.paths, self.missing, &self.clock)?,
+            _ => Reader::open(&self.paths, self.missing, &self.clock).map_err(|error| self.blame(error))?,
         };
-        Ok(PooledReader { reader: Some(reader), catalog: Arc::clone(self), _permit: permit })
+        Ok(PooledReader { reader: Some(reader), catalog: Arc::clone(self), closures, _permit: permit })
     }
 
     /// Runs `change` with the writer, off the async runtime and after every change before it.
@@ -201,19 +244,28 @@ impl Catalog {
         F: FnOnce(&mut Writer) -> MicrosandboxResult<T> + Send + 'static,
     {
         // A change that panics leaves no transaction open: it rolls back when dropped.
-        let mut writer = Arc::clone(&self.writer).lock_owned().await;
+        let mut slot = Arc::clone(&self.writer).lock_owned().await;
         let catalog = Arc::clone(self);
         blocking(action, move || {
-            let writer = match &mut *writer {
-                Some(writer) if writer.is_current() => writer,
-                slot => {
+            let changed = catalog.writer_in(&mut slot).and_then(change);
+            changed.map_err(|error| {
+                let error = catalog.blame(error);
+                if is_locked(&error) {
                     *slot = None;
-                    slot.insert(Writer::open(&catalog.paths, catalog.missing, &catalog.clock)?)
                 }
-            };
-            change(writer).map_err(|error| catalog.paths.blame(error))
+                error
+            })
         })
         .await
+    }
+
+    /// Returns the writer, which is opened if there is none for the current file.
+    fn writer_in<'w>(&self, slot: &'w mut Option<Writer>) -> MicrosandboxResult<&'w mut Writer> {
+        drop(slot.take_if(|writer| !writer.is_current()));
+        match slot {
+            Some(writer) => Ok(writer),
+            empty => Ok(empty.insert(Writer::open(&self.paths, self.missing, &self.clock)?)),
+        }
     }
 }
 
@@ -231,6 +283,11 @@ impl Catalog {
         })
         .await
     }
+}
+
+/// Returns whether a lock of the index could not be had.
+fn is_locked(error: &MicrosandboxError) -> bool {
+    matches!(error, MicrosandboxError::Home(HomeError { problem: HomeProblem::Locked, .. }))
 }
 
 /// Makes a connection keep its prepared statements unchanged. Otherwise SQLite would compile a statement again for each
@@ -261,5 +318,57 @@ where
         Ok(result) => result,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => Err(MicrosandboxError::Interrupted(action.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rusqlite::ffi;
+
+    use super::*;
+
+    /// The number of files below this directory that this process has open.
+    fn open_below(directory: &Path) -> usize {
+        let files = std::fs::read_dir("/proc/self/fd").expect("the descriptors");
+        let targets = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        targets.filter(|target| target.starts_with(directory)).count()
+    }
+
+    fn locked() -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_PROTOCOL), None)
+    }
+
+    fn fail() -> MicrosandboxResult<()> {
+        Err(MicrosandboxError::Database { action: "look", source: locked() })
+    }
+
+    /// When the index cannot be locked, whether for a reader or for the writer, no connection of the process stays open that
+    /// could keep the lock, and the next use has new ones.
+    #[tokio::test]
+    async fn locks_end_with_the_connections() {
+        let home = tempfile::tempdir().expect("a directory");
+        let paths = HomePaths::new(home.path().join("home"));
+        let clock: Clock = Arc::new(|| chrono::DateTime::UNIX_EPOCH);
+        let catalog = Arc::new(Catalog::new(paths, MissingHome::Make, clock));
+        let is_locked = |failed: MicrosandboxResult<()>| super::is_locked(&failed.expect_err("a failure"));
+        for fails_to_write in [false, true] {
+            catalog.write("change", |_| Ok(())).await.expect("a change");
+            catalog.read("look", |_| Ok(())).await.expect("an answer");
+            assert!(open_below(home.path()) > 0);
+            let lent = catalog.reader().expect("a reader");
+            let failed = if fails_to_write {
+                catalog.write("change", |_| fail()).await
+            } else {
+                catalog.read("look", |_| fail()).await
+            };
+            assert!(is_locked(failed));
+            drop(lent);
+            assert_eq!(open_below(home.path()), 0, "{fails_to_write}");
+        }
+        let mut answers = [Err(locked()), Ok(1)].into_iter();
+        let asked = catalog.ask("look", |_| answers.next().expect("one question more"));
+        assert_eq!(asked.expect("the second answer"), 1);
     }
 }

@@ -136,7 +136,9 @@ impl HomePaths {
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
                 Some(HomeProblem::Corrupt(error.to_string()))
             }
-            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Some(HomeProblem::Locked),
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => {
+                Some(HomeProblem::Locked)
+            }
             ErrorCode::ReadOnly => Some(HomeProblem::ReadOnly),
             ErrorCode::PermissionDenied | ErrorCode::CannotOpen => {
                 Some(HomeProblem::Unreadable(io::Error::other(error.to_string())))

@@ -109,7 +109,7 @@ impl Work<'_> {
             let types = &skipped.types.escape_ascii().to_string();
             self.tell(ProgressEvent::EntriesSkipped { layer: name, count: skipped.count, types });
         }
-        if self.is_owned(entry)? {
+        if self.publication.is_owned(entry)? {
             self.publication.exclude_others(entry).map_err(|error| fail(IngestProblem::writing(error)))?;
             let mut found = self.part_dependents(&layer.diff_id, file.as_file())?;
             locked(dependents).append(&mut found);

@@ -17,6 +17,7 @@ use larder_erofs::merge::{CoveredLinks, MergeError, Merger};
 use larder_erofs::reader::{Image, ReadAt};
 use larder_erofs::vmdk::{Extent, descriptor};
 use larder_erofs::writer::{Encoding, Options};
+use rusqlite::Connection;
 
 use super::account::check_limit;
 use super::error::IngestProblem;
@@ -120,9 +121,8 @@ impl Work<'_> {
     }
 
     fn with_layer(&self, diff_id: &Digest) -> MicrosandboxResult<Dependents> {
-        let reader = self.publication.reader()?;
-        let found = manifests_with_layer(&reader, diff_id);
-        let found = found.map_err(MicrosandboxError::db("find the images of a layer"))?;
+        let with_layer = |connection: &Connection| manifests_with_layer(connection, diff_id);
+        let found = self.publication.ask("find the images of a layer", with_layer)?;
         Ok(found.into_iter().map(|(manifest, layers)| Dependent { manifest, layers }).collect())
     }
 
@@ -132,7 +132,7 @@ impl Work<'_> {
         if self.sound(&fsmeta)?.is_some() {
             return Ok(false);
         }
-        self.is_owned(&fsmeta)
+        self.publication.is_owned(&fsmeta)
     }
 
     /// Returns the images with one of these layers whose fsmeta image is missing.

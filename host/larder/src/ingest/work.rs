@@ -14,7 +14,6 @@ use super::progress::{Progress, ProgressEvent};
 use super::publish::Publication;
 use super::source::{NamedImage, SourceLayer};
 use crate::artifacts::{Entry, lease};
-use crate::catalog::owners::LiveOwners;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::reference::Digest;
 
@@ -71,12 +70,6 @@ impl Work<'_> {
         if let Some(progress) = &self.progress {
             progress.event(event);
         }
-    }
-
-    /// Returns whether a row owns an entry.
-    pub(crate) fn is_owned(&self, entry: &Entry) -> MicrosandboxResult<bool> {
-        let reader = self.publication.reader()?;
-        LiveOwners::new(&reader).own(entry).map_err(MicrosandboxError::db("find out what owns a file"))
     }
 
     /// Returns the length of a valid image, as [`Publication::sound_image`] does.

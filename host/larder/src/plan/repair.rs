@@ -9,7 +9,7 @@ use super::prune::uncollected;
 use crate::artifacts::unowned::find_unowned;
 use crate::backend::LocalBackend;
 use crate::catalog::{blocking, owners};
-use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::error::MicrosandboxResult;
 use crate::records::{ImagePruneReport, Maker};
 use crate::store::Store;
 use crate::store::verify::{FindingKind, RepairOutcome, VerifyReport};
@@ -48,7 +48,7 @@ impl LocalBackend {
 fn plan(store: &Arc<Store>, orphans: &HashSet<PathBuf>) -> MicrosandboxResult<Plan> {
     let now = store.now();
     let reader = store.catalog().reader()?;
-    let owned = owners::entries(&reader).map_err(MicrosandboxError::db("find out what owns files"))?;
+    let owned = owners::entries(&reader).map_err(store.catalog().db("find out what owns files"))?;
     let custody = store.keeper(&reader)?.custody();
     let mut found = custody.judge(find_unowned(store.cache(), &owned, &HashSet::new(), now));
     found.old.retain(|file| orphans.contains(&file.path));

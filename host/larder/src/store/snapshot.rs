@@ -78,7 +78,7 @@ impl HomeSnapshot {
     }
 
     fn query<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> MicrosandboxResult<T> {
-        query(&self.reader).map_err(self.store.catalog().paths().db("look at the index"))
+        query(&self.reader).map_err(self.store.catalog().db("look at the index"))
     }
 }
 

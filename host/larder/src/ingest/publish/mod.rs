@@ -26,6 +26,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use larder_erofs::reader::probe;
+use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
 use tempfile::NamedTempFile;
 
@@ -34,7 +35,7 @@ use super::kept::{self, TEMPORARY};
 use crate::artifacts::lease::{self, Held};
 use crate::artifacts::plain::{MAX_METADATA, open_file_at, read_at, without_temporary_name};
 use crate::artifacts::{CacheDir, Entry, Room, RoomDir, Rooms};
-use crate::catalog::PooledReader;
+use crate::catalog::owners::LiveOwners;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::failpoint::failpoint;
 use crate::store::Store;
@@ -95,9 +96,18 @@ impl Publication {
         self.store.cache()
     }
 
-    /// Returns a reader of the index.
-    pub(crate) fn reader(&self) -> MicrosandboxResult<PooledReader> {
-        self.store.catalog().reader()
+    /// Asks the index.
+    pub(crate) fn ask<T>(
+        &self,
+        action: &'static str,
+        query: impl FnMut(&Connection) -> rusqlite::Result<T>,
+    ) -> MicrosandboxResult<T> {
+        self.store.catalog().ask(action, query)
+    }
+
+    /// Returns whether a row owns an entry.
+    pub(crate) fn is_owned(&self, entry: &Entry) -> MicrosandboxResult<bool> {
+        self.ask("find out what owns a file", |connection| LiveOwners::new(connection).own(entry))
     }
 
     /// Returns the flag that is set when the call is cancelled.

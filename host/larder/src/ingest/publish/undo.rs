@@ -7,7 +7,6 @@ use super::{Publication, State, Turn};
 use crate::artifacts::lease::{Claim, Claims};
 use crate::artifacts::unlink::unlink_now;
 use crate::artifacts::{Entry, Room};
-use crate::catalog::owners::LiveOwners;
 use crate::catalog::publish::NewImage;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 
@@ -68,29 +67,19 @@ impl Drop for Publication {
         self.state().held.clear();
         // An exclusive lease is not to be had while we hold a shared one.
         drop(held);
-        if let Err(error) = self.take_back(&fresh) {
-            tracing::warn!("files that nothing owns are left for the next prune: {error}");
+        for entry in &fresh {
+            let first = self.take_back(entry);
+            // What was short for a moment, such as files that can be open, may be there again.
+            if let Err(error) = first.or_else(|_| self.take_back(entry)) {
+                tracing::warn!("a file that nothing owns is left for the next prune: {error}");
+            }
         }
     }
 }
 
 impl Publication {
-    /// Takes back what this call published, unless another process uses it or a row owns it now. A failure does not stop the
-    /// others.
-    fn take_back(&self, fresh: &[Entry]) -> MicrosandboxResult<()> {
-        let reader = self.reader()?;
-        let mut owners = LiveOwners::new(&reader);
-        for entry in fresh {
-            let first = self.take_back_one(entry, &mut owners);
-            // What was short for a moment, such as files that can be open, may be there again.
-            if let Err(error) = first.or_else(|_| self.take_back_one(entry, &mut owners)) {
-                tracing::warn!("a file that nothing owns is left for the next prune: {error}");
-            }
-        }
-        Ok(())
-    }
-
-    fn take_back_one(&self, entry: &Entry, owners: &mut LiveOwners<'_>) -> MicrosandboxResult<()> {
+    /// Takes back an entry that this call published, unless another process uses it or a row owns it now.
+    fn take_back(&self, entry: &Entry) -> MicrosandboxResult<()> {
         let path = self.cache().path_of(entry);
         let failed = || MicrosandboxError::io("delete", &path);
         let mut claims = Claims::default();
@@ -98,8 +87,7 @@ impl Publication {
         if claims.claim(&self.rooms, entry).map_err(failed())? == Claim::Busy {
             return Ok(());
         }
-        let owned = owners.own(entry);
-        if owned.map_err(MicrosandboxError::db("find out what owns a file"))? {
+        if self.is_owned(entry)? {
             return Ok(());
         }
         if self.on_failure != OnFailure::TakeBack

@@ -185,7 +185,7 @@ impl Verification<'_> {
             reader.execute_batch("BEGIN")?;
             read_named(&reader)
         };
-        read().map_err(self.store.catalog().paths().db("find out what the index names"))
+        read().map_err(self.store.catalog().db("find out what the index names"))
     }
 
     /// Returns the findings for the suspects, as they are now.
@@ -199,8 +199,9 @@ impl Verification<'_> {
         let cache = self.store.cache();
         let reader = self.store.catalog().reader()?;
         let mut owners = LiveOwners::new(&reader);
-        let paths = self.store.catalog().paths();
-        let mut owned_now = |entry: &Entry| owners.own(entry).map_err(paths.db("find out what owns a file"));
+        let catalog = self.store.catalog();
+        let mut owned_now =
+            |entry: &Entry| owners.own(entry).map_err(catalog.db("find out what owns a file"));
         let held =
             |entry: &Entry| rooms.get(entry.room).is_some_and(|room| is_held(&room.directory, &entry.name));
         let mut examiner = Examiner::new(cache, rooms, self.depth, self.cancelled);
