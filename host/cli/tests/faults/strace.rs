@@ -1,7 +1,7 @@
 //! The built program under `strace`: which calls it makes on a home, and what it does when one of them fails.
 //!
-//! A counter of `strace` belongs to one thread and one call. Where the number of a call is also that of one outside the
-//! home, such as the loader's, the call is picked among those with its path.
+//! A counter of `strace` belongs to one thread and one call. Where the number of a call is also that of one of another thread
+//! with another path, such as the loader's, the call is picked among those with its path.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -197,7 +197,7 @@ pub(crate) fn sites(command: &Command, home: &Path, said: &Path) -> BTreeSet<Sit
     assert!(ended.status.is_some_and(|status| [0, 7].contains(&status)), "{ended:?}");
     let text = fs::read_to_string(&trace).expect("a trace");
     let mut counted: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    let mut of_home: BTreeMap<(&str, usize), (&str, usize)> = BTreeMap::new();
+    let mut of_home: BTreeMap<(&str, usize), BTreeSet<(&str, usize)>> = BTreeMap::new();
     let mut of_others: BTreeSet<(&str, usize)> = BTreeSet::new();
     let mut with_path: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
     for line in text.lines() {
@@ -210,21 +210,23 @@ pub(crate) fn sites(command: &Command, home: &Path, said: &Path) -> BTreeSet<Sit
             Some(path) => {
                 let among = with_path.entry((thread, name, path)).or_default();
                 *among += 1;
-                of_home.entry((name, *number)).or_insert((path, *among));
+                of_home.entry((name, *number)).or_default().insert((path, *among));
             }
             None => drop(of_others.insert((name, *number))),
         }
     }
     of_home
         .into_iter()
-        .map(|((name, number), (path, among))| {
+        .flat_map(|((name, number), paths)| {
             let call = calls.iter().copied().find(|call| *call == name).expect("a call");
-            if of_others.contains(&(name, number)) {
-                let path = Path::new(path).strip_prefix(home).expect("a path of the home").to_owned();
-                Site { call, number: among, path: Some(path) }
-            } else {
-                Site { call, number, path: None }
+            if paths.len() == 1 && !of_others.contains(&(name, number)) {
+                return vec![Site { call, number, path: None }];
             }
+            let with_path = |(path, number): (&str, usize)| {
+                let path = Path::new(path).strip_prefix(home).expect("a path of the home").to_owned();
+                Site { call, number, path: Some(path) }
+            };
+            paths.into_iter().map(with_path).collect()
         })
         .collect()
 }

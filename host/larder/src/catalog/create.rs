@@ -22,6 +22,10 @@ use crate::home::{BUSY_TIMEOUT, HomePaths, MissingHome};
 /// each batch of a large removal would read again what the last one has read.
 const CACHE_KIB: i64 = 32 * 1024;
 
+/// The length of the log, in pages, at which a connection for changes moves it into the index: 16 MiB. With SQLite's default of
+/// a quarter of that, a large removal would write many pages again and again, and wait for the disk each time.
+const LOG_PAGES: i64 = 4000;
+
 /// Opens a database for changes with the settings of microsandbox: durable, with foreign keys on.
 pub(super) fn open_database(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
@@ -34,6 +38,7 @@ pub(super) fn open_database(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "temp_store", "memory")?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
     // Opening reads nothing yet: this does, and leaves a database of microsandbox's as it is.
     let _: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     Ok(connection)

@@ -285,6 +285,11 @@ impl Catalog {
     }
 }
 
+/// Returns a number that stands for the state of the index as far as other connections change it: it differs after they did.
+pub(crate) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
+}
+
 /// Returns whether a lock of the index could not be had.
 fn is_locked(error: &MicrosandboxError) -> bool {
     matches!(error, MicrosandboxError::Home(HomeError { problem: HomeProblem::Locked, .. }))

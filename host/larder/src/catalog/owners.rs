@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::data_version;
 use super::lenient::any_text;
 use crate::artifacts::{Entry, Room};
 use crate::reference::{Digest, Reference};
@@ -138,7 +139,7 @@ impl<'a> LiveOwners<'a> {
     }
 
     fn own_metadata(&mut self, entry: &Entry) -> rusqlite::Result<bool> {
-        let now = self.connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
+        let now = data_version(self.connection)?;
         if self.seen_at.replace(now) != Some(now) {
             self.metadata = None;
         }

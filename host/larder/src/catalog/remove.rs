@@ -289,23 +289,28 @@ pub(crate) fn count_references(connection: &Connection) -> rusqlite::Result<u64>
 
 /// Deletes Larder's notes about references that no spelling has any longer: their origin, and the pins of forced
 /// removals. Called after their rows are deleted.
-pub(crate) fn forget_notes(
+pub(crate) fn forget_notes<'a>(
     connection: &Connection,
-    rows: &[&RefRow],
+    rows: &[&'a RefRow],
     forced: &[&str],
 ) -> rusqlite::Result<()> {
-    let mut still_there = connection.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM image_ref WHERE reference IN (SELECT value FROM json_each(?1)))",
+    let spelled = |row: &&'a RefRow| {
+        let (key, handle) = (row.key(), &row.handle.reference);
+        let spellings = row.parsed.as_ref().map_or_else(|| vec![handle.clone()], Reference::spellings);
+        spellings.into_iter().map(move |spelling| (spelling, key))
+    };
+    let spellings: HashMap<String, &str> = rows.iter().flat_map(spelled).collect();
+    let mut gone: HashSet<&str> = spellings.values().copied().collect();
+    let json = |texts: Vec<&str>| serde_json::Value::from(texts).to_string();
+    let mut there = connection.prepare_cached(
+        "SELECT reference FROM image_ref WHERE reference IN (SELECT value FROM json_each(?1))",
     )?;
-    let mut gone: HashSet<&str> = HashSet::new();
-    for key in rows.iter().map(|row| row.key()) {
-        let parsed = key.parse::<Reference>();
-        let spellings = parsed.map_or_else(|_| vec![key.to_owned()], |reference| reference.spellings());
-        if !still_there.query_row([serde_json::Value::from(spellings).to_string()], |row| row.get(0))? {
-            gone.insert(key);
+    let mut there = there.query([json(spellings.keys().map(String::as_str).collect())])?;
+    while let Some(row) = there.next()? {
+        if let Some(key) = spellings.get(row.get_ref(0)?.as_str()?) {
+            gone.remove(key);
         }
     }
-    let json = |keys: Vec<&str>| serde_json::Value::from(keys).to_string();
     connection
         .prepare_cached("DELETE FROM larder_origin WHERE reference IN (SELECT value FROM json_each(?1))")?
         .execute([json(gone.iter().copied().collect())])?;

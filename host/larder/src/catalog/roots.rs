@@ -14,6 +14,7 @@ use std::collections::{BTreeSet, HashMap};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::Value;
 
+use super::data_version;
 use super::lenient::{any_text, integer};
 use crate::records::ImageUsers;
 use crate::reference::{Digest, Reference};
@@ -59,7 +60,7 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 /// Does not notice this connection's own changes: a change that gives a reference another manifest calls [`forget`].
 pub(crate) fn refresh(connection: &Connection) -> rusqlite::Result<()> {
     // Asked before anything is read: a change in between is seen by the next call.
-    let now: i64 = connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
+    let now = data_version(connection)?;
     let filled: Option<i64> = connection
         .prepare_cached("SELECT data_version FROM temp.named_user_state")?
         .query_row([], |row| row.get(0))

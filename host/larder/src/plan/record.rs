@@ -14,8 +14,9 @@ use super::document::Plan;
 use super::report::{ImageVerdict, PlanReport};
 use crate::backend::LocalBackend;
 use crate::catalog::history::{self, Expiry, NewDecision, NewRun, RunEnd, Verdict};
-use crate::catalog::{Writer, pins};
+use crate::catalog::{Writer, deletions, pins};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::failpoint::failpoint;
 use crate::home::RunLock;
 use crate::policy::GrantDocument;
 use crate::records::{Maker, PlanPolicy, RunCost};
@@ -156,23 +157,36 @@ fn end_run(
 ) -> MicrosandboxResult<()> {
     // Other programs write to the index as well: it is locked for a short time only, several times.
     let decisions: Vec<NewDecision<'_>> = decisions(report).collect();
-    for decisions in decisions.chunks(DECISIONS_AT_ONCE) {
+    let end = RunEnd { problem, report: &report.report, duration_ms: report.duration_ms };
+    let mut chunks = decisions.chunks(DECISIONS_AT_ONCE);
+    let last = chunks.next_back().unwrap_or_default();
+    for decisions in chunks {
         in_transaction(writer, |index| history::insert_decisions(index, run, decisions))?;
     }
-    let end = RunEnd { problem, report: &report.report, duration_ms: report.duration_ms };
-    in_transaction(writer, |index| history::end_run(index, run, &end))?;
-    expire(writer)
+    let synced = std::mem::take(&mut writer.synced);
+    let ended = in_transaction(writer, |index| {
+        deletions::forget(index, &synced)?;
+        history::insert_decisions(index, run, last)?;
+        history::end_run(index, run, &end)?;
+        history::expire(index, DECISIONS_AT_ONCE - last.len())
+    });
+    if ended.is_err() {
+        writer.synced = synced;
+    }
+    let expiry = ended?;
+    failpoint!("removal.forgotten");
+    expire(writer, expiry)
 }
 
-/// Lets go of old decisions. The index is free for others between two transactions for as long as one takes.
-fn expire(writer: &mut Writer) -> MicrosandboxResult<()> {
-    loop {
+/// Lets go of the old decisions that are left. The index is free for others between two transactions for as long as one
+/// takes.
+fn expire(writer: &mut Writer, mut expiry: Expiry) -> MicrosandboxResult<()> {
+    while expiry == Expiry::More {
         let clock = Instant::now();
-        if in_transaction(writer, |index| history::expire(index, DECISIONS_AT_ONCE))? == Expiry::Done {
-            return Ok(());
-        }
+        expiry = in_transaction(writer, |index| history::expire(index, DECISIONS_AT_ONCE))?;
         std::thread::sleep(clock.elapsed());
     }
+    Ok(())
 }
 
 fn in_transaction<T>(

@@ -4,10 +4,12 @@
 //! its cache does not exist. A record is removed when the directory without the file is on disk.
 
 use std::collections::HashSet;
+use std::panic::resume_unwind;
+use std::thread::{self, ScopedJoinHandle};
 
 use crate::artifacts::lease::{Claim, Claims};
 use crate::artifacts::unlink::{Unlinked, unlink};
-use crate::artifacts::{CacheDir, Rooms};
+use crate::artifacts::{CacheDir, RoomDir, Rooms};
 use crate::catalog::owners::LiveOwners;
 use crate::catalog::{Writer, deletions};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
@@ -20,17 +22,23 @@ pub(super) fn name_of(cache: &CacheDir) -> String {
     root.canonicalize().unwrap_or_else(|_| root.to_owned()).to_string_lossy().into_owned()
 }
 
-/// Syncs the directories to disk. Afterwards the records of deleted files may be removed.
+/// Syncs the directories to disk, all at once: each waits for the disk. Afterwards the records of deleted files may be
+/// removed.
 pub(super) fn sync(rooms: &Rooms) -> MicrosandboxResult<()> {
-    for (_, room) in rooms.iter() {
-        room.sync().map_err(MicrosandboxError::io("write to disk", &room.path))?;
-    }
+    let sync = |room: &RoomDir| room.sync().map_err(MicrosandboxError::io("write to disk", &room.path));
+    thread::scope(|scope| {
+        let spawn = |room| thread::Builder::new().spawn_scoped(scope, move || sync(room));
+        // Without another thread it is done on this one.
+        let begun: Vec<_> = rooms.iter().map(|(_, room)| spawn(room).map_err(|_| sync(room))).collect();
+        let end = |sync: ScopedJoinHandle<'_, _>| sync.join().unwrap_or_else(|panic| resume_unwind(panic));
+        begun.into_iter().try_for_each(|sync| sync.map_or_else(|done| done, end))
+    })?;
     failpoint!("removal.synced");
     Ok(())
 }
 
 /// Removes the records of deleted files, in a transaction of its own.
-pub(super) fn forget(writer: &mut Writer, rooms: &Rooms) -> MicrosandboxResult<()> {
+fn forget(writer: &mut Writer, rooms: &Rooms) -> MicrosandboxResult<()> {
     if writer.gone.is_empty() {
         return Ok(());
     }
@@ -68,14 +76,41 @@ pub(super) fn counted<'a>(recovered: impl IntoIterator<Item = &'a Recovered>) ->
 }
 
 /// Deletes the files in the records of this process and of others, and removes the records. Notes what it deleted.
-///
-/// Leaves a record whose entry is held: its removal is still in progress, or the entry is being published again. Also
-/// leaves a record whose directory does not exist, and one whose file cannot be deleted.
 pub(super) fn recover(
     writer: &mut Writer,
     cache: &CacheDir,
     recovered: &mut Vec<Recovered>,
 ) -> MicrosandboxResult<()> {
+    match delete_recorded(writer, cache, recovered)? {
+        Some(rooms) => forget(writer, &rooms),
+        None => Ok(()),
+    }
+}
+
+/// Does the same, and leaves the records to the next change, which removes those that the writer has as synced.
+pub(super) fn recover_before_change(
+    writer: &mut Writer,
+    cache: &CacheDir,
+    recovered: &mut Vec<Recovered>,
+) -> MicrosandboxResult<()> {
+    let rooms = delete_recorded(writer, cache, recovered)?;
+    if let Some(rooms) = rooms.filter(|_| !writer.gone.is_empty()) {
+        sync(&rooms)?;
+        writer.synced = std::mem::take(&mut writer.gone);
+    }
+    Ok(())
+}
+
+/// Deletes the files in the records of this process and of others, and notes what it deleted. Returns the rooms whose names
+/// are to be synced, if there were records.
+///
+/// Leaves a record whose entry is held: its removal is still in progress, or the entry is being published again. Also
+/// leaves a record whose directory does not exist, and one whose file cannot be deleted.
+fn delete_recorded(
+    writer: &mut Writer,
+    cache: &CacheDir,
+    recovered: &mut Vec<Recovered>,
+) -> MicrosandboxResult<Option<Rooms>> {
     let db = MicrosandboxError::db;
     let Writer { gone, synced, .. } = &mut *writer;
     gone.append(synced);
@@ -83,7 +118,7 @@ pub(super) fn recover(
         deletions::pending(writer.connection(), &name_of(cache)).map_err(db("read the files to delete"))?;
     if records.is_empty() {
         writer.gone.clear();
-        return Ok(());
+        return Ok(None);
     }
     let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
     let known: HashSet<i64> = writer.gone.iter().copied().collect();
@@ -120,5 +155,5 @@ pub(super) fn recover(
         done.push(record.id);
     }
     writer.gone.extend(done);
-    forget(writer, &rooms)
+    Ok(Some(rooms))
 }

@@ -18,7 +18,7 @@ use crate::catalog::graph::DigestRow;
 use crate::catalog::history::{self, NewDecision, Verdict};
 use crate::catalog::removal_set::{RemovalSet, Wanted};
 use crate::catalog::remove::{self, RefRow};
-use crate::catalog::{Writer, deletions, pins, roots};
+use crate::catalog::{Writer, data_version, deletions, pins, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::failpoint::failpoint;
 use crate::store::recovery;
@@ -62,6 +62,15 @@ pub(super) fn is_out_of_descriptors(error: &MicrosandboxError) -> bool {
 pub(super) fn lacks_descriptors(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(code, Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// What a batch has claimed and seen before its transaction.
+struct Claimed<'a> {
+    claims: &'a Claims,
+    /// What goes, as of this state of the index.
+    set: RemovalSet,
+    state: i64,
+    seen: &'a Seen,
 }
 
 impl Batch {
@@ -138,15 +147,16 @@ impl Batch {
         let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
         let mut outcome = Outcome::default();
         let mut claims = Claims::default();
-        let set = self.claim(writer.connection(), cache, &rooms, &mut claims, &mut outcome)?;
+        let (set, state) = self.claim(writer.connection(), cache, &rooms, &mut claims, &mut outcome)?;
         failpoint!("removal.claimed");
         let seen = Seen::look(&set, cache, &rooms, &mut outcome);
+        let claimed = Claimed { claims: &claims, set, state, seen: &seen };
         // Directories that cannot be synced keep their records, and stop nothing.
         if writer.gone.len() >= FORGET_AFTER && recovery::sync(&rooms).is_ok() {
             let Writer { gone, synced, .. } = writer;
             synced.append(gone);
         }
-        let files = self.commit(writer, cache, decided, &seen, &claims, &mut outcome)?;
+        let files = self.commit(writer, cache, decided, claimed, &mut outcome)?;
         failpoint!("removal.committed");
         let mut freed = vec![0; self.targets.len()];
         for file in &files {
@@ -184,18 +194,22 @@ impl Batch {
         writer: &mut Writer,
         cache: &CacheDir,
         decided: &Decided<'_>,
-        seen: &Seen,
-        claims: &Claims,
+        claimed: Claimed<'_>,
         outcome: &mut Outcome,
     ) -> MicrosandboxResult<Vec<GivenUp>> {
         let db = MicrosandboxError::db;
+        let Claimed { claims, set, state, seen } = claimed;
         let cache = recovery::name_of(cache);
         let forgotten = writer.synced.clone();
         let transaction = writer.begin()?;
         deletions::forget(&transaction, &forgotten).map_err(db("forget deleted files"))?;
         roots::refresh(&transaction).map_err(db("find out what is in use"))?;
+        let wanted = self.targets.len();
         let in_use = self.spare_changed(&transaction, decided, outcome)?;
-        let mut set = self.set(&transaction, &in_use)?;
+        let is_unchanged = self.targets.len() == wanted
+            && in_use.is_empty()
+            && data_version(&transaction).map_err(db("find out what goes"))? == state;
+        let mut set = if is_unchanged { set } else { self.set(&transaction, &in_use)? };
         // A layer that became unused only now is not claimed: its row waits for the next prune. Manifests are all
         // claimed, they are those of the batch.
         set.keep_layers(|entry| claims.holds(entry));

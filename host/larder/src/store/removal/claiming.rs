@@ -9,14 +9,14 @@ use super::{Outcome, SpareReason};
 use crate::artifacts::lease::{Claim, Claims};
 use crate::artifacts::{CacheDir, Entry, Rooms};
 use crate::catalog::removal_set::{RemovalSet, SetRow};
-use crate::catalog::{remove, roots};
+use crate::catalog::{data_version, remove, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::store::full_disk::is_storage_full;
 
 impl Batch {
     /// Claims every entry whose lease a live operation would hold while it uses one of the rows (step 1). Spares an
     /// image if an entry of its own is busy. A busy layer that several images share stays, and spares none of them.
-    /// Returns the rows and files to remove.
+    /// Returns the rows and files to remove, and the state of the index that they were read from or an earlier one.
     ///
     /// A lease that cannot be taken counts as busy, and is named among the problems.
     ///
@@ -30,12 +30,13 @@ impl Batch {
         rooms: &Rooms,
         claims: &mut Claims,
         outcome: &mut Outcome,
-    ) -> MicrosandboxResult<RemovalSet> {
+    ) -> MicrosandboxResult<(RemovalSet, i64)> {
         let db = MicrosandboxError::db;
         // Layers that stay, since somebody holds them.
         let mut held_elsewhere: HashSet<Entry> = HashSet::new();
         let mut named: HashSet<Entry> = HashSet::new();
         loop {
+            let state = data_version(connection).map_err(db("find out what goes"))?;
             roots::refresh(connection).map_err(db("find out what is in use"))?;
             let mut set = self.set(connection, &HashSet::new())?;
             let mut busy = Busy::default();
@@ -68,7 +69,7 @@ impl Batch {
             if busy.is_empty() {
                 let kept = set.keep_layers(|entry| claims.holds(entry));
                 kept.iter().for_each(|entry| outcome.skip("the layer", &cache.path_of(entry).display()));
-                return Ok(set);
+                return Ok((set, state));
             }
             // What is busy by itself first: without it, a layer that it has may not go at all.
             if busy.refs.is_empty() && busy.manifests.is_empty() {

@@ -11,8 +11,8 @@
 //!    [veto](Veto), delete the rows, record the decision about each image, and record the files that no row owns any
 //!    longer (`larder_deletion`). The transaction is on disk when it is committed.
 //! 4. Delete the files, and release the claims.
-//! 5. Some batches later: sync the directories to disk, and remove the records in that batch's transaction. The last
-//!    records are removed in a transaction of their own ([`recovery`](super::recovery)).
+//! 5. Some batches later: sync the directories to disk, and remove the records in that batch's transaction, or in the one
+//!    that records the end of the run.
 //!
 //! A crash before the commit of 3 changes nothing. A crash after it leaves records. The next change of the home, by any
 //! process, deletes the files that they name, if no row owns the file again and it is the file that was seen. A claim
@@ -329,24 +329,24 @@ impl<'a> Remover<'a> {
         Ok(())
     }
 
-    /// Tries again to delete the files that could not be deleted. Returns the outcome, and whether the records of the
-    /// deleted files could be removed.
+    /// Tries again to delete the files that could not be deleted. Returns the outcome, and an error if the records of the
+    /// deleted files have to stay. The record of the end of the run removes the others.
     pub(crate) async fn finish(mut self) -> (Outcome, MicrosandboxResult<()>) {
         let store = self.store;
-        let forget = || {
-            store.write_on("forget deleted files", |writer: &mut Writer, cache: &CacheDir| {
+        let retry = || {
+            store.write_on("delete what could not be deleted", |writer: &mut Writer, cache: &CacheDir| {
                 let mut recovered = Vec::new();
-                let forgotten = recovery::recover(writer, cache, &mut recovered);
-                Ok((recovered, forgotten))
+                let synced = recovery::recover_before_change(writer, cache, &mut recovered);
+                Ok((recovered, synced))
             })
         };
-        let (recovered, forgotten) = match self.disk.run(forget).await {
+        let (recovered, synced) = match self.disk.run(retry).await {
             Ok(finished) => finished,
             Err(error) => (Vec::new(), Err(error)),
         };
         self.outcome.settle(&recovered);
         self.outcome.add_collected(self.disk.collected, store.cache());
-        (self.outcome, forgotten)
+        (self.outcome, synced)
     }
 
     async fn ask<T: Send + 'static>(
