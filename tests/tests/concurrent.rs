@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
 use larder::maintenance::{FindingKind, VerifyDepth};
-use larder_tests::{Home, run};
+use larder_tests::{FIXTURE_NOW, Home, images_on_one_base, populate, run};
 
 const MANIFEST: &str = "sha256_a000000000000000000000000000000000000000000000000000000000000027";
 
@@ -42,6 +42,28 @@ fn use_image(home: &Home, stop: &AtomicBool, begun: &Sender<()>) {
             std::thread::yield_now();
         }
     }
+}
+
+/// Two removals beside each other spare nothing of what nobody uses: each waits for the other's batch.
+#[test]
+fn removals_take_turns() {
+    let home = Arc::new(Home::made());
+    populate(&home.path(), FIXTURE_NOW.parse().expect("a time"), &images_on_one_base(300));
+    let prune = || {
+        let home = Arc::clone(&home);
+        std::thread::spawn(move || {
+            run(async {
+                let local = home.open().await;
+                let plan = local.plan_prune().await.expect("a plan");
+                local.apply(&plan).await.expect("a report")
+            })
+        })
+    };
+    let reports = [prune(), prune()].map(|thread| thread.join().expect("its end"));
+    let spared = reports.iter().map(|report| report.spared.len()).sum::<usize>();
+    let removed = reports.iter().map(|report| report.removed.len()).sum::<usize>();
+    assert_eq!((spared, removed), (0, 300));
+    assert_eq!(home.count("SELECT count(*) FROM image_ref"), 0);
 }
 
 /// Two prunes and a user of an image do not harm each other: each image goes once, whole, and never while it is held.

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
+use larder::failpoint::call_at;
 use larder::maintenance::{FindingKind, VerifyDepth};
 use larder::{Image, LocalBackend};
-use larder_tests::{Home, run};
+use larder_tests::{FIXTURE_NOW, Home, images_on_one_base, populate, run};
 
 const IMAGE: &str = "docker.io/acme/app00004:v7";
 
@@ -59,6 +61,34 @@ fn a_replaced_index() {
     let lost: Vec<_> =
         report.findings.iter().filter(|finding| finding.kind == FindingKind::Missing).collect();
     assert!(lost.is_empty(), "{lost:?}");
+}
+
+/// An index that is replaced in the middle of a removal loses nothing: no file that it owns goes, and nothing is recorded in it.
+#[test]
+fn an_index_replaced_meanwhile() {
+    for point in ["removal.claimed", "removal.recorded", "removal.committed", "removal.released"] {
+        let (home, backup) = (Arc::new(Home::made()), Home::made());
+        for home in [&*home, &backup] {
+            populate(&home.path(), FIXTURE_NOW.parse().expect("a time"), &images_on_one_base(300));
+            drop(run(async { home.open().await.unpin("docker.io/acme/app00000:v1").await }));
+        }
+        let restored = Arc::clone(&home);
+        call_at(point, move || restore(&restored, &backup));
+        let error = run(async { Image::prune_local(&home.open().await).await }).expect_err("refused");
+        assert!(chain(&error).contains("has another index than a moment ago"), "{point}: {}", chain(&error));
+        assert_eq!(home.count("SELECT count(*) FROM image_ref"), 300, "{point}");
+        assert_eq!(home.count("SELECT count(*) FROM larder_decision"), 0, "{point}");
+        let report = run(async { home.open().await.verify(VerifyDepth::Shallow).await }).expect("a report");
+        let missing = report.findings.iter().filter(|finding| finding.kind == FindingKind::Missing).count();
+        // What went before is gone: the index was replaced after a whole batch.
+        assert_eq!(missing == 0, point != "removal.released", "{point}: {missing}");
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Readers see the index that was put in the place of theirs, and a home that was made again.

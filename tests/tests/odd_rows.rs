@@ -35,6 +35,21 @@ fn odd_values() {
     }
 }
 
+/// A digest that is none, or a reference that is empty, stops no plan from being applied: the row goes with the others.
+#[test]
+fn odd_names() {
+    for statement in [
+        "UPDATE manifest SET digest = '' WHERE id = 5",
+        "UPDATE manifest SET digest = upper(digest) WHERE id = 5",
+        "UPDATE manifest SET digest = 'sha512:' || substr(digest, 8) || substr(digest, 8) WHERE id = 5",
+        "UPDATE image_ref SET reference = '' WHERE id = 5",
+    ] {
+        let home = Home::fixture();
+        home.execute(statement);
+        assert_eq!(prune(&home), (41, 38, 3), "{statement}");
+    }
+}
+
 /// A row whose reference is no text names no image: it is left out, and what it needs stays.
 #[test]
 fn odd_references() {

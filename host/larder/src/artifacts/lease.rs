@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, mkdirat, openat};
 use rustix::io::Errno;
@@ -235,6 +235,33 @@ pub(crate) fn hold_publication(
     let leases = open_leases(manifests)?;
     let name = lock_name(&format!("{}.publication", metadata.trim_end_matches(".json")));
     wait(cancelled, || try_lock_beside(&leases, &name))
+}
+
+/// The longest wait for a turn: a batch of a removal takes some hundredths of a second.
+const TURN: Duration = Duration::from_secs(1);
+
+/// The interval between two attempts to take a turn.
+const TURN_POLL: Duration = Duration::from_millis(1);
+
+/// Waits for the turn of a batch of a removal, which ends when these rooms are closed. Removals of several processes take turns:
+/// otherwise each would find busy what another has claimed for a moment, and both would spare it.
+///
+/// A turn is an exclusive `flock` on the directory of layers. Whoever waits for it holds that of metadata, so that nobody has two
+/// turns while another waits. If there is no turn to be had in time, or no lock, the batch runs without.
+pub(crate) fn await_turn(rooms: &Rooms) {
+    let (Some(queue), Some(turn)) = (rooms.get(Room::Manifests), rooms.get(Room::Layers)) else { return };
+    let deadline = Instant::now() + TURN;
+    let lock = |directory: &OwnedFd| {
+        while flock(directory, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
+            && Instant::now() < deadline
+        {
+            thread::sleep(TURN_POLL);
+        }
+    };
+    lock(&queue.directory);
+    lock(&turn.directory);
+    // If it fails, the next one waits for longer.
+    let _ = flock(&queue.directory, FlockOperation::Unlock);
 }
 
 /// Takes an exclusive lock beside the entries of a room, unless another process holds it: two processes do not make the

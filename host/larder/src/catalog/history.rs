@@ -167,8 +167,22 @@ impl Verdict {
     }
 }
 
-/// Begins the record of a run. Returns its number.
-pub(crate) fn begin_run(connection: &Connection, run: &NewRun<'_>) -> rusqlite::Result<i64> {
+/// A run on record. Its number alone may stand for another run in an index that was replaced meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RunKey {
+    pub(crate) number: i64,
+    pub(crate) started_at: DateTime<Utc>,
+}
+
+/// Returns whether a run is on record.
+pub(crate) fn is_on_record(connection: &Connection, run: RunKey) -> rusqlite::Result<bool> {
+    let mut statement =
+        connection.prepare_cached("SELECT 1 FROM larder_run WHERE id = ?1 AND started_at = ?2")?;
+    statement.exists(params![run.number, time::format(run.started_at)])
+}
+
+/// Begins the record of a run.
+pub(crate) fn begin_run(connection: &Connection, run: &NewRun<'_>) -> rusqlite::Result<RunKey> {
     let &NewRun { started_at, made_by, policy, config, grant, cost, job } = run;
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     connection
@@ -191,6 +205,7 @@ pub(crate) fn begin_run(connection: &Connection, run: &NewRun<'_>) -> rusqlite::
             cost.and_then(|cost| cost.fuel).map(number),
             job,
         ])
+        .map(|number| RunKey { number, started_at })
 }
 
 /// Ends the record of a run.

@@ -57,8 +57,13 @@ impl Writer {
     }
 
     /// Returns whether the index is still the file that was opened.
-    pub(super) fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self) -> bool {
         self.paths.index_file() == Some(self.file)
+    }
+
+    /// Returns the error for an index that was replaced meanwhile.
+    pub(crate) fn replaced(&self) -> MicrosandboxError {
+        self.paths.problem(HomeProblem::Replaced)
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -83,7 +88,7 @@ impl Writer {
                         return Ok(transaction);
                     }
                 }
-                Ok(()) => return Err(self.paths.problem(HomeProblem::Replaced)),
+                Ok(()) => return Err(self.replaced()),
                 // Every start of microsandbox claims to install, for a moment.
                 Err(MicrosandboxError::Home(HomeError { problem: HomeProblem::Installing(_), .. }))
                     if Instant::now() < deadline =>

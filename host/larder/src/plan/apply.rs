@@ -159,9 +159,9 @@ impl LocalBackend {
         }
         let begun = disk.run(|| record::begin(self.store(), Begun::of(plan, started_at, &application))).await;
         let run = begun.map_err(|error| with_what_went(error, &disk, recovered))?;
-        report.run = Some(run.number);
+        report.run = Some(run.key.number);
         let ends = Ends { stop, enough: application.enough };
-        let mut remover = Remover::new(self.store(), run.number, disk, Arc::new(recheck), ends);
+        let mut remover = Remover::new(self.store(), run.key, disk, Arc::new(recheck), ends);
         let result = remove_all(&mut remover, plan, chosen.targets).await;
         let had_enough = remover.had_enough();
         let (outcome, finished) = remover.finish().await;

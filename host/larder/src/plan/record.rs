@@ -13,7 +13,7 @@ use super::application::Application;
 use super::document::Plan;
 use super::report::{ImageVerdict, PlanReport};
 use crate::backend::LocalBackend;
-use crate::catalog::history::{self, Expiry, NewDecision, NewRun, RunEnd, Verdict};
+use crate::catalog::history::{self, Expiry, NewDecision, NewRun, RunEnd, RunKey, Verdict};
 use crate::catalog::{Writer, deletions, pins};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::failpoint::failpoint;
@@ -68,7 +68,7 @@ impl LocalBackend {
             job,
         };
         let run = begin(self.store(), begun).await?;
-        let number = run.number;
+        let number = run.key.number;
         end(self.store(), run, Arc::default(), Some(problem)).await?;
         Ok(number)
     }
@@ -107,8 +107,7 @@ impl Begun {
 
 /// A run that is on record and has not ended.
 pub(super) struct OpenRun {
-    /// Its number.
-    pub(super) number: i64,
+    pub(super) key: RunKey,
     /// Absent if the lock cannot be had: then nobody can tell for certain that the run is under way.
     _lock: Option<RunLock>,
 }
@@ -131,8 +130,8 @@ pub(super) async fn begin(store: &Store, begun: Begun) -> MicrosandboxResult<Ope
             cost: *cost,
             job: job.as_deref(),
         };
-        let number = in_transaction(writer, |index| history::begin_run(index, &run))?;
-        Ok(OpenRun { number, _lock: lock.ok() })
+        let key = in_transaction(writer, |index| history::begin_run(index, &run))?;
+        Ok(OpenRun { key, _lock: lock.ok() })
     };
     store.write_on(action, begin).await
 }
@@ -145,16 +144,21 @@ pub(super) async fn end(
     problem: Option<String>,
 ) -> MicrosandboxResult<()> {
     let action = "put the end of a run on record";
-    let end = move |writer: &mut Writer, _: &_| end_run(writer, run.number, &report, problem.as_deref());
+    let end = move |writer: &mut Writer, _: &_| end_run(writer, run.key, &report, problem.as_deref());
     store.write_on(action, end).await
 }
 
 fn end_run(
     writer: &mut Writer,
-    run: i64,
+    run: RunKey,
     report: &PlanReport,
     problem: Option<&str>,
 ) -> MicrosandboxResult<()> {
+    let is_on_record = history::is_on_record(writer.connection(), run);
+    if !is_on_record.map_err(MicrosandboxError::db("find the run on record"))? {
+        return Err(writer.replaced());
+    }
+    let run = run.number;
     // Other programs write to the index as well: it is locked for a short time only, several times.
     let decisions: Vec<NewDecision<'_>> = decisions(report).collect();
     let end = RunEnd { problem, report: &report.report, duration_ms: report.duration_ms };

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::seen::Seen;
 use super::sparing::reason_to_spare;
 use super::{Decided, Outcome, RemoveMode, RemovedImage, SpareReason, SparedImage, Target, Undeleted};
-use crate::artifacts::lease::Claims;
+use crate::artifacts::lease::{Claims, await_turn};
 use crate::artifacts::unlink::{Unlinked, unlink};
 use crate::artifacts::{CacheDir, Entry, FileStat, Rooms};
 use crate::catalog::graph::DigestRow;
@@ -175,6 +175,7 @@ impl Batch {
     ) -> MicrosandboxResult<Outcome> {
         let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
         let mut outcome = Outcome::default();
+        await_turn(&rooms);
         let mut claims = Claims::default();
         let (set, state) = self.claim(writer.connection(), cache, &rooms, &mut claims, &mut outcome)?;
         failpoint!("removal.claimed");
@@ -187,6 +188,10 @@ impl Batch {
         }
         let files = self.commit(writer, cache, decided, claimed, &mut outcome)?;
         failpoint!("removal.committed");
+        // What the rows of another index own stays.
+        if !writer.is_current() {
+            return Err(writer.replaced());
+        }
         let mut freed = vec![0; self.targets.len()];
         for (file, unlinked) in files.iter().zip(unlink_all(&rooms, &files)) {
             match unlinked {
@@ -230,6 +235,10 @@ impl Batch {
         let cache = recovery::name_of(cache);
         let forgotten = writer.synced.clone();
         let transaction = writer.begin()?;
+        if !history::is_on_record(&transaction, decided.run).map_err(db("find the run on record"))? {
+            drop(transaction);
+            return Err(writer.replaced());
+        }
         deletions::forget(&transaction, &forgotten).map_err(db("forget deleted files"))?;
         roots::refresh(&transaction).map_err(db("find out what is in use"))?;
         let wanted = self.targets.len();
@@ -250,7 +259,7 @@ impl Batch {
             .map(|target| target.row.key())
             .collect();
         remove::forget_notes(&transaction, &refs, &forced).map_err(db("remove images"))?;
-        history::insert_decisions(&transaction, decided.run, &self.decisions(outcome))
+        history::insert_decisions(&transaction, decided.run.number, &self.decisions(outcome))
             .map_err(db("put what was decided on record"))?;
         let mut files = Vec::new();
         let mut recorded = HashSet::new();

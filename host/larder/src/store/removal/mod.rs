@@ -3,14 +3,14 @@
 //! Images are removed in batches, each image whole: its references, manifests, layers and files, in these steps
 //! ([`batch`]):
 //!
-//! 1. Query the index for everything that is removed with these references, and claim each of its entries ([`lease`])
+//! 1. Wait for the turn among removals of other processes. Query the index for everything that is removed with these references, and claim each of its entries ([`lease`])
 //!    without waiting. Spare an image if an entry of its own is busy. A busy layer that several images share stays.
 //!    Query again without the spared images.
 //! 2. Look at the files, to distinguish them from later files of the same names.
 //! 3. In one transaction: check that every image is unchanged, that nothing needs it and that nothing has a
 //!    [veto](Veto), delete the rows, record the decision about each image, and record the files that no row owns any
 //!    longer (`larder_deletion`). The transaction is on disk when it is committed.
-//! 4. Delete the files, and release the claims.
+//! 4. Delete the files, unless the index was replaced meanwhile, and release the claims.
 //! 5. Some batches later: sync the directories to disk, and remove the records in that batch's transaction, or in the one
 //!    that records the end of the run.
 //!
@@ -42,6 +42,7 @@ use super::recovery::{self, Recovered};
 use super::{Store, gc};
 use crate::artifacts::unlink::Unlinked;
 use crate::artifacts::{CacheDir, Room, lease};
+use crate::catalog::history::RunKey;
 use crate::catalog::remove::{self, ExpectedRef, RefRow};
 use crate::catalog::roots;
 use crate::catalog::{Writer, blocking};
@@ -191,8 +192,8 @@ pub(crate) struct UnreachedRows {
 /// The removal that a batch is part of.
 #[derive(Clone, Copy)]
 struct Decided<'a> {
-    /// The number of the run on record.
-    run: i64,
+    /// The run on record.
+    run: RunKey,
     veto: &'a dyn Veto,
     /// Allocated bytes that were freed before it.
     freed: u64,
@@ -201,8 +202,8 @@ struct Decided<'a> {
 /// A removal in progress: runs batches, and removes the records of deleted files.
 pub(crate) struct Remover<'a> {
     store: &'a Arc<Store>,
-    /// The number of the run that records the decisions.
-    run: i64,
+    /// The run that records the decisions.
+    run: RunKey,
     disk: FullDisk,
     veto: Arc<dyn Veto>,
     ends: Ends,
@@ -229,7 +230,7 @@ impl<'a> Remover<'a> {
     /// word on each image, and `ends` ends the removal before its next batch.
     pub(crate) fn new(
         store: &'a Arc<Store>,
-        run: i64,
+        run: RunKey,
         disk: FullDisk,
         veto: Arc<dyn Veto>,
         ends: Ends,
