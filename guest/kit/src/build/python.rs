@@ -28,6 +28,8 @@ pub(super) fn component(
     componentize.arg("-d").arg(project.contract(work)?).args(["-w", bindings::WORLD]);
     componentize.args(["componentize", "--stub-wasi", "policy", "-p"]).arg(&sources);
     componentize.arg("-o").arg(&output);
+    // Its own backtrace would stand where Python's error is.
+    componentize.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
     command::run(&mut componentize, super::PYTHON_PROGRAM)?;
     super::read(&output)
 }
