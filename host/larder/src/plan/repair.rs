@@ -30,7 +30,7 @@ impl LocalBackend {
     /// Returns a verification that says of each file that nothing owns whether it is gone by now.
     ///
     /// # Errors
-    /// [`Interrupted`](MicrosandboxError::Interrupted) where the runtime is shutting down.
+    /// [`Interrupted`](crate::MicrosandboxError::Interrupted) where the runtime is shutting down.
     pub async fn note_repairs(&self, mut report: VerifyReport) -> MicrosandboxResult<VerifyReport> {
         let cache = self.cache_dir().to_owned();
         let there = move |path: &Path| cache.join(path).symlink_metadata().is_ok();
