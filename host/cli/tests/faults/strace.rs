@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// The calls that are counted and fail, each with the errors that it fails with. All of them are ended by a kill, too.
 const CALLS: [(&str, &[&str]); 16] = [
@@ -109,7 +109,7 @@ impl Ended {
 /// Where it hangs: it is killed then.
 pub(crate) fn run(mut command: Command, said: &Path) -> Result<Ended, String> {
     let file = |name: &str| fs::File::create(said.join(name)).expect("a file");
-    command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
+    command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr")).process_group(0);
     let mut child = command.spawn().expect("the program started");
     let deadline = Instant::now() + PATIENCE;
     let status = loop {
@@ -117,7 +117,8 @@ pub(crate) fn run(mut command: Command, said: &Path) -> Result<Ended, String> {
             break status;
         }
         if Instant::now() > deadline {
-            let _ = child.kill();
+            // With strace alone, the program that it runs would go on to hang.
+            let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
             let _ = child.wait();
             return Err(format!("it hung for {PATIENCE:?}"));
         }
