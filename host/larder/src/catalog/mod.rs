@@ -181,11 +181,7 @@ impl Catalog {
         mut query: impl FnMut(&Connection) -> rusqlite::Result<T>,
     ) -> MicrosandboxResult<T> {
         let mut ask = || query(&*self.reader()?).map_err(self.db(action));
-        let closures = self.closures.load(Ordering::Relaxed);
-        ask().or_else(|error| {
-            let is_retried = closures != self.closures.load(Ordering::Relaxed);
-            if is_retried { ask() } else { Err(error) }
-        })
+        ask().or_else(|error| if is_locked(&error) { ask() } else { Err(error) })
     }
 
     /// Lends a reader to a blocking task, for as long as the task needs to see one state of the index.
