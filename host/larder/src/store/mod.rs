@@ -20,6 +20,7 @@ pub(crate) mod full_disk;
 pub(crate) mod gc;
 mod recovery;
 pub(crate) mod removal;
+mod side_by_side;
 pub(crate) mod snapshot;
 pub(crate) mod verify;
 

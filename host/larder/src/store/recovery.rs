@@ -4,9 +4,8 @@
 //! its cache does not exist. A record is removed when the directory without the file is on disk.
 
 use std::collections::HashSet;
-use std::panic::resume_unwind;
-use std::thread::{self, ScopedJoinHandle};
 
+use super::side_by_side::side_by_side;
 use crate::artifacts::lease::{Claim, Claims};
 use crate::artifacts::unlink::{Unlinked, unlink};
 use crate::artifacts::{CacheDir, RoomDir, Rooms};
@@ -26,13 +25,8 @@ pub(super) fn name_of(cache: &CacheDir) -> String {
 /// removed.
 pub(super) fn sync(rooms: &Rooms) -> MicrosandboxResult<()> {
     let sync = |room: &RoomDir| room.sync().map_err(MicrosandboxError::io("write to disk", &room.path));
-    thread::scope(|scope| {
-        let spawn = |room| thread::Builder::new().spawn_scoped(scope, move || sync(room));
-        // Without another thread it is done on this one.
-        let begun: Vec<_> = rooms.iter().map(|(_, room)| spawn(room).map_err(|_| sync(room))).collect();
-        let end = |sync: ScopedJoinHandle<'_, _>| sync.join().unwrap_or_else(|panic| resume_unwind(panic));
-        begun.into_iter().try_for_each(|sync| sync.map_or_else(|done| done, end))
-    })?;
+    let rooms: Vec<&RoomDir> = rooms.iter().map(|(_, room)| room).collect();
+    side_by_side(&rooms, sync).into_iter().collect::<MicrosandboxResult<()>>()?;
     failpoint!("removal.synced");
     Ok(())
 }

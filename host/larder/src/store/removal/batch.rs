@@ -4,8 +4,6 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io;
-use std::panic::resume_unwind;
-use std::thread;
 
 use rusqlite::Connection;
 use rustix::io::Errno;
@@ -24,6 +22,7 @@ use crate::catalog::{Writer, data_version, deletions, pins, roots};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::failpoint::failpoint;
 use crate::store::recovery;
+use crate::store::side_by_side::side_by_side;
 
 /// A set of rows to remove together.
 #[derive(Debug, Clone, Default)]
@@ -66,13 +65,12 @@ pub(super) fn lacks_descriptors(error: &io::Error) -> bool {
     matches!(code, Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// What a batch has claimed and seen before its transaction.
-struct Claimed<'a> {
-    claims: &'a Claims,
-    /// What goes, as of this state of the index.
-    set: RemovalSet,
-    state: i64,
-    seen: &'a Seen,
+/// The claims of a batch, held until this is dropped, and what goes by them.
+pub(super) struct Claimed {
+    pub(super) claims: Claims,
+    pub(super) set: RemovalSet,
+    /// The state of the index that the set was read from, or an earlier one.
+    pub(super) state: i64,
 }
 
 /// The number of files from which two threads delete them in less time than one.
@@ -90,16 +88,7 @@ fn unlink_all(rooms: &Rooms, files: &[GivenUp]) -> Vec<io::Result<Unlinked>> {
         return unlink_each(files);
     }
     let (first, second) = files.split_at(files.len() / 2);
-    thread::scope(|scope| {
-        let beside = thread::Builder::new().spawn_scoped(scope, || unlink_each(second));
-        let mut unlinked = unlink_each(first);
-        unlinked.extend(match beside {
-            Ok(beside) => beside.join().unwrap_or_else(|panic| resume_unwind(panic)),
-            // Without another thread it is done on this one.
-            Err(_) => unlink_each(second),
-        });
-        unlinked
-    })
+    side_by_side(&[first, second], unlink_each).into_iter().flatten().collect()
 }
 
 impl Batch {
@@ -176,17 +165,15 @@ impl Batch {
         let rooms = cache.rooms().map_err(MicrosandboxError::io("open", cache.root()))?;
         let mut outcome = Outcome::default();
         await_turn(&rooms);
-        let mut claims = Claims::default();
-        let (set, state) = self.claim(writer.connection(), cache, &rooms, &mut claims, &mut outcome)?;
+        let mut claimed = self.claim(writer.connection(), cache, &rooms, &mut outcome)?;
         failpoint!("removal.claimed");
-        let seen = Seen::look(&set, cache, &rooms, &mut outcome);
-        let claimed = Claimed { claims: &claims, set, state, seen: &seen };
+        let seen = Seen::look(&claimed.set, cache, &rooms, &mut outcome);
         // Directories that cannot be synced keep their records, and stop nothing.
         if writer.gone.len() >= FORGET_AFTER && recovery::sync(&rooms).is_ok() {
             let Writer { gone, synced, .. } = writer;
             synced.append(gone);
         }
-        let files = self.commit(writer, cache, decided, claimed, &mut outcome)?;
+        let files = self.commit(writer, cache, decided, &mut claimed, &seen, &mut outcome)?;
         failpoint!("removal.committed");
         // What the rows of another index own stays.
         if !writer.is_current() {
@@ -216,7 +203,7 @@ impl Batch {
             manifest_digest: target.row.handle.manifest_digest,
             bytes,
         }));
-        drop(claims);
+        drop(claimed);
         failpoint!("removal.released");
         Ok(outcome)
     }
@@ -227,11 +214,11 @@ impl Batch {
         writer: &mut Writer,
         cache: &CacheDir,
         decided: &Decided<'_>,
-        claimed: Claimed<'_>,
+        claimed: &mut Claimed,
+        seen: &Seen,
         outcome: &mut Outcome,
     ) -> MicrosandboxResult<Vec<GivenUp>> {
         let db = MicrosandboxError::db;
-        let Claimed { claims, set, state, seen } = claimed;
         let cache = recovery::name_of(cache);
         let forgotten = writer.synced.clone();
         let transaction = writer.begin()?;
@@ -245,11 +232,12 @@ impl Batch {
         let in_use = self.spare_changed(&transaction, decided, outcome)?;
         let is_unchanged = self.targets.len() == wanted
             && in_use.is_empty()
-            && data_version(&transaction).map_err(db("find out what goes"))? == state;
-        let mut set = if is_unchanged { set } else { self.set(&transaction, &in_use)? };
+            && data_version(&transaction).map_err(db("find out what goes"))? == claimed.state;
+        let mut set =
+            if is_unchanged { std::mem::take(&mut claimed.set) } else { self.set(&transaction, &in_use)? };
         // A layer that became unused only now is not claimed: its row waits for the next prune. Manifests are all
         // claimed, they are those of the batch.
-        set.keep_layers(|entry| claims.holds(entry));
+        set.keep_layers(|entry| claimed.claims.holds(entry));
         let refs = self.refs();
         let gone = remove::delete(&transaction, &refs, &set).map_err(db("remove images"))?;
         let forced: Vec<_> = self

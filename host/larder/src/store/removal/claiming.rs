@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::Connection;
 
-use super::batch::{Batch, lacks_descriptors};
+use super::batch::{Batch, Claimed, lacks_descriptors};
 use super::{Outcome, SpareReason};
 use crate::artifacts::lease::{Claim, Claims};
 use crate::artifacts::{CacheDir, Entry, Rooms};
@@ -16,7 +16,7 @@ use crate::store::full_disk::is_storage_full;
 impl Batch {
     /// Claims every entry whose lease a live operation would hold while it uses one of the rows (step 1). Spares an
     /// image if an entry of its own is busy. A busy layer that several images share stays, and spares none of them.
-    /// Returns the rows and files to remove, and the state of the index that they were read from or an earlier one.
+    /// Returns the claims, and the rows and files to remove.
     ///
     /// A lease that cannot be taken counts as busy, and is named among the problems.
     ///
@@ -28,10 +28,10 @@ impl Batch {
         connection: &Connection,
         cache: &CacheDir,
         rooms: &Rooms,
-        claims: &mut Claims,
         outcome: &mut Outcome,
-    ) -> MicrosandboxResult<(RemovalSet, i64)> {
+    ) -> MicrosandboxResult<Claimed> {
         let db = MicrosandboxError::db;
+        let mut claims = Claims::default();
         // Layers that stay, since somebody holds them.
         let mut held_elsewhere: HashSet<Entry> = HashSet::new();
         let mut named: HashSet<Entry> = HashSet::new();
@@ -69,7 +69,7 @@ impl Batch {
             if busy.is_empty() {
                 let kept = set.keep_layers(|entry| claims.holds(entry));
                 kept.iter().for_each(|entry| outcome.skip("the layer", &cache.path_of(entry).display()));
-                return Ok((set, state));
+                return Ok(Claimed { claims, set, state });
             }
             // What is busy by itself first: without it, a layer that it has may not go at all.
             if busy.refs.is_empty() && busy.manifests.is_empty() {

@@ -3,9 +3,9 @@
 //! Images are removed in batches, each image whole: its references, manifests, layers and files, in these steps
 //! ([`batch`]):
 //!
-//! 1. Wait for the turn among removals of other processes. Query the index for everything that is removed with these references, and claim each of its entries ([`lease`])
-//!    without waiting. Spare an image if an entry of its own is busy. A busy layer that several images share stays.
-//!    Query again without the spared images.
+//! 1. Wait for the turn among removals of other processes. Query the index for everything that is removed with these
+//!    references, and claim each of its entries ([`lease`]) without waiting. Spare an image if an entry of its own is busy. A
+//!    busy layer that several images share stays. Query again without the spared images.
 //! 2. Look at the files, to distinguish them from later files of the same names.
 //! 3. In one transaction: check that every image is unchanged, that nothing needs it and that nothing has a
 //!    [veto](Veto), delete the rows, record the decision about each image, and record the files that no row owns any
